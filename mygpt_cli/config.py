@@ -1,0 +1,332 @@
+"""Every setting, with its help and range beside it.
+
+`Settings` holds what was set anywhere (see `settings.py`); `training.sizing` fills in what was not, and the
+result is a `TrainConfig`: complete, validated, and written into the run folder as `config.toml`.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from mygpt_cli.errors import UsageError, did_you_mean, join_faults
+
+ARCHITECTURES = ("nanochat", "gpt2")
+ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu")
+BUDGETS = ("steps", "epochs", "time")
+
+Settings = dict[str, Any]
+
+
+def parse_duration(text: str) -> float:
+    """Turn `90`, `90s`, `5m`, `1h30m` or `2d` into seconds; ValueError for anything else."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
+        raise ValueError(f"'{text}' is not a duration such as 90s, 5m or 1h30m")
+    unit = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+    return sum(
+        float(number) * unit[letter] for number, letter in re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a GPT; raises UsageError listing everything that is wrong with it.
+
+    `gpt2`: learned positions, LayerNorm, biases, tied head (Radford et al., 2019). `nanochat`: rotary
+    positions, RMSNorm without parameters, query/key norm, squared ReLU, untied head, soft-capped logits.
+    """
+
+    arch: str
+    vocab_size: int
+    layers: int
+    heads: int
+    width: int
+    context: int
+    dropout: float = 0.0
+    kv_heads: int = 0  # 0: as many as heads
+    mlp_width: int = 0  # 0: four times the width
+    activation: str = ""  # "": the architecture's own
+    bias: bool | None = None  # of norms and feed-forward; None: the architecture's own
+    attention_bias: bool | None = None  # None: as bias
+    tied: bool | None = None  # None: the architecture's own
+    norm_eps: float = 0.0  # 0: the architecture's own
+    rope_theta: float = 10000.0
+    softcap: float = 15.0  # 0: logits are not capped; gpt2 has no cap
+
+    def __post_init__(self) -> None:
+        gpt2 = self.arch == "gpt2"
+        for name, unset, default in (
+            ("kv_heads", 0, self.heads),
+            ("mlp_width", 0, 4 * self.width),
+            ("activation", "", "gelu_new" if gpt2 else "relu2"),
+            ("bias", None, gpt2),
+            ("tied", None, gpt2),
+            ("norm_eps", 0.0, 1e-5 if gpt2 else 1e-6),
+        ):
+            if getattr(self, name) == unset:
+                object.__setattr__(self, name, default)
+        if self.attention_bias is None:
+            object.__setattr__(self, "attention_bias", self.bias)
+        if gpt2:
+            object.__setattr__(self, "softcap", 0.0)
+        if faults := self._faults():
+            raise UsageError(join_faults(faults), "`mygpt train --help` lists the settings of a model")
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+    def _faults(self) -> list[str]:
+        faults = []
+        if self.arch not in ARCHITECTURES:
+            faults.append(f"unknown architecture '{self.arch}'{did_you_mean(self.arch, ARCHITECTURES)}")
+        if self.activation not in ACTIVATIONS:
+            faults.append(
+                f"unknown activation '{self.activation}'{did_you_mean(self.activation, ACTIVATIONS)}"
+            )
+        sizes = ("vocab_size", "layers", "heads", "width", "context", "kv_heads", "mlp_width")
+        faults += [
+            f"{name} must be at least 1, not {getattr(self, name)}"
+            for name in sizes
+            if getattr(self, name) < 1
+        ]
+        if not 0.0 <= self.dropout < 1.0:
+            faults.append(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        if not 0.0 < self.norm_eps < 1.0:
+            faults.append(f"norm_eps must be between 0 and 1, not {self.norm_eps}")
+        if not 1.0 < self.rope_theta < 1e12:
+            faults.append(f"rope_theta must be between 1 and 1e12, not {self.rope_theta}")
+        if not 0.0 <= self.softcap < 1e6:
+            faults.append(f"softcap must be at least 0 and below 1e6, not {self.softcap}")
+        if faults:
+            return faults
+        faults += shape_faults(self.arch, self.width, self.heads)
+        if self.heads % self.kv_heads:
+            faults.append(f"{self.heads} heads cannot share {self.kv_heads} key/value heads evenly")
+        if self.arch == "gpt2" and self.kv_heads != self.heads:
+            faults.append("gpt2 has one key/value head for each head")
+        if self.arch == "nanochat" and self.bias:
+            faults.append("nanochat has no biases in norms and feed-forward")
+        return faults
+
+
+def shape_faults(arch: str, width: int, heads: int) -> list[str]:
+    """Say why heads of this number cannot share this width, or nothing when they can."""
+    if width % heads:
+        near = max(1, round(width / heads)) * heads
+        return [f"width {width} is not divisible by {heads} heads (width {near} is)"]
+    if arch == "nanochat" and (width // heads) % 2:
+        return [f"rotary positions need an even head width, not {width} / {heads} = {width // heads}"]
+    return []
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What values a setting may take, and how it is described."""
+
+    help: str
+    group: str
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def fault(self, name: str, value: Any) -> str | None:
+        """Say what is wrong with the value, or None."""
+        flag = f"--{name.replace('_', '-')}"
+        if self.choices and value not in self.choices:
+            near = did_you_mean(str(value), self.choices)
+            return f"{flag} must be one of {', '.join(self.choices)}, not '{value}'{near}"
+        checks: tuple[tuple[float | None, str, Callable[[Any, Any], bool]], ...] = (
+            (self.at_least, "at least", operator.ge),
+            (self.above, "above", operator.gt),
+            (self.at_most, "at most", operator.le),
+            (self.below, "below", operator.lt),
+        )
+        for limit, text, holds in checks:
+            if limit is not None and not holds(value, limit):
+                return f"{flag} must be {text} {limit:g}, not {value:g}"
+        return None
+
+
+def knob(help: str, group: str, default: Any = MISSING, **limits: Any) -> Any:  # noqa: A002
+    """Declare a setting: its help, its group, its default (none: sizing chooses), its limits."""
+    return field(default=default, metadata={"limits": Limits(help, group, **limits)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything a training run depends on; raises UsageError listing everything that is wrong."""
+
+    files: tuple[str, ...] = knob("Texts to learn from.", "Text", ())
+    val_file: str | None = knob("Validate on this file instead of a part of the text.", "Text", None)
+    val_fraction: float = knob(
+        "Last part of the text, kept for validation.", "Text", 0.1, above=0, at_most=0.5
+    )
+    errors: str = knob(
+        "What to do with bytes that are not UTF-8.", "Text", "strict", choices=("strict", "replace")
+    )
+
+    tokenizer: str = knob(
+        "char, bpe (learned from the text), or a tiktoken encoding such as gpt2.", "Tokens", "bpe"
+    )
+    vocab_size: int | None = knob("Entries of a learned vocabulary.", "Tokens", at_least=2, at_most=1_000_000)
+
+    arch: str = knob("Architecture.", "Model", "nanochat", choices=ARCHITECTURES)
+    layers: int = knob("Number of blocks.", "Model", at_least=1, at_most=1000)
+    heads: int = knob("Attention heads in each block.", "Model", at_least=1, at_most=1000)
+    width: int = knob("Channels of the residual stream.", "Model", at_least=2, at_most=100_000)
+    context: int = knob("Tokens the model sees at once.", "Model", at_least=2, at_most=1_000_000)
+    dropout: float = knob("Share of activations dropped while training.", "Model", at_least=0, below=1)
+    bias: bool = knob("Biases in norms and linear layers (gpt2 only).", "Model")
+
+    steps: int = knob("Number of optimizer steps.", "Budget", at_least=1, at_most=1_000_000_000)
+    epochs: float | None = knob("Times to go through the text.", "Budget", None, above=0, at_most=1_000_000)
+    time: str | None = knob("Time for all of it, such as 90s, 5m or 1h30m.", "Budget", None)
+
+    batch_size: int = knob("Sequences in one forward pass.", "Optimizer", at_least=1, at_most=1_000_000)
+    accumulation: int = knob(
+        "Forward passes for one optimizer step.", "Optimizer", 1, at_least=1, at_most=100_000
+    )
+    optimizer: str = knob(
+        "muon (matrices; AdamW for the rest) or adamw.", "Optimizer", "muon", choices=("muon", "adamw")
+    )
+    lr: float = knob("Peak learning rate of AdamW.", "Optimizer", above=0, at_most=10)
+    muon_lr: float = knob("Peak learning rate of Muon.", "Optimizer", above=0, at_most=10)
+    weight_decay: float = knob(
+        "Decay of the matrices, times the learning rate.", "Optimizer", at_least=0, at_most=100
+    )
+    beta1: float = knob("AdamW's memory of the gradient.", "Optimizer", at_least=0, below=1)
+    beta2: float = knob("AdamW's memory of the squared gradient.", "Optimizer", at_least=0, below=1)
+    clip: float = knob("Largest gradient norm; 0 for no clipping.", "Optimizer", 1.0, at_least=0)
+
+    schedule: str = knob("How the learning rate falls.", "Schedule", choices=("linear", "cosine", "constant"))
+    warmup: int = knob("Steps over which the learning rate rises.", "Schedule", at_least=0)
+    decay_share: float = knob("Share of the steps over which it falls.", "Schedule", at_least=0, at_most=1)
+    final_lr: float = knob(
+        "Learning rate at the end, as a share of the peak.", "Schedule", at_least=0, at_most=1
+    )
+
+    name: str | None = knob("Name of the run; the default is the text's.", "Run", None)
+    out: str = knob("Folder in which runs are kept.", "Run", "checkpoints")
+    seed: int = knob("Seed of every random draw.", "Run", 1337, at_least=0, at_most=2**63 - 1)
+    device: str = knob("Where to compute.", "Run", "auto", choices=("auto", "cpu", "cuda", "mps"))
+    dtype: str = knob(
+        "Arithmetic of the matrix products.", "Run", "auto", choices=("auto", "float32", "bfloat16")
+    )
+    eval_every: int = knob("Steps between validations.", "Run", at_least=1)
+    save_every: int = knob("Steps between checkpoints.", "Run", at_least=1)
+    log_every: int = knob("Steps between progress lines.", "Run", at_least=1)
+
+    def __post_init__(self) -> None:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        raise_faults(setting_faults(values))
+
+    def model(self, vocab_size: int) -> ModelConfig:
+        """Return the shape of the model for a vocabulary of this size."""
+        return ModelConfig(
+            arch=self.arch,
+            vocab_size=vocab_size,
+            layers=self.layers,
+            heads=self.heads,
+            width=self.width,
+            context=self.context,
+            dropout=self.dropout,
+            bias=self.bias,
+        )
+
+
+def knobs() -> dict[str, Field[Any]]:
+    """Return every setting by name, in the order of their groups."""
+    return {f.name: f for f in fields(TrainConfig)}
+
+
+def limits_of(name: str) -> Limits:
+    """Return the help and range of a setting."""
+    limits: Limits = knobs()[name].metadata["limits"]
+    return limits
+
+
+def type_of(name: str) -> type:
+    """Return the type of a setting: int, float, bool, str or tuple (of str)."""
+    hint = get_type_hints(TrainConfig)[name]
+    if get_origin(hint) is UnionType:
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    kind: type = get_origin(hint) or hint
+    return kind
+
+
+def parse_setting(name: str, text: str) -> Any:
+    """Turn the text of a flag or environment variable into the setting's type; ValueError if it has none."""
+    kind = type_of(name)
+    if kind is bool:
+        known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if text.lower() not in known:
+            raise ValueError(f"'{text}' is neither true nor false")
+        return known[text.lower()]
+    if kind in (int, float):
+        try:
+            return kind(text.replace("_", ""))
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise ValueError(f"'{text}' is not {what}") from None
+    return text
+
+
+def setting_faults(settings: Mapping[str, Any]) -> list[str]:
+    """List what is wrong with the given settings, known so far or complete."""
+    faults = []
+    for name, value in settings.items():
+        if name not in knobs():
+            faults.append(f"unknown setting '{name}'{did_you_mean(name, knobs())}")
+        elif value is not None and not _has_type(value, type_of(name)):
+            faults.append(f"{name} must be {_TYPE_NAMES[type_of(name)]}, not {value!r}")
+        elif value is not None and (fault := limits_of(name).fault(name, value)):
+            faults.append(fault)
+    if faults:
+        return faults
+    if isinstance(time := settings.get("time"), str):
+        try:
+            if parse_duration(time) <= 0:
+                faults.append("--time must be above 0")
+        except ValueError as error:
+            faults.append(f"--time: {error}")
+    given = [f"--{name}" for name in ("epochs", "time", "steps") if settings.get(name) is not None]
+    if len(given) > 1:
+        faults.append(f"{' and '.join(given)} contradict each other: give one")
+    if (arch := settings.get("arch", "nanochat")) == "nanochat" and settings.get("bias"):
+        faults.append("nanochat has no biases: leave --bias out or use --arch gpt2")
+    if settings.get("width") and settings.get("heads"):
+        faults += shape_faults(arch, settings["width"], settings["heads"])
+    return faults
+
+
+_TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple: "a list of texts",
+}
+
+
+def _has_type(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is tuple:
+        return isinstance(value, tuple | list) and all(isinstance(part, str) for part in value)
+    return isinstance(value, kind)
+
+
+def raise_faults(faults: list[str]) -> None:
+    """Raise one UsageError for all faults, if there are any."""
+    if faults:
+        raise UsageError(join_faults(faults), "`mygpt train --help` lists every setting with its range")

@@ -1,0 +1,61 @@
+"""Every fault that a user can cause, with its exit code and a way out."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class MygptError(Exception):
+    """A fault shown as `error: message` and `hint: hint`, without a traceback.
+
+    The exit code is 1 (runtime fault); subclasses name the other kinds.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MygptError):
+    """A flag, a configuration or a combination of them that cannot be used."""
+
+    exit_code = 2
+
+
+class CheckpointError(MygptError):
+    """A checkpoint that is missing, damaged, or not one that mygpt can open."""
+
+    exit_code = 3
+
+
+class TextError(MygptError):
+    """A text that cannot be read, decoded or trained on."""
+
+    exit_code = 4
+
+
+class ResourceError(MygptError):
+    """Memory, disk or a lock that could not be had."""
+
+    exit_code = 5
+
+
+class DivergedError(MygptError):
+    """Training whose numbers stopped being finite."""
+
+    exit_code = 6
+
+
+def join_faults(faults: Sequence[str]) -> str:
+    """Put several faults into one message, one line each."""
+    if len(faults) == 1:
+        return faults[0]
+    return f"{len(faults)} things are wrong:\n" + "\n".join(f"  - {fault}" for fault in faults)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'X'?)` for the nearest known word, or an empty string."""
+    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ""

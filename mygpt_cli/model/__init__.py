@@ -1,0 +1,1 @@
+"""The GPT: tensors in, tensors out."""

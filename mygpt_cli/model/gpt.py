@@ -1,0 +1,268 @@
+"""The GPT, from token ids to logits, in two architectures that share one core.
+
+Shapes: B batch, T time (new tokens), S time (all keys, cached ones included), C channels, H heads,
+K key/value heads, D head width, F feed-forward width, V vocabulary.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mygpt_cli.config import ModelConfig
+from mygpt_cli.model.kv_cache import KVCache
+
+
+class Linear(nn.Module):
+    """A linear layer that computes in the type of its input, whatever type its weights are kept in."""
+
+    def __init__(self, fan_in: int, fan_out: int, bias: bool | None = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(fan_out, fan_in))
+        self.bias = nn.Parameter(torch.empty(fan_out)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., fan_in) to (..., fan_out)."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class Norm(nn.Module):
+    """LayerNorm with a gain and perhaps a bias for gpt2, RMSNorm without parameters for nanochat.
+
+    Ba et al., 2016 (arXiv:1607.06450); Zhang and Sennrich, 2019 (arXiv:1910.07467).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        gpt2 = config.arch == "gpt2"
+        self.eps = config.norm_eps
+        self.weight = nn.Parameter(torch.empty(config.width)) if gpt2 else None
+        self.bias = nn.Parameter(torch.empty(config.width)) if gpt2 and config.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of (..., C)."""
+        if self.weight is None:
+            return F.rms_norm(x, (x.size(-1),), eps=self.eps)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.layer_norm(x, (x.size(-1),), self.weight.to(x.dtype), bias, self.eps)
+
+
+class Attention(nn.Module):
+    """Causal self-attention (Vaswani et al., 2017); in nanochat with rotary positions and query/key norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        kv_width = config.kv_heads * config.head_width
+        self.qkv = Linear(config.width, config.width + 2 * kv_width, config.attention_bias)
+        self.out = Linear(config.width, config.width, config.attention_bias)
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, layer: int, cache: KVCache | None
+    ) -> Tensor:
+        """Let every position of (B, T, C) gather from itself and those before it."""
+        cfg = self.config
+        b, t, c = x.shape
+        heads = self.qkv(x).view(b, t, cfg.heads + 2 * cfg.kv_heads, cfg.head_width).transpose(1, 2)
+        q, k, v = heads.split(
+            [cfg.heads, cfg.kv_heads, cfg.kv_heads], dim=1
+        )  # (B, H, T, D), 2 × (B, K, T, D)
+        if rotary is not None:
+            q = F.rms_norm(rotate(q, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
+            k = F.rms_norm(rotate(k, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)  # 2 × (B, K, S, D)
+        if cfg.kv_heads != cfg.heads:
+            k = k.repeat_interleave(cfg.heads // cfg.kv_heads, dim=1)  # (B, H, S, D)
+            v = v.repeat_interleave(cfg.heads // cfg.kv_heads, dim=1)
+        y = attend(q, k, v)  # (B, H, T, D)
+        mixed: Tensor = self.out(y.transpose(1, 2).reshape(b, t, c))  # heads side by side: (B, T, C)
+        return mixed
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (d, d + D/2) of (B, H, T, D) by each position's angles, two (T, D/2) tables.
+
+    Su et al., 2021 (arXiv:2104.09864), with nanochat's direction of turning.
+    """
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Weigh the values (B, H, S, D) by the match of queries (B, H, T, D) and keys; the last T of S are new.
+
+    While gradients are recorded on a CPU, plain matrix products beat the fused kernel, whose backward pass
+    is slow at short contexts.
+    """
+    t, s = q.size(-2), k.size(-2)
+    if not (q.requires_grad and q.device.type == "cpu"):
+        if t in (1, s):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+        mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(s - t)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    future = torch.full((t, s), -math.inf, dtype=q.dtype, device=q.device).triu(s - t + 1)
+    scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1) + future  # (B, H, T, S)
+    weights = torch.softmax(scores, dim=-1)
+    return weights @ v
+
+
+class MLP(nn.Module):
+    """The feed-forward part: widen, activate, narrow."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.up = Linear(config.width, config.mlp_width, config.bias)
+        self.down = Linear(config.mlp_width, config.width, config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, C) to (B, T, C) through (B, T, F)."""
+        narrowed: Tensor = self.down(activate(self.up(x), self.activation))
+        return narrowed
+
+
+def activate(x: Tensor, name: str) -> Tensor:
+    """Apply `relu2` (So et al., 2021), `gelu_new` (the tanh form of GPT-2), `gelu` or `relu`."""
+    if name == "relu2":
+        return F.relu(x).square()
+    if name == "relu":
+        return F.relu(x)
+    return F.gelu(x, approximate="tanh" if name == "gelu_new" else "none")
+
+
+def dropout(x: Tensor, p: float, rng: torch.Generator | None) -> Tensor:
+    """Zero a share p of the entries and scale up the others; without a generator, change nothing."""
+    if rng is None or p == 0.0:
+        return x
+    kept = torch.empty_like(x).bernoulli_(1.0 - p, generator=rng)
+    return x * kept.div_(1.0 - p)
+
+
+class Block(nn.Module):
+    """One layer: attention, then feed-forward, each on a normalised copy and added back."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.dropout = config.dropout
+        self.attention_norm = Norm(config)
+        self.attention = Attention(config)
+        self.mlp_norm = Norm(config)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        cache: KVCache | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Tensor:
+        """Map the residual stream (B, T, C) to the next one."""
+        x = x + dropout(self.attention(self.attention_norm(x), rotary, self.layer, cache), self.dropout, rng)
+        return x + dropout(self.mlp(self.mlp_norm(x)), self.dropout, rng)
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer; its weights are undefined until `initialise` or a checkpoint fills them.
+
+    `compute_dtype` is the type of the activations and matrix products; weights keep their own.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = torch.float32
+        self.cos: Tensor
+        self.sin: Tensor
+        gpt2 = config.arch == "gpt2"
+        self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.width))
+        self.positions = nn.Parameter(torch.empty(config.context, config.width)) if gpt2 else None
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.norm = Norm(config)
+        self.head = None if config.tied else Linear(config.width, config.vocab_size)
+        if not gpt2:
+            cos, sin = rotary_tables(config.context, config.head_width, config.rope_theta)
+            self.register_buffer("cos", cos, persistent=False)
+            self.register_buffer("sin", sin, persistent=False)
+
+    def forward(
+        self, ids: Tensor, *, cache: KVCache | None = None, rng: torch.Generator | None = None
+    ) -> Tensor:
+        """Map token ids (B, T) to float32 logits (B, T, V) for the token after each.
+
+        With a cache, the ids follow those already in it. With a generator, dropout is drawn from it.
+        """
+        return self.unembed(self.hidden(ids, cache=cache, rng=rng))
+
+    def hidden(
+        self, ids: Tensor, *, cache: KVCache | None = None, rng: torch.Generator | None = None
+    ) -> Tensor:
+        """Map token ids (B, T) to the final normalised residual stream (B, T, C)."""
+        start = 0 if cache is None else cache.length
+        end = start + ids.size(1)
+        x = F.embedding(ids, self.embedding).to(self.compute_dtype)  # (B, T, C)
+        rotary = None
+        if self.positions is not None:
+            x = x + self.positions[start:end].to(x.dtype)
+        else:
+            x = self.norm(x)
+            rotary = (self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype))  # 2 × (T, D/2)
+        x = dropout(x, self.config.dropout, rng)
+        for block in self.blocks:
+            x = block(x, rotary, cache, rng)
+        if cache is not None:
+            cache.length = end
+        normed: Tensor = self.norm(x)
+        return normed
+
+    def unembed(self, hidden: Tensor) -> Tensor:
+        """Map the final residual stream (..., C) to float32 logits (..., V)."""
+        weight = self.embedding if self.head is None else self.head.weight
+        logits = F.linear(hidden, weight.to(hidden.dtype)).float()
+        if cap := self.config.softcap:
+            logits = cap * torch.tanh(logits / cap)
+        return logits
+
+    def new_cache(self, batch_size: int, length: int | None = None) -> KVCache:
+        """Allocate an empty key/value cache for this many sequences, by default of a whole context."""
+        cfg = self.config
+        shape = (cfg.layers, batch_size, cfg.kv_heads, length or cfg.context, cfg.head_width)
+        return KVCache(shape, dtype=self.compute_dtype, device=self.embedding.device)
+
+    @torch.no_grad()
+    def initialise(self, rng: torch.Generator) -> None:
+        """Draw fresh weights from the generator.
+
+        gpt2: normal with deviation 0.02, the layers that write to the residual stream scaled down by
+        the square root of their number (Radford et al., 2019). nanochat: unit embeddings, uniform matrices of
+        variance 1 / C, and zeros where a block writes to the residual stream, so that it begins as identity.
+        """
+        cfg = self.config
+        gpt2 = cfg.arch == "gpt2"
+        bound = math.sqrt(3.0 / cfg.width)
+        for name, parameter in self.named_parameters():
+            writes = name.endswith(("out.weight", "down.weight"))
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            elif gpt2:
+                parameter.normal_(0.0, 0.02 / math.sqrt(2 * cfg.layers) if writes else 0.02, generator=rng)
+            elif writes:
+                parameter.zero_()
+            elif name == "head.weight":
+                parameter.normal_(0.0, 0.001, generator=rng)
+            elif name == "embedding":
+                parameter.normal_(0.0, 1.0, generator=rng)
+            else:
+                parameter.uniform_(-bound, bound, generator=rng)
+
+
+def rotary_tables(context: int, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (T, D/2) of the angle of each position and channel pair."""
+    frequencies = 1.0 / theta ** (torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
+    angles = torch.arange(context, dtype=torch.float32)[:, None] * frequencies
+    return angles.cos(), angles.sin()

@@ -1,0 +1,123 @@
+"""Where settings come from, and which source wins.
+
+A flag wins over an environment variable `MYGPT_<NAME>`, that over a TOML recipe, that over a preset.
+What none of them sets, `training.sizing` chooses.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mygpt_cli.config import (
+    BUDGETS,
+    Settings,
+    TrainConfig,
+    knobs,
+    limits_of,
+    parse_setting,
+    raise_faults,
+    setting_faults,
+)
+from mygpt_cli.errors import UsageError, did_you_mean, join_faults
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Read `MYGPT_<NAME>` variables; raises UsageError for values of the wrong type."""
+    settings, faults = {}, []
+    for name in knobs():
+        if name != "files" and (text := environment.get(f"MYGPT_{name.upper()}")):
+            try:
+                settings[name] = parse_setting(name, text)
+            except ValueError as error:
+                faults.append(f"MYGPT_{name.upper()}: {error}")
+    raise_faults(faults)
+    return settings
+
+
+def from_toml(text: str, source: str) -> Settings:
+    """Read settings from TOML; raises UsageError naming the source for every key that is unknown or wrong."""
+    try:
+        settings = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source} is not valid TOML: {error}") from None
+    if isinstance(settings.get("time"), int | float):
+        settings["time"] = f"{settings['time']}s"
+    if isinstance(settings.get("files"), list):
+        settings["files"] = tuple(settings["files"])
+    if faults := setting_faults(settings):
+        raise UsageError(
+            f"{source}: {join_faults(faults)}", "a recipe has one `name = value` line for each setting"
+        )
+    return settings
+
+
+def from_file(path: Path) -> Settings:
+    """Read a TOML recipe from disk; raises UsageError when it cannot be read."""
+    try:
+        return from_toml(path.read_text(encoding="utf-8-sig"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(
+            f"cannot read {path}: {reason}", "--preset NAME uses a recipe that comes with mygpt"
+        ) from None
+
+
+def preset_names() -> list[str]:
+    """Return the names of the recipes that come with mygpt."""
+    folder = _preset_folder()
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
+    )
+
+
+def from_preset(name: str) -> Settings:
+    """Read a recipe that comes with mygpt; raises UsageError with the nearest name for an unknown one."""
+    if name not in preset_names():
+        known = ", ".join(preset_names())
+        raise UsageError(f"unknown preset '{name}'{did_you_mean(name, preset_names())}", f"presets: {known}")
+    return from_toml((_preset_folder() / f"{name}.toml").read_text(encoding="utf-8"), f"preset {name}")
+
+
+def _preset_folder() -> Any:
+    # An editable install has the recipes where they are kept, beside the package; a wheel has them inside.
+    beside = Path(__file__).parent.parent / "configs"
+    inside = resources.files("mygpt_cli") / "configs"
+    return inside if inside.is_dir() else beside
+
+
+def merge(layers: Iterable[Settings]) -> Settings:
+    """Put settings together, the strongest layer first; a budget replaces any weaker budget."""
+    merged: Settings = {}
+    for layer in layers:
+        budget_set = any(name in merged for name in BUDGETS)
+        for name, value in layer.items():
+            if name not in merged and not (name in BUDGETS and budget_set):
+                merged[name] = value
+    return merged
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Write the resolved configuration so that `--config` reads it back unchanged."""
+    lines: list[str] = []
+    group = ""
+    for name in knobs():
+        value = getattr(config, name)
+        if limits_of(name).group != group:
+            group = limits_of(name).group
+            lines += ["", f"# {group}"]
+        if value is not None:
+            lines.append(f"{name} = {_toml_value(value)}")
+    return "\n".join(lines).lstrip() + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(part) for part in value) + "]"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for DEL; surrogates (from undecodable file names) have no TOML form.
+        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return text.encode("utf-8", "replace").decode("utf-8")
+    return json.dumps(value)

@@ -1,0 +1,1 @@
+"""From tokens and a model to a trained checkpoint."""

@@ -1,0 +1,1 @@
+"""Events and records to the screen; the only package that prints."""
