@@ -1,0 +1,1 @@
+"""Recipes for `mygpt train --preset NAME`."""

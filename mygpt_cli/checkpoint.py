@@ -1,0 +1,286 @@
+"""A checkpoint is one folder that transformers opens too: save, verify, load.
+
+Saving never leaves a moment without a complete checkpoint: everything is written and synced beside the old
+folder, `manifest.json` last, and only then do the two change places.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mygpt_cli.config import ModelConfig
+from mygpt_cli.errors import CheckpointError, ResourceError, did_you_mean
+from mygpt_cli.model import hf
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.strict_json import read_json
+from mygpt_cli.tokenizer import Tokenizer, load_tokenizer
+
+MANIFEST = "manifest.json"
+STATE = "training_state.json"
+WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model ready to use, and where it came from.
+
+    `state` is what mygpt's training recorded, None for a folder from elsewhere. `notes` tell the user what
+    was not as it should be, such as a damaged folder that another one stood in for.
+    """
+
+    folder: Path
+    model: GPT
+    tokenizer: Tokenizer
+    config: ModelConfig
+    state: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
+
+
+def save(
+    folder: Path,
+    *,
+    model: GPT,
+    tokenizer: Tokenizer,
+    state: Mapping[str, Any],
+    optimizer: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Replace the checkpoint in this folder; ResourceError, with the old one intact, when the disk fails."""
+    settle(folder)
+    new, old = _beside(folder, "new"), _beside(folder, "old")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        _write_files(new, model, tokenizer, state, optimizer)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        _sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        settle(folder)
+        raise ResourceError(
+            f"cannot save to {folder}: {getattr(error, 'strerror', None) or error}",
+            "free some space, or choose another folder with --out; the checkpoint saved before is intact",
+        ) from None
+
+
+def settle(folder: Path) -> None:
+    """Finish a save that was cut off between its two renames, so that the newest complete folder is in place."""
+    new, old = _beside(folder, "new"), _beside(folder, "old")
+    if not folder.exists():
+        for candidate in (new, old):
+            if _is_complete(candidate):
+                candidate.rename(folder)
+                break
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    return folder.with_name(f"{folder.name}.{suffix}")
+
+
+def _write_files(
+    folder: Path,
+    model: GPT,
+    tokenizer: Tokenizer,
+    state: Mapping[str, Any],
+    optimizer: Mapping[str, Tensor] | None,
+) -> None:
+    eot = tokenizer.end_of_text
+    documents = {
+        CONFIG: json.dumps(hf.to_config(model.config, eot), indent=2),
+        "generation_config.json": json.dumps({"bos_token_id": eot, "eos_token_id": eot}, indent=2),
+        "tokenizer.json": tokenizer.to_json(),
+        "tokenizer_config.json": tokenizer.to_config_json(),
+        STATE: json.dumps(state, indent=2),
+    }
+    for name, text in documents.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    save_file(hf.to_tensors(model), folder / WEIGHTS, metadata={"format": "pt"})
+    if optimizer is not None:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
+        save_file(tensors, folder / OPTIMIZER)
+    written = sorted(folder.iterdir())
+    for path in folder.glob("*.safetensors"):
+        shutil.copymode(folder / CONFIG, path)  # the library makes them private
+    files = {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in written}
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"format": 1, "files": files}, indent=2), encoding="utf-8")
+    for path in (*written, manifest, folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the system lets us ask."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(folder: Path) -> None:
+    """Compare every file with the manifest; CheckpointError names the first that differs.
+
+    A folder from elsewhere has no manifest and passes.
+    """
+    if not (folder / MANIFEST).exists():
+        if (folder / STATE).exists():
+            raise CheckpointError(f"{folder} is incomplete: its {MANIFEST} is missing", "take another checkpoint")
+        return
+    files = read_json(folder / MANIFEST).get("files")
+    if not isinstance(files, dict) or CONFIG not in files or WEIGHTS not in files:
+        raise CheckpointError(f"{folder / MANIFEST} is damaged", "take another checkpoint of this run")
+    for name, entry in files.items():
+        path = folder / name
+        if Path(name).name != name or not isinstance(entry, dict):
+            raise CheckpointError(f"{folder / MANIFEST} is damaged", "take another checkpoint of this run")
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing", "take another checkpoint of this run")
+        if path.stat().st_size != entry.get("size") or _sha256(path) != entry.get("sha256"):
+            raise CheckpointError(f"{path} is damaged: it is not what was saved", "take another checkpoint of this run")
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        verify(folder)
+    except CheckpointError:
+        return False
+    return (folder / CONFIG).is_file()
+
+
+def load(path: str | Path, *, prefer: Iterable[str] = ("best", "last")) -> Checkpoint:
+    """Open a checkpoint folder, a Hugging Face folder, or the preferred checkpoint of a run folder.
+
+    Raises CheckpointError when there is none, or none that is whole.
+    """
+    folder, notes = locate(Path(path), prefer)
+    raw = read_json(folder / CONFIG)
+    config = hf.from_config(raw)
+    model = _load_model(folder, config)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model only {config.vocab_size}",
+            "tokenizer.json and config.json must come from the same model",
+        )
+    state = read_json(folder / STATE) if (folder / STATE).exists() else None
+    return Checkpoint(folder, model, tokenizer, model.config, state, tuple(notes))
+
+
+def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
+    """Find the checkpoint folder that a path means and verify it; also return what there is to tell."""
+    if (path / CONFIG).is_file():
+        verify(path)
+        return path, []
+    notes: list[str] = []
+    damage: CheckpointError | None = None
+    for name in prefer:
+        for folder in (path / name, _beside(path / name, "new"), _beside(path / name, "old")):
+            if not folder.is_dir():
+                continue
+            try:
+                verify(folder)
+            except CheckpointError as error:
+                damage = damage or error
+                notes.append(f"{error.message}; looking for an older one")
+                continue
+            if (folder / CONFIG).is_file():
+                if notes:
+                    notes.append(f"using {folder}")
+                return folder, notes
+    if damage:
+        raise damage
+    raise _not_found(path)
+
+
+def _not_found(path: Path) -> CheckpointError:
+    if not path.exists():
+        try:
+            siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+        except OSError:
+            siblings = []
+        return CheckpointError(
+            f"there is no checkpoint at {path}{did_you_mean(path.name, siblings)}", "`mygpt train FILE` makes one"
+        )
+    if not path.is_dir():
+        return CheckpointError(f"{path} is not a folder", "a checkpoint is a folder with a config.json")
+    return CheckpointError(
+        f"{path} holds no checkpoint", "a checkpoint folder has a config.json, a run folder has last/ or best/"
+    )
+
+
+def _load_model(folder: Path, config: ModelConfig) -> GPT:
+    """Fill a new model from `model.safetensors`, which is checked before any memory is taken for it."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        pickled = sorted(entry.name for entry in folder.glob("*.bin"))
+        hint = "save it again with `save_pretrained(..., safe_serialization=True)`" if pickled else ""
+        raise CheckpointError(f"{path} is missing", hint or "the folder is not complete")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = hf.canonical_names(list(file.keys()), config)
+            if config.layers > len(names):
+                raise CheckpointError(f"{path} has too few tensors for {config.layers} layers")
+            hf.check_shapes(config, {new: tuple(file.get_slice(old).get_shape()) for new, old in names.items()})
+            tensors = {new: file.get_tensor(old) for new, old in names.items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", "copy it again from where it came from") from None
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{path}: '{name}' holds {tensor.dtype}, not floating-point numbers")
+    config = hf.settle_biases(config, tensors)
+    model = GPT(config)
+    hf.fill(model, tensors)
+    return model
+
+
+def load_optimizer(folder: Path) -> dict[str, Tensor]:
+    """Read the optimizer's state; CheckpointError when the folder has none that can be read."""
+    path = folder / OPTIMIZER
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", "training cannot be resumed from here") from None
+
+
+def newest_run(out: Path) -> Path:
+    """Return the run changed last in a folder of runs; CheckpointError when it holds none."""
+    runs = []
+    with contextlib.suppress(OSError):
+        for folder in out.iterdir():
+            marks = [folder / name / MANIFEST for name in ("last", "best")]
+            times = [mark.stat().st_mtime for mark in marks if mark.is_file()]
+            if times:
+                runs.append((max(times), folder))
+    if not runs:
+        raise CheckpointError(f"there is no trained model in {out}", "`mygpt train FILE` makes one")
+    return max(runs)[1]
+
+
+def frozen(model: GPT, dtype: torch.dtype = torch.float32) -> GPT:
+    """Make a model ready for generation: no gradients, computing in this type."""
+    model.requires_grad_(False)
+    model.compute_dtype = dtype
+    return model

@@ -1,0 +1,76 @@
+"""The `mygpt` command: its subcommands, and what becomes of every error."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from mygpt_cli import __version__
+from mygpt_cli.cli.inspect import inspect
+from mygpt_cli.cli.sample import sample
+from mygpt_cli.cli.train import train
+from mygpt_cli.errors import MygptError
+from mygpt_cli.ui.errors import print_error, print_version
+
+INTERRUPTED = 130
+
+
+def build_app() -> typer.Typer:
+    """Return the Typer application."""
+    app = typer.Typer(
+        name="mygpt",
+        help="Train a GPT on any text, generate from it, and see how it comes to each word.",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="MYGPT_DEBUG=1 shows the traceback of an error.",
+    )
+    app.callback()(_root)
+    app.command()(train)
+    app.command()(sample)
+    app.command()(inspect)
+    return app
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; return the exit code.
+
+    0 done, 1 runtime fault, 2 usage, 3 checkpoint unusable, 4 text unusable, 5 resource, 6 diverged,
+    130 and 143 interrupted.
+    """
+    debug = bool(os.environ.get("MYGPT_DEBUG"))
+    try:
+        code = build_app()(args=list(arguments), prog_name="mygpt", standalone_mode=False)
+        sys.stdout.flush()
+    except MygptError as error:
+        if debug:
+            traceback.print_exc()
+        print_error(error.message, error.hint)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has gone, as in `mygpt sample | head -1`; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        # Typer's own errors know how to put themselves; all else is a fault of mygpt.
+        if hasattr(error, "format_message"):
+            print_error(error.format_message(), "`mygpt --help` lists the commands, `mygpt COMMAND --help` its flags")
+            return 2
+        print_error(f"{type(error).__name__}: {error}", "this should not happen; MYGPT_DEBUG=1 shows where it did")
+        return 1
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,69 @@
+"""`mygpt inspect`: what a checkpoint is, and how it comes to each word."""
+
+from typing import Annotated
+
+import typer
+
+from mygpt_cli.cli.sampling import (
+    CHECKPOINT_HELP,
+    MIN_P,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    Json,
+    MinP,
+    Quiet,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    fresh_seed,
+    open_checkpoint,
+    prompt_from_argument,
+)
+from mygpt_cli.generation.settings import Sampling
+
+
+def inspect(
+    checkpoint: Annotated[str | None, typer.Argument(help=CHECKPOINT_HELP, show_default=False)] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Go on from this text, and show each choice.", rich_help_panel="Steps")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Tokens to write.", min=1, rich_help_panel="Steps")] = 5,
+    top: Annotated[int, typer.Option(help="Candidates to show.", min=1, rich_help_panel="Steps")] = 5,
+    temperature: Temperature = TEMPERATURE,
+    top_k: TopK = TOP_K,
+    top_p: TopP = TOP_P,
+    min_p: MinP = MIN_P,
+    seed: Seed = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what a checkpoint is; with --prompt, show how it comes to each word."""
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        seed=fresh_seed() if seed is None else seed,
+        max_new_tokens=steps,
+    )
+    text = None if prompt is None else prompt_from_argument(prompt)
+
+    from mygpt_cli.ui.console import note
+    from mygpt_cli.ui.inspect import show_steps, show_summary
+
+    loaded = open_checkpoint(checkpoint, quiet=quiet)
+    if text is None:
+        from mygpt_cli.inspection.summary import summarise
+
+        show_summary(summarise(loaded), json=json)
+        return
+
+    from mygpt_cli.generation.stream import read_prompt
+    from mygpt_cli.inspection.steps import view_steps
+
+    start = read_prompt(loaded.tokenizer, text, loaded.config.context)
+    if start.note and not quiet:
+        note(start.note)
+    show_steps(view_steps(loaded.model, loaded.tokenizer, start, sampling, top=top), sampling, json=json)

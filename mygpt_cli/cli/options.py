@@ -1,0 +1,63 @@
+"""Command-line flags made from the settings of `TrainConfig`, so that each is declared once."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
+from typing import Annotated, Any
+
+import typer
+
+from mygpt_cli.config import Settings, knobs, limits_of, parse_setting, raise_faults, setting_faults, type_of
+
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes `**flags` one optional flag for each setting."""
+    signature = inspect.signature(command)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name))
+        for name in knobs()
+        if name != "files"
+    ]
+    command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+    command.__annotations__ |= {flag.name: flag.annotation for flag in flags}
+    return command
+
+
+def _annotation(name: str) -> Any:
+    limits = limits_of(name)
+    text = limits.help.rstrip(".")
+    flag = f"--{name.replace('_', '-')}"
+    default = knobs()[name].default
+    if default is MISSING:
+        text += " [dim](chosen to fit)[/dim]"
+    elif default is not None:
+        text += f" [dim]({default})[/dim]"
+    kind = type_of(name)
+    panel = limits.group
+    if kind is bool:
+        return Annotated[
+            bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=text, rich_help_panel=panel, show_default=False)
+        ]
+    metavar = "|".join(limits.choices) or _METAVARS[kind]
+    return Annotated[
+        str | None, typer.Option(flag, help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
+    ]
+
+
+def read_flags(flags: Mapping[str, Any]) -> Settings:
+    """Turn the flags that were given into settings; UsageError lists every one that is wrong."""
+    settings: Settings = {}
+    faults = []
+    for name, value in flags.items():
+        if isinstance(value, str):
+            try:
+                settings[name] = parse_setting(name, value)
+            except ValueError as error:
+                faults.append(f"--{name.replace('_', '-')}: {error}")
+        elif value is not None:
+            settings[name] = value
+    raise_faults(faults + setting_faults(settings))
+    return settings

@@ -1,0 +1,75 @@
+"""Flags that `sample` and `inspect` share: the checkpoint, and the settings of generation."""
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mygpt_cli.errors import TextError
+from mygpt_cli.generation.settings import default_of, limits_of
+
+if TYPE_CHECKING:
+    from mygpt_cli.checkpoint import Checkpoint
+
+RUNS = Path("checkpoints")
+CHECKPOINT_HELP = "A run, a checkpoint or a Hugging Face folder; by default the newest run in checkpoints/."
+
+
+def setting(name: str) -> Any:
+    """Declare a flag for a setting of generation, with its own help and group."""
+    limits = limits_of(name)
+    return typer.Option(f"--{name.replace('_', '-')}", help=limits.help, rich_help_panel=limits.group)
+
+
+Temperature = Annotated[float, setting("temperature")]
+TopK = Annotated[int, setting("top_k")]
+TopP = Annotated[float, setting("top_p")]
+MinP = Annotated[float, setting("min_p")]
+Seed = Annotated[int | None, setting("seed")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, a record on each line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write nothing but the result.")]
+
+TEMPERATURE: float = default_of("temperature")
+TOP_K: int = default_of("top_k")
+TOP_P: float = default_of("top_p")
+MIN_P: float = default_of("min_p")
+
+
+def prompt_from_argument(prompt: str) -> str:
+    """Return a prompt given on the command line; TextError when its bytes are not UTF-8."""
+    try:
+        data = prompt.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise TextError("the prompt has half of a surrogate pair, which is no character") from None
+    return decode_prompt(data, "the prompt")
+
+
+def decode_prompt(data: bytes, source: str) -> str:
+    """Decode a prompt; TextError naming the source and the place of the first byte that is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(
+            f"{source} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}",
+            "convert it to UTF-8",
+        ) from None
+
+
+def fresh_seed() -> int:
+    """Return a new seed, short enough to be typed again."""
+    return secrets.randbelow(1_000_000)
+
+
+def open_checkpoint(path: str | None, *, quiet: bool) -> "Checkpoint":
+    """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it."""
+    from mygpt_cli.checkpoint import frozen, load, newest_run
+    from mygpt_cli.ui.console import note
+
+    found = path or newest_run(RUNS)
+    checkpoint = load(found)
+    frozen(checkpoint.model)
+    if not quiet:
+        for message in (*([] if path else [f"using {found}"]), *checkpoint.notes):
+            note(message)
+    return checkpoint

@@ -1,0 +1,329 @@
+"""A tokenized text on disk, memory-mapped, and the batches drawn from it."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mygpt_cli.corpus import Chunk, Corpus, Part
+from mygpt_cli.errors import CheckpointError, ResourceError, TextError
+from mygpt_cli.strict_json import read_json
+from mygpt_cli.tokenizer import (
+    PIECE,
+    SPLIT_PATTERN,
+    Tokenizer,
+    UnknownCharacterError,
+    check_tokenizer,
+    choose_vocab_size,
+    load_tokenizer,
+    safe_cut,
+    train_tokenizer,
+)
+
+# Raised whenever the same text and the same settings would give other files than before.
+FORMAT = 1
+BLOCK = 1 << 20
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The tokens of a corpus: `train` and `val` are read-only arrays of ids, mapped from disk.
+
+    Bytes are those of the UTF-8 text of each part. `fingerprint` is that of the corpus.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    tokenizer: Tokenizer
+    train_bytes: int
+    val_bytes: int
+    train_characters: int
+    val_characters: int
+    fingerprint: str
+
+
+def cache_folder() -> Path:
+    """Return where tokens are kept: MYGPT_CACHE_DIR, or mygpt's place among the user's caches."""
+    if chosen := os.environ.get("MYGPT_CACHE_DIR"):
+        return Path(chosen)
+    try:
+        if sys.platform == "win32":
+            return (
+                Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "mygpt" / "cache"
+            )
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "mygpt"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mygpt"
+    except RuntimeError as fault:
+        raise ResourceError("there is no home folder to keep tokens in", "set MYGPT_CACHE_DIR") from fault
+
+
+def prepare(
+    corpus: Corpus,
+    *,
+    tokenizer: str,
+    vocab_size: int | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    existing: Tokenizer | None = None,
+) -> Dataset:
+    """Tokenize a corpus, or find its tokens where an earlier call left them under `cache`.
+
+    `tokenizer` and `vocab_size` say what to learn or load; `existing` is used in their place.
+    `progress` is called with what is being done and the fraction of it that is done.
+
+    Raises UsageError for a wrong tokenizer, TextError for a text that `existing` cannot encode or that is
+    too short, ResourceError when the cache cannot be written.
+    """
+    if existing is None:
+        check_tokenizer(tokenizer, vocab_size)
+        if tokenizer == "bpe" and vocab_size is None:
+            vocab_size = choose_vocab_size(corpus.train.bytes)
+        key = [tokenizer, vocab_size, SPLIT_PATTERN]
+    else:
+        key = [existing.to_json()]
+    name = hashlib.sha256(json.dumps([FORMAT, corpus.fingerprint, *key]).encode()).hexdigest()[:32]
+    folder = (cache or cache_folder()) / name
+    kind = "bpe" if tokenizer == "char" else tokenizer
+    dataset = _load(folder, corpus, existing, kind)
+    if dataset is None:
+        _build(folder, corpus, progress or _no_progress, existing, tokenizer, vocab_size)
+        dataset = _load(folder, corpus, existing, kind)
+    if dataset is None:
+        raise ResourceError(f"the tokens in {folder} change while they are read", "set MYGPT_CACHE_DIR")
+    return dataset
+
+
+def texts(chunks: Iterable[Chunk], size: int = PIECE) -> Iterator[Chunk]:
+    """Cut a stream of chunks anew, as `pieces_of` cuts each document, wherever its chunks end."""
+    rest = ""
+    for chunk in chunks:
+        text = rest + chunk.text
+        start = 0
+        while len(text) - start > size:
+            stop = safe_cut(text, start, start + size)
+            yield Chunk(text[start:stop], False)
+            start = stop
+        rest = text[start:]
+        if chunk.ends_document:
+            yield Chunk(rest, True)
+            rest = ""
+    if rest:
+        yield Chunk(rest, False)
+
+
+class Batches:
+    """Batches of windows of `context` tokens; which tokens a step gets depends on `seed` and step alone.
+
+    Every epoch lays windows end to end from a random offset and takes them in a random order, so that no
+    token is seen twice in it; what no window of this epoch covers, at both ends together, is shorter than
+    two windows. Step s takes windows s * batch_size and on of the endless row of epochs.
+
+    Raises TextError when the text is too short for a single window.
+    """
+
+    def __init__(self, tokens: np.ndarray, *, seed: int, batch_size: int, context: int) -> None:
+        room = len(tokens) - 1
+        if room < context:
+            raise TextError(
+                f"a window of {context} tokens does not fit into a text of {len(tokens)}",
+                f"use --context {max(1, room)} or less, or give more text",
+            )
+        self.tokens = tokens
+        self.seed = seed
+        self.batch_size = batch_size
+        self.context = context
+        # One window less than fits, so that every epoch has as many, wherever it starts.
+        self.windows_per_epoch = max(1, room // context - 1)
+        self._slack = room - self.windows_per_epoch * context
+        self._epoch = -1
+        self._starts = np.empty(0, np.int64)
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs and targets of one step, int64 of shape (batch_size, context)."""
+        first = step * self.batch_size
+        starts = np.empty(self.batch_size, np.int64)
+        done = 0
+        while done < self.batch_size:
+            epoch, window = divmod(first + done, self.windows_per_epoch)
+            some = self._starts_of(epoch)[window : window + self.batch_size - done]
+            starts[done : done + len(some)] = some
+            done += len(some)
+        windows = self.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)
+        return windows[:, :-1], windows[:, 1:]
+
+    def _starts_of(self, epoch: int) -> np.ndarray:
+        """Return where the windows of an epoch start, in the order in which they are taken."""
+        if epoch != self._epoch:
+            random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+            offset = random.integers(self._slack, endpoint=True)
+            self._starts = random.permutation(self.windows_per_epoch) * self.context + offset
+            self._epoch = epoch
+        return self._starts
+
+
+def batch(
+    tokens: np.ndarray, *, seed: int, step: int, batch_size: int, context: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs and targets of one step, int64 of shape (batch_size, context); see `Batches`."""
+    return Batches(tokens, seed=seed, batch_size=batch_size, context=context).batch(step)
+
+
+def val_windows(tokens: np.ndarray, context: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield inputs and targets, int64 of shape (up to batch_size, up to context), over all of `tokens`.
+
+    Windows do not overlap and every token but the first, which nothing precedes, is predicted once: n
+    tokens give n - 1 predictions. What is left after the last whole window comes last, alone and shorter.
+    """
+    whole = (len(tokens) - 1) // context
+    for first in range(0, whole, batch_size):
+        count = min(batch_size, whole - first)
+        start, stop = first * context, (first + count) * context
+        inputs = tokens[start:stop].astype(np.int64).reshape(count, context)  # (B, T)
+        targets = tokens[start + 1 : stop + 1].astype(np.int64).reshape(count, context)  # (B, T)
+        yield inputs, targets
+    rest = tokens[whole * context :].astype(np.int64)[None, :]  # (1, up to T + 1)
+    if rest.size > 1:
+        yield rest[:, :-1], rest[:, 1:]
+
+
+def _build(
+    folder: Path,
+    corpus: Corpus,
+    progress: Progress,
+    existing: Tokenizer | None,
+    spec: str,
+    vocab_size: int | None,
+) -> None:
+    """Write tokens, tokenizer and their description into `folder`, all or nothing."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+        try:
+            tokenizer = existing or _learn(corpus, spec, vocab_size, progress)
+            _write(new, corpus, tokenizer, progress)
+            shutil.rmtree(folder, ignore_errors=True)
+            _rename(new, folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except OSError as fault:
+        raise ResourceError(
+            f"tokens cannot be kept in {folder.parent}: {(fault.strerror or str(fault)).lower()}",
+            "set MYGPT_CACHE_DIR to a folder with room",
+        ) from fault
+
+
+def _rename(new: Path, folder: Path) -> None:
+    try:
+        new.rename(folder)
+    except OSError:
+        # Another process may have come first with the same files.
+        if not folder.is_dir():
+            raise
+
+
+def _learn(corpus: Corpus, spec: str, vocab_size: int | None, progress: Progress) -> Tokenizer:
+    # Every character must have a token; merges are learned from what is trained on.
+    parts = [corpus.train, corpus.val] if spec == "char" else [corpus.train]
+    stage = "learning the vocabulary"
+    return train_tokenizer(
+        spec,
+        (chunk.text for part in parts for chunk in _watched(part, stage, progress)),
+        vocab_size=vocab_size,
+        end_of_text=corpus.documents > 1,
+    )
+
+
+def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: Progress) -> None:
+    end = tokenizer.end_of_text if corpus.documents > 1 else None
+    dtype = _dtype(tokenizer)
+    meta: dict[str, object] = {}
+    for name, part in (("train", corpus.train), ("val", corpus.val)):
+        count = checksum = position = 0
+        with (folder / f"{name}.bin").open("wb") as file:
+            for chunk in _watched(part, f"tokenizing the {name} part", progress):
+                ids = _encode(tokenizer, chunk.text, part.start + position)
+                if end is not None and chunk.ends_document:
+                    ids = np.append(ids, np.uint32(end))
+                data = ids.astype(dtype).tobytes()
+                file.write(data)
+                checksum = zlib.crc32(data, checksum)
+                count += len(ids)
+                position += len(chunk.text)
+        if count < 2:
+            raise TextError(
+                f"the {name} part of the text is too short: {count} token, and two are needed to predict one",
+                "give more text, or change --val-fraction",
+            )
+        meta[name] = {"tokens": count, "crc32": checksum}
+    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
+
+
+def _encode(tokenizer: Tokenizer, text: str, position: int) -> np.ndarray:
+    try:
+        return tokenizer.encode_array(text)
+    except UnknownCharacterError as fault:
+        raise UnknownCharacterError(fault.character, fault.place + position, fault.known) from None
+
+
+def _load(folder: Path, corpus: Corpus, existing: Tokenizer | None, kind: str) -> Dataset | None:
+    """Open the tokens in `folder`; None if they are missing, cut short or damaged."""
+    try:
+        meta = read_json(folder / "meta.json")
+        tokenizer = existing or load_tokenizer(folder, kind=kind)
+    except CheckpointError:
+        return None
+    parts = [
+        _open_tokens(folder / f"{name}.bin", meta.get(name), _dtype(tokenizer)) for name in ("train", "val")
+    ]
+    if parts[0] is None or parts[1] is None:
+        return None
+    return Dataset(
+        train=parts[0],
+        val=parts[1],
+        tokenizer=tokenizer,
+        train_bytes=corpus.train.bytes,
+        val_bytes=corpus.val.bytes,
+        train_characters=corpus.train.characters,
+        val_characters=corpus.val.characters,
+        fingerprint=corpus.fingerprint,
+    )
+
+
+def _open_tokens(path: Path, meta: object, dtype: np.dtype) -> np.ndarray | None:
+    try:
+        # A plain array over the mapping: memmap's own class makes every batch slower.
+        tokens = np.asarray(np.memmap(path, dtype, mode="r"))
+    except (OSError, ValueError):
+        return None
+    checksum = 0
+    for start in range(0, len(tokens), BLOCK):
+        checksum = zlib.crc32(tokens[start : start + BLOCK].data, checksum)
+    return tokens if meta == {"tokens": len(tokens), "crc32": checksum} else None
+
+
+def _dtype(tokenizer: Tokenizer) -> np.dtype:
+    return np.min_scalar_type(tokenizer.vocab_size - 1)
+
+
+def _watched(part: Part, stage: str, progress: Progress) -> Iterator[Chunk]:
+    """Yield the texts of a part, saying how far along they are."""
+    done = 0
+    for chunk in texts(part.chunks()):
+        yield chunk
+        done += len(chunk.text)
+        progress(stage, done / part.characters)
+
+
+def _no_progress(stage: str, fraction: float) -> None:
+    """Say nothing."""

@@ -1,0 +1,55 @@
+"""Which device to compute on, and in which type its matrix products are fastest."""
+
+import time
+
+import torch
+
+from mygpt_cli.errors import UsageError
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `mps`; raises UsageError for one that is not there."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, there in present.items() if there)
+    if not present[name]:
+        there = ", ".join(device for device, there in present.items() if there)
+        raise UsageError(f"this machine has no {name} device that torch can use", f"it has: {there}")
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the type for `auto`, `float32` or `bfloat16`; `auto` takes bfloat16 where it is clearly faster."""
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "mps":
+        return torch.float32
+    faster = _product_seconds(torch.bfloat16) < 0.8 * _product_seconds(torch.float32)
+    return torch.bfloat16 if faster else torch.float32
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """Time the best of some matrix products of a training step's size on the CPU."""
+    a, b = torch.ones(1024, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most memory used so far in bytes: of the GPU, or of this process; 0 where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

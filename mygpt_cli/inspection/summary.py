@@ -1,0 +1,138 @@
+"""What a checkpoint is: identity, shape, parameters by part, tokenizer, training."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mygpt_cli.checkpoint import Checkpoint
+from mygpt_cli.config import ModelConfig
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.runs import Run
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters of one kind: how many tensors hold them, and how many numbers."""
+
+    name: str
+    tensors: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """The vocabulary; `end_of_text` is an id, or None where there is no such token."""
+
+    kind: str
+    vocab_size: int
+    end_of_text: int | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How far training was when the checkpoint was saved; None where nothing says so.
+
+    Losses are those of the last validation up to then: nats per token, and bits per byte.
+    """
+
+    step: int | None
+    steps: int | None
+    tokens: int | None
+    seconds: float | None
+    train_loss: float | None
+    val_loss: float | None
+    bits_per_byte: float | None
+    best_step: int | None
+    best_bits_per_byte: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A checkpoint, described; `bytes` is the size of its weights in memory. `training` is None elsewhere."""
+
+    folder: str
+    model: ModelConfig
+    parts: tuple[Part, ...]
+    parameters: int
+    bytes: int
+    tokenizer: TokenizerFacts
+    training: Training | None
+
+
+_PARTS = {
+    "embedding": "token embedding",
+    "positions": "position embedding",
+    "attention": "attention",
+    "mlp": "feed-forward",
+    "norm": "norms",
+    "head": "head",
+}
+
+
+def summarise(checkpoint: Checkpoint) -> Summary:
+    """Describe a loaded checkpoint."""
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    return Summary(
+        folder=str(checkpoint.folder),
+        model=checkpoint.config,
+        parts=parts_of(model),
+        parameters=sum(p.numel() for p in model.parameters()),
+        bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
+        tokenizer=TokenizerFacts(tokenizer.kind, tokenizer.vocab_size, tokenizer.end_of_text),
+        training=None if checkpoint.state is None else _training(checkpoint.state, checkpoint.folder.parent),
+    )
+
+
+def parts_of(model: GPT) -> tuple[Part, ...]:
+    """Count the parameters of each part of the model; every parameter belongs to exactly one."""
+    tensors = dict.fromkeys(_PARTS.values(), 0)
+    numbers = dict.fromkeys(_PARTS.values(), 0)
+    for name, parameter in model.named_parameters():
+        owner = name.rpartition(".")[0] or name  # "blocks.0.mlp.up" of its weight and bias
+        part = next(part for key, part in _PARTS.items() if key in _owners(owner))
+        tensors[part] += 1
+        numbers[part] += parameter.numel()
+    return tuple(Part(name, tensors[name], numbers[name]) for name in tensors if tensors[name])
+
+
+def _owners(name: str) -> list[str]:
+    # "attention_norm" and "mlp_norm" are norms
+    return ["norm" if owner.endswith("norm") else owner for owner in name.split(".")]
+
+
+def _training(state: dict[str, Any], run: Path) -> Training:
+    history = state.get("history")
+    history = history if isinstance(history, dict) else {}
+    step = _whole(state.get("step"))
+    losses = _last_evaluation(run, step)
+    return Training(
+        step=step,
+        steps=_whole(state.get("steps")),
+        tokens=_whole(state.get("tokens")),
+        seconds=_number(history.get("seconds")),
+        train_loss=_number(losses.get("train_loss")),
+        val_loss=_number(losses.get("val_loss")),
+        bits_per_byte=_number(losses.get("bits_per_byte")),
+        best_step=_whole(history.get("best_step")),
+        best_bits_per_byte=_number(history.get("best_bits_per_byte")),
+    )
+
+
+def _last_evaluation(run: Path, step: int | None) -> dict[str, Any]:
+    """Return the last validation up to a step from the metrics that a run keeps beside its checkpoints."""
+    evaluations = [
+        record
+        for record in Run(run).metrics()
+        if record.get("event") == "evaluated" and (_whole(record.get("step")) or 0) <= (step or 0)
+    ]
+    return evaluations[-1] if evaluations else {}
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _number(value: Any) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None

@@ -1,0 +1,158 @@
+"""A run folder: its lock, its configuration, its metrics, its checkpoints; and training into it."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mygpt_cli import __version__, checkpoint
+from mygpt_cli.config import TrainConfig
+from mygpt_cli.errors import CheckpointError, ResourceError
+from mygpt_cli.settings import to_toml
+from mygpt_cli.training.events import Evaluated, Event, Finished, Progress, SaveDue, Saved, Started
+from mygpt_cli.training.trainer import History, Trainer
+
+METRICS = "metrics.jsonl"
+CONFIG = "config.toml"
+LOCK = ".lock"
+
+
+class Run:
+    """A folder `<out>/<name>-<number>` with `config.toml`, `metrics.jsonl`, `last/` and `best/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, out: Path, name: str, config: TrainConfig) -> "Run":
+        """Make the next free numbered folder; ResourceError when nothing can be written there."""
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            taken = [_number(entry.name, name) for entry in out.iterdir()]
+            number = max(taken, default=0)
+            while True:
+                number += 1
+                folder = out / f"{name}-{number:03d}"
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir()
+                    break
+            (folder / CONFIG).write_text(to_toml(config), encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write to {out}: {error.strerror}", "choose another folder with --out"
+            ) from None
+        return cls(folder)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; ResourceError when another process has it."""
+        descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(descriptor, self.folder)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def save(self, trainer: Trainer, *, best: bool) -> list[Saved]:
+        """Write `last/`, and `best/` when the model is the best so far."""
+        state = {
+            "format": 1,
+            "mygpt": __version__,
+            "step": trainer.history.step,
+            "steps": trainer.config.steps,
+            "tokens": trainer.history.step * trainer.tokens_per_step,
+            "text": trainer.dataset.fingerprint,
+            "history": asdict(trainer.history),
+        }
+        parts = {"model": trainer.model, "tokenizer": trainer.dataset.tokenizer, "state": state}
+        saved = []
+        if best:
+            checkpoint.save(self.folder / "best", **parts)
+            saved.append(Saved(step=trainer.history.step, folder=self.folder / "best"))
+        checkpoint.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
+        return [*saved, Saved(step=trainer.history.step, folder=self.folder / "last")]
+
+    def log(self, event: Started | Progress | Evaluated | Finished) -> None:
+        """Append an event to `metrics.jsonl`."""
+        record = {"event": type(event).__name__.lower(), **asdict(event)}
+        with (self.folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps that a resumed run will take again."""
+        path = self.folder / METRICS
+        kept = [line for line in _lines(path) if _step_of(line) <= step and _event_of(line) != "finished"]
+        beside = path.with_suffix(".new")
+        beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8", newline="\n")
+        beside.replace(path)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the events of `metrics.jsonl`; a last line cut off by a crash is left out."""
+        return [json.loads(line) for line in _lines(self.folder / METRICS)]
+
+
+def _number(folder: str, name: str) -> int:
+    head, _, tail = folder.rpartition("-")
+    return int(tail) if head == name and tail.isdecimal() else 0
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ResourceError(
+            f"another process is training {folder}", "wait for it, or train a new run without --resume"
+        ) from None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if _is_record(line)]
+
+
+def _is_record(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _step_of(line: str) -> int:
+    return int(json.loads(line).get("step", 0))
+
+
+def _event_of(line: str) -> str:
+    return str(json.loads(line).get("event"))
+
+
+def history_of(state: dict[str, Any] | None) -> History:
+    """Read back the trainer's history from a checkpoint's state; CheckpointError when it is not one."""
+    try:
+        return History(**(state or {})["history"])
+    except (KeyError, TypeError):
+        raise CheckpointError("the checkpoint does not say how far its training was", "train a new run") from None
+
+
+def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
+    """Train into the run folder: save when due, log, and pass the events on."""
+    with run.locked():
+        for event in trainer.run(stop):
+            if isinstance(event, SaveDue):
+                yield from run.save(trainer, best=event.best)
+                continue
+            if isinstance(event, Started | Progress | Evaluated | Finished):
+                run.log(event)
+            yield event

@@ -1,0 +1,340 @@
+"""Text to token ids and back: characters, byte pairs learned from the text, or a named tiktoken encoding."""
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import rustbpe
+import tiktoken
+
+from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, did_you_mean
+from mygpt_cli.tokenizer_json import (
+    END_OF_TEXT,
+    GPT2_PATTERN,
+    MAX_VOCABULARY,
+    BytePairVocabulary,
+    CharacterVocabulary,
+    Vocabulary,
+    read_vocabulary,
+    write_vocabulary,
+)
+
+# GPT-4's pattern with its case-insensitive endings spelled out (regular expression engines fold case
+# differently) and numbers in groups of two, which suits small vocabularies.
+SPLIT_PATTERN = (
+    r"""'(?:[sSdDmMtT]|ll|LL|ve|VE|re|RE)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"""
+    r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+# tiktoken's own spelling of these two patterns is equal but possessive, which Hugging Face's engine reads
+# differently.
+GPT4_PATTERN = (
+    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"""
+    r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+PORTABLE_PATTERNS = {
+    "gpt2": GPT2_PATTERN,
+    "r50k_base": GPT2_PATTERN,
+    "p50k_base": GPT2_PATTERN,
+    "p50k_edit": GPT2_PATTERN,
+    "cl100k_base": GPT4_PATTERN,
+}
+# The regular expression engines give up on runs of white space from about a million characters on.
+PIECE = 1 << 16
+# A text without spaces would otherwise fill the vocabulary with tokens as long as itself.
+MAX_TOKEN_BYTES = 256
+SMALLEST_CHOICE = 320
+LARGEST_CHOICE = 32768
+
+
+class UnknownCharacterError(TextError):
+    """A character, the `place`-th of the text counted from one, that is not among the `known` ones."""
+
+    def __init__(self, character: str, place: int, known: int) -> None:
+        super().__init__(
+            f"the tokenizer does not know {_visible(character)}, character {place} of the text",
+            f"it knows the {known} characters of its training text and no others;"
+            " a model trained with `--tokenizer bpe` takes any text",
+        )
+        self.character = character
+        self.place = place
+        self.known = known
+
+
+class Tokenizer(ABC):
+    """Token ids are 0 up to `vocab_size` - 1, special tokens included.
+
+    `kind` is "char", "bpe" or the name of a tiktoken encoding. `end_of_text` is the id of <|endoftext|>
+    if there is one. Text that looks like a special token is encoded as plain text.
+    """
+
+    def __init__(self, kind: str, vocabulary: Vocabulary, tokens: Mapping[int, bytes]) -> None:
+        self.kind = kind
+        self.vocabulary = vocabulary
+        tokens = {**tokens, **{token: text.encode() for text, token in vocabulary.specials.items()}}
+        self.vocab_size = max(tokens) + 1
+        self.end_of_text = vocabulary.specials.get(END_OF_TEXT)
+        # Some encodings leave gaps between their ids, and a model may still predict one.
+        self._bytes = [tokens.get(token, b"") for token in range(self.vocab_size)]
+
+    @abstractmethod
+    def encode_array(self, text: str) -> np.ndarray:
+        """Return the token ids of a text as a uint32 array.
+
+        Raises TextError for a character that cannot be encoded.
+        """
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text; raises TextError for a character that cannot be encoded."""
+        ids: list[int] = self.encode_array(text).tolist()
+        return ids
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes that one token stands for, which need not be whole characters.
+
+        An id that the encoding leaves unused has none; TextError for an id beyond the vocabulary.
+        """
+        if not 0 <= token < self.vocab_size:
+            raise TextError(f"there is no token {token}; ids go from 0 to {self.vocab_size - 1}")
+        return self._bytes[token]
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the exact bytes of some tokens; raises TextError for an id beyond the vocabulary."""
+        return b"".join(map(self.token_bytes, ids))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of some tokens, with U+FFFD in place of broken characters."""
+        return self.decode_bytes(ids).decode(errors="replace")
+
+    def to_json(self) -> str:
+        """Return the text of a tokenizer.json that gives the same ids in Hugging Face's libraries."""
+        return write_vocabulary(self.vocabulary)
+
+    def to_config_json(self) -> str:
+        """Return the text of a tokenizer_config.json that has AutoTokenizer use tokenizer.json as it is."""
+        config: dict[str, object] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+        }
+        if self.end_of_text is not None:
+            config |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
+        return json.dumps(config, indent=2)
+
+
+class CharTokenizer(Tokenizer):
+    """One token for each character of the text it was made for."""
+
+    def __init__(self, vocabulary: CharacterVocabulary) -> None:
+        characters = vocabulary.characters
+        super().__init__("char", vocabulary, {i: text.encode() for i, text in enumerate(characters)})
+        self.characters = characters
+        codes = _code_points(characters)
+        # One place more than the largest code point, where all larger ones are looked up and not found.
+        self._ids = np.full(int(codes.max()) + 2, -1, dtype=np.int64)
+        self._ids[codes] = np.arange(len(codes))
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """Return the token ids of a text as a uint32 array.
+
+        Raises UnknownCharacterError for the first character that the vocabulary lacks.
+        """
+        ids = self._ids[np.minimum(_code_points(text), len(self._ids) - 1)]
+        unknown = np.flatnonzero(ids < 0)
+        if unknown.size:
+            place = int(unknown[0])
+            raise UnknownCharacterError(text[place], place + 1, len(self.characters))
+        found: np.ndarray = ids.astype(np.uint32)
+        return found
+
+
+class BytePairTokenizer(Tokenizer):
+    """Byte-level byte-pair encoding, run by tiktoken; any text can be encoded."""
+
+    def __init__(self, vocabulary: BytePairVocabulary, kind: str = "bpe") -> None:
+        super().__init__(kind, vocabulary, {rank: token for token, rank in vocabulary.ranks.items()})
+        self.pattern = vocabulary.pattern
+        self._lengths = np.array([len(token) for token in self._bytes])
+        try:
+            self._encoding = tiktoken.Encoding(
+                name=kind, pat_str=self.pattern, mergeable_ranks=dict(vocabulary.ranks), special_tokens={}
+            )
+        except ValueError as fault:
+            raise CheckpointError(f"the tokenizer's splitting pattern is unusable: {fault}") from fault
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """Return the token ids of a text as a uint32 array; raises TextError for half a surrogate pair."""
+        pieces = [self._encode_piece(piece) for piece in pieces_of(text)]
+        return np.concatenate(pieces) if pieces else np.empty(0, np.uint32)
+
+    def _encode_piece(self, text: str) -> np.ndarray:
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as fault:
+            raise TextError(
+                f"the text has {_visible(text[fault.start])}, half of a surrogate pair and no character",
+                "the text was not UTF-8 to begin with; convert it",
+            ) from None
+        try:
+            ids = np.array(self._encoding.encode_ordinary(text), dtype=np.uint32)
+        except ValueError as fault:
+            raise CheckpointError(f"the tokenizer's splitting pattern failed: {fault}") from fault
+        if self._lengths[ids].sum() != size:
+            raise CheckpointError("the tokenizer's splitting pattern loses text; mygpt does not support that")
+        return ids
+
+
+def check_tokenizer(spec: str, vocab_size: int | None = None) -> None:
+    """Raise UsageError unless `spec` is a kind of tokenizer and `vocab_size` is one it can have."""
+    names = ("char", "bpe", *tiktoken.list_encoding_names())
+    if spec not in names:
+        raise UsageError(
+            f"there is no tokenizer '{spec}'{did_you_mean(spec, names)}", f"use one of: {', '.join(names)}"
+        )
+    if vocab_size is None:
+        return
+    if spec != "bpe":
+        raise UsageError(
+            f"the tokenizer '{spec}' has its own vocabulary size",
+            "leave --vocab-size out or use --tokenizer bpe",
+        )
+    _check_vocab_size(vocab_size, 256)
+
+
+def train_tokenizer(
+    spec: str, chunks: Iterable[str], *, vocab_size: int | None = None, end_of_text: bool = False
+) -> Tokenizer:
+    """Make the tokenizer `spec`: "char", "bpe" or the name of a tiktoken encoding.
+
+    "char" takes the characters of `chunks`, "bpe" learns merges from them until there are `vocab_size`
+    tokens or nothing is left to merge; an encoding does not read them. With `end_of_text` a learned
+    vocabulary gets <|endoftext|> as its last token, counted in `vocab_size`.
+
+    Raises UsageError for an unknown name or a size that is too small, ResourceError for an encoding that
+    is not at hand and cannot be downloaded.
+    """
+    check_tokenizer(spec, vocab_size)
+    if spec == "char":
+        return _learn_characters(chunks, end_of_text)
+    if spec == "bpe":
+        return _learn_byte_pairs(chunks, vocab_size or SMALLEST_CHOICE, end_of_text)
+    return _named(spec)
+
+
+def load_tokenizer(folder: Path, *, kind: str = "bpe") -> Tokenizer:
+    """Read the tokenizer of a checkpoint folder: tokenizer.json, or else vocab.json with merges.txt.
+
+    The files do not say whether byte pairs were learned or are those of an encoding; `kind` does.
+
+    Raises CheckpointError for files that are missing, damaged, or of a kind that mygpt does not support.
+    """
+    vocabulary = read_vocabulary(folder)
+    if isinstance(vocabulary, CharacterVocabulary):
+        return CharTokenizer(vocabulary)
+    return BytePairTokenizer(vocabulary, kind)
+
+
+def choose_vocab_size(size: int) -> int:
+    """Choose a vocabulary size for `size` bytes of text: the power of two nearest to its square root.
+
+    A megabyte gets 1024 tokens. Never below 320, which leaves some merges, nor above 32768.
+    """
+    nearest = 1 << round(math.log2(max(1, size)) / 2)
+    return min(max(nearest, SMALLEST_CHOICE), LARGEST_CHOICE)
+
+
+def pieces_of(text: str, size: int = PIECE) -> Iterator[str]:
+    """Cut a text into pieces of at most `size` characters whose tokens are the tokens of the whole."""
+    start = 0
+    while start < len(text):
+        stop = safe_cut(text, start, start + size)
+        yield text[start:stop]
+        start = stop
+
+
+def safe_cut(text: str, start: int, limit: int) -> int:
+    """Return the last place after `start` and up to `limit` where a cut leaves the tokens as they are.
+
+    That is in front of a space that follows something else than white space, or of a line end that
+    follows a letter or digit: every supported pattern starts a new piece there, whatever came before.
+    Where a stretch has no such place, the cut falls on `limit`. The end of the text is always one.
+    """
+    if limit >= len(text):
+        return len(text)
+    for place in range(limit, start, -1):
+        before, after = text[place - 1], text[place]
+        if (after == " " and not before.isspace()) or (after in "\r\n" and before.isalnum()):
+            return place
+    return limit
+
+
+def _learn_characters(chunks: Iterable[str], end_of_text: bool) -> CharTokenizer:
+    seen = np.zeros(0x110000, dtype=bool)
+    for chunk in chunks:
+        seen[_code_points(chunk)] = True
+    characters = "".join(map(chr, np.flatnonzero(seen)))
+    if not characters:
+        raise TextError("there is no text to take characters from")
+    return CharTokenizer(
+        CharacterVocabulary(characters, {END_OF_TEXT: len(characters)} if end_of_text else {})
+    )
+
+
+def _learn_byte_pairs(chunks: Iterable[str], vocab_size: int, end_of_text: bool) -> BytePairTokenizer:
+    _check_vocab_size(vocab_size, 256 + end_of_text)
+    learner = rustbpe.Tokenizer()
+    # The learner gathers `buffer_size` texts before it counts them, all processors at once.
+    learner.train_from_iterator(
+        (piece for chunk in chunks for piece in pieces_of(chunk)),
+        vocab_size - end_of_text,
+        buffer_size=64,
+        pattern=SPLIT_PATTERN,
+    )
+    learned = sorted((rank, bytes(token)) for token, rank in learner.get_mergeable_ranks())
+    # What a long token is part of is longer still, so leaving those out keeps every merge whole.
+    tokens = dict.fromkeys(token for _, token in learned if len(token) <= MAX_TOKEN_BYTES)
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    return BytePairTokenizer(
+        BytePairVocabulary(ranks, SPLIT_PATTERN, {END_OF_TEXT: len(ranks)} if end_of_text else {})
+    )
+
+
+def _named(name: str) -> BytePairTokenizer:
+    # GPT-2's ranks under a second name, in one file in place of two.
+    source = "r50k_base" if name == "gpt2" else name
+    try:
+        encoding = tiktoken.get_encoding(source)
+    except (OSError, ValueError) as fault:
+        raise ResourceError(
+            f"the encoding '{name}' is not in tiktoken's cache and could not be downloaded",
+            "go online once, set TIKTOKEN_CACHE_DIR to a folder that holds it, or use --tokenizer bpe",
+        ) from fault
+    pattern = PORTABLE_PATTERNS.get(name, encoding._pat_str)
+    # o200k_harmony has two names for one id, and a tokenizer.json cannot; the first stays.
+    names = {token: text for text, token in reversed(encoding._special_tokens.items())}
+    specials = {text: token for token, text in sorted(names.items())}
+    return BytePairTokenizer(BytePairVocabulary(encoding._mergeable_ranks, pattern, specials), name)
+
+
+def _check_vocab_size(vocab_size: int, smallest: int) -> None:
+    if vocab_size < smallest:
+        end = " and one for the end of a document" if smallest > 256 else ""
+        raise UsageError(
+            f"--vocab-size is {vocab_size}; a byte-pair vocabulary needs at least {smallest} entries,"
+            f" one for each byte{end}",
+            "leave --vocab-size out to have it chosen from the amount of text",
+        )
+    if vocab_size > MAX_VOCABULARY:
+        raise UsageError(
+            f"--vocab-size is {vocab_size}; the largest is {MAX_VOCABULARY}", "a few thousand is usual"
+        )
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def _visible(character: str) -> str:
+    code = f"U+{ord(character):04X}"
+    return f"'{character}' ({code})" if character.isprintable() else f"the character {code}"

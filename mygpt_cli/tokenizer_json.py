@@ -1,0 +1,320 @@
+"""Vocabularies to and from the files that Hugging Face's `tokenizers` reads; reading is strict.
+
+https://huggingface.co/docs/tokenizers and the `tokenizer.json` files of GPT-2 and Llama 3 are the reference.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mygpt_cli.errors import CheckpointError
+from mygpt_cli.strict_json import read_json
+
+MAX_VOCABULARY = 1 << 20
+MAX_PATTERN = 4096
+END_OF_TEXT = "<|endoftext|>"
+# https://github.com/openai/gpt-2, src/encoder.py; Hugging Face's ByteLevel pre-tokenizer has it built in.
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+
+@dataclass(frozen=True)
+class CharacterVocabulary:
+    """`characters[i]` is the text of token i; `specials` maps special tokens to the ids after them."""
+
+    characters: str
+    specials: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class BytePairVocabulary:
+    """Token bytes to ids, which are merge ranks too; the pattern that splits text first; special tokens."""
+
+    ranks: Mapping[bytes, int]
+    pattern: str
+    specials: Mapping[str, int]
+
+
+Vocabulary = CharacterVocabulary | BytePairVocabulary
+
+
+def byte_alphabet() -> list[str]:
+    """Return GPT-2's printable character for each of the 256 bytes (src/encoder.py, bytes_to_unicode)."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    spare = iter(range(256, 512))
+    return [chr(byte if byte in plain else next(spare)) for byte in range(256)]
+
+
+def write_vocabulary(vocabulary: Vocabulary) -> str:
+    """Return the text of a tokenizer.json that encodes and decodes exactly as the vocabulary does."""
+    if isinstance(vocabulary, CharacterVocabulary):
+        vocab = {character: token for token, character in enumerate(vocabulary.characters)}
+        merges: list[list[str]] = []
+        pre_tokenizer = None
+        decoder: dict[str, object] = {"type": "Fuse"}
+    else:
+        alphabet = byte_alphabet()
+        names = {token: "".join(alphabet[byte] for byte in token) for token in vocabulary.ranks}
+        vocab = {names[token]: rank for token, rank in vocabulary.ranks.items()}
+        merges = [[names[left], names[right]] for left, right in _splits(vocabulary.ranks)]
+        byte_level = {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": True,
+            "use_regex": False,
+        }
+        split = {
+            "type": "Split",
+            "pattern": {"Regex": vocabulary.pattern},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, byte_level]}
+        decoder = byte_level
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [_added_token(text, token) for text, token in vocabulary.specials.items()],
+            "normalizer": None,
+            "pre_tokenizer": pre_tokenizer,
+            "post_processor": None,
+            "decoder": decoder,
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": None,
+                "continuing_subword_prefix": None,
+                "end_of_word_suffix": None,
+                "fuse_unk": False,
+                "byte_fallback": False,
+                # tiktoken looks a whole piece up before it merges.
+                "ignore_merges": isinstance(vocabulary, BytePairVocabulary),
+                # Special tokens stand here too, or a gap in front of their ids would be closed on reading.
+                "vocab": vocab | dict(vocabulary.specials),
+                "merges": merges,
+            },
+        },
+        ensure_ascii=False,
+    )
+
+
+def _splits(ranks: Mapping[bytes, int]) -> Iterable[tuple[bytes, bytes]]:
+    """Yield every pair that makes a token, in order of its rank: tiktoken merges whatever pair makes one."""
+    for token in sorted(ranks, key=ranks.__getitem__):
+        for cut in range(1, len(token)):
+            if token[:cut] in ranks and token[cut:] in ranks:
+                yield token[:cut], token[cut:]
+
+
+def _added_token(text: str, token: int) -> dict[str, object]:
+    return {
+        "id": token,
+        "content": text,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """Read tokenizer.json, or else vocab.json with merges.txt, from a checkpoint folder.
+
+    Raises CheckpointError for files that are missing, damaged, or of a kind that would encode differently.
+    """
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        return _read_tokenizer_json(path)
+    if (folder / "vocab.json").is_file():
+        return _read_vocab_and_merges(folder)
+    raise CheckpointError(f"{folder} holds no tokenizer.json", "give a folder that `mygpt train` wrote")
+
+
+def _read_tokenizer_json(path: Path) -> Vocabulary:
+    root = read_json(path)
+    model = _get(path, root, "model", dict)
+    if model.get("type", "BPE") != "BPE":
+        raise _unsupported(path, f"a model of type {model['type']!r}")
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
+        if model.get(key):
+            raise _unsupported(path, f"'{key}'")
+    if root.get("normalizer") is not None:
+        raise _unsupported(path, f"a normalizer of type {_type_of(root['normalizer'])!r}")
+    _check_post_processor(path, root.get("post_processor"))
+    vocab = _check_vocab(path, _get(path, model, "vocab", dict))
+    specials = _read_added_tokens(path, _get(path, root, "added_tokens", list, []))
+    merges = _read_merges(path, _get(path, model, "merges", list))
+    decoder = _type_of(root.get("decoder"))
+    if root.get("pre_tokenizer") is None and decoder == "Fuse":
+        if merges:
+            raise _unsupported(path, "merges without a byte-level pre-tokenizer")
+        return _characters(path, vocab, specials)
+    pattern = _read_pattern(path, root.get("pre_tokenizer"))
+    if decoder != "ByteLevel":
+        raise _unsupported(path, f"a decoder of type {decoder!r}")
+    return _byte_pairs(
+        path, vocab, merges, pattern, specials, whole_pieces=model.get("ignore_merges") is True
+    )
+
+
+def _read_vocab_and_merges(folder: Path) -> BytePairVocabulary:
+    path = folder / "vocab.json"
+    vocab = _check_vocab(path, read_json(path))
+    added = folder / "added_tokens.json"
+    specials = _check_vocab(added, read_json(added)) if added.is_file() else {}
+    if END_OF_TEXT in vocab:
+        specials[END_OF_TEXT] = vocab[END_OF_TEXT]
+    path = folder / "merges.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise _damaged(path, "cannot be read") from fault
+    if lines[0].startswith("#version"):
+        del lines[0]
+    merges = _read_merges(path, [line for line in lines if line])
+    return _byte_pairs(path, vocab, merges, GPT2_PATTERN, specials, whole_pieces=False)
+
+
+def _check_vocab(path: Path, vocab: dict[str, Any]) -> dict[str, int]:
+    if len(vocab) > MAX_VOCABULARY:
+        raise _damaged(path, f"has more than {MAX_VOCABULARY} tokens")
+    if not all(type(token) is int and 0 <= token < MAX_VOCABULARY for token in vocab.values()):
+        raise _damaged(path, f"has a token id that is not a whole number below {MAX_VOCABULARY}")
+    if len(set(vocab.values())) != len(vocab):
+        raise _damaged(path, "gives one id to two tokens")
+    return vocab
+
+
+def _read_added_tokens(path: Path, added: list[Any]) -> dict[str, int]:
+    specials: dict[str, Any] = {}
+    for entry in added:
+        if not isinstance(entry, dict):
+            raise _damaged(path, "has an added token that is not an object")
+        text = _get(path, entry, "content", str)
+        if not text or text in specials:
+            raise _damaged(path, f"has an added token twice or without text: {text!r}")
+        if entry.get("special") is not True or entry.get("lstrip") or entry.get("rstrip"):
+            raise _unsupported(path, f"the added token {text!r}, which is not a plain special token,")
+        specials[text] = entry.get("id")
+    return _check_vocab(path, specials)
+
+
+def _read_merges(path: Path, merges: list[Any]) -> list[tuple[str, str]]:
+    pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else merge for merge in merges]
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(x, str) for x in pair):
+            raise _damaged(path, "has a merge that is not a pair of tokens")
+    return [(left, right) for left, right in pairs]
+
+
+def _read_pattern(path: Path, pre_tokenizer: Any) -> str:
+    """Return the splitting pattern of `ByteLevel`, or of `Sequence[Split, ByteLevel]`."""
+    kind = _type_of(pre_tokenizer)
+    steps = [pre_tokenizer]
+    if kind == "Sequence":
+        steps = _get(path, pre_tokenizer, "pretokenizers", list)
+    kinds = [_type_of(step) for step in steps]
+    if kinds not in (["ByteLevel"], ["Split", "ByteLevel"]):
+        raise _unsupported(path, f"a pre-tokenizer of type {kinds if kind == 'Sequence' else kind!r}")
+    byte_level = steps[-1]
+    if byte_level.get("add_prefix_space") is not False:
+        raise _unsupported(path, "a pre-tokenizer that puts a space in front of the text")
+    own_pattern = byte_level.get("use_regex", True) is not False
+    if len(steps) == 1 and own_pattern:
+        return GPT2_PATTERN
+    if len(steps) == 1 or own_pattern:
+        raise _unsupported(path, "a pre-tokenizer with no splitting pattern, or with two,")
+    pattern = _get(path, steps[0], "pattern", dict).get("Regex")
+    if not isinstance(pattern, str) or steps[0].get("behavior") != "Isolated" or steps[0].get("invert"):
+        raise _unsupported(path, "a split that does not isolate the matches of a regular expression")
+    if len(pattern) > MAX_PATTERN:
+        raise _damaged(path, f"has a splitting pattern longer than {MAX_PATTERN} characters")
+    return pattern
+
+
+def _check_post_processor(path: Path, processor: Any) -> None:
+    """Refuse what adds tokens; ByteLevel moves offsets only, and GPT-2's template can be an empty one."""
+    kind = _type_of(processor)
+    if kind == "TemplateProcessing":
+        if processor.get("single") != [{"Sequence": {"id": "A", "type_id": 0}}]:
+            raise _unsupported(path, "a post-processor that puts special tokens around the text")
+    elif processor is not None and kind != "ByteLevel":
+        raise _unsupported(path, f"a post-processor of type {kind!r}")
+
+
+def _characters(path: Path, vocab: dict[str, int], specials: dict[str, int]) -> CharacterVocabulary:
+    characters = sorted((text for text in vocab if text not in specials), key=vocab.__getitem__)
+    if not all(len(text) == 1 and not "\ud800" <= text <= "\udfff" for text in characters):
+        raise _damaged(path, "has tokens that are not one character in a vocabulary of characters")
+    if not characters or [vocab[text] for text in characters] != list(range(len(characters))):
+        raise _damaged(path, "does not number its characters from zero without gaps")
+    _check_specials(path, vocab, specials, len(characters))
+    return CharacterVocabulary("".join(characters), specials)
+
+
+def _byte_pairs(
+    path: Path,
+    vocab: dict[str, int],
+    merges: list[tuple[str, str]],
+    pattern: str,
+    specials: dict[str, int],
+    *,
+    whole_pieces: bool,
+) -> BytePairVocabulary:
+    ordinary = {text: token for text, token in vocab.items() if text not in specials}
+    bytes_of = {character: byte for byte, character in enumerate(byte_alphabet())}
+    try:
+        ranks = {bytes(map(bytes_of.__getitem__, text)): token for text, token in ordinary.items()}
+    except KeyError as fault:
+        raise _damaged(path, f"has a token with {fault.args[0]!r}, which stands for no byte") from None
+    if not all(bytes([byte]) in ranks for byte in range(256)) or b"" in ranks:
+        raise _damaged(path, "has an empty token, or lacks one of the 256 single bytes")
+    _check_specials(path, vocab, specials, 0)
+    newest = -1
+    made = set()
+    for left, right in merges:
+        if left not in ordinary or right not in ordinary or left + right not in ordinary:
+            raise _damaged(path, f"merges {left!r} and {right!r}, which are not all tokens")
+        token = ordinary[left + right]
+        if token < newest:
+            raise _unsupported(path, f"merges out of the order of their ids ({left!r} with {right!r})")
+        newest = token
+        made.add(token)
+    if not whole_pieces and any(len(text) > 1 and token not in made for text, token in ordinary.items()):
+        raise _unsupported(path, "a token that no merge makes")
+    return BytePairVocabulary(ranks, pattern, specials)
+
+
+def _check_specials(path: Path, vocab: dict[str, int], specials: dict[str, int], first: int) -> None:
+    ordinary = {token for text, token in vocab.items() if text not in specials}
+    for text, token in specials.items():
+        if token in ordinary or token < first or vocab.get(text, token) != token:
+            raise _damaged(path, f"gives the special token {text!r} an id that is not its own")
+
+
+def _get(path: Path, holder: dict[str, Any], key: str, kind: type, default: object = None) -> Any:
+    value = holder.get(key, default)
+    if not isinstance(value, kind):
+        raise _damaged(path, f"has no '{key}' of type {kind.__name__}")
+    return value
+
+
+def _type_of(part: object) -> object:
+    return part.get("type") if isinstance(part, dict) else None
+
+
+def _damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} {what}", "the file is damaged; copy the checkpoint again or train a new one"
+    )
+
+
+def _unsupported(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} has {what} and mygpt does not support that",
+        "byte-level byte-pair encoding as in GPT-2 and Llama 3 works",
+    )

@@ -1,0 +1,83 @@
+"""What happens during training, as plain records; `ui` decides how they look."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Training begins, or goes on from `step`."""
+
+    step: int
+    steps: int
+    parameters: int
+    tokens_per_step: int
+    tokens_per_epoch: int
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """The state after an optimizer step; the loss is the mean since the last such event, in nats per token."""
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens_per_second: float
+    seconds: float
+    memory: int  # bytes at the peak
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Loss over the whole validation text, every token predicted once in non-overlapping windows."""
+
+    step: int
+    train_loss: float  # mean over the steps since the last validation, in nats per token
+    val_loss: float  # nats per token
+    bits_per_byte: float
+    nats_per_character: float
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveDue:
+    """The trainer's state is worth keeping now; whoever drives it saves before asking for the next event."""
+
+    step: int
+    best: bool
+    last: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint is on disk."""
+
+    step: int
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """What the model writes at this point of its training."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """Training ended: all steps `done`, or `interrupted` after saving."""
+
+    step: int
+    reason: str
+    seconds: float
+    best_step: int | None
+    best_bits_per_byte: float | None
+
+
+Event = Started | Progress | Evaluated | SaveDue | Saved | Sampled | Finished

@@ -1,0 +1,129 @@
+"""AdamW and Muon over the parameters of a GPT, with their state as named tensors."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mygpt_cli.config import TrainConfig
+from mygpt_cli.model.gpt import GPT
+
+
+class Optimizer:
+    """Muon for the matrices inside the blocks (`--optimizer muon`) and AdamW for all other parameters.
+
+    AdamW: Loshchilov and Hutter, 2019 (arXiv:1711.05101). Weight decay acts on matrices only.
+    """
+
+    def __init__(self, model: GPT, config: TrainConfig) -> None:
+        named = dict(model.named_parameters())
+        inside = {
+            name: p
+            for name, p in named.items()
+            if config.optimizer == "muon" and name.startswith("blocks.") and p.ndim == 2
+        }
+        rest = {name: p for name, p in named.items() if name not in inside}
+        self._rest = rest
+        self._adamw = torch.optim.AdamW(
+            [
+                {"params": [p for p in rest.values() if p.ndim >= 2], "weight_decay": config.weight_decay},
+                {"params": [p for p in rest.values() if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            fused=True,
+        )
+        self._muon = Muon(inside, model.config.width, model.compute_dtype) if inside else None
+        self._config = config
+
+    def step(self, share: float) -> None:
+        """Update the parameters from their gradients, at this share of the peak learning rates."""
+        for group in self._adamw.param_groups:
+            group["lr"] = self._config.lr * share
+        self._adamw.step()
+        if self._muon:
+            self._muon.step(self._config.muon_lr * share, self._config.weight_decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that the next step depends on, as named tensors."""
+        tensors = {}
+        for name, parameter in self._rest.items():
+            for part, value in self._adamw.state[parameter].items():
+                tensors[f"adamw.{name}.{part}"] = value
+        if self._muon:
+            tensors |= {f"muon.{name}": value for name, value in self._muon.momentum().items()}
+        return tensors
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned; KeyError or ValueError when it is of another model."""
+        for name, parameter in self._rest.items():
+            parts = {}
+            for part in ("step", "exp_avg", "exp_avg_sq"):
+                value = tensors[f"adamw.{name}.{part}"]
+                if part != "step" and value.shape != parameter.shape:
+                    raise ValueError(f"adamw.{name}.{part} has another shape than its parameter")
+                parts[part] = value.to(parameter.device).clone()
+            self._adamw.state[parameter] = parts
+        if self._muon:
+            self._muon.load_momentum(
+                {name.removeprefix("muon."): value for name, value in tensors.items() if name.startswith("muon.")}
+            )
+
+
+class Muon:
+    """Momentum made orthogonal (Jordan et al., 2024, kellerjordan.github.io/posts/muon), matrix by matrix.
+
+    Query, key and value, kept in one tensor, are three matrices to it. Matrices of one shape go through the
+    iteration together. `dtype` is the type of that iteration.
+    """
+
+    MOMENTUM = 0.95
+
+    def __init__(self, parameters: Mapping[str, Tensor], width: int, dtype: torch.dtype) -> None:
+        self._parameters = dict(parameters)
+        self._momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self._dtype = dtype
+        self._groups: dict[tuple[int, ...], list[tuple[str, slice]]] = {}
+        for name, p in parameters.items():
+            kv = (p.size(0) - width) // 2
+            cuts = (0, width, width + kv, width + 2 * kv) if "qkv" in name else (0, p.size(0))
+            for first, last in zip(cuts, cuts[1:], strict=False):
+                self._groups.setdefault((last - first, p.size(1)), []).append((name, slice(first, last)))
+
+    def momentum(self) -> dict[str, Tensor]:
+        """Return the momentum of each parameter."""
+        return self._momentum
+
+    def load_momentum(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `momentum` returned; KeyError or ValueError when it is of another model."""
+        for name, buffer in self._momentum.items():
+            if tensors[name].shape != buffer.shape:
+                raise ValueError(f"the momentum of {name} has another shape than its parameter")
+            buffer.copy_(tensors[name])
+
+    @torch.no_grad()
+    def step(self, lr: float, weight_decay: float) -> None:
+        """Update all parameters from their gradients."""
+        updates = {}
+        for name, parameter in self._parameters.items():
+            assert parameter.grad is not None  # noqa: S101
+            buffer = self._momentum[name].lerp_(parameter.grad, 1.0 - self.MOMENTUM)
+            updates[name] = parameter.grad.lerp(buffer, self.MOMENTUM)  # Nesterov's look ahead
+        for (rows, columns), pieces in self._groups.items():
+            stacked = torch.stack([updates[name][part] for name, part in pieces])  # (N, rows, columns)
+            steps = orthogonalise(stacked.to(self._dtype)).to(stacked.dtype)
+            scale = lr * math.sqrt(max(1.0, rows / columns))
+            for (name, part), step in zip(pieces, steps, strict=True):
+                self._parameters[name][part].mul_(1.0 - lr * weight_decay).add_(step, alpha=-scale)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Bring the singular values of each matrix of (N, A, B) near 1, by five Newton-Schulz iterations."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.mT if matrices.size(-2) > matrices.size(-1) else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x
+    return x.mT if matrices.size(-2) > matrices.size(-1) else x

@@ -1,0 +1,195 @@
+"""The training loop: yields events, prints nothing, saves nothing, and depends on (seed, step) alone."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mygpt_cli.config import TrainConfig
+from mygpt_cli.dataset import Batches, Dataset, val_windows
+from mygpt_cli.device import peak_memory
+from mygpt_cli.errors import DivergedError
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.randomness import derive
+from mygpt_cli.training.events import Evaluated, Event, Finished, Progress, SaveDue, Started
+from mygpt_cli.training.optimizer import Optimizer
+from mygpt_cli.training.schedule import lr_share
+
+
+@dataclass
+class History:
+    """What a resumed run needs to know of its past besides weights and optimizer."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_step: int | None = None
+    best_bits_per_byte: float | None = None
+    progress_loss: float = 0.0  # sum since the last Progress event
+    progress_steps: int = 0
+    eval_loss: float = 0.0  # sum since the last Evaluated event
+    eval_steps: int = 0
+
+
+class Trainer:
+    """Trains a model on a dataset; every batch and every dropout mask is a function of (seed, step).
+
+    The model decides the device and the compute type. `history` is the state of the loop.
+    """
+
+    def __init__(self, config: TrainConfig, dataset: Dataset, model: GPT, history: History | None = None) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.model = model
+        self.device = model.embedding.device
+        self.optimizer = Optimizer(model, config)
+        self.history = history or History()
+        self._batches = Batches(
+            dataset.train, seed=config.seed, batch_size=config.batch_size, context=config.context
+        )
+        self._rng = torch.Generator(self.device)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimizer step learns from."""
+        return self.config.batch_size * self.config.accumulation * self.config.context
+
+    def run(self, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
+        """Train from the current step to the last.
+
+        `stop` is asked after each step and returns the reason to end early, such as a signal's name. Raises
+        DivergedError, before any weight changes, when loss or gradient is not finite.
+        """
+        config, history = self.config, self.history
+        started = time.perf_counter() - history.seconds
+        yield Started(
+            step=history.step,
+            steps=config.steps,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            tokens_per_step=self.tokens_per_step,
+            tokens_per_epoch=len(self.dataset.train),
+            device=self.device.type,
+            dtype=str(self.model.compute_dtype).removeprefix("torch."),
+        )
+        reason = None
+        interval_started, interval_steps = time.perf_counter(), 0
+        while history.step < config.steps and reason is None:
+            loss, grad_norm = self.update(history.step)
+            history.step += 1
+            history.progress_loss += loss
+            history.progress_steps += 1
+            history.eval_loss += loss
+            history.eval_steps += 1
+            interval_steps += 1
+            reason = stop()
+            last = history.step == config.steps or reason is not None
+            history.seconds = time.perf_counter() - started
+            if last or history.step % config.log_every == 0:
+                elapsed = time.perf_counter() - interval_started
+                yield self._progress(grad_norm, interval_steps * self.tokens_per_step / elapsed)
+                interval_started, interval_steps = time.perf_counter(), 0
+            best = False
+            if history.step == config.steps or history.step % config.eval_every == 0:
+                evaluated = self._evaluate(started)
+                best = evaluated.best
+                yield evaluated
+                interval_started = time.perf_counter()
+            if last or best or history.step % config.save_every == 0:
+                history.seconds = time.perf_counter() - started
+                yield SaveDue(step=history.step, best=best, last=last)
+                interval_started = time.perf_counter()
+        yield Finished(
+            step=history.step,
+            reason=reason or "done",
+            seconds=time.perf_counter() - started,
+            best_step=history.best_step,
+            best_bits_per_byte=history.best_bits_per_byte,
+        )
+
+    def update(self, step: int) -> tuple[float, float]:
+        """Take one optimizer step; return the loss in nats per token and the norm of the gradient."""
+        config = self.config
+        rng = None
+        if config.dropout:
+            rng = self._rng.manual_seed(derive(config.seed, "dropout", step))
+        self.model.zero_grad(set_to_none=False)
+        total = torch.zeros((), device=self.device)
+        for micro in range(config.accumulation):
+            x, y = self._batches.batch(step * config.accumulation + micro)
+            logits = self.model(self._to_device(x), rng=rng)
+            loss = F.cross_entropy(logits.flatten(0, 1), self._to_device(y).flatten()) / config.accumulation
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
+        loss_value, norm_value = total.item(), norm.item()
+        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+            raise DivergedError(
+                f"step {step + 1}: the loss is {loss_value:g} and the gradient's norm {norm_value:g}",
+                "a lower --lr or --muon-lr, or a longer --warmup, keeps training stable",
+            )
+        self.optimizer.step(self._lr_share(step))
+        return loss_value, norm_value
+
+    @torch.no_grad()
+    def validation_loss(self, tokens: np.ndarray) -> float:
+        """Return the sum of nats over these tokens, each but the first predicted once."""
+        total = 0.0
+        batch_size = max(1, 8192 // self.config.context)
+        for x, y in val_windows(tokens, self.config.context, batch_size):
+            logits = self.model(self._to_device(x))
+            total += F.cross_entropy(logits.flatten(0, 1), self._to_device(y).flatten(), reduction="sum").item()
+        return total
+
+    def _evaluate(self, started: float) -> Evaluated:
+        history, dataset = self.history, self.dataset
+        nats = self.validation_loss(dataset.val)
+        # The first token of the validation text has no predecessor: it is not predicted, and not counted.
+        first = dataset.tokenizer.decode_bytes(dataset.val[:1].tolist())
+        bits_per_byte = nats / math.log(2) / max(1, dataset.val_bytes - len(first))
+        best = history.best_bits_per_byte is None or bits_per_byte < history.best_bits_per_byte
+        if best:
+            history.best_step, history.best_bits_per_byte = history.step, bits_per_byte
+        evaluated = Evaluated(
+            step=history.step,
+            train_loss=history.eval_loss / max(1, history.eval_steps),
+            val_loss=nats / (len(dataset.val) - 1),
+            bits_per_byte=bits_per_byte,
+            nats_per_character=nats / max(1, dataset.val_characters - len(first.decode(errors="ignore"))),
+            best=best,
+            seconds=time.perf_counter() - started,
+        )
+        history.eval_loss, history.eval_steps = 0.0, 0
+        return evaluated
+
+    def _progress(self, grad_norm: float, tokens_per_second: float) -> Progress:
+        history = self.history
+        progress = Progress(
+            step=history.step,
+            epoch=history.step * self.tokens_per_step / len(self.dataset.train),
+            loss=history.progress_loss / history.progress_steps,
+            lr=self.config.lr * self._lr_share(history.step - 1),
+            grad_norm=grad_norm,
+            tokens_per_second=tokens_per_second,
+            seconds=history.seconds,
+            memory=peak_memory(self.device),
+        )
+        history.progress_loss, history.progress_steps = 0.0, 0
+        return progress
+
+    def _lr_share(self, step: int) -> float:
+        config = self.config
+        return lr_share(
+            step,
+            steps=config.steps,
+            schedule=config.schedule,
+            warmup=config.warmup,
+            decay_share=config.decay_share,
+            final_lr=config.final_lr,
+        )
+
+    def _to_device(self, ids: np.ndarray) -> Tensor:
+        return torch.from_numpy(ids).to(self.device, non_blocking=True)

@@ -1,0 +1,50 @@
+"""Consoles for stdout and stderr, and the plain sentences of the conversation.
+
+Colour needs a terminal, and respects NO_COLOR and TERM=dumb. Anything else is 80 columns wide, or COLUMNS.
+"""
+
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from mygpt_cli.ui.text import safe
+
+PLAIN_WIDTH = 80
+
+
+def stdout_console() -> Console:
+    """Return a console for the product."""
+    return console_for(sys.stdout)
+
+
+def stderr_console() -> Console:
+    """Return a console for the conversation."""
+    return console_for(sys.stderr)
+
+
+def console_for(file: TextIO) -> Console:
+    """Return a console that never takes data for markup, links or emoji codes."""
+    console = Console(file=file, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        console.width = PLAIN_WIDTH
+    return console
+
+
+def show(console: Console, renderable: RenderableType) -> None:
+    """Print at once; where nobody watches, without the blanks that fill a terminal's lines."""
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    with console.capture() as capture:
+        console.print(renderable)
+    lines = capture.get().splitlines()
+    console.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+    console.file.flush()
+
+
+def note(message: str) -> None:
+    """Tell the user something in passing, on stderr."""
+    stderr_console().print(Text(f"note: {safe(message)}", style="dim"), soft_wrap=True)

@@ -1,0 +1,191 @@
+"""The live view of a training run on a terminal."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mygpt_cli.ui.bar import Bar
+from mygpt_cli.ui.curve import draw_curve
+from mygpt_cli.ui.text import head, one_line
+from mygpt_cli.ui.train import PlainReporter, finished_line
+from mygpt_cli.ui.units import count, duration, size
+
+if TYPE_CHECKING:
+    from mygpt_cli.training.events import Evaluated, Event, Progress, Started
+
+LABEL = 10
+WIDEST = 100
+CURVE_HEIGHT = 5
+SAMPLE_LINES = 4
+
+
+class Dashboard(PlainReporter):
+    """Plan lines above, and below them a view that is redrawn in place until the run ends."""
+
+    wants_samples = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._view = RunView()
+        self._live: Live | None = None
+        self._status = self.console.status("")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the last view on the screen and give the terminal back."""
+        self._status.stop()
+        if self._live:
+            self._live.stop()
+
+    def busy(self, what: str, share: float = 0.0) -> None:
+        """Show what is being prepared beside a spinner."""
+        done = f" {share:.0%}" if share else ""
+        self._status.update(Text(f"{what}{done}", style="dim"))
+        self._status.start()
+
+    def line(self, label: str, text: str, style: str = "") -> None:
+        """Write one labelled line above whatever moves."""
+        self._status.stop()
+        super().line(label, text, style)
+
+    def event(self, event: "Event") -> None:
+        """Take an event into the view."""
+        from mygpt_cli.training.events import Evaluated, Finished, Progress, Sampled, Started
+
+        view = self._view
+        if isinstance(event, Started):
+            self._status.stop()
+            view.started, view.began_at = event, time.monotonic()
+            self.console.print()
+            self._live = Live(view, console=self.console, refresh_per_second=4, vertical_overflow="crop")
+            self._live.start()
+        elif isinstance(event, Progress):
+            view.progress = event
+            view.losses.append((event.step, event.loss))
+        elif isinstance(event, Evaluated):
+            view.evaluated = event
+            view.validations.append((event.step, event.val_loss))
+            if event.best:
+                view.best = event
+        elif isinstance(event, Sampled):
+            view.sample = event.text
+        elif isinstance(event, Finished):
+            view.ended = event.reason
+            if self._live:
+                self._live.stop()
+            self.console.print()
+            self.line("done" if event.reason == "done" else "stopped", finished_line(event))
+
+    def finish(self, folder: Path) -> None:
+        """Say what can be done next."""
+        for number, command in enumerate(self.next_commands(folder)):
+            self.line("" if number else "next", command, "bold")
+        # The folder is named in these commands; on a terminal it needs no line of its own.
+
+
+class RunView:
+    """What is known of a run so far, as a rich renderable at any width from 40 columns."""
+
+    def __init__(self) -> None:
+        self.started: Started | None = None
+        self.progress: Progress | None = None
+        self.evaluated: Evaluated | None = None
+        self.best: Evaluated | None = None
+        self.losses: list[tuple[int, float]] = []
+        self.validations: list[tuple[int, float]] = []
+        self.sample = ""
+        self.ended = ""
+        self.began_at = 0.0
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.started is None:
+            return
+        width = min(options.max_width, WIDEST)
+        grid = Table.grid(padding=0)
+        grid.add_column(width=LABEL, style="bold cyan")
+        grid.add_column(width=width - LABEL, no_wrap=True)
+        grid.add_row("progress", self._progress_line(width - LABEL))
+        if self.progress:
+            grid.add_row("loss", self._loss_line())
+            curve = self._curve(width - LABEL)
+            if curve:
+                grid.add_row("", "")
+                grid.add_row("", curve)
+                grid.add_row("", "")
+            grid.add_row("speed", self._speed_line(width - LABEL))
+        if self.sample and not self.ended:
+            grid.add_row("it writes", self._sample_lines(width - LABEL))
+        yield grid
+
+    def _progress_line(self, width: int) -> Table:
+        assert self.started  # noqa: S101 - rendered only after the start
+        step = self.progress.step if self.progress else self.started.step
+        share = step / self.started.steps
+        elapsed = time.monotonic() - self.began_at
+        done = step - self.started.step
+        left = ""
+        if self.ended == "" and done:
+            left = f"  {duration(elapsed / done * (self.started.steps - step))} left"
+        line = Table.grid(padding=0)
+        line.add_column(width=max(8, min(40, width - 36)))
+        line.add_column(no_wrap=True)
+        line.add_row(Bar(share), f"  {share:.0%}  {count(step)}/{count(self.started.steps)}{left}")
+        return line
+
+    def _loss_line(self) -> Text:
+        assert self.progress  # noqa: S101 - rendered only after the first interval
+        line = Text.assemble((f"{self.progress.loss:.3f}", "bold"), (" training", "dim"))
+        if self.evaluated:
+            line.append_text(Text.assemble("   ", (f"{self.evaluated.val_loss:.3f}", "bold"), (" validation", "dim")))
+        if self.best:
+            line.append_text(
+                Text.assemble("   ", (f"{self.best.bits_per_byte:.3f}", "bold green"), (" bits per byte", "dim"))
+            )
+        return line
+
+    def _curve(self, width: int) -> Text | None:
+        if len(self.losses) < 4:
+            return None
+        assert self.started  # noqa: S101 - losses come after the start
+        values = [loss for _, loss in self.losses]
+        share = self.losses[-1][0] / self.started.steps
+        columns = max(4, min(60, width - 8))
+        lines = draw_curve(values, max(2, round(columns * share)), CURVE_HEIGHT)
+        low, high = min(values), max(values)
+        labels = [f"{high:6.2f} "] + [" " * 7] * (CURVE_HEIGHT - 2) + [f"{low:6.2f} "]
+        text = Text()
+        for number, (label, line) in enumerate(zip(labels, lines, strict=True)):
+            text.append(label, "dim")
+            text.append(line, "cyan")
+            text.append("\n" if number < CURVE_HEIGHT - 1 else "")
+        return text
+
+    def _speed_line(self, width: int) -> Text:
+        assert self.progress  # noqa: S101 - rendered only after the first interval
+        p = self.progress
+        parts = [
+            f"{count(round(p.tokens_per_second))} tokens/s",
+            f"rate {p.lr:.1e}",
+            f"gradient {p.grad_norm:.2f}",
+            f"{p.epoch:.1f} epochs",
+            size(p.memory) if p.memory else "",
+        ]
+        text = ""
+        for part in filter(None, parts):
+            longer = f"{text} · {part}" if text else part
+            if len(longer) > width:
+                break
+            text = longer
+        return Text(text, style="dim")
+
+    def _sample_lines(self, width: int) -> Text:
+        lines = [one_line(line) for line in self.sample.strip("\n").split("\n")]
+        shown = [head(line, width) for line in lines if line.strip()][:SAMPLE_LINES]
+        return Text("\n".join(shown), style="italic")

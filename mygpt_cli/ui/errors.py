@@ -1,0 +1,26 @@
+"""Errors and the version, as a person or a script reads them."""
+
+import sys
+
+import typer
+
+from mygpt_cli import __version__
+from mygpt_cli.ui.console import stderr_console
+from mygpt_cli.ui.text import safe
+
+
+def print_error(message: str, hint: str = "") -> None:
+    """Write `error: …` and `hint: …` to stderr."""
+    from rich.text import Text
+
+    console = stderr_console()
+    for label, style, text in (("error", "bold red", message), ("hint", "bold cyan", hint)):
+        if text:
+            console.print(Text.assemble((f"{label}: ", style), safe(text)), soft_wrap=True)
+
+
+def print_version(wanted: bool) -> None:
+    """Write the version to stdout and exit, when wanted."""
+    if wanted:
+        sys.stdout.write(f"mygpt {__version__}\n")
+        raise typer.Exit

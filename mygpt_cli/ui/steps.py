@@ -1,0 +1,152 @@
+"""The choice at every step, as tables."""
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.constrain import Constrain
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mygpt_cli.ui.bar import Bar
+from mygpt_cli.ui.text import one_line, tail, visible
+
+if TYPE_CHECKING:
+    from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.inspection.steps import Candidate, Spread, StepView
+
+WIDEST = 100
+ROOMY = 76  # cells from which there is room to name the filter that cut a token
+PICKED = "▸"
+
+
+def render_settings(sampling: "Sampling") -> Text:
+    """Say once how the tokens are chosen."""
+    if sampling.greedy:
+        return Text("greedy: the best token is always taken", style="dim")
+    parts = [f"temperature {sampling.temperature:g}"]
+    parts += [f"top-k {sampling.top_k}"] if sampling.top_k else []
+    parts += [f"top-p {sampling.top_p:g}"] if sampling.top_p < 1 else []
+    parts += [f"min-p {sampling.min_p:g}"] if sampling.min_p else []
+    return Text(f"{', '.join(parts)}, seed {sampling.seed}", style="dim")
+
+
+def render_step(view: "StepView", width: int) -> RenderableType:
+    """Render one step for a screen of `width` cells (60 or more): title, table, and how it was decided."""
+    width = min(width, WIDEST)
+    title = Text(f"step {view.index}  ", style="bold")
+    context = one_line(view.context.decode("utf-8", "surrogateescape"))
+    title.append(tail(context, width - title.cell_len) or "(no text yet)", style="not bold")
+    return Group(title, Text(), _table(view, width), Text(), _decision(view), Text())
+
+
+def _table(view: "StepView", width: int) -> Table:
+    roomy = width >= ROOMY
+    filtered = _is_filtered(view)
+    digits = len(str(len(view.candidates) + view.others.count - 1))
+    table = light_table(width)
+    table.add_column("", width=1)
+    table.add_column("", width=digits, justify="right")
+    table.add_column("token", width=12 + (width - 60) // 5, no_wrap=True, overflow="ellipsis")
+    table.add_column("id", width=digits, justify="right")
+    table.add_column("logit", width=7, justify="right")
+    table.add_column("model", width=6, justify="right")
+    table.add_column("", ratio=1, min_width=4)
+    if filtered:
+        table.add_column("final", width=13 if roomy else 6, justify="right")
+    for candidate in view.candidates:
+        table.add_row(*_row(candidate, filtered=filtered, roomy=roomy), style=_style(candidate))
+    others = view.others
+    row: list[RenderableType] = [
+        "",
+        "",
+        Text(f"{others.count:,} other{'s' if others.count != 1 else ''}"),
+        "",
+        "",
+        percent(others.probability),
+        Bar(others.probability, "dim"),
+    ]
+    if filtered:
+        row.append(percent(others.final_probability) if others.kept else "cut")
+    if others.count:
+        table.add_row(*row, style="dim")
+    return table
+
+
+def _style(candidate: "Candidate") -> str:
+    if candidate.picked:
+        return "bold green"
+    return "dim" if candidate.cut_by else ""
+
+
+def _row(candidate: "Candidate", *, filtered: bool, roomy: bool) -> list[RenderableType]:
+    style = "green" if candidate.picked else "dim cyan" if candidate.cut_by else "cyan"
+    row: list[RenderableType] = [
+        PICKED if candidate.picked else "",
+        str(candidate.rank),
+        Text(visible(candidate.token)),
+        str(candidate.id),
+        f"{candidate.logit:.2f}",
+        percent(candidate.probability),
+        Bar(candidate.probability, style),
+    ]
+    if filtered and candidate.cut_by:
+        row.append(f"cut by {candidate.cut_by}" if roomy else "cut")
+    elif filtered:
+        row.append(percent(candidate.final_probability))
+    return row
+
+
+def _decision(view: "StepView") -> RenderableType:
+    picked = view.picked
+    if _is_greedy(view):
+        drawn = Text("picked as the best: ", style="dim")
+    else:
+        drawn = Text(f"draw {view.draw:.6f} in [{picked.low:.6f}, {picked.high:.6f}): ", style="dim")
+    drawn.append(visible(picked.token), style="bold not dim")
+    spread = Text(f"entropy {_spread(view.model_spread)}", style="dim")
+    if _is_filtered(view):
+        spread.append(f" → {_spread(view.final_spread)}")
+    return Padding(Group(drawn, spread), (0, 0, 0, 2))
+
+
+def _spread(spread: "Spread") -> str:
+    return f"{spread.entropy:.2f} bits, {spread.choices:,.1f} choices"
+
+
+def _is_filtered(view: "StepView") -> bool:
+    """Whether there are final probabilities to show beside the model's: greedy choice needs none."""
+    return bool(view.filters) and not _is_greedy(view)
+
+
+def _is_greedy(view: "StepView") -> bool:
+    return view.filters == ("greedy",)
+
+
+def render_footer(view: "StepView") -> RenderableType:
+    """Render the text as it stands after the last step, and a sentence on what the tables show."""
+    words = "Each row is a token that could come next, with the model's own probability for it"
+    words += ", and the final one, after the filters." if _is_filtered(view) else "."
+    written = Text(one_line(view.context.decode("utf-8", "surrogateescape")))
+    written.append(one_line(view.picked.token.decode("utf-8", "surrogateescape")), style="bold")
+    words = f"{words} {PICKED} is the one picked."
+    return Constrain(Group(written, Text(), Text(words, style="dim")), WIDEST)
+
+
+def light_table(width: int, *, footer: bool = False) -> Table:
+    """Return an empty table with one thin line under its header and space between its columns."""
+    return Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        width=width,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        border_style="dim",
+        show_footer=footer,
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share (0 to 1) as a percentage of one decimal; what is not 0 never looks like it."""
+    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"

@@ -1,0 +1,98 @@
+"""What a checkpoint is, as a table."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mygpt_cli.ui.bar import Bar
+from mygpt_cli.ui.steps import WIDEST, light_table, percent
+from mygpt_cli.ui.text import one_line
+
+if TYPE_CHECKING:
+    from mygpt_cli.config import ModelConfig
+    from mygpt_cli.inspection.summary import Summary, TokenizerFacts, Training
+
+
+def render_summary(summary: "Summary", width: int) -> RenderableType:
+    """Render a checkpoint's description for a screen of `width` cells, 60 or more."""
+    facts = Table.grid(padding=(0, 2), pad_edge=False)
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column()
+    for name, lines in (
+        ("model", _model(summary.model)),
+        ("tokenizer", _tokenizer(summary.tokenizer)),
+        ("training", _training(summary.training)),
+    ):
+        facts.add_row(name, Text("\n".join(lines)))
+    title = Text(one_line(summary.folder), style="bold", overflow="fold")
+    return Group(title, Text(), facts, Text(), _parts(summary, min(width, WIDEST)))
+
+
+def _model(model: "ModelConfig") -> list[str]:
+    heads = f"{model.heads} heads of {model.head_width}"
+    if model.kv_heads != model.heads:
+        heads += f", {model.kv_heads} of keys and values"
+    positions = "learned positions" if model.arch == "gpt2" else "rotary positions"
+    norm = "LayerNorm" if model.arch == "gpt2" else "RMSNorm, query/key norm"
+    head = "tied head" if model.tied else "untied head"
+    cap = f", logits capped at {model.softcap:g}" if model.softcap else ""
+    return [
+        f"{model.arch}: {model.layers} layers, {heads}, width {model.width}",
+        f"context {model.context:,} tokens, feed-forward {model.mlp_width:,} ({model.activation})",
+        f"{positions}, {norm}, {head}{cap}",
+    ]
+
+
+def _tokenizer(tokenizer: "TokenizerFacts") -> list[str]:
+    kind = {"char": "characters", "bpe": "byte pairs"}.get(tokenizer.kind, tokenizer.kind)
+    end = (
+        "no end-of-text token" if tokenizer.end_of_text is None else f"end of text is {tokenizer.end_of_text}"
+    )
+    return [f"{one_line(kind)}, {tokenizer.vocab_size:,} tokens, {end}"]
+
+
+def _training(training: "Training | None") -> list[str]:
+    if training is None:
+        return ["not by mygpt, nothing is recorded"]
+    step = "step unknown" if training.step is None else f"step {training.step:,}"
+    step += "" if training.steps is None else f" of {training.steps:,}"
+    step += "" if training.tokens is None else f", {training.tokens:,} tokens seen"
+    step += "" if training.seconds is None else f", {_duration(training.seconds)}"
+    losses = []
+    if training.train_loss is not None:
+        losses.append(f"training {training.train_loss:.4f}")
+    if training.val_loss is not None:
+        losses.append(f"validation {training.val_loss:.4f}")
+    lines = [step]
+    if losses:
+        lines.append(f"loss: {', '.join(losses)} nats per token")
+    if training.bits_per_byte is not None:
+        lines.append(f"validation: {training.bits_per_byte:.4f} bits per byte")
+    if training.best_bits_per_byte is not None and training.best_step is not None:
+        lines.append(
+            f"best so far: {training.best_bits_per_byte:.4f} bits per byte at step {training.best_step:,}"
+        )
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _parts(summary: "Summary", width: int) -> Table:
+    table = light_table(width, footer=True)
+    table.add_column("part", f"{summary.bytes / 1e6:,.1f} MB of weights", no_wrap=True, min_width=18)
+    table.add_column("tensors", str(sum(part.tensors for part in summary.parts)), justify="right")
+    table.add_column("parameters", f"{summary.parameters:,}", justify="right", no_wrap=True)
+    table.add_column("share", "100.0%", justify="right")
+    table.add_column("", ratio=1, min_width=4)
+    for part in summary.parts:
+        share = part.parameters / summary.parameters
+        table.add_row(part.name, str(part.tensors), f"{part.parameters:,}", percent(share), Bar(share))
+    return table

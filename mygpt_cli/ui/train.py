@@ -1,0 +1,219 @@
+"""A training run as plain lines, as JSON lines, or as the run's folder alone."""
+
+import json as jsonlib
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.text import Text
+
+from mygpt_cli.ui.console import stderr_console
+from mygpt_cli.ui.text import safe
+from mygpt_cli.ui.units import count, duration, size
+
+if TYPE_CHECKING:
+    from mygpt_cli.corpus import Corpus
+    from mygpt_cli.training.events import Event
+    from mygpt_cli.training.trainer import Trainer
+
+SHOWN_SKIPPED = 10
+
+
+def reporter(*, json: bool, quiet: bool) -> "Reporter":
+    """Return what suits the flags and the terminal."""
+    if json:
+        return JsonReporter()
+    if quiet:
+        return Reporter()
+    if stderr_console().is_terminal and not stderr_console().is_dumb_terminal:
+        from mygpt_cli.ui.dashboard import Dashboard
+
+        return Dashboard()
+    return PlainReporter()
+
+
+class Reporter:
+    """Tells nothing but, at the end and on stdout, the folder of the run; the others build on it."""
+
+    wants_samples = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+
+    def busy(self, what: str, share: float = 0.0) -> None:
+        """Tell what is being prepared, and how much of it is done."""
+
+    def text(self, corpus: "Corpus") -> None:
+        """Tell what the text is."""
+
+    def notes(self, notes: Iterable[str]) -> None:
+        """Tell what was chosen against expectation."""
+
+    def plan(self, trainer: "Trainer", seconds: float | None) -> None:
+        """Tell what will be trained."""
+
+    def event(self, event: "Event") -> None:
+        """Tell what happened."""
+
+    def finish(self, folder: Path) -> None:
+        """Name the run's folder."""
+        sys.stdout.write(f"{folder}\n")
+        sys.stdout.flush()
+
+
+class JsonReporter(Reporter):
+    """Writes one JSON object for each event to stdout."""
+
+    def text(self, corpus: "Corpus") -> None:
+        """Write the measures of the text."""
+        self._write(
+            "text",
+            {
+                "documents": corpus.documents,
+                "train_characters": corpus.train.characters,
+                "val_characters": corpus.val.characters,
+                "bytes": corpus.train.bytes + corpus.val.bytes,
+                "skipped": [{"path": str(s.path), "reason": s.reason} for s in corpus.skipped],
+            },
+        )
+
+    def notes(self, notes: Iterable[str]) -> None:
+        """Write each note."""
+        for note in notes:
+            self._write("note", {"text": note})
+
+    def plan(self, trainer: "Trainer", seconds: float | None) -> None:
+        """Write the resolved configuration."""
+        self._write("plan", {"config": asdict(trainer.config), "seconds": seconds})
+
+    def event(self, event: "Event") -> None:
+        """Write the event's fields."""
+        fields = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(event).items()}
+        self._write(type(event).__name__.lower(), fields)
+
+    def finish(self, folder: Path) -> None:
+        """Write the run's folder."""
+        self._write("run", {"folder": str(folder)})
+
+    def _write(self, event: str, fields: dict[str, Any]) -> None:
+        sys.stdout.write(jsonlib.dumps({"event": event, **fields}) + "\n")
+        sys.stdout.flush()
+
+
+class PlainReporter(Reporter):
+    """Writes plain lines to stderr, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self.console = stderr_console()
+
+    def line(self, label: str, text: str, style: str = "") -> None:
+        """Write one labelled line."""
+        lines = safe(text).split("\n")
+        self.console.print(Text.assemble((f"{label:<10}", "bold cyan"), (lines[0], style)), soft_wrap=True)
+        for more in lines[1:]:
+            self.console.print(Text(" " * 10 + more, style=style), soft_wrap=True)
+
+    def text(self, corpus: "Corpus") -> None:
+        """Say what the text is, and name what was skipped."""
+        what = corpus.name if not corpus.sources else ", ".join(corpus.sources[:3])
+        if not corpus.sources:
+            what = "the Python language reference that comes with Python, since no file was named"
+        elif len(corpus.sources) > 3:
+            what += f" and {len(corpus.sources) - 3} more"
+        total = corpus.train.bytes + corpus.val.bytes
+        documents = "" if corpus.documents == 1 else f" in {count(corpus.documents)} files"
+        self.line(
+            "text",
+            f"{what}: {size(total)}{documents}; {count(corpus.train.characters)} characters train, "
+            f"{count(corpus.val.characters)} validate",
+        )
+        if corpus.skipped:
+            self.line("", f"{count(len(corpus.skipped))} skipped:", "dim")
+            for skipped in corpus.skipped[:SHOWN_SKIPPED]:
+                self.line("", f"  {skipped.path}: {skipped.reason}", "dim")
+            if len(corpus.skipped) > SHOWN_SKIPPED:
+                self.line("", f"  and {count(len(corpus.skipped) - SHOWN_SKIPPED)} more", "dim")
+
+    def notes(self, notes: Iterable[str]) -> None:
+        """Say each note."""
+        for note in notes:
+            self.line("note", note, "dim")
+
+    def plan(self, trainer: "Trainer", seconds: float | None) -> None:
+        """Say what will be trained, in three lines."""
+        config, dataset = trainer.config, trainer.dataset
+        tokens = len(dataset.train)
+        self.line(
+            "tokens",
+            f"{dataset.tokenizer.kind}, {count(dataset.tokenizer.vocab_size)} entries: {count(tokens)} to train on, "
+            f"{dataset.train_characters / tokens:.2f} characters each",
+        )
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        self.line(
+            "model",
+            f"{config.arch}, {count(parameters)} parameters: {config.layers} layers, {config.heads} heads, "
+            f"width {config.width}, context {config.context}",
+        )
+        left = config.steps - trainer.history.step
+        epochs = left * trainer.tokens_per_step / tokens
+        again = f", from step {count(trainer.history.step)} on" if trainer.history.step else ""
+        within = f" within {duration(seconds)}" if seconds else ""
+        dtype = str(trainer.model.compute_dtype).removeprefix("torch.")
+        self.line(
+            "training",
+            f"{count(left)} steps of {count(trainer.tokens_per_step)} tokens{again}{within} ({epochs:.1f} times "
+            f"through the text), {config.optimizer}, {dtype} on {trainer.device.type}",
+        )
+
+    def event(self, event: "Event") -> None:
+        """Write one line for an interval, a validation, or the end."""
+        from mygpt_cli.training.events import Evaluated, Finished, Progress, Started
+
+        if isinstance(event, Started):
+            self._steps = event.steps
+        elif isinstance(event, Progress):
+            self.line(
+                "step",
+                f"{event.step}/{self._steps}  loss {event.loss:.4f}  lr {event.lr:.2e}  grad {event.grad_norm:.2f}  "
+                f"{count(round(event.tokens_per_second))} tokens/s  {duration(event.seconds)}",
+            )
+        elif isinstance(event, Evaluated):
+            self.line("validate", evaluated_line(event))
+        elif isinstance(event, Finished):
+            self.line("done" if event.reason == "done" else "stopped", finished_line(event))
+
+    def finish(self, folder: Path) -> None:
+        """Say what can be done next, and name the run's folder on stdout."""
+        for line in self.next_commands(folder):
+            self.line("next", line, "dim")
+        super().finish(folder)
+
+    def next_commands(self, folder: Path) -> list[str]:
+        """Return the commands that make sense now."""
+        return [f"mygpt sample --checkpoint {folder}", f'mygpt inspect {folder} --prompt "Once upon a time" --steps 5']
+
+
+def evaluated_line(event: Any) -> str:
+    """Describe a validation."""
+    mark = "  best so far" if event.best else ""
+    return (
+        f"step {event.step}  {event.bits_per_byte:.4f} bits per byte  {event.val_loss:.4f} nats per token  "
+        f"{event.nats_per_character:.4f} per character{mark}"
+    )
+
+
+def finished_line(event: Any) -> str:
+    """Describe the end of a run."""
+    best = ""
+    if event.best_step is not None:
+        best = f"; best {event.best_bits_per_byte:.4f} bits per byte at step {count(event.best_step)}"
+    why = "" if event.reason == "done" else f" by {event.reason}, work saved"
+    return f"{count(event.step)} steps in {duration(event.seconds)}{why}{best}"

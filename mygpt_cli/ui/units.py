@@ -1,0 +1,30 @@
+"""Numbers as a person reads them."""
+
+
+def count(number: int) -> str:
+    """Write 1234567 as 1,234,567."""
+    return f"{number:,}"
+
+
+def size(number: int) -> str:
+    """Write a number of bytes as 512 B, 64 kB, 1.1 MB or 2.4 GB."""
+    if number < 1000:
+        return f"{number} B"
+    value = float(number)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.5:
+            break
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as 0.8 s, 42 s, 1 m 40 s or 2 h 05 m."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} m"
