@@ -146,7 +146,9 @@ def verify(folder: Path) -> None:
     """
     if not (folder / MANIFEST).exists():
         if (folder / STATE).exists():
-            raise CheckpointError(f"{folder} is incomplete: its {MANIFEST} is missing", "take another checkpoint")
+            raise CheckpointError(
+                f"{folder} is incomplete: its {MANIFEST} is missing", "take another checkpoint"
+            )
         return
     files = read_json(folder / MANIFEST).get("files")
     if not isinstance(files, dict) or CONFIG not in files or WEIGHTS not in files:
@@ -158,7 +160,9 @@ def verify(folder: Path) -> None:
         if not path.is_file():
             raise CheckpointError(f"{path} is missing", "take another checkpoint of this run")
         if path.stat().st_size != entry.get("size") or _sha256(path) != entry.get("sha256"):
-            raise CheckpointError(f"{path} is damaged: it is not what was saved", "take another checkpoint of this run")
+            raise CheckpointError(
+                f"{path} is damaged: it is not what was saved", "take another checkpoint of this run"
+            )
 
 
 def _is_complete(folder: Path) -> bool:
@@ -221,12 +225,14 @@ def _not_found(path: Path) -> CheckpointError:
         except OSError:
             siblings = []
         return CheckpointError(
-            f"there is no checkpoint at {path}{did_you_mean(path.name, siblings)}", "`mygpt train FILE` makes one"
+            f"there is no checkpoint at {path}{did_you_mean(path.name, siblings)}",
+            "`mygpt train FILE` makes one",
         )
     if not path.is_dir():
         return CheckpointError(f"{path} is not a folder", "a checkpoint is a folder with a config.json")
     return CheckpointError(
-        f"{path} holds no checkpoint", "a checkpoint folder has a config.json, a run folder has last/ or best/"
+        f"{path} holds no checkpoint",
+        "a checkpoint folder has a config.json, a run folder has last/ or best/",
     )
 
 
@@ -240,12 +246,14 @@ def _load_model(folder: Path, config: ModelConfig) -> GPT:
     try:
         with safe_open(path, framework="pt") as file:
             names = hf.canonical_names(list(file.keys()), config)
-            if config.layers > len(names):
-                raise CheckpointError(f"{path} has too few tensors for {config.layers} layers")
-            hf.check_shapes(config, {new: tuple(file.get_slice(old).get_shape()) for new, old in names.items()})
+            hf.check_shapes(
+                config, {new: tuple(file.get_slice(old).get_shape()) for new, old in names.items()}
+            )
             tensors = {new: file.get_tensor(old) for new, old in names.items()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", "copy it again from where it came from") from None
+        raise CheckpointError(
+            f"{path} cannot be read: {error}", "copy it again from where it came from"
+        ) from None
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise CheckpointError(f"{path}: '{name}' holds {tensor.dtype}, not floating-point numbers")
@@ -262,7 +270,9 @@ def load_optimizer(folder: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", "training cannot be resumed from here") from None
+        raise CheckpointError(
+            f"{path} cannot be read: {error}", "training cannot be resumed from here"
+        ) from None
 
 
 def newest_run(out: Path) -> Path:

@@ -15,6 +15,7 @@ from mygpt_cli.errors import UsageError, did_you_mean, join_faults
 
 ARCHITECTURES = ("nanochat", "gpt2")
 ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu")
+LONGEST_CONTEXT = 2**18
 BUDGETS = ("steps", "epochs", "time")
 
 Settings = dict[str, Any]
@@ -94,6 +95,11 @@ class ModelConfig:
             f"{name} must be at least 1, not {getattr(self, name)}"
             for name in sizes
             if getattr(self, name) < 1
+        ]
+        faults += [
+            f"{name} must be at most {most:,}, not {getattr(self, name):,}"
+            for name, most in (("context", LONGEST_CONTEXT), ("layers", 1000))
+            if getattr(self, name) > most
         ]
         if not 0.0 <= self.dropout < 1.0:
             faults.append(f"dropout must be at least 0 and below 1, not {self.dropout}")
@@ -182,7 +188,7 @@ class TrainConfig:
     layers: int = knob("Number of blocks.", "Model", at_least=1, at_most=1000)
     heads: int = knob("Attention heads in each block.", "Model", at_least=1, at_most=1000)
     width: int = knob("Channels of the residual stream.", "Model", at_least=2, at_most=100_000)
-    context: int = knob("Tokens the model sees at once.", "Model", at_least=2, at_most=1_000_000)
+    context: int = knob("Tokens the model sees at once.", "Model", at_least=2, at_most=LONGEST_CONTEXT)
     dropout: float = knob("Share of activations dropped while training.", "Model", at_least=0, below=1)
     bias: bool = knob("Biases in norms and linear layers (gpt2 only).", "Model")
 

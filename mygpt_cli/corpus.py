@@ -11,7 +11,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -106,6 +106,7 @@ def open_corpus(
 
     documents, skipped = _collect(sources, errors) if sources else ((_python_reference(),), ())
     total = sum(document.characters for document in documents)
+    size = sum(document.bytes for document in documents)
     if val_file is None:
         if total < 2:
             raise TextError(
@@ -114,12 +115,19 @@ def open_corpus(
             )
         # Exact decimals: in floating point 50 * (1 - 0.42) falls just short of 29.
         cut = int(total * (1 - Fraction(repr(float(val_fraction)))))
-        train, val = _part(documents, 0, cut), _part(documents, cut, total)
+        train_bytes = _bytes_before(documents, cut)
+        train = Part(documents, 0, cut, train_bytes)
+        val = Part(documents, cut, total, size - train_bytes)
     else:
-        val_documents, val_skipped = _collect([val_file], errors)
-        skipped += val_skipped
-        train = _part(documents, 0, total)
-        val = _part(val_documents, 0, sum(document.characters for document in val_documents))
+        train = Part(documents, 0, total, size)
+        documents_val, skipped_val = _collect([val_file], errors)
+        skipped += skipped_val
+        val = Part(
+            documents_val,
+            0,
+            sum(document.characters for document in documents_val),
+            sum(document.bytes for document in documents_val),
+        )
     return Corpus(
         train=train,
         val=val,
@@ -145,17 +153,16 @@ def _slice(document: Document, first: int, last: int) -> Iterator[Chunk]:
                 break
 
 
-def _part(documents: tuple[Document, ...], start: int, stop: int) -> Part:
-    part = Part(documents, start, stop, 0)
-    size = position = 0
+def _bytes_before(documents: tuple[Document, ...], stop: int) -> int:
+    """Count the UTF-8 bytes of the first `stop` characters, reading again only the document that is cut."""
+    size = 0
     for document in documents:
-        first, last = max(0, start - position), min(document.characters, stop - position)
-        position += document.characters
-        if first == 0 and last == document.characters:
+        if document.characters <= stop:
             size += document.bytes
-        elif first < last:
-            size += sum(len(chunk.text.encode()) for chunk in _slice(document, first, last))
-    return replace(part, bytes=size)
+        elif stop > 0:
+            size += sum(len(chunk.text.encode()) for chunk in _slice(document, 0, stop))
+        stop -= document.characters
+    return size
 
 
 def _fingerprint(train: Part, val: Part) -> str:
@@ -205,10 +212,10 @@ def _paths(source: str, skipped: list[Skipped]) -> list[tuple[Path, bool]]:
     path = Path(source)
     if source == STDIN or (os.path.lexists(source) and not path.is_dir()):
         return [(path, False)]
-    if path.is_dir():
+    if os.path.lexists(source):
         return [(file, True) for file in _walk(path, skipped)]
     if not glob.has_magic(source):
-        raise _missing(path)
+        raise _missing(source)
     # Path.glob takes no absolute patterns.
     matches = sorted(Path(match) for match in glob.glob(source, recursive=True))  # noqa: PTH207
     if not matches:
@@ -229,13 +236,14 @@ def _walk(folder: Path, skipped: list[Skipped]) -> list[Path]:
     return sorted(files)
 
 
-def _missing(path: Path) -> TextError:
+def _missing(source: str) -> TextError:
+    path = Path(source)
     try:
         neighbours = [neighbour.name for neighbour in path.parent.iterdir()]
     except (OSError, ValueError):
         neighbours = []
     return TextError(
-        f"there is no file or folder '{path}'{did_you_mean(path.name, neighbours)}",
+        f"there is no file or folder '{source}'{did_you_mean(path.name, neighbours)}",
         "check the name, or give no file to use the built-in text",
     )
 

@@ -146,7 +146,8 @@ class Batches:
         self.windows_per_epoch = max(1, room // context - 1)
         self._slack = room - self.windows_per_epoch * context
         self._epoch = -1
-        self._starts = np.empty(0, np.int64)
+        self._offset = 0
+        self._order = np.empty(0, np.uint8)
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs and targets of one step, int64 of shape (batch_size, context)."""
@@ -155,20 +156,23 @@ class Batches:
         done = 0
         while done < self.batch_size:
             epoch, window = divmod(first + done, self.windows_per_epoch)
-            some = self._starts_of(epoch)[window : window + self.batch_size - done]
-            starts[done : done + len(some)] = some
+            self._shuffle(epoch)
+            some = self._order[window : window + self.batch_size - done].astype(np.int64)
+            starts[done : done + len(some)] = some * self.context + self._offset
             done += len(some)
-        windows = self.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)
+        windows = self.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)  # (B, T + 1)
         return windows[:, :-1], windows[:, 1:]
 
-    def _starts_of(self, epoch: int) -> np.ndarray:
-        """Return where the windows of an epoch start, in the order in which they are taken."""
-        if epoch != self._epoch:
-            random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-            offset = random.integers(self._slack, endpoint=True)
-            self._starts = random.permutation(self.windows_per_epoch) * self.context + offset
-            self._epoch = epoch
-        return self._starts
+    def _shuffle(self, epoch: int) -> None:
+        """Draw the offset and the order of an epoch's windows, unless they are at hand."""
+        if epoch == self._epoch:
+            return
+        random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+        self._offset = int(random.integers(self._slack, endpoint=True))
+        # The smallest type, since ten gigabytes of text make some hundred million windows.
+        self._order = np.arange(self.windows_per_epoch, dtype=np.min_scalar_type(self.windows_per_epoch))
+        random.shuffle(self._order)
+        self._epoch = epoch
 
 
 def batch(

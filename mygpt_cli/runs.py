@@ -143,7 +143,9 @@ def history_of(state: dict[str, Any] | None) -> History:
     try:
         return History(**(state or {})["history"])
     except (KeyError, TypeError):
-        raise CheckpointError("the checkpoint does not say how far its training was", "train a new run") from None
+        raise CheckpointError(
+            "the checkpoint does not say how far its training was", "train a new run"
+        ) from None
 
 
 def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:

@@ -15,7 +15,9 @@ def read_json(path: Path, limit: int = LIMIT) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(limit + 1)
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}", "the checkpoint is not complete") from None
+        raise CheckpointError(
+            f"cannot read {path}: {error.strerror}", "the checkpoint is not complete"
+        ) from None
     if len(raw) > limit:
         raise CheckpointError(f"{path} is larger than {limit // 2**20} MiB")
     try:

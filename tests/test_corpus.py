@@ -300,7 +300,7 @@ def test_missing_files_suggest_their_neighbours(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_text_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TextError, match="holds no text files$"):
+    with pytest.raises(TextError, match=r"holds no text files$"):
         open_corpus([str(tmp_path)])
     write(tmp_path / "a.bin", b"\0\1\2")
     write(tmp_path / "b.txt", b"")

@@ -37,7 +37,8 @@ def build_app() -> typer.Typer:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=print_version)
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=print_version),
     ] = False,
 ) -> None:
     pass
@@ -69,8 +70,12 @@ def run(arguments: Sequence[str]) -> int:
             raise
         # Typer's own errors know how to put themselves; all else is a fault of mygpt.
         if hasattr(error, "format_message"):
-            print_error(error.format_message(), "`mygpt --help` lists the commands, `mygpt COMMAND --help` its flags")
+            print_error(
+                error.format_message(), "`mygpt --help` lists the commands, `mygpt COMMAND --help` its flags"
+            )
             return 2
-        print_error(f"{type(error).__name__}: {error}", "this should not happen; MYGPT_DEBUG=1 shows where it did")
+        print_error(
+            f"{type(error).__name__}: {error}", "this should not happen; MYGPT_DEBUG=1 shows where it did"
+        )
         return 1
     return code if isinstance(code, int) else 0

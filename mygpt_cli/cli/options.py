@@ -39,7 +39,8 @@ def _annotation(name: str) -> Any:
     panel = limits.group
     if kind is bool:
         return Annotated[
-            bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=text, rich_help_panel=panel, show_default=False)
+            bool | None,
+            typer.Option(f"{flag}/--no-{flag[2:]}", help=text, rich_help_panel=panel, show_default=False),
         ]
     metavar = "|".join(limits.choices) or _METAVARS[kind]
     return Annotated[

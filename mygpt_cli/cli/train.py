@@ -30,10 +30,12 @@ def train(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Settings from a TOML file.", metavar="FILE", rich_help_panel="Settings")
+        Path | None,
+        typer.Option(help="Settings from a TOML file.", metavar="FILE", rich_help_panel="Settings"),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Settings that come with mygpt.", metavar="NAME", rich_help_panel="Settings")
+        str | None,
+        typer.Option(help="Settings that come with mygpt.", metavar="NAME", rich_help_panel="Settings"),
     ] = None,
     resume: Annotated[
         str | None, typer.Option(help="Go on with this run.", metavar="RUN", rich_help_panel="Settings")
@@ -105,7 +107,9 @@ def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float
 
     from mygpt_cli.runs import Run
 
-    run = Run.create(Path(config.out), config.name or name, replace(config, vocab_size=dataset.tokenizer.vocab_size))
+    run = Run.create(
+        Path(config.out), config.name or name, replace(config, vocab_size=dataset.tokenizer.vocab_size)
+    )
     _drive(run, trainer, report)
 
 
@@ -125,7 +129,9 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         if name not in CHANGEABLE and value != kept.get(name)
     ]
     if changed:
-        raise UsageError(f"a run goes on as it began: {join_faults(changed)}", "leave these out, or train a new run")
+        raise UsageError(
+            f"a run goes on as it began: {join_faults(changed)}", "leave these out, or train a new run"
+        )
     settings = merge([given, kept])
     checkpoint = load(folder, prefer=("last",))
     report.notes(checkpoint.notes)
@@ -146,7 +152,8 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     config = chosen.config(steps or 1)
     if history.step >= config.steps:
         raise UsageError(
-            f"{folder} has taken all of its {config.steps} steps", f"--steps {2 * config.steps} would go on from there"
+            f"{folder} has taken all of its {config.steps} steps",
+            f"--steps {2 * config.steps} would go on from there",
         )
     model = checkpoint.model.to(device)
     model.compute_dtype = dtype
@@ -176,7 +183,9 @@ def _find_run(name: str, given: Settings) -> Path:
         folder = folder.parent
     locate(folder, ("last",))
     if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder} is not a run: it has no {CONFIG}", "--resume takes a folder made by `mygpt train`")
+        raise CheckpointError(
+            f"{folder} is not a run: it has no {CONFIG}", "--resume takes a folder made by `mygpt train`"
+        )
     return folder
 
 

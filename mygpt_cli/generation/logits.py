@@ -34,8 +34,12 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the fewest tokens whose probabilities reach p, in (0, 1] (Holtzman et al., 2020)."""
-    ascending, order = logits.sort(dim=-1, stable=True)
+    """Keep the fewest tokens whose probabilities reach p, in (0, 1] (Holtzman et al., 2020).
+
+    Among equal tokens, those with the lower ids stay.
+    """
+    ascending, order = logits.flip(-1).sort(dim=-1, stable=True)
+    order = logits.size(-1) - 1 - order  # a stable sort of the flipped row puts higher ids first
     cut = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - p
     cut[..., -1] = False
     return logits.masked_fill(torch.empty_like(cut).scatter(-1, order, cut), -math.inf)

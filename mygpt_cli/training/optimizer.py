@@ -67,7 +67,11 @@ class Optimizer:
             self._adamw.state[parameter] = parts
         if self._muon:
             self._muon.load_momentum(
-                {name.removeprefix("muon."): value for name, value in tensors.items() if name.startswith("muon.")}
+                {
+                    name.removeprefix("muon."): value
+                    for name, value in tensors.items()
+                    if name.startswith("muon.")
+                }
             )
 
 

@@ -41,7 +41,9 @@ class Trainer:
     The model decides the device and the compute type. `history` is the state of the loop.
     """
 
-    def __init__(self, config: TrainConfig, dataset: Dataset, model: GPT, history: History | None = None) -> None:
+    def __init__(
+        self, config: TrainConfig, dataset: Dataset, model: GPT, history: History | None = None
+    ) -> None:
         self.config = config
         self.dataset = dataset
         self.model = model
@@ -141,7 +143,9 @@ class Trainer:
         batch_size = max(1, 8192 // self.config.context)
         for x, y in val_windows(tokens, self.config.context, batch_size):
             logits = self.model(self._to_device(x))
-            total += F.cross_entropy(logits.flatten(0, 1), self._to_device(y).flatten(), reduction="sum").item()
+            total += F.cross_entropy(
+                logits.flatten(0, 1), self._to_device(y).flatten(), reduction="sum"
+            ).item()
         return total
 
     def _evaluate(self, started: float) -> Evaluated:

@@ -143,10 +143,14 @@ class RunView:
         assert self.progress  # noqa: S101 - rendered only after the first interval
         line = Text.assemble((f"{self.progress.loss:.3f}", "bold"), (" training", "dim"))
         if self.evaluated:
-            line.append_text(Text.assemble("   ", (f"{self.evaluated.val_loss:.3f}", "bold"), (" validation", "dim")))
+            line.append_text(
+                Text.assemble("   ", (f"{self.evaluated.val_loss:.3f}", "bold"), (" validation", "dim"))
+            )
         if self.best:
             line.append_text(
-                Text.assemble("   ", (f"{self.best.bits_per_byte:.3f}", "bold green"), (" bits per byte", "dim"))
+                Text.assemble(
+                    "   ", (f"{self.best.bits_per_byte:.3f}", "bold green"), (" bits per byte", "dim")
+                )
             )
         return line
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mygpt_cli.inspection.steps import Candidate, Spread, StepView
 
 WIDEST = 100
-ROOMY = 76  # cells from which there is room to name the filter that cut a token
 PICKED = "▸"
 
 
@@ -42,9 +41,9 @@ def render_step(view: "StepView", width: int) -> RenderableType:
 
 
 def _table(view: "StepView", width: int) -> Table:
-    roomy = width >= ROOMY
     filtered = _is_filtered(view)
-    digits = len(str(len(view.candidates) + view.others.count - 1))
+    others = view.others
+    digits = len(str(len(view.candidates) + others.count - 1))
     table = light_table(width)
     table.add_column("", width=1)
     table.add_column("", width=digits, justify="right")
@@ -52,25 +51,18 @@ def _table(view: "StepView", width: int) -> Table:
     table.add_column("id", width=digits, justify="right")
     table.add_column("logit", width=7, justify="right")
     table.add_column("model", width=6, justify="right")
-    table.add_column("", ratio=1, min_width=4)
     if filtered:
-        table.add_column("final", width=13 if roomy else 6, justify="right")
+        table.add_column("final", width=6, justify="right")
+    table.add_column("", ratio=1, min_width=4, no_wrap=True, overflow="crop")
     for candidate in view.candidates:
-        table.add_row(*_row(candidate, filtered=filtered, roomy=roomy), style=_style(candidate))
-    others = view.others
-    row: list[RenderableType] = [
-        "",
-        "",
-        Text(f"{others.count:,} other{'s' if others.count != 1 else ''}"),
-        "",
-        "",
-        percent(others.probability),
-        Bar(others.probability, "dim"),
-    ]
-    if filtered:
-        row.append(percent(others.final_probability) if others.kept else "cut")
+        table.add_row(*_row(candidate, filtered=filtered), style=_style(candidate))
     if others.count:
-        table.add_row(*row, style="dim")
+        name = Text(f"{others.count:,} other{'s' if others.count > 1 else ''}")
+        shares: list[RenderableType] = [percent(others.probability)]
+        if filtered:
+            shares.append(percent(others.final_probability) if others.kept else "cut")
+        bar = Bar(others.final_probability if filtered else others.probability, "dim")
+        table.add_row("", "", name, "", "", *shares, bar, style="dim")
     return table
 
 
@@ -80,8 +72,7 @@ def _style(candidate: "Candidate") -> str:
     return "dim" if candidate.cut_by else ""
 
 
-def _row(candidate: "Candidate", *, filtered: bool, roomy: bool) -> list[RenderableType]:
-    style = "green" if candidate.picked else "dim cyan" if candidate.cut_by else "cyan"
+def _row(candidate: "Candidate", *, filtered: bool) -> list[RenderableType]:
     row: list[RenderableType] = [
         PICKED if candidate.picked else "",
         str(candidate.rank),
@@ -89,13 +80,13 @@ def _row(candidate: "Candidate", *, filtered: bool, roomy: bool) -> list[Rendera
         str(candidate.id),
         f"{candidate.logit:.2f}",
         percent(candidate.probability),
-        Bar(candidate.probability, style),
     ]
-    if filtered and candidate.cut_by:
-        row.append(f"cut by {candidate.cut_by}" if roomy else "cut")
-    elif filtered:
-        row.append(percent(candidate.final_probability))
-    return row
+    style = "green" if candidate.picked else "cyan"
+    if not filtered:
+        return [*row, Bar(candidate.probability, style)]
+    if candidate.cut_by:
+        return [*row, "cut", f"by {candidate.cut_by}"]
+    return [*row, percent(candidate.final_probability), Bar(candidate.final_probability, style)]
 
 
 def _decision(view: "StepView") -> RenderableType:
@@ -143,6 +134,7 @@ def light_table(width: int, *, footer: bool = False) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
         border_style="dim",
+        header_style="dim",
         show_footer=footer,
     )
 

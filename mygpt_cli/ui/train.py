@@ -96,7 +96,9 @@ class JsonReporter(Reporter):
 
     def event(self, event: "Event") -> None:
         """Write the event's fields."""
-        fields = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(event).items()}
+        fields = {
+            name: str(value) if isinstance(value, Path) else value for name, value in asdict(event).items()
+        }
         self._write(type(event).__name__.lower(), fields)
 
     def finish(self, folder: Path) -> None:
@@ -198,7 +200,10 @@ class PlainReporter(Reporter):
 
     def next_commands(self, folder: Path) -> list[str]:
         """Return the commands that make sense now."""
-        return [f"mygpt sample --checkpoint {folder}", f'mygpt inspect {folder} --prompt "Once upon a time" --steps 5']
+        return [
+            f"mygpt sample --checkpoint {folder}",
+            f'mygpt inspect {folder} --prompt "Once upon a time" --steps 5',
+        ]
 
 
 def evaluated_line(event: Any) -> str:

@@ -1,0 +1,171 @@
+"""Text as it comes: whole characters, stop strings, endings; with a model whose next token is known."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mygpt_cli.config import ModelConfig
+from mygpt_cli.errors import TextError
+from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.generation.stream import Chunk, Prompt, Sample, TextDecoder, generate, read_prompt
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+
+
+class Script(GPT):
+    """A model that says the same tokens whatever it reads: the one at its position in `tokens`."""
+
+    def __init__(self, tokens: list[int], vocab_size: int, start: int = 1) -> None:
+        super().__init__(
+            ModelConfig(arch="gpt2", vocab_size=vocab_size, layers=1, heads=1, width=2, context=1000)
+        )
+        self.tokens = tokens
+        self.start = start
+        self.requires_grad_(False)
+
+    def hidden(self, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        cache = arguments["cache"]
+        cache.length += ids.size(1)
+        return torch.full((*ids.shape, 1), cache.length - self.start)
+
+    def unembed(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(hidden.size(0), self.config.vocab_size)
+        logits[:, self.tokens[int(hidden[0, 0])]] = 50.0
+        return logits
+
+
+def byte_tokenizer() -> Tokenizer:
+    """Return a tokenizer of single bytes and an end-of-text token."""
+    return train_tokenizer("bpe", ["ab"], vocab_size=257, end_of_text=True)
+
+
+def token_of(tokenizer: Tokenizer, byte: int) -> int:
+    return next(i for i in range(256) if tokenizer.token_bytes(i) == bytes([byte]))
+
+
+def say(data: bytes, *, end: bool = False, **settings: Any) -> tuple[list[str], Sample]:
+    """Generate with a model that says these bytes, then perhaps the end of text; return chunks and sample."""
+    tokenizer = byte_tokenizer()
+    assert tokenizer.end_of_text is not None
+    ids = [token_of(tokenizer, byte) for byte in data] + ([tokenizer.end_of_text] if end else [])
+    settings = {"temperature": 0, "seed": 0, "max_new_tokens": len(ids)} | settings
+    model = Script(ids, tokenizer.vocab_size)
+    *chunks, sample = generate(model, tokenizer, read_prompt(tokenizer, "x", 1000), Sampling(**settings))
+    assert isinstance(sample, Sample)
+    assert sample.text == "".join(chunk.text for chunk in chunks)
+    return [chunk.text for chunk in chunks], sample
+
+
+def test_text_comes_in_whole_characters() -> None:
+    chunks, sample = say("aé€😀z".encode())
+    assert chunks == ["a", "é", "€", "😀", "z"]
+    assert sample.reason == "length"
+    assert len(sample.ids) == len(sample.logprobs) == 11
+
+
+def test_bytes_that_are_not_utf8_pass_unchanged() -> None:
+    _, sample = say(b"a\xff\xc3(b")
+    assert sample.text.encode("utf-8", "surrogateescape") == b"a\xff\xc3(b"
+
+
+def test_a_character_cut_by_the_length_is_left_out() -> None:
+    chunks, sample = say("a😀".encode()[:-1])
+    assert chunks == ["a"]
+    assert len(sample.ids) == 4
+
+
+def test_end_of_text_ends_the_text_and_is_not_part_of_it() -> None:
+    chunks, sample = say(b"ab", end=True, max_new_tokens=50)
+    assert chunks == ["a", "b"]
+    assert sample.reason == "end_of_text"
+    assert len(sample.ids) == 3
+
+
+def test_a_stop_string_spanning_tokens_is_not_printed() -> None:
+    chunks, sample = say(b"one\n\ntwo", stop=("\n\n",))
+    assert chunks == ["o", "n", "e"]
+    assert sample.reason == "stop"
+
+
+def test_what_only_looked_like_a_stop_string_is_printed_in_the_end() -> None:
+    chunks, sample = say(b"aENDbEN", stop=("ENDING",))
+    assert chunks == ["a", "ENDb", "EN"]
+    assert sample.reason == "length"
+
+
+def test_the_first_stop_string_to_be_complete_counts() -> None:
+    assert say(b"xabcd", stop=("abcd", "bc"))[1].text == "xa"
+    assert say(b"xabcd", stop=("c", "abc"))[1].text == "x"
+
+
+def first_stop(text: str, stops: list[str]) -> tuple[str, bool]:
+    """Return what remains of a text read one character at a time up to its first complete stop string."""
+    for end in range(1, len(text) + 1):
+        ending = [stop for stop in stops if text[:end].endswith(stop)]
+        if ending:
+            return text[: end - max(map(len, ending))], True
+    return text, False
+
+
+@settings(deadline=None)
+@given(
+    text=st.text("abé😀", max_size=40),
+    stops=st.lists(st.text("abé", min_size=1, max_size=4), max_size=3),
+    cuts=st.lists(st.integers(0, 160), max_size=10),
+)
+def test_stopping_does_not_depend_on_how_the_text_is_cut_into_tokens(
+    text: str, stops: list[str], cuts: list[int]
+) -> None:
+    data = text.encode()
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    decoder, out = TextDecoder(stops), ""
+    for start, end in pairwise(places):
+        piece = decoder.push(data[start:end])
+        assert (out + piece).isprintable()
+        out += piece
+        if decoder.stopped:
+            break
+    if not decoder.stopped:
+        out += decoder.finish()
+    assert (out, decoder.stopped) == first_stop(text, stops)
+
+
+def test_samples_end_on_their_own() -> None:
+    """Samples of one batch stop at different places, and those that stopped say nothing more."""
+    tokenizer = byte_tokenizer()
+    model = GPT(ModelConfig(arch="gpt2", vocab_size=257, layers=1, heads=1, width=8, context=16))
+    model.initialise(torch.Generator().manual_seed(1))
+    sampling = Sampling(seed=5, temperature=1, num_samples=5, max_new_tokens=120, stop=("a", "b"))
+    texts: dict[int, str] = dict.fromkeys(range(1, 6), "")
+    samples: dict[int, Sample] = {}
+    for event in generate(model.requires_grad_(False), tokenizer, Prompt("", (256,)), sampling):
+        assert event.number not in samples
+        if isinstance(event, Chunk):
+            texts[event.number] += event.text
+        else:
+            samples[event.number] = event
+    assert {number: sample.text for number, sample in samples.items()} == texts
+    assert len({len(sample.ids) for sample in samples.values()}) > 1
+
+
+def test_an_empty_prompt_starts_from_the_first_of_end_of_text_newline_and_token_0() -> None:
+    with_end = byte_tokenizer()
+    assert read_prompt(with_end, "", 8) == Prompt("", (256,))
+    newline = train_tokenizer("char", ["ab\nc"])
+    assert read_prompt(newline, "", 8).ids == tuple(newline.encode("\n"))
+    assert read_prompt(train_tokenizer("char", ["abc"]), "", 8).ids == (0,)
+
+
+def test_a_prompt_longer_than_the_context_is_told() -> None:
+    tokenizer = byte_tokenizer()
+    assert read_prompt(tokenizer, "x" * 8, 8).note == ""
+    assert "9 tokens" in read_prompt(tokenizer, "x" * 9, 8).note
+
+
+def test_a_prompt_the_tokenizer_cannot_express_is_an_error() -> None:
+    with pytest.raises(TextError, match="'z'"):
+        read_prompt(train_tokenizer("char", ["abc"]), "abz", 8)

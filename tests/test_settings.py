@@ -1,0 +1,83 @@
+"""Where settings come from: environment, TOML, presets, and which wins."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mygpt_cli.errors import UsageError
+from mygpt_cli.settings import (
+    from_environment,
+    from_file,
+    from_preset,
+    from_toml,
+    merge,
+    preset_names,
+    to_toml,
+)
+from tests.conftest import tiny_config
+
+
+def test_precedence() -> None:
+    merged = merge([{"layers": 1}, {"layers": 2, "heads": 2}, {"layers": 3, "heads": 3, "width": 3}])
+    assert merged == {"layers": 1, "heads": 2, "width": 3}
+
+
+def test_a_budget_replaces_a_weaker_one_of_another_kind() -> None:
+    assert merge([{"time": "5m"}, {"steps": 100, "layers": 2}]) == {"time": "5m", "layers": 2}
+    assert merge([{"layers": 2}, {"steps": 100}, {"time": "5m"}]) == {"layers": 2, "steps": 100}
+
+
+def test_environment() -> None:
+    assert from_environment(
+        {"MYGPT_LAYERS": "3", "MYGPT_LR": "1e-3", "OTHER": "x", "MYGPT_CACHE_DIR": "y"}
+    ) == {
+        "layers": 3,
+        "lr": 1e-3,
+    }
+    with pytest.raises(UsageError, match="MYGPT_LAYERS: 'x' is not a whole number"):
+        from_environment({"MYGPT_LAYERS": "x"})
+
+
+def test_toml_lists_every_unknown_key_with_its_source() -> None:
+    with pytest.raises(UsageError) as fault:
+        from_toml("lauers = 3\nheads = 'two'\nwidht = 9", "recipe.toml")
+    assert fault.value.message.startswith("recipe.toml: 3 things are wrong")
+    assert "did you mean 'layers'" in fault.value.message
+    assert "heads must be a whole number, not 'two'" in fault.value.message
+
+
+@pytest.mark.parametrize("text", ["layers =", "[model\nlayers = 1"])
+def test_broken_toml(text: str) -> None:
+    with pytest.raises(UsageError, match="not valid TOML"):
+        from_toml(text, "recipe.toml")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        from_file(tmp_path / "missing.toml")
+
+
+def test_presets_are_valid_and_say_what_they_reach() -> None:
+    assert "classic-cpu" in preset_names()
+    for name in preset_names():
+        assert from_preset(name)
+    with pytest.raises(UsageError, match="did you mean 'classic-cpu'"):
+        from_preset("clasic-cpu")
+
+
+texts = st.text(st.characters(codec="utf-8"))
+
+
+@given(
+    files=st.lists(texts, max_size=3),
+    name=st.none() | texts,
+    lr=st.floats(1e-9, 10),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_the_resolved_configuration_reads_back_unchanged(
+    files: list[str], name: str | None, lr: float, seed: int
+) -> None:
+    config = tiny_config(files=tuple(files), name=name, lr=lr, seed=seed)
+    assert tiny_config(**from_toml(to_toml(config), "config.toml")) == config

@@ -1,0 +1,107 @@
+"""AdamW and Muon, against torch's own."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.training.optimizer import Muon, Optimizer, orthogonalise
+from tests.conftest import tiny_config
+from tests.test_model_gpt import random_model
+
+
+def with_gradients(model: GPT, step: int) -> GPT:
+    rng = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter).normal_(generator=rng)
+    return model
+
+
+def weights(model: GPT) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def test_muon_is_torch_muon_on_each_of_query_key_and_value() -> None:
+    rng = torch.Generator().manual_seed(0)
+    shapes = {
+        "a.qkv.weight": (8 + 2 * 4, 8),
+        "a.up.weight": (32, 8),
+        "b.down.weight": (8, 32),
+        "b.up.weight": (32, 8),
+    }
+    ours = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
+    cuts = {name: (8, 4, 4) if "qkv" in name else (shape[0],) for name, shape in shapes.items()}
+    theirs = [part.clone().requires_grad_() for name, p in ours.items() for part in p.split(cuts[name])]
+    muon = Muon(ours, width=8, dtype=torch.bfloat16)
+    reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95)
+    for _ in range(3):
+        for p in ours.values():
+            p.grad = torch.randn(p.shape, generator=rng)
+        parts = [part for name, p in ours.items() if p.grad is not None for part in p.grad.split(cuts[name])]
+        for p, part in zip(theirs, parts, strict=True):
+            p.grad = part.clone()
+        muon.step(0.02, 0.1)
+        reference.step()
+    result = [part for name, p in ours.items() for part in p.split(cuts[name])]
+    for mine, other in zip(result, theirs, strict=True):
+        torch.testing.assert_close(mine, other.detach(), atol=2e-3, rtol=0)
+
+
+def test_orthogonalise_brings_singular_values_near_one() -> None:
+    matrices = torch.randn(3, 24, 16, generator=torch.Generator().manual_seed(1))
+    for result in (orthogonalise(matrices), orthogonalise(matrices.mT)):
+        values = torch.linalg.svdvals(result)
+        assert values.min() > 0.5
+        assert values.max() < 1.3
+
+
+def test_adamw_is_torch_adamw_and_decays_matrices_only() -> None:
+    config = tiny_config(optimizer="adamw", weight_decay=0.3)
+    model, reference = random_model(arch="gpt2"), random_model(arch="gpt2")
+    theirs = torch.optim.AdamW(
+        [
+            {"params": [p for p in reference.parameters() if p.ndim >= 2], "weight_decay": 0.3},
+            {"params": [p for p in reference.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=config.lr * 0.5,
+        betas=(config.beta1, config.beta2),
+    )
+    ours = Optimizer(model, config)
+    for step in range(3):
+        with_gradients(model, step)
+        with_gradients(reference, step)
+        ours.step(0.5)
+        theirs.step()
+    for (name, mine), other in zip(model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
+def test_a_restored_state_goes_on_with_the_same_bits(optimizer: str, arch: str) -> None:
+    config = tiny_config(optimizer=optimizer)
+    model = random_model(arch=arch)
+    first = Optimizer(model, config)
+    for step in range(2):
+        with_gradients(model, step)
+        first.step(1.0)
+    kept_state = {name: t.clone() for name, t in first.state().items()}
+    other = random_model(arch=arch)
+    other.load_state_dict(weights(model))
+    second = Optimizer(other, config)
+    second.load_state(kept_state)
+    for step in range(2, 4):
+        for each, optim in ((model, first), (other, second)):
+            with_gradients(each, step)
+            optim.step(0.7)
+    for name, value in weights(model).items():
+        assert torch.equal(value, weights(other)[name]), name
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    small, large = random_model(arch="nanochat"), random_model(arch="nanochat", layers=3, width=48)
+    state = Optimizer(small, tiny_config())
+    with_gradients(small, 0)
+    state.step(1.0)
+    with pytest.raises((KeyError, ValueError)):
+        Optimizer(large, tiny_config()).load_state(state.state())
