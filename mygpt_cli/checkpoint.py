@@ -79,7 +79,7 @@ def save(
 
 
 def settle(folder: Path) -> None:
-    """Finish a save that was cut off between its two renames, so that the newest complete folder is in place."""
+    """Finish a save that was cut off between its two renames: the newest complete folder takes its place."""
     new, old = _beside(folder, "new"), _beside(folder, "old")
     if not folder.exists():
         for candidate in (new, old):
@@ -185,7 +185,7 @@ def load(path: str | Path, *, prefer: Iterable[str] = ("best", "last")) -> Check
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model only {config.vocab_size}",
+            f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}",
             "tokenizer.json and config.json must come from the same model",
         )
     state = read_json(folder / STATE) if (folder / STATE).exists() else None

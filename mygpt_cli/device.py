@@ -19,7 +19,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the type for `auto`, `float32` or `bfloat16`; `auto` takes bfloat16 where it is clearly faster."""
+    """Return the type for `auto`, `float32` or `bfloat16`; `auto` takes the faster."""
     if name != "auto":
         return torch.bfloat16 if name == "bfloat16" else torch.float32
     if device.type == "cuda":

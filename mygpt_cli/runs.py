@@ -12,7 +12,7 @@ from mygpt_cli import __version__, checkpoint
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.errors import CheckpointError, ResourceError
 from mygpt_cli.settings import to_toml
-from mygpt_cli.training.events import Evaluated, Event, Finished, Progress, SaveDue, Saved, Started
+from mygpt_cli.training.events import Evaluated, Event, Finished, Progress, Saved, SaveDue, Started
 from mygpt_cli.training.trainer import History, Trainer
 
 METRICS = "metrics.jsonl"
@@ -67,7 +67,11 @@ class Run:
             "text": trainer.dataset.fingerprint,
             "history": asdict(trainer.history),
         }
-        parts = {"model": trainer.model, "tokenizer": trainer.dataset.tokenizer, "state": state}
+        parts: dict[str, Any] = {
+            "model": trainer.model,
+            "tokenizer": trainer.dataset.tokenizer,
+            "state": state,
+        }
         saved = []
         if best:
             checkpoint.save(self.folder / "best", **parts)

@@ -1,6 +1,7 @@
 """JSON from files that cannot be trusted: bounded in size, without duplicate keys."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ def read_json(path: Path, limit: int = LIMIT) -> dict[str, Any]:
     """Read a JSON object; CheckpointError when the file is missing, too large, or anything else."""
     try:
         with path.open("rb") as file:
-            raw = file.read(limit + 1)
+            large = os.fstat(file.fileno()).st_size > limit
+            raw = b"" if large else file.read()
     except OSError as error:
         raise CheckpointError(
             f"cannot read {path}: {error.strerror}", "the checkpoint is not complete"
         ) from None
-    if len(raw) > limit:
+    if large:
         raise CheckpointError(f"{path} is larger than {limit // 2**20} MiB")
     try:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)

@@ -47,7 +47,7 @@ def mygpt(tmp_path_factory: pytest.TempPathFactory) -> Command:
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MYGPT_")}
         environment |= {"MYGPT_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
-        environment |= options.pop("env", {})  # type: ignore[arg-type]
+        environment.update(options.pop("env", {}))  # type: ignore[call-overload]
         command = [str(program), *map(str, arguments)]
         settings = {"stdin": subprocess.DEVNULL} if "input" not in options else {}
         return subprocess.run(  # type: ignore[call-overload, no-any-return]

@@ -1,5 +1,6 @@
 """The model: its size, its causality, its cache, and transformers' own models as the oracle."""
 
+import itertools
 import math
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_the_cache_changes_nothing(variant: str, cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), 24]
     with torch.no_grad():
         cache = model.new_cache(2)
-        parts = [model(ids[:, a:b], cache=cache) for a, b in zip(edges, edges[1:], strict=False)]
+        parts = [model(ids[:, a:b], cache=cache) for a, b in itertools.pairwise(edges)]
         torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), atol=1e-5, rtol=0)
     assert cache.length == cache.capacity == 24
 

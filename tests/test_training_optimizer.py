@@ -30,19 +30,23 @@ def test_muon_is_torch_muon_on_each_of_query_key_and_value() -> None:
         "b.up.weight": (32, 8),
     }
     ours = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
-    cuts = {name: (8, 4, 4) if "qkv" in name else (shape[0],) for name, shape in shapes.items()}
-    theirs = [part.clone().requires_grad_() for name, p in ours.items() for part in p.split(cuts[name])]
+    cuts = {name: [8, 4, 4] if "qkv" in name else [shape[0]] for name, shape in shapes.items()}
+    theirs = [
+        part.clone().requires_grad_() for name, p in ours.items() for part in torch.split(p, cuts[name])
+    ]
     muon = Muon(ours, width=8, dtype=torch.bfloat16)
     reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95)
     for _ in range(3):
         for p in ours.values():
             p.grad = torch.randn(p.shape, generator=rng)
-        parts = [part for name, p in ours.items() if p.grad is not None for part in p.grad.split(cuts[name])]
+        parts = [
+            part for name, p in ours.items() if p.grad is not None for part in torch.split(p.grad, cuts[name])
+        ]
         for p, part in zip(theirs, parts, strict=True):
             p.grad = part.clone()
         muon.step(0.02, 0.1)
-        reference.step()
-    result = [part for name, p in ours.items() for part in p.split(cuts[name])]
+        reference.step()  # type: ignore[no-untyped-call]
+    result = [part for name, p in ours.items() for part in torch.split(p, cuts[name])]
     for mine, other in zip(result, theirs, strict=True):
         torch.testing.assert_close(mine, other.detach(), atol=2e-3, rtol=0)
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from mygpt_cli import __version__
 from mygpt_cli.cli.inspect import inspect
 from mygpt_cli.cli.sample import sample
 from mygpt_cli.cli.train import train

@@ -25,12 +25,21 @@ from mygpt_cli.generation.settings import Sampling
 
 
 def inspect(
-    checkpoint: Annotated[str | None, typer.Argument(help=CHECKPOINT_HELP, show_default=False)] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="Go on from this text, and show each choice.", rich_help_panel="Steps")
+    checkpoint: Annotated[
+        str | None, typer.Argument(help=CHECKPOINT_HELP, metavar="CHECKPOINT", show_default=False)
     ] = None,
-    steps: Annotated[int, typer.Option(help="Tokens to write.", min=1, rich_help_panel="Steps")] = 5,
-    top: Annotated[int, typer.Option(help="Candidates to show.", min=1, rich_help_panel="Steps")] = 5,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="Go on from this text, and show each choice.", metavar="TEXT", rich_help_panel="Steps"
+        ),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(help="Tokens to write.", metavar="N", min=1, rich_help_panel="Steps")
+    ] = 5,
+    top: Annotated[
+        int, typer.Option(help="Candidates to show.", metavar="N", min=1, rich_help_panel="Steps")
+    ] = 5,
     temperature: Temperature = TEMPERATURE,
     top_k: TopK = TOP_K,
     top_p: TopP = TOP_P,

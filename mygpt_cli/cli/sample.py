@@ -35,7 +35,9 @@ def sample(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(help="Text to go on from; without one, standard input.", rich_help_panel="Input"),
+        typer.Option(
+            help="Text to go on from; without one, standard input.", metavar="TEXT", rich_help_panel="Input"
+        ),
     ] = None,
     prompt_file: Annotated[
         Path | None,

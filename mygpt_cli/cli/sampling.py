@@ -19,7 +19,9 @@ CHECKPOINT_HELP = "A run, a checkpoint or a Hugging Face folder; by default the 
 def setting(name: str) -> Any:
     """Declare a flag for a setting of generation, with its own help and group."""
     limits = limits_of(name)
-    return typer.Option(f"--{name.replace('_', '-')}", help=limits.help, rich_help_panel=limits.group)
+    metavar = {float: "X", tuple: "TEXT"}.get(type(default_of(name)), "N")
+    flag = f"--{name.replace('_', '-')}"
+    return typer.Option(flag, help=limits.help, metavar=metavar, rich_help_panel=limits.group)
 
 
 Temperature = Annotated[float, setting("temperature")]
@@ -27,8 +29,12 @@ TopK = Annotated[int, setting("top_k")]
 TopP = Annotated[float, setting("top_p")]
 MinP = Annotated[float, setting("min_p")]
 Seed = Annotated[int | None, setting("seed")]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON, a record on each line.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write nothing but the result.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Write JSON, a record on each line.", rich_help_panel="Output")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Write nothing but the result.", rich_help_panel="Output")
+]
 
 TEMPERATURE: float = default_of("temperature")
 TOP_K: int = default_of("top_k")

@@ -25,7 +25,7 @@ def train(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Text files, folders, globs, or - for standard input. With none: a text that comes with Python.",
+            help="Files, folders, globs, or - for standard input. With none: a text that comes with Python.",
             show_default=False,
         ),
     ] = None,

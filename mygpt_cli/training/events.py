@@ -19,7 +19,7 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """The state after an optimizer step; the loss is the mean since the last such event, in nats per token."""
+    """The state after a step; the loss is the mean since the last such event, in nats per token."""
 
     step: int
     epoch: float

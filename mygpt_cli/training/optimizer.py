@@ -1,5 +1,6 @@
 """AdamW and Muon over the parameters of a GPT, with their state as named tensors."""
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -92,7 +93,7 @@ class Muon:
         for name, p in parameters.items():
             kv = (p.size(0) - width) // 2
             cuts = (0, width, width + kv, width + 2 * kv) if "qkv" in name else (0, p.size(0))
-            for first, last in zip(cuts, cuts[1:], strict=False):
+            for first, last in itertools.pairwise(cuts):
                 self._groups.setdefault((last - first, p.size(1)), []).append((name, slice(first, last)))
 
     def momentum(self) -> dict[str, Tensor]:
@@ -125,7 +126,7 @@ class Muon:
 def orthogonalise(matrices: Tensor) -> Tensor:
     """Bring the singular values of each matrix of (N, A, B) near 1, by five Newton-Schulz iterations."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.mT if matrices.size(-2) > matrices.size(-1) else matrices
+    x: Tensor = matrices.mT if matrices.size(-2) > matrices.size(-1) else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(5):
         gram = x @ x.mT

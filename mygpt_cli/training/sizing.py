@@ -24,7 +24,7 @@ class Plan:
 
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
-        by_steps = {
+        by_steps: Settings = {
             "warmup": min(steps // 20, 100),
             "schedule": "linear",
             "decay_share": 0.7,
@@ -98,7 +98,7 @@ def fit_steps(scratch: Trainer, seconds: float) -> int:
     start = time.perf_counter()
     for step in range(3):
         scratch.update(step)
-    times = []
+    times: list[float] = []
     while len(times) < 5 or (time.perf_counter() - start < min(2.0, seconds / 20) and len(times) < 200):
         begin = time.perf_counter()
         scratch.update(3 + len(times))

@@ -1,5 +1,6 @@
 """Curves drawn in braille dots, two by four to a character."""
 
+import itertools
 from collections.abc import Sequence
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # column, row from the top
@@ -31,4 +32,4 @@ def draw_curve(values: Sequence[float], width: int, height: int) -> list[str]:
 
 def _resample(values: Sequence[float], columns: int) -> list[float]:
     edges = [round(i * len(values) / columns) for i in range(columns + 1)]
-    return [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    return [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]

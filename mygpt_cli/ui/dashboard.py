@@ -1,9 +1,10 @@
 """The live view of a training run on a terminal."""
 
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -12,8 +13,8 @@ from rich.text import Text
 
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.curve import draw_curve
-from mygpt_cli.ui.text import head, one_line
-from mygpt_cli.ui.train import PlainReporter, finished_line
+from mygpt_cli.ui.text import one_line
+from mygpt_cli.ui.train import PlainReporter, Reporter
 from mygpt_cli.ui.units import count, duration, size
 
 if TYPE_CHECKING:
@@ -81,13 +82,13 @@ class Dashboard(PlainReporter):
             if self._live:
                 self._live.stop()
             self.console.print()
-            self.line("done" if event.reason == "done" else "stopped", finished_line(event))
+            self.ended(event)
 
     def finish(self, folder: Path) -> None:
-        """Say what can be done next."""
-        for number, command in enumerate(self.next_commands(folder)):
-            self.line("" if number else "next", command, "bold")
-        # The folder is named in these commands; on a terminal it needs no line of its own.
+        """Say what can be done next, and name the run's folder where stdout leads elsewhere."""
+        self.next_commands(folder)
+        if not sys.stdout.isatty():
+            Reporter.finish(self, folder)
 
 
 class RunView:
@@ -110,7 +111,7 @@ class RunView:
         width = min(options.max_width, WIDEST)
         grid = Table.grid(padding=0)
         grid.add_column(width=LABEL, style="bold cyan")
-        grid.add_column(width=width - LABEL, no_wrap=True)
+        grid.add_column(width=width - LABEL, no_wrap=True, overflow="ellipsis")
         grid.add_row("progress", self._progress_line(width - LABEL))
         if self.progress:
             grid.add_row("loss", self._loss_line())
@@ -121,7 +122,7 @@ class RunView:
                 grid.add_row("", "")
             grid.add_row("speed", self._speed_line(width - LABEL))
         if self.sample and not self.ended:
-            grid.add_row("it writes", self._sample_lines(width - LABEL))
+            grid.add_row("it writes", self._sample_lines())
         yield grid
 
     def _progress_line(self, width: int) -> Table:
@@ -189,7 +190,6 @@ class RunView:
             text = longer
         return Text(text, style="dim")
 
-    def _sample_lines(self, width: int) -> Text:
+    def _sample_lines(self) -> Text:
         lines = [one_line(line) for line in self.sample.strip("\n").split("\n")]
-        shown = [head(line, width) for line in lines if line.strip()][:SAMPLE_LINES]
-        return Text("\n".join(shown), style="italic")
+        return Text("\n".join([line for line in lines if line.strip()][:SAMPLE_LINES]), style="italic")

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from mygpt_cli.generation.settings import Sampling
     from mygpt_cli.inspection.steps import Candidate, Spread, StepView
 
+NARROWEST = 60  # a screen narrower than this cuts the lines off
 WIDEST = 100
+ROOMY = 72  # cells from which there is room to name the filter that cut a token
 PICKED = "▸"
 
 
@@ -33,7 +35,7 @@ def render_settings(sampling: "Sampling") -> Text:
 
 def render_step(view: "StepView", width: int) -> RenderableType:
     """Render one step for a screen of `width` cells (60 or more): title, table, and how it was decided."""
-    width = min(width, WIDEST)
+    width = max(NARROWEST, min(width, WIDEST))
     title = Text(f"step {view.index}  ", style="bold")
     context = one_line(view.context.decode("utf-8", "surrogateescape"))
     title.append(tail(context, width - title.cell_len) or "(no text yet)", style="not bold")
@@ -55,9 +57,9 @@ def _table(view: "StepView", width: int) -> Table:
         table.add_column("final", width=6, justify="right")
     table.add_column("", ratio=1, min_width=4, no_wrap=True, overflow="crop")
     for candidate in view.candidates:
-        table.add_row(*_row(candidate, filtered=filtered), style=_style(candidate))
+        table.add_row(*_row(candidate, filtered=filtered, roomy=width >= ROOMY), style=_style(candidate))
     if others.count:
-        name = Text(f"{others.count:,} other{'s' if others.count > 1 else ''}")
+        name = Text(f"{others.count:,} more")
         shares: list[RenderableType] = [percent(others.probability)]
         if filtered:
             shares.append(percent(others.final_probability) if others.kept else "cut")
@@ -72,7 +74,7 @@ def _style(candidate: "Candidate") -> str:
     return "dim" if candidate.cut_by else ""
 
 
-def _row(candidate: "Candidate", *, filtered: bool) -> list[RenderableType]:
+def _row(candidate: "Candidate", *, filtered: bool, roomy: bool) -> list[RenderableType]:
     row: list[RenderableType] = [
         PICKED if candidate.picked else "",
         str(candidate.rank),
@@ -85,7 +87,7 @@ def _row(candidate: "Candidate", *, filtered: bool) -> list[RenderableType]:
     if not filtered:
         return [*row, Bar(candidate.probability, style)]
     if candidate.cut_by:
-        return [*row, "cut", f"by {candidate.cut_by}"]
+        return [*row, "cut", f"by {candidate.cut_by}" if roomy else ""]
     return [*row, percent(candidate.final_probability), Bar(candidate.final_probability, style)]
 
 
@@ -118,10 +120,10 @@ def _is_greedy(view: "StepView") -> bool:
 def render_footer(view: "StepView") -> RenderableType:
     """Render the text as it stands after the last step, and a sentence on what the tables show."""
     words = "Each row is a token that could come next, with the model's own probability for it"
-    words += ", and the final one, after the filters." if _is_filtered(view) else "."
+    words += ", and the final one, after the filters" if _is_filtered(view) else ""
     written = Text(one_line(view.context.decode("utf-8", "surrogateescape")))
     written.append(one_line(view.picked.token.decode("utf-8", "surrogateescape")), style="bold")
-    words = f"{words} {PICKED} is the one picked."
+    words += f". {PICKED} marks the one picked."
     return Constrain(Group(written, Text(), Text(words, style="dim")), WIDEST)
 
 

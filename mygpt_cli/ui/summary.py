@@ -41,7 +41,8 @@ def _model(model: "ModelConfig") -> list[str]:
     return [
         f"{model.arch}: {model.layers} layers, {heads}, width {model.width}",
         f"context {model.context:,} tokens, feed-forward {model.mlp_width:,} ({model.activation})",
-        f"{positions}, {norm}, {head}{cap}",
+        f"{positions}, {norm}",
+        f"{head}{cap}",
     ]
 
 
@@ -67,13 +68,15 @@ def _training(training: "Training | None") -> list[str]:
         losses.append(f"validation {training.val_loss:.4f}")
     lines = [step]
     if losses:
-        lines.append(f"loss: {', '.join(losses)} nats per token")
+        lines.append(f"loss {', '.join(losses)} nats per token")
+    at_best = training.step is not None and training.step == training.best_step
     if training.bits_per_byte is not None:
-        lines.append(f"validation: {training.bits_per_byte:.4f} bits per byte")
-    if training.best_bits_per_byte is not None and training.best_step is not None:
         lines.append(
-            f"best so far: {training.best_bits_per_byte:.4f} bits per byte at step {training.best_step:,}"
+            f"validation {training.bits_per_byte:.4f} bits per byte{', the best' if at_best else ''}"
         )
+    if training.best_bits_per_byte is not None and not (at_best and training.bits_per_byte is not None):
+        at = "" if training.best_step is None else f", at step {training.best_step:,}"
+        lines.append(f"best validation {training.best_bits_per_byte:.4f} bits per byte{at}")
     return lines
 
 

@@ -28,8 +28,8 @@ _UNSAFE = re.compile(f"[{_ACTIVE}]")
 
 def safe(text: str) -> str:
     """Make running text safe to print: lines and tabs stay, what a terminal would act on is shown."""
-    text = _BYTES.sub(_bytes_code, text)
-    return _UNSAFE.sub(lambda found: found[0] if found[0] in "\n\t" else _code(found[0], _PICTURES), text)
+    shown = _UNSAFE.sub(lambda found: found[0] if found[0] in "\n\t" else _code(found[0], _PICTURES), text)
+    return _BYTES.sub(_bytes_code, shown)
 
 
 def one_line(text: str) -> str:
@@ -44,15 +44,15 @@ def visible(token: str | bytes) -> str:
 
 
 def _visible(text: str, pictures: dict[str, str]) -> str:
-    shown = []
-    for char in _BYTES.sub(_bytes_code, text):
-        if char in pictures or _is_hidden(char) or char in pictures.values():
-            shown.append(_code(char, pictures))
-        elif unicodedata.category(char).startswith("M") and (not shown or len(shown[-1]) > 1):
-            shown.append("◌" + char)  # a mark with nothing to stand on would change its neighbour
+    shown, base = "", False
+    for char in text:
+        mark = unicodedata.category(char).startswith("M")
+        if char in pictures or char in pictures.values() or _is_hidden(char):
+            shown, base = shown + _code(char, pictures), False
         else:
-            shown.append(char)
-    return "".join(shown)
+            # A mark with nothing to stand on would change its neighbour.
+            shown, base = shown + ("◌" if mark and not base else "") + char, True
+    return _BYTES.sub(_bytes_code, shown)
 
 
 def _is_hidden(char: str) -> bool:
@@ -64,6 +64,8 @@ def _is_hidden(char: str) -> bool:
 
 
 def _code(char: str, pictures: dict[str, str]) -> str:
+    if _BYTES.match(char):
+        return char  # shown together with the other bytes beside it
     return pictures.get(char) or f"<U+{ord(char):04X}>"
 
 
@@ -73,14 +75,14 @@ def _bytes_code(found: re.Match[str]) -> str:
 
 def head(text: str, cells: int) -> str:
     """Return the beginning of a shown line, `…` at its end, where it is wider than this many cells."""
-    return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
+    return text if cell_len(text) <= cells else set_cell_size(text, max(0, cells - 1)).rstrip() + "…"
 
 
 def tail(text: str, cells: int) -> str:
     """Return the end of a shown line, `…` at its beginning, where it is wider than this many cells."""
     if cell_len(text) <= cells:
         return text
-    kept = text[-cells:]
-    while cell_len(kept) > cells - 1:
+    kept = text[-max(1, cells) :]
+    while kept and cell_len(kept) > cells - 1:
         kept = kept[1:]
     return "…" + kept

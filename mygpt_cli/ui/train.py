@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +17,7 @@ from mygpt_cli.ui.units import count, duration, size
 
 if TYPE_CHECKING:
     from mygpt_cli.corpus import Corpus
-    from mygpt_cli.training.events import Event
+    from mygpt_cli.training.events import Evaluated, Event, Finished
     from mygpt_cli.training.trainer import Trainer
 
 SHOWN_SKIPPED = 10
@@ -115,6 +116,8 @@ class PlainReporter(Reporter):
 
     def __init__(self) -> None:
         self.console = stderr_console()
+        self._steps = 0
+        self._interrupted = False
 
     def line(self, label: str, text: str, style: str = "") -> None:
         """Write one labelled line."""
@@ -155,8 +158,8 @@ class PlainReporter(Reporter):
         tokens = len(dataset.train)
         self.line(
             "tokens",
-            f"{dataset.tokenizer.kind}, {count(dataset.tokenizer.vocab_size)} entries: {count(tokens)} to train on, "
-            f"{dataset.train_characters / tokens:.2f} characters each",
+            f"{dataset.tokenizer.kind}, {count(dataset.tokenizer.vocab_size)} entries: {count(tokens)} to "
+            f"train on, {dataset.train_characters / tokens:.2f} characters each",
         )
         parameters = sum(p.numel() for p in trainer.model.parameters())
         self.line(
@@ -171,8 +174,8 @@ class PlainReporter(Reporter):
         dtype = str(trainer.model.compute_dtype).removeprefix("torch.")
         self.line(
             "training",
-            f"{count(left)} steps of {count(trainer.tokens_per_step)} tokens{again}{within} ({epochs:.1f} times "
-            f"through the text), {config.optimizer}, {dtype} on {trainer.device.type}",
+            f"{count(left)} steps of {count(trainer.tokens_per_step)} tokens{again}{within}, "
+            f"{epochs:.1f} times through the text; {config.optimizer}, {dtype} on {trainer.device.type}",
         )
 
     def event(self, event: "Event") -> None:
@@ -184,29 +187,36 @@ class PlainReporter(Reporter):
         elif isinstance(event, Progress):
             self.line(
                 "step",
-                f"{event.step}/{self._steps}  loss {event.loss:.4f}  lr {event.lr:.2e}  grad {event.grad_norm:.2f}  "
-                f"{count(round(event.tokens_per_second))} tokens/s  {duration(event.seconds)}",
+                f"{event.step}/{self._steps}  loss {event.loss:.4f}  lr {event.lr:.2e}  "
+                f"grad {event.grad_norm:.2f}  {count(round(event.tokens_per_second))} tokens/s  "
+                f"{duration(event.seconds)}",
             )
         elif isinstance(event, Evaluated):
             self.line("validate", evaluated_line(event))
         elif isinstance(event, Finished):
-            self.line("done" if event.reason == "done" else "stopped", finished_line(event))
+            self.ended(event)
+
+    def ended(self, event: "Finished") -> None:
+        """Say how the run ended."""
+        self._interrupted = event.reason != "done"
+        self.line("stopped" if self._interrupted else "done", finished_line(event))
 
     def finish(self, folder: Path) -> None:
         """Say what can be done next, and name the run's folder on stdout."""
-        for line in self.next_commands(folder):
-            self.line("next", line, "dim")
+        self.next_commands(folder)
         super().finish(folder)
 
-    def next_commands(self, folder: Path) -> list[str]:
-        """Return the commands that make sense now."""
-        return [
-            f"mygpt sample --checkpoint {folder}",
-            f'mygpt inspect {folder} --prompt "Once upon a time" --steps 5',
-        ]
+    def next_commands(self, folder: Path) -> None:
+        """Write the commands that make sense now."""
+        name = quote(str(folder))
+        commands = [f"mygpt sample --checkpoint {name}", f"mygpt inspect {name}"]
+        if self._interrupted:
+            commands.insert(0, f"mygpt train --resume {name}")
+        for number, command in enumerate(commands):
+            self.line("" if number else "next", command, "bold")
 
 
-def evaluated_line(event: Any) -> str:
+def evaluated_line(event: "Evaluated") -> str:
     """Describe a validation."""
     mark = "  best so far" if event.best else ""
     return (
@@ -215,7 +225,7 @@ def evaluated_line(event: Any) -> str:
     )
 
 
-def finished_line(event: Any) -> str:
+def finished_line(event: "Finished") -> str:
     """Describe the end of a run."""
     best = ""
     if event.best_step is not None:

@@ -10,12 +10,9 @@ def size(number: int) -> str:
     """Write a number of bytes as 512 B, 64 kB, 1.1 MB or 2.4 GB."""
     if number < 1000:
         return f"{number} B"
-    value = float(number)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5:
-            break
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    power = 1 if number < 999_500 else 2 if number < 999_500_000 else 3
+    value, unit = number / 1000**power, " kMG"[power]
+    return f"{value:.1f} {unit}B" if value < 9.95 else f"{value:.0f} {unit}B"
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,38 @@
+# `make demo`: install, train for a minute, read what the model writes, see how it chose.
+# `make test`: lint, types, tests.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test format clean
+
+demo: .venv/installed
+	$(BIN)/mygpt train --name demo --time 1m
+	@echo
+	$(BIN)/mygpt sample --prompt "The " --max-new-tokens 120 --seed 1
+	@echo
+	$(BIN)/mygpt inspect --prompt "The " --steps 3 --seed 1
+
+test: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+format: .venv/tested
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("mygpt needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,38 @@
+"""Small things that stand in for trained ones."""
+
+from pathlib import Path
+
+import torch
+
+from mygpt_cli import checkpoint
+from mygpt_cli.config import ModelConfig
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+
+TEXT = "Once upon a time there was a cat.\nThe cat sat on a mat, and the mat was flat. 😀é\n" * 30
+
+
+def random_checkpoint(folder: Path, *, arch: str = "gpt2", context: int = 24) -> Path:
+    """Save a small model with random weights and a learned tokenizer; return its folder."""
+    tokenizer = train_tokenizer("bpe", [TEXT], vocab_size=280, end_of_text=True)
+    model = random_model(tokenizer, arch=arch, context=context)
+    state = {
+        "format": 1,
+        "step": 7,
+        "steps": 9,
+        "tokens": 700,
+        "history": {"seconds": 71.0, "best_step": 6, "best_bits_per_byte": 2.5},
+    }
+    checkpoint.save(folder, model=model, tokenizer=tokenizer, state=state)
+    return folder
+
+
+def random_model(tokenizer: Tokenizer, *, arch: str = "gpt2", context: int = 24) -> GPT:
+    """Return a model that has learned nothing, whose logits differ enough to be told apart."""
+    size = tokenizer.vocab_size
+    model = GPT(ModelConfig(arch=arch, vocab_size=size, layers=2, heads=2, width=16, context=context))
+    rng = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3, generator=rng)
+    return model.requires_grad_(False)

@@ -1,0 +1,265 @@
+"""`mygpt train`, as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mygpt_cli.cli.app import run
+from tests.conftest import CYCLE, Command
+
+TINY = ("--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch-size", "4")
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Go to an empty folder with a text file in it."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300)))
+    return path
+
+
+def train(*arguments: object) -> int:
+    return run(["train", *TINY, *map(str, arguments)])
+
+
+def test_help_is_quick_and_needs_no_torch(mygpt: Command) -> None:
+    program = "import sys, mygpt_cli.__main__ as m; sys.exit(m.run(['--help']) or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+    for command in ("train", "sample", "inspect"):
+        done = mygpt(command, "--help")
+        assert done.returncode == 0
+        assert b"--" in done.stdout
+
+
+def test_a_run_is_all_that_it_promises(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 20) == 0
+    out, err = capfd.readouterr()
+    assert out == "checkpoints/text-001\n"
+    for label in ("text", "tokens", "model", "training", "step", "validate", "done", "next"):
+        assert f"\n{label}" in f"\n{err}"
+    assert "\x1b" not in err
+    folder = Path("checkpoints/text-001")
+    assert {entry.name for entry in folder.iterdir()} >= {"best", "last", "metrics.jsonl", "config.toml"}
+    # The resolved configuration, passed back, is the same run.
+    assert run(["train", "--config", str(folder / "config.toml"), "--quiet"]) == 0
+    for part in ("last", "best"):
+        again, first = (Path(f"checkpoints/text-00{n}") / part / "model.safetensors" for n in (2, 1))
+        assert again.read_bytes() == first.read_bytes()
+
+
+def test_json_events(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 10, "--json") == 0
+    out, err = capfd.readouterr()
+    events = [json.loads(line) for line in out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "text"
+    assert kinds[-1] == "run"
+    assert {"plan", "started", "progress", "evaluated", "saved", "finished"} <= set(kinds)
+    assert err == ""
+
+
+def test_dry_run_leaves_nothing(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 10, "--dry-run") == 0
+    assert "training  10 steps" in capfd.readouterr().err
+    assert not Path("checkpoints").exists()
+
+
+def test_flag_over_environment_over_config_over_preset(
+    text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("recipe.toml").write_text("heads = 1\nwidth = 24\nlayers = 3\nsteps = 3\n")
+    monkeypatch.setenv("MYGPT_WIDTH", "32")
+    monkeypatch.setenv("MYGPT_LAYERS", "4")
+    arguments = ["train", "text.txt", "--preset", "classic-cpu", "--config", "recipe.toml", "--layers", "2"]
+    assert run([*arguments, "--json", "--dry-run"]) == 0
+    plan = next(e for e in map(json.loads, capfd.readouterr().out.splitlines()) if e["event"] == "plan")
+    wanted: dict[str, Any] = {
+        "layers": 2,
+        "width": 32,
+        "heads": 1,
+        "arch": "gpt2",
+        "steps": 3,
+        "batch_size": 12,
+    }
+    assert {name: plan["config"][name] for name in wanted} == wanted
+
+
+def test_the_embedded_text_needs_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train("--dry-run", "--steps", 10) == 0
+    assert "Python language reference" in capfd.readouterr().err
+
+
+def test_standard_input(mygpt: Command, tmp_path: Path) -> None:
+    done = mygpt("train", "-", *TINY, "--steps", 5, input=("naïve café 🙂\r\n" * 50).encode(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == b"checkpoints/stdin-001\n"
+
+
+def test_a_folder_names_what_it_skips(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (text.parent / "sub").mkdir()
+    (text.parent / "sub" / "more.md").write_text("More text, in another file. " * 20)
+    (text.parent / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+    assert train(".", "--steps", 3) == 0
+    err = capfd.readouterr().err
+    assert "in 2 files" in err
+    assert "1 skipped" in err
+    assert "picture.png" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "code", "message"),
+    [
+        (b"", (), 4, "empty"),
+        (b"x", (), 4, "one character"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", (), 4, "is a PNG image, not text"),
+        ("text in another encoding".encode("utf-16"), (), 4, "UTF-16"),
+        (b"good text, then \xff", (), 4, "byte 0xFF at offset 16"),
+        (b"some text", ("--layers", "0"), 2, "--layers must be at least 1"),
+        (b"some text", ("--width", "30", "--heads", "4"), 2, "not divisible by 4 heads"),
+        (b"some text", ("--optimizer", "muom"), 2, "did you mean 'muon'"),
+        (b"some text", ("--tokenizer", "cahr"), 2, "did you mean 'char'"),
+        (b"some text", ("--vocab-size", "100"), 2, "256"),
+        (b"some text", ("--steps", "5", "--time", "1m"), 2, "contradict"),
+        (b"some text", ("--time", "soon"), 2, "not a duration"),
+        (b"some text", ("--preset", "classic"), 2, "classic-cpu"),
+        (b"some text", ("--val-fraction", "0.9"), 2, "--val-fraction must be at most 0.5"),
+        (b"some text", ("--device", "tpu"), 2, "must be one of auto, cpu, cuda, mps"),
+        (b"some text", ("--bias",), 2, "nanochat has no biases"),
+        (b"some text", ("--resume", "nowhere"), 3, "there is no checkpoint"),
+    ],
+)
+def test_bad_input_is_explained(
+    text: Path,
+    capfd: pytest.CaptureFixture[str],
+    content: bytes,
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    text.write_bytes(content)
+    assert run(["train", "text.txt", *arguments]) == code
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "error: " in err
+    assert "hint: " in err
+    assert message in err
+    assert "Traceback" not in err
+    assert not Path("checkpoints").exists()
+
+
+def test_a_missing_file_gets_a_suggestion(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "texd.txt"]) == 4
+    assert "did you mean 'text.txt'" in capfd.readouterr().err
+
+
+def test_replace_goes_on_over_a_wrong_byte(text: Path) -> None:
+    text.write_bytes(text.read_bytes() + b"\xff")
+    assert train("text.txt", "--errors", "replace", "--steps", 2, "--quiet") == 0
+
+
+def test_a_short_text_shrinks_the_context(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text.write_text("Too short for its context.")
+    assert run(["train", "text.txt", "--tokenizer", "char", "--steps", "3", "--context", "64"]) == 0
+    assert "context: 22 tokens instead of 64" in capfd.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_written(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 3, "--out", "text.txt") == 5
+    assert "cannot write to text.txt" in capfd.readouterr().err
+
+
+def test_a_changed_text_or_shape_is_not_resumed(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 4, "--quiet") == 0
+    assert run(["train", "--resume", "text-001"]) == 2
+    assert "has taken all of its 4 steps" in capfd.readouterr().err
+    assert run(["train", "--resume", "text-001", "--steps", "8", "--width", "32"]) == 2
+    assert "--width is 16 in this run, not 32" in capfd.readouterr().err
+    text.write_text(text.read_text() + "More.")
+    assert run(["train", "--resume", "checkpoints/text-001", "--steps", "8"]) == 4
+    assert "the text is not the one" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_work_is_saved_and_resumed_with_the_same_bits(
+    number: signal.Signals, code: int, mygpt: Command, text: Path
+) -> None:
+    arguments = ["train", "text.txt", *TINY, "--steps", "300", "--dropout", "0.1", "--eval-every", "100"]
+    assert mygpt(*arguments, "--name", "whole", cwd=text.parent).returncode == 0
+    program = str(Path(sys.executable).with_name("mygpt"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [program, *arguments, "--name", "halves", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=text.parent,
+        env=environment,
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if json.loads(line)["event"] == "progress":
+            break
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    state = json.loads((text.parent / "checkpoints/halves-001/last/training_state.json").read_text())
+    assert 0 < state["step"] < 300
+    done = mygpt("train", "--resume", "halves-001", cwd=text.parent)
+    assert done.returncode == 0, done.stderr.decode()
+    for name in ("last/model.safetensors", "last/optimizer.safetensors", "best/model.safetensors"):
+        whole, halves = (text.parent / "checkpoints" / run / name for run in ("whole-001", "halves-001"))
+        assert whole.read_bytes() == halves.read_bytes(), name
+
+
+def test_the_command_that_resumes_is_printed(mygpt: Command, text: Path) -> None:
+    program = str(Path(sys.executable).with_name("mygpt"))
+    process = subprocess.Popen(
+        [program, "train", "text.txt", *TINY, "--steps", "100000", "--log-every", "1"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=text.parent,
+    )
+    assert process.stderr
+    for line in process.stderr:
+        if line.startswith(b"step"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130
+    assert "mygpt train --resume checkpoints/text-001" in rest
+
+
+def test_a_second_interrupt_leaves_at_once(text: Path) -> None:
+    from mygpt_cli.cli.interruption import Interruption
+
+    with pytest.raises(KeyboardInterrupt), Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        assert interruption.reason() == "SIGINT"
+        assert interruption.exit_code == 130
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+
+def test_the_cycle_is_learned(mygpt: Command, cycle_run: Path) -> None:
+    """From `I` alone the model goes on with the cycle, and keeps it up within its context.
+
+    To a model of characters `I` is also the end of `AI`: either way of going on is the cycle.
+    """
+    done = mygpt(
+        "sample", "--checkpoint", cycle_run, "--prompt", "I", "--temperature", 0, "--max-new-tokens", 47
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    text = done.stdout.decode().removesuffix("\n")
+    assert len(text) == 48
+    assert text in CYCLE * 6

@@ -1,0 +1,228 @@
+"""`mygpt sample` and `mygpt inspect`, run in this process on a small random model."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mygpt_cli.checkpoint import load
+from mygpt_cli.cli.app import run
+from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.generation.stream import Sample, generate, read_prompt
+from tests.standins import random_checkpoint
+
+Captured = pytest.CaptureFixture[bytes]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_checkpoint(tmp_path_factory.mktemp("command") / "run" / "last").parent
+
+
+@pytest.fixture(autouse=True)
+def stdin(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    data = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
+    return data
+
+
+def expected(folder: Path, prompt: str, number: int = 1, **settings: object) -> Sample:
+    checkpoint = load(folder)
+    sampling = Sampling(**({"seed": 5, "max_new_tokens": 20} | settings))  # type: ignore[arg-type]
+    start = read_prompt(checkpoint.tokenizer, prompt, checkpoint.config.context)
+    events = generate(checkpoint.model, checkpoint.tokenizer, start, sampling)
+    return next(event for event in events if isinstance(event, Sample) and event.number == number)
+
+
+def test_stdout_is_exactly_the_text(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "The cat", "--seed", "5"]
+    assert run([*flags, "--max-new-tokens", "20"]) == 0
+    captured = capsysbinary.readouterr()
+    assert captured.out == ("The cat" + expected(folder, "The cat").text).encode("utf-8", "surrogateescape")
+    assert captured.err == b""
+
+
+def test_the_prompt_comes_from_a_file_or_standard_input(
+    folder: Path, stdin: io.BytesIO, tmp_path: Path, capsysbinary: Captured
+) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--seed", "5", "--max-new-tokens", "20"]
+    (tmp_path / "prompt").write_bytes(b"\xef\xbb\xbfA cat\r\n")
+    assert run([*flags, "--prompt-file", str(tmp_path / "prompt")]) == 0
+    from_file = capsysbinary.readouterr().out
+    stdin.write(b"A cat\r\n")
+    stdin.seek(0)
+    assert run(flags) == 0
+    assert capsysbinary.readouterr().out == from_file
+    assert from_file.startswith(b"A cat\r\n")
+
+
+def test_an_empty_or_closed_standard_input_is_an_empty_prompt(
+    folder: Path, stdin: io.BytesIO, capsysbinary: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--seed", "5", "--max-new-tokens", "20"]
+    text = expected(folder, "").text.encode("utf-8", "surrogateescape")
+    assert run(flags) == 0
+    assert capsysbinary.readouterr().out == text
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run(flags) == 0
+    assert capsysbinary.readouterr().out == text
+
+
+def test_samples_come_in_titled_sections(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "5", "--max-new-tokens", "20"]
+    assert run([*flags, "--num-samples", "3"]) == 0
+    texts = [
+        expected(folder, "A", number, num_samples=3).text.encode("utf-8", "surrogateescape")
+        for number in (1, 2, 3)
+    ]
+    sections = [b"==> sample %d of 3 <==\nA" % number + text for number, text in enumerate(texts, 1)]
+    assert capsysbinary.readouterr().out == b"\n\n".join(sections)
+
+
+def test_json_has_a_line_for_each_sample(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--max-new-tokens", "20", "--json"]
+    assert run([*flags, "--num-samples", "2", "--temperature", "0.5", "--stop", "e"]) == 0
+    records = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [record["number"] for record in records] == [1, 2]
+    for record in records:
+        settings = {"temperature": 0.5, "num_samples": 2, "stop": ("e",)}
+        sample = expected(folder, "A", record["number"], seed=record["seed"], **settings)
+        assert record["ids"] == list(sample.ids)
+        assert record["logprobs"] == pytest.approx(sample.logprobs)
+        assert record["reason"] == sample.reason
+        assert record["prompt"] == "A"
+        assert record["settings"] == {
+            "temperature": 0.5,
+            "top_k": 0,
+            "top_p": 1.0,
+            "min_p": 0.0,
+            "max_new_tokens": 20,
+            "num_samples": 2,
+            "stop": ["e"],
+        }
+
+
+def test_a_fresh_seed_is_told_so_that_the_text_can_be_had_again(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--max-new-tokens", "20"]
+    assert run(flags) == 0
+    first = capsysbinary.readouterr()
+    seed = first.err.decode().split("--seed ")[1].split()[0]
+    assert run([*flags, "--seed", seed]) == 0
+    assert capsysbinary.readouterr().out == first.out
+    assert run([*flags, "--quiet"]) == 0
+    assert capsysbinary.readouterr().err == b""
+
+
+def test_a_long_prompt_is_told_and_kept(folder: Path, capsysbinary: Captured) -> None:
+    prompt = "The cat sat. " * 20
+    assert (
+        run(["sample", "--checkpoint", str(folder), "--prompt", prompt, "--seed", "1", "--top-k", "1"]) == 0
+    )
+    captured = capsysbinary.readouterr()
+    assert captured.out.startswith(prompt.encode())
+    assert b"the model sees only the last 24" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--temperature", "-1"], 2, "--temperature must be at least 0, not -1"),
+        (["--top-p", "0", "--top-k", "-1"], 2, "2 things are wrong"),
+        (["--top-p", "1.5"], 2, "--top-p must be at most 1"),
+        (["--temperature", "warm"], 2, "--temperature"),
+        (["--prompt", "a", "--prompt-file", "b"], 2, "contradict"),
+        (["--prompt-file", "missing.txt"], 4, "cannot read missing.txt"),
+        (["--prompt", "a\udcff"], 4, "byte 0xff at offset 1"),
+    ],
+)
+def test_bad_input_gets_a_clear_error(
+    folder: Path, flags: list[str], code: int, message: str, capsysbinary: Captured
+) -> None:
+    assert run(["sample", "--checkpoint", str(folder), *flags]) == code
+    captured = capsysbinary.readouterr()
+    assert captured.out == b""
+    assert captured.err.startswith(b"error: ")
+    assert message in captured.err.decode()
+
+
+def test_the_newest_run_is_the_default(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["sample"]) == 3
+    assert b"mygpt train" in capsysbinary.readouterr().err
+    (tmp_path / "checkpoints").symlink_to(folder.parent, target_is_directory=True)
+    assert run(["sample", "--prompt", "A", "--top-k", "1", "--max-new-tokens", "3"]) == 0
+    assert b"note: using checkpoints/run\n" in capsysbinary.readouterr().err.replace(b"\\", b"/")
+    assert run(["inspect"]) == 0
+    assert capsysbinary.readouterr().out.startswith(str(Path("checkpoints/run/last")).encode())
+
+
+def test_inspect_shows_a_checkpoint_and_its_choices(folder: Path, capsysbinary: Captured) -> None:
+    assert run(["inspect", str(folder)]) == 0
+    assert "280 tokens" in capsysbinary.readouterr().out.decode()
+    flags = ["inspect", str(folder), "--prompt", "The cat", "--steps", "3", "--seed", "5"]
+    assert run(flags) == 0
+    shown = capsysbinary.readouterr().out.decode()
+    assert shown.count("▸") == 4  # one in the last line
+    assert run([*flags, "--json"]) == 0
+    records = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    picked = [c["id"] for record in records for c in record["candidates"] if c["picked"]]
+    assert picked == list(expected(folder, "The cat", max_new_tokens=3).ids)
+    for record in records:
+        for candidate in record["candidates"][:5]:
+            assert f"{candidate['logit']:.2f}" in shown
+
+
+def test_inspect_starts_from_nothing_too(folder: Path, capsysbinary: Captured) -> None:
+    assert run(["inspect", str(folder), "--prompt", "", "--steps", "1"]) == 0
+    assert "(no text yet)" in capsysbinary.readouterr().out.decode()
+
+
+def on_a_terminal(folder: Path, *flags: str, **environment: str) -> bytes:
+    """Run `mygpt sample` on a pseudo-terminal for stdin and stdout; return what it shows."""
+    import pty  # not on Windows
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mygpt_cli", "sample", "--checkpoint", str(folder), *flags]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, env=os.environ | {"TERM": "xterm"} | environment
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while data := os.read(ours, 4096):
+                shown += data
+        except OSError:  # how Linux says that the other side has closed
+            pass
+        assert process.wait(60) == 0
+    os.close(ours)
+    return shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_on_a_terminal_it_does_not_wait_and_shows_controls(folder: Path) -> None:
+    flags = ("--seed", "5", "--max-new-tokens", "20", "--num-samples", "2")
+    shown = on_a_terminal(folder, *flags)
+    assert shown.endswith(b"\n")
+    assert b"\x1b[1m==> sample 1 of 2 <==" in shown
+    shown = on_a_terminal(folder, "--prompt", "a\x1b[31mb", *flags[:4], NO_COLOR="1", TERM="dumb")
+    assert b"\x1b" not in shown
+    assert "a␛[31mb".encode() in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break differently")
+def test_a_broken_pipe_is_silent(folder: Path) -> None:
+    command = [sys.executable, "-m", "mygpt_cli", "sample", "--checkpoint", str(folder), "--prompt", "a\nb"]
+    with subprocess.Popen(
+        [*command, "--seed", "1", "--max-new-tokens", "500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -1,0 +1,83 @@
+"""Every command that the README shows works as shown, from an empty folder with a text in it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SET_UP = ("make ", "pip install")
+
+
+def commands() -> list[str]:
+    """Return the lines of all shell blocks."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_all_commands_in_their_order(tmp_path: Path) -> None:
+    """Nothing is changed but the budget: a long one becomes short, and none a few steps."""
+    (tmp_path / "story.txt").write_text("Once upon a time there was a text. " * 100)
+    (tmp_path / "poems").mkdir()
+    (tmp_path / "poems" / "one.txt").write_text("Roses are red. " * 50)
+    (tmp_path / "notes.md").write_text("Violets are blue. " * 50)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MYGPT_STEPS": "8",
+        "OMP_NUM_THREADS": "1",
+    }
+    ran = 0
+    for line in commands():
+        if line.startswith(SET_UP):
+            continue
+        command = re.sub(r"--time \w+", "--time 12s", line).replace("--steps 500", "--steps 8")
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr.decode()}"
+        ran += 1
+    assert ran > 15
+
+
+def test_the_python_example(tmp_path: Path, cycle_run: Path) -> None:
+    block = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)[0]
+    program = block.replace("checkpoints/letters-001", str(cycle_run))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_exit_codes_are_those_of_the_program() -> None:
+    from mygpt_cli import errors
+
+    table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, flags=re.MULTILINE))
+    kinds: list[type[errors.MygptError]] = [errors.MygptError, *errors.MygptError.__subclasses__()]
+    assert {str(kind.exit_code) for kind in kinds} == set(table) - {"0"}
+
+
+def test_the_wheel_carries_the_recipes(tmp_path: Path) -> None:
+    """What pip installs knows the presets, with no clone beside it."""
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run([*build, "-w", str(tmp_path), str(ROOT)], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    wheel = next(tmp_path.glob("mygpt-*.whl"))
+    program = (
+        f"import sys; sys.path.insert(0, {str(wheel)!r}); import mygpt_cli.settings as s;"
+        f"assert {wheel.name!r} in s.__file__; print(s.from_preset('classic-cpu')['steps'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, cwd=tmp_path)
+    assert done.stdout.strip() == b"2000", done.stderr.decode()

@@ -1,0 +1,114 @@
+"""Run folders: numbering, locks, metrics, and training into them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mygpt_cli import checkpoint, runs
+from mygpt_cli.dataset import Dataset
+from mygpt_cli.errors import CheckpointError, ResourceError
+from mygpt_cli.runs import Run, history_of
+from mygpt_cli.settings import from_file
+from mygpt_cli.training.events import Saved, SaveDue
+from mygpt_cli.training.trainer import Trainer
+from tests.conftest import tiny_config
+from tests.test_training_trainer import new_trainer
+
+
+def test_runs_are_numbered_and_never_overwritten(tmp_path: Path) -> None:
+    names = [Run.create(tmp_path, "text", tiny_config()).folder.name for _ in range(3)]
+    assert names == ["text-001", "text-002", "text-003"]
+    (tmp_path / "text-041").mkdir()
+    (tmp_path / "text-more-099").mkdir()
+    assert Run.create(tmp_path, "text", tiny_config()).folder.name == "text-042"
+    assert tiny_config(**from_file(tmp_path / "text-001" / "config.toml")) == tiny_config()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ResourceError, match="cannot write"):
+        Run.create(tmp_path / "file", "text", tiny_config())
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "text", tiny_config())
+    with run.locked(), pytest.raises(ResourceError, match="another process"), Run(run.folder).locked():
+        pass
+    with run.locked():
+        pass
+
+
+def test_training_fills_the_folder(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    config = tiny_config()
+    run = Run.create(tmp_path, "text", config)
+    trainer = new_trainer(config, tiny_dataset)
+    events = list(runs.train(run, trainer))
+    assert not any(isinstance(event, SaveDue) for event in events)
+    assert {event.folder.name for event in events if isinstance(event, Saved)} == {"last", "best"}
+    last = checkpoint.load(run.folder, prefer=("last",))
+    assert last.state is not None
+    assert last.state["step"] == 12
+    assert all(
+        torch.equal(a, b) for a, b in zip(last.model.parameters(), trainer.model.parameters(), strict=True)
+    )
+    best = checkpoint.load(run.folder)
+    assert best.folder.name == "best"
+    assert best.state is not None
+    assert best.state["step"] == trainer.history.best_step
+    kinds = [record["event"] for record in run.metrics()]
+    assert kinds[0] == "started"
+    assert kinds[-1] == "finished"
+    assert kinds.count("evaluated") == 3
+
+
+def resumed(run: Run, dataset: Dataset) -> Trainer:
+    last = checkpoint.load(run.folder, prefer=("last",))
+    trainer = Trainer(
+        tiny_config(**from_file(run.folder / "config.toml")), dataset, last.model, history_of(last.state)
+    )
+    trainer.optimizer.load_state(checkpoint.load_optimizer(last.folder))
+    run.forget_after(trainer.history.step)
+    return trainer
+
+
+def stop_at(trainer: Trainer, step: int) -> Callable[[], str | None]:
+    return lambda: "SIGTERM" if trainer.history.step == step else None
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    config = tiny_config(dropout=0.1)
+    whole = Run.create(tmp_path, "whole", config)
+    list(runs.train(whole, new_trainer(config, tiny_dataset)))
+    halves = Run.create(tmp_path, "halves", config)
+    trainer = new_trainer(config, tiny_dataset)
+    list(runs.train(halves, trainer, stop_at(trainer, 7)))
+    for _ in range(2):  # a crash after the save: the metrics go further than the checkpoint
+        with (halves.folder / runs.METRICS).open("a") as file:
+            file.write('{"event": "progress", "step": 8}\n{"event": "prog')
+        trainer = resumed(halves, tiny_dataset)
+    list(runs.train(halves, trainer))
+    for name in ("last/model.safetensors", "last/optimizer.safetensors", "best/model.safetensors"):
+        assert (whole.folder / name).read_bytes() == (halves.folder / name).read_bytes(), name
+
+    def validations(run: Run) -> list[tuple[int, float]]:
+        return [(r["step"], r["bits_per_byte"]) for r in run.metrics() if r["event"] == "evaluated"]
+
+    assert validations(whole) == validations(halves)
+    steps = [record["step"] for record in halves.metrics() if record["event"] == "progress"]
+    assert steps == [3, 6, 7, 9, 12]
+
+
+def test_a_state_without_history_is_explained() -> None:
+    with pytest.raises(CheckpointError, match="how far"):
+        history_of({"step": 3})
+    with pytest.raises(CheckpointError, match="how far"):
+        history_of({"history": {"stride": 3}})
+
+
+def test_metrics_survive_a_line_cut_off(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "text", tiny_config())
+    (run.folder / runs.METRICS).write_text(json.dumps({"event": "started", "step": 0}) + '\n{"event": "pro')
+    assert run.metrics() == [{"event": "started", "step": 0}]

@@ -1,0 +1,77 @@
+"""What is chosen when the user does not say, and what is respected when he does."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mygpt_cli.dataset import Dataset
+from mygpt_cli.errors import TextError, UsageError
+from mygpt_cli.training.sizing import fit_steps, plan
+from mygpt_cli.training.trainer import Trainer
+from tests.test_training_trainer import new_trainer
+
+
+def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
+    chosen = plan({}, tiny_dataset)
+    assert chosen.seconds == 300
+    assert any("budget" in note for note in chosen.notes)
+    config = chosen.config(1000)
+    assert config.model(65).head_width % 2 == 0
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "layers": st.integers(1, 12),
+            "heads": st.integers(1, 12),
+            "context": st.integers(2, 100),
+            "batch_size": st.integers(1, 100),
+            "arch": st.sampled_from(["gpt2", "nanochat"]),
+            "optimizer": st.sampled_from(["adamw", "muon"]),
+            "lr": st.floats(1e-5, 1),
+            "steps": st.integers(1, 10_000),
+            "eval_every": st.integers(1, 100),
+        },
+    )
+)
+def test_what_the_user_sets_is_respected(settings: dict[str, object]) -> None:
+    tokens = np.zeros(5000, dtype=np.uint8)
+    dataset = Dataset(tokens, tokens, None, 5000, 5000, 5000, 5000, "")  # type: ignore[arg-type]
+    chosen = plan(settings, dataset)
+    config = chosen.config(chosen.steps or 50)
+    assert {name: getattr(config, name) for name in settings} == settings
+    config.model(300)
+
+
+@pytest.mark.parametrize("width", [1, 2, 6, 7, 64, 100, 96, 768])
+def test_heads_divide_any_width(width: int, tiny_dataset: Dataset) -> None:
+    arch = "gpt2" if width % 2 else "nanochat"
+    if width >= 2:
+        assert width % plan({"width": width, "arch": arch}, tiny_dataset).config(10).heads == 0
+
+
+def test_epochs_become_steps(tiny_dataset: Dataset) -> None:
+    chosen = plan({"epochs": 3.0, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset)
+    assert chosen.steps == round(3 * len(tiny_dataset.train) / (4 * 2 * 16))
+
+
+def test_a_text_shorter_than_the_context_shrinks_it(tiny_dataset: Dataset) -> None:
+    short = replace(tiny_dataset, train=tiny_dataset.train[:20])
+    chosen = plan({"context": 64}, short)
+    assert chosen.config(10).context == 19
+    assert "context: 19 tokens instead of 64" in chosen.notes[0]
+    with pytest.raises(TextError, match="too short"):
+        plan({}, replace(tiny_dataset, train=tiny_dataset.train[:2]))
+
+
+def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
+    settings = {"layers": 1, "heads": 1, "width": 8, "context": 8, "batch_size": 1, "dtype": "float32"}
+    chosen = plan(settings, tiny_dataset)
+    scratch: Trainer = new_trainer(chosen.config(100), tiny_dataset)
+    with pytest.raises(UsageError, match="too short"):
+        fit_steps(scratch, 0.5)
+    assert fit_steps(scratch, 30.0) > 100
