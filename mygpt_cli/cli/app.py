@@ -62,6 +62,8 @@ def run(arguments: Sequence[str]) -> int:
         # The reader has gone, as in `mygpt sample | head -1`; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit:
+        return 0  # Typer's own way out of a broken pipe
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:

@@ -40,7 +40,9 @@ def _annotation(name: str) -> Any:
     if kind is bool:
         return Annotated[
             bool | None,
-            typer.Option(f"{flag}/--no-{flag[2:]}", help=text, rich_help_panel=panel, show_default=False),
+            typer.Option(
+                f"{flag}/--no-{flag[2:]}", metavar="", help=text, rich_help_panel=panel, show_default=False
+            ),
         ]
     metavar = "|".join(limits.choices) or _METAVARS[kind]
     return Annotated[

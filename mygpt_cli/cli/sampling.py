@@ -30,10 +30,12 @@ TopP = Annotated[float, setting("top_p")]
 MinP = Annotated[float, setting("min_p")]
 Seed = Annotated[int | None, setting("seed")]
 Json = Annotated[
-    bool, typer.Option("--json", help="Write JSON, a record on each line.", rich_help_panel="Output")
+    bool,
+    typer.Option("--json", metavar="", help="Write JSON, a record on each line.", rich_help_panel="Output"),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Write nothing but the result.", rich_help_panel="Output")
+    bool,
+    typer.Option("--quiet", "-q", metavar="", help="Write nothing but the result.", rich_help_panel="Output"),
 ]
 
 TEMPERATURE: float = default_of("temperature")

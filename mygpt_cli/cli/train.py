@@ -26,6 +26,7 @@ def train(
         list[str] | None,
         typer.Argument(
             help="Files, folders, globs, or - for standard input. With none: a text that comes with Python.",
+            metavar="[FILES]...",
             show_default=False,
         ),
     ] = None,
@@ -41,13 +42,19 @@ def train(
         str | None, typer.Option(help="Go on with this run.", metavar="RUN", rich_help_panel="Settings")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and stop.", rich_help_panel="Output")
+        bool, typer.Option("--dry-run", metavar="", help="Show the plan and stop.", rich_help_panel="Output")
     ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="Write each event as a line of JSON.", rich_help_panel="Output")
+        bool,
+        typer.Option(
+            "--json", metavar="", help="Write each event as a line of JSON.", rich_help_panel="Output"
+        ),
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Write only the run's folder.", rich_help_panel="Output")
+        bool,
+        typer.Option(
+            "--quiet", "-q", metavar="", help="Write only the run's folder.", rich_help_panel="Output"
+        ),
     ] = False,
     **flags: Any,
 ) -> None:

@@ -14,14 +14,12 @@ from rich.text import Text
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.curve import draw_curve
 from mygpt_cli.ui.text import one_line
-from mygpt_cli.ui.train import PlainReporter, Reporter
+from mygpt_cli.ui.train import LABEL, WIDEST, PlainReporter, Reporter
 from mygpt_cli.ui.units import count, duration, size
 
 if TYPE_CHECKING:
     from mygpt_cli.training.events import Evaluated, Event, Progress, Started
 
-LABEL = 10
-WIDEST = 100
 CURVE_HEIGHT = 5
 SAMPLE_LINES = 4
 

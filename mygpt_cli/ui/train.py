@@ -9,6 +9,7 @@ from shlex import quote
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.table import Table
 from rich.text import Text
 
 from mygpt_cli.ui.console import stderr_console
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mygpt_cli.training.trainer import Trainer
 
 SHOWN_SKIPPED = 10
+LABEL = 10  # cells before the text of a line
+WIDEST = 100
 
 
 def reporter(*, json: bool, quiet: bool) -> "Reporter":
@@ -121,14 +124,18 @@ class PlainReporter(Reporter):
 
     def line(self, label: str, text: str, style: str = "") -> None:
         """Write one labelled line."""
-        lines = safe(text).split("\n")
-        self.console.print(Text.assemble((f"{label:<10}", "bold cyan"), (lines[0], style)), soft_wrap=True)
-        for more in lines[1:]:
-            self.console.print(Text(" " * 10 + more, style=style), soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.print(Text(f"{label:<{LABEL}}{safe(text)}"), soft_wrap=True)
+            return
+        row = Table.grid()
+        row.add_column(width=LABEL, style="bold cyan")
+        row.add_column(style=style)
+        row.add_row(label, Text(safe(text)))
+        self.console.print(row, width=min(self.console.width, WIDEST))
 
     def text(self, corpus: "Corpus") -> None:
         """Say what the text is, and name what was skipped."""
-        what = corpus.name if not corpus.sources else ", ".join(corpus.sources[:3])
+        what = ", ".join(Path(source).name or source for source in corpus.sources[:3])
         if not corpus.sources:
             what = "the Python language reference that comes with Python, since no file was named"
         elif len(corpus.sources) > 3:
