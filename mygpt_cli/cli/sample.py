@@ -90,9 +90,14 @@ def _prompt_text(prompt: str | None, file: Path | None) -> str:
         return prompt_from_argument(prompt)
     if file is not None and str(file) != "-":
         try:
-            return decode_prompt(file.read_bytes(), str(file))
+            return without_last_newline(decode_prompt(file.read_bytes(), str(file)))
         except OSError as error:
             raise TextError(f"cannot read {file}: {error.strerror}", "give the text with --prompt") from None
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return ""
-    return decode_prompt(sys.stdin.buffer.read(), "standard input")
+    return without_last_newline(decode_prompt(sys.stdin.buffer.read(), "standard input"))
+
+
+def without_last_newline(text: str) -> str:
+    """Drop the newline that `echo` and editors put at the end of a text, as the shell itself does."""
+    return text.removesuffix("\n").removesuffix("\r")

@@ -113,6 +113,10 @@ class RunView:
         grid.add_row("progress", self._progress_line(width - LABEL))
         if self.progress:
             grid.add_row("loss", self._loss_line())
+            if self.best:
+                best = (f"{self.best.bits_per_byte:.3f}", "bold green")
+                at = (f" bits per byte at step {count(self.best.step)}", "dim")
+                grid.add_row("best", Text.assemble(best, at))
             curve = self._curve(width - LABEL)
             if curve:
                 grid.add_row("", "")
@@ -144,12 +148,6 @@ class RunView:
         if self.evaluated:
             line.append_text(
                 Text.assemble("   ", (f"{self.evaluated.val_loss:.3f}", "bold"), (" validation", "dim"))
-            )
-        if self.best:
-            line.append_text(
-                Text.assemble(
-                    "   ", (f"{self.best.bits_per_byte:.3f}", "bold green"), (" bits per byte", "dim")
-                )
             )
         return line
 

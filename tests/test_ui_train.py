@@ -1,0 +1,118 @@
+"""How training looks: numbers, curves, and the live view at any width."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from mygpt_cli.training.events import Evaluated, Progress, Started
+from mygpt_cli.ui.curve import draw_curve
+from mygpt_cli.ui.dashboard import RunView
+from mygpt_cli.ui.units import duration, size
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (64000, "64 kB"),
+        (999600, "1.0 MB"),
+        (1115394, "1.1 MB"),
+        (2400000000, "2.4 GB"),
+        (10**13, "10000 GB"),
+    ],
+)
+def test_sizes(number: int, text: str) -> None:
+    assert size(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 m 00 s"),
+        (100, "1 m 40 s"),
+        (7500, "2 h 05 m"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_falling_line_is_a_diagonal() -> None:
+    assert draw_curve([3, 2, 1, 0], width=2, height=1) == ["⠑⢄"]
+    assert draw_curve([1, 1], width=1, height=1) == ["⠉"]
+
+
+@given(st.lists(st.floats(-1e6, 1e6), max_size=300), st.integers(1, 40), st.integers(1, 6))
+def test_a_curve_has_the_size_it_is_given(values: list[float], width: int, height: int) -> None:
+    lines = draw_curve(values, width, height)
+    assert [len(line) for line in lines] == [width] * height
+
+
+def view() -> RunView:
+    view = RunView()
+    view.started = Started(
+        step=0,
+        steps=1500,
+        parameters=10**6,
+        tokens_per_step=2048,
+        tokens_per_epoch=400_000,
+        device="cpu",
+        dtype="bfloat16",
+    )
+    view.progress = Progress(
+        step=700,
+        epoch=3.5,
+        loss=3.25,
+        lr=4.2e-3,
+        grad_norm=0.71,
+        tokens_per_second=21_300.4,
+        seconds=61.0,
+        memory=900_000_000,
+    )
+    view.evaluated = view.best = Evaluated(
+        step=600,
+        train_loss=3.3,
+        val_loss=3.4,
+        bits_per_byte=2.01,
+        nats_per_character=1.4,
+        best=True,
+        seconds=50.0,
+    )
+    view.losses = [(10 * n, 6.0 - n / 30) for n in range(1, 71)]
+    view.sample = "First line \x1b[31mnot red\u202e\n\nA very long line " + "that goes on " * 20
+    return view
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_live_view_fits_and_is_safe(width: int) -> None:
+    console = Console(width=width, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(view())
+    text = capture.get()
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    assert "\x1b[31m" not in text
+    assert "\u202e" not in text
+    for shown in ("47%", "700/1,500", "3.250 training", "2.010 bits per byte", "21,300 tokens/s"):
+        assert shown in text
+
+
+def test_the_end_leaves_no_time_left_and_no_sample() -> None:
+    ended = view()
+    ended.ended = "done"
+    assert ended.progress is not None
+    ended.progress = replace(ended.progress, step=1500)
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(ended)
+    assert "100%" in capture.get()
+    assert " left" not in capture.get()
+    assert "it writes" not in capture.get()
