@@ -190,6 +190,9 @@ class TrainConfig:
     width: int = knob("Channels of the residual stream.", "Model", at_least=2, at_most=100_000)
     context: int = knob("Tokens the model sees at once.", "Model", at_least=2, at_most=LONGEST_CONTEXT)
     dropout: float = knob("Share of activations dropped while training.", "Model", at_least=0, below=1)
+    bpe_dropout: float = knob(
+        "Share of tokens split into their parts while training.", "Model", at_least=0, below=1
+    )
     bias: bool = knob("Biases in norms and linear layers (gpt2 only).", "Model")
 
     steps: int = knob("Number of optimizer steps.", "Budget", at_least=1, at_most=1_000_000_000)

@@ -16,6 +16,7 @@ import numpy as np
 from mygpt_cli.corpus import Chunk, Corpus, Part
 from mygpt_cli.errors import CheckpointError, ResourceError, TextError
 from mygpt_cli.strict_json import read_json
+from mygpt_cli.subword import Splitter
 from mygpt_cli.tokenizer import (
     PIECE,
     SPLIT_PATTERN,
@@ -131,7 +132,15 @@ class Batches:
     Raises TextError when the text is too short for a single window.
     """
 
-    def __init__(self, tokens: np.ndarray, *, seed: int, batch_size: int, context: int) -> None:
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        *,
+        seed: int,
+        batch_size: int,
+        context: int,
+        splitter: Splitter | None = None,
+    ) -> None:
         room = len(tokens) - 1
         if room < context:
             raise TextError(
@@ -142,6 +151,7 @@ class Batches:
         self.seed = seed
         self.batch_size = batch_size
         self.context = context
+        self.splitter = splitter
         # One window less than fits, so that every epoch has as many, wherever it starts.
         self.windows_per_epoch = max(1, room // context - 1)
         self._slack = room - self.windows_per_epoch * context
@@ -149,8 +159,11 @@ class Batches:
         self._offset = 0
         self._order = np.empty(0, np.uint8)
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs and targets of one step, int64 of shape (batch_size, context)."""
+    def batch(self, step: int, split: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs and targets of one step, int64 of shape (batch_size, context).
+
+        `split` is the probability with which the splitter, if there is one, takes tokens apart.
+        """
         first = step * self.batch_size
         starts = np.empty(self.batch_size, np.int64)
         done = 0
@@ -161,6 +174,9 @@ class Batches:
             starts[done : done + len(some)] = some * self.context + self._offset
             done += len(some)
         windows = self.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)  # (B, T + 1)
+        if split and self.splitter:
+            random = np.random.Generator(np.random.PCG64([self.seed, 1, step]))
+            windows = self.splitter.split(windows, split, random)
         return windows[:, :-1], windows[:, 1:]
 
     def _shuffle(self, epoch: int) -> None:

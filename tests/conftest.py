@@ -88,6 +88,7 @@ def tiny_config(**changes: object) -> TrainConfig:
         "width": 16,
         "context": 16,
         "dropout": 0.0,
+        "bpe_dropout": 0.0,
         "bias": False,
         "steps": 12,
         "batch_size": 4,

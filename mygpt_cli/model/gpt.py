@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mygpt_cli.config import ModelConfig
+from mygpt_cli.model import fused
 from mygpt_cli.model.kv_cache import KVCache
+from mygpt_cli.model.masks import Masks
 
 
 class Linear(nn.Module):
@@ -133,12 +135,9 @@ def activate(x: Tensor, name: str) -> Tensor:
     return F.gelu(x, approximate="tanh" if name == "gelu_new" else "none")
 
 
-def dropout(x: Tensor, p: float, rng: torch.Generator | None) -> Tensor:
-    """Zero a share p of the entries and scale up the others; without a generator, change nothing."""
-    if rng is None or p == 0.0:
-        return x
-    kept = torch.empty_like(x).bernoulli_(1.0 - p, generator=rng)
-    return x * kept.div_(1.0 - p)
+def dropout(x: Tensor, masks: Masks | None) -> Tensor:
+    """Multiply with the next mask, when there is dropout."""
+    return x if masks is None else x * masks.draw(*x.shape)
 
 
 class Block(nn.Module):
@@ -147,7 +146,6 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.dropout = config.dropout
         self.attention_norm = Norm(config)
         self.attention = Attention(config)
         self.mlp_norm = Norm(config)
@@ -158,11 +156,11 @@ class Block(nn.Module):
         x: Tensor,
         rotary: tuple[Tensor, Tensor] | None,
         cache: KVCache | None = None,
-        rng: torch.Generator | None = None,
+        masks: Masks | None = None,
     ) -> Tensor:
         """Map the residual stream (B, T, C) to the next one."""
-        x = x + dropout(self.attention(self.attention_norm(x), rotary, self.layer, cache), self.dropout, rng)
-        return x + dropout(self.mlp(self.mlp_norm(x)), self.dropout, rng)
+        x = x + dropout(self.attention(self.attention_norm(x), rotary, self.layer, cache), masks)
+        return x + dropout(self.mlp(self.mlp_norm(x)), masks)
 
 
 class GPT(nn.Module):
@@ -188,18 +186,21 @@ class GPT(nn.Module):
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
-    def forward(
-        self, ids: Tensor, *, cache: KVCache | None = None, rng: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, ids: Tensor, *, cache: KVCache | None = None, masks: Masks | None = None) -> Tensor:
         """Map token ids (B, T) to float32 logits (B, T, V) for the token after each.
 
-        With a cache, the ids follow those already in it. With a generator, dropout is drawn from it.
+        With a cache, the ids follow those already in it. With masks, dropout is drawn from them.
         """
-        return self.unembed(self.hidden(ids, cache=cache, rng=rng))
+        return self.unembed(self.hidden(ids, cache=cache, masks=masks))
 
-    def hidden(
-        self, ids: Tensor, *, cache: KVCache | None = None, rng: torch.Generator | None = None
-    ) -> Tensor:
+    def loss(self, ids: Tensor, targets: Tensor, masks: Masks | None = None) -> Tensor:
+        """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
+        if fused.applies(self):
+            return fused.loss(self, ids, targets, masks)
+        logits = self(ids, masks=masks)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def hidden(self, ids: Tensor, *, cache: KVCache | None = None, masks: Masks | None = None) -> Tensor:
         """Map token ids (B, T) to the final normalised residual stream (B, T, C)."""
         start = 0 if cache is None else cache.length
         end = start + ids.size(1)
@@ -210,9 +211,9 @@ class GPT(nn.Module):
         else:
             x = self.norm(x)
             rotary = (self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype))  # 2 × (T, D/2)
-        x = dropout(x, self.config.dropout, rng)
+        x = dropout(x, masks)
         for block in self.blocks:
-            x = block(x, rotary, cache, rng)
+            x = block(x, rotary, cache, masks)
         if cache is not None:
             cache.length = end
         normed: Tensor = self.norm(x)

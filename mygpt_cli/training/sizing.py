@@ -49,6 +49,7 @@ def plan(settings: Settings, dataset: Dataset) -> Plan:
     chosen.setdefault("width", _near_width(chosen.get("heads"), 128))
     chosen.setdefault("heads", _near_heads(chosen["width"]))
     chosen.setdefault("dropout", 0.0)
+    chosen.setdefault("bpe_dropout", 0.0)
     chosen.setdefault("bias", arch == "gpt2")
     chosen.setdefault("batch_size", 16)
     adamw = chosen.get("optimizer") == "adamw"

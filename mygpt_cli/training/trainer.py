@@ -15,10 +15,16 @@ from mygpt_cli.dataset import Batches, Dataset, val_windows
 from mygpt_cli.device import peak_memory
 from mygpt_cli.errors import DivergedError
 from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.masks import Masks
 from mygpt_cli.randomness import derive
+from mygpt_cli.subword import Splitter
+from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokenizer_json import BytePairVocabulary
 from mygpt_cli.training.events import Evaluated, Event, Finished, Progress, SaveDue, Started
 from mygpt_cli.training.optimizer import Optimizer
 from mygpt_cli.training.schedule import lr_share
+
+WHOLE_TOKENS_FROM = 0.85  # share of the steps
 
 
 @dataclass
@@ -51,9 +57,16 @@ class Trainer:
         self.optimizer = Optimizer(model, config)
         self.history = history or History()
         self._batches = Batches(
-            dataset.train, seed=config.seed, batch_size=config.batch_size, context=config.context
+            dataset.train,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            context=config.context,
+            splitter=_splitter(dataset.tokenizer) if config.bpe_dropout else None,
         )
-        self._rng = torch.Generator(self.device)
+        self._masks = None
+        if config.dropout:
+            seed = derive(config.seed, "masks")
+            self._masks = Masks(config.dropout, seed=seed, dtype=model.compute_dtype, device=self.device)
 
     @property
     def tokens_per_step(self) -> int:
@@ -115,15 +128,15 @@ class Trainer:
     def update(self, step: int) -> tuple[float, float]:
         """Take one optimizer step; return the loss in nats per token and the norm of the gradient."""
         config = self.config
-        rng = None
-        if config.dropout:
-            rng = self._rng.manual_seed(derive(config.seed, "dropout", step))
+        if self._masks:
+            self._masks.start(derive(config.seed, "dropout", step))
         self.model.zero_grad(set_to_none=False)
         total = torch.zeros((), device=self.device)
+        # The end of training is for the text as it will be seen in use.
+        split = config.bpe_dropout if step < WHOLE_TOKENS_FROM * config.steps else 0.0
         for micro in range(config.accumulation):
-            x, y = self._batches.batch(step * config.accumulation + micro)
-            logits = self.model(self._to_device(x), rng=rng)
-            loss = F.cross_entropy(logits.flatten(0, 1), self._to_device(y).flatten()) / config.accumulation
+            x, y = self._batches.batch(step * config.accumulation + micro, split)
+            loss = self.model.loss(self._to_device(x), self._to_device(y), self._masks) / config.accumulation
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
@@ -197,3 +210,10 @@ class Trainer:
 
     def _to_device(self, ids: np.ndarray) -> Tensor:
         return torch.from_numpy(ids).to(self.device, non_blocking=True)
+
+
+def _splitter(tokenizer: Tokenizer) -> Splitter | None:
+    vocabulary = tokenizer.vocabulary
+    if not isinstance(vocabulary, BytePairVocabulary):
+        return None
+    return Splitter(vocabulary.ranks, tokenizer.vocab_size)

@@ -1,0 +1,40 @@
+"""Masks for dropout, each a function of a seed and the order in which it is drawn."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_POOL = 1 << 23
+
+
+class Masks:
+    """Hands out masks of zeros and 1 / (1 - p), a share p of them zeros (Srivastava et al., 2014).
+
+    Random bits cost more than the layers they mask, so a mask is a stretch of one large pool, from a random
+    place; `seed` fills the pool and `start` seeds the places. p is kept in steps of 1/256.
+    """
+
+    def __init__(self, p: float, *, seed: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._zeros = min(255, max(1, round(256 * p)))
+        self._seed, self._dtype, self._device = seed, dtype, device
+        self._pool = self._fill(_POOL)
+        self._places = np.random.default_rng(seed)
+
+    def _fill(self, size: int) -> Tensor:
+        noise = np.random.default_rng(self._seed).integers(0, 256, size, dtype=np.uint8)
+        kept = torch.from_numpy(noise).to(self._device) >= self._zeros
+        return kept.to(self._dtype).mul_(256 / (256 - self._zeros))
+
+    def start(self, seed: int) -> None:
+        """Begin the row of masks that belongs to this seed, such as that of a training step."""
+        self._places = np.random.default_rng(seed)
+
+    def draw(self, *shape: int) -> Tensor:
+        """Return the next mask of this shape; it must not be written to."""
+        size = math.prod(shape)
+        if 2 * size > len(self._pool):
+            self._pool = self._fill(4 * size)
+        place = int(self._places.integers(0, (len(self._pool) - size) // 64)) * 64
+        return self._pool[place : place + size].view(shape)
