@@ -222,6 +222,10 @@ class TrainConfig:
         "Learning rate at the end, as a share of the peak.", "Schedule", at_least=0, at_most=1
     )
 
+    patience: int = knob(
+        "Validations without a better one before training ends; 0: never.", "Budget", 3, at_least=0
+    )
+
     name: str | None = knob("Name of the run; the default is the text's.", "Run", None)
     out: str = knob("Folder in which runs are kept.", "Run", "checkpoints")
     seed: int = knob("Seed of every random draw.", "Run", 1337, at_least=0, at_most=2**63 - 1)

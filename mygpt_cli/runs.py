@@ -12,7 +12,7 @@ from mygpt_cli import __version__, checkpoint
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.errors import CheckpointError, ResourceError
 from mygpt_cli.settings import to_toml
-from mygpt_cli.training.events import Evaluated, Event, Finished, Progress, Saved, SaveDue, Started
+from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, Saved, SaveDue, Started
 from mygpt_cli.training.trainer import History, Trainer
 
 METRICS = "metrics.jsonl"
@@ -79,7 +79,7 @@ class Run:
         checkpoint.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
         return [*saved, Saved(step=trainer.history.step, folder=self.folder / "last")]
 
-    def log(self, event: Started | Progress | Evaluated | Finished) -> None:
+    def log(self, event: Started | Progress | Evaluated | Noted | Finished) -> None:
         """Append an event to `metrics.jsonl`."""
         record = {"event": type(event).__name__.lower(), **asdict(event)}
         with (self.folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
@@ -159,6 +159,6 @@ def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: N
             if isinstance(event, SaveDue):
                 yield from run.save(trainer, best=event.best)
                 continue
-            if isinstance(event, Started | Progress | Evaluated | Finished):
+            if isinstance(event, Started | Progress | Evaluated | Noted | Finished):
                 run.log(event)
             yield event

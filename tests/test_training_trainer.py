@@ -10,7 +10,7 @@ from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import DivergedError
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.training.events import Evaluated, Finished, Progress, SaveDue, Started
+from mygpt_cli.training.events import Evaluated, Finished, Noted, Progress, SaveDue, Started
 from mygpt_cli.training.trainer import History, Trainer
 from tests.conftest import tiny_config
 
@@ -107,16 +107,72 @@ def test_validation_is_the_naive_sum(tiny_dataset: Dataset) -> None:
 
 
 def test_numbers_that_are_not_finite_never_reach_the_weights(tiny_dataset: Dataset) -> None:
-    trainer = new_trainer(tiny_config(), tiny_dataset)
-    trainer.update(0)
-    with torch.no_grad():
-        trainer.model.embedding[3, 3] = math.nan
-    before = [p.clone() for p in trainer.model.parameters()]
-    with pytest.raises(DivergedError, match="step 2: the loss is nan"):
-        for step in range(1, 4):
-            trainer.update(step)
+    trainer = new_trainer(tiny_config(steps=40, save_every=1), tiny_dataset)
+    events = []
+    with pytest.raises(DivergedError, match="10 steps in a row, up to step 15"):
+        for event in trainer.run():
+            events.append(event)
+            if trainer.history.step == 5 and isinstance(event, SaveDue):
+                with torch.no_grad():
+                    trainer.model.embedding[:, 3] = math.nan
+                before = [p.clone() for p in trainer.model.parameters()]
     for parameter, kept in zip(trainer.model.parameters(), before, strict=True):
-        assert torch.equal(parameter.nan_to_num(), kept.nan_to_num())
+        assert torch.equal(parameter.nan_to_num(7.0), kept.nan_to_num(7.0))
+    assert max(e.step for e in events if isinstance(e, SaveDue)) == 5
+    assert trainer.history.best_step == 5
+
+
+def test_a_single_bad_step_is_counted_and_passed_over(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    real = trainer.model.loss
+
+    def failing(*arguments: object) -> torch.Tensor:
+        loss = real(*arguments)  # type: ignore[arg-type]
+        return loss * math.inf if trainer.history.step == 6 else loss
+
+    monkeypatch.setattr(trainer.model, "loss", failing)
+    finished = list(trainer.run())[-1]
+    assert isinstance(finished, Finished)
+    assert finished.refused == 1
+    assert finished.step == 12
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_a_spike_is_passed_over(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = new_trainer(tiny_config(steps=120, patience=0), tiny_dataset)
+    real = trainer.model.loss
+    kept: list[torch.Tensor] = []
+
+    def spiking(*arguments: object) -> torch.Tensor:
+        if trainer.history.step == 110:
+            kept.extend(p.clone() for p in trainer.model.parameters())
+            return real(*arguments) * 1e4  # type: ignore[arg-type]
+        if trainer.history.step == 111:
+            assert all(torch.equal(p, k) for p, k in zip(trainer.model.parameters(), kept, strict=True))
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.model, "loss", spiking)
+    finished = list(trainer.run())[-1]
+    assert isinstance(finished, Finished)
+    assert finished.refused == 1
+
+
+def test_training_ends_when_it_no_longer_helps(tiny_dataset: Dataset) -> None:
+    """A text of a few lines is soon known by heart: said in words, and the best is kept."""
+    few = replace(tiny_dataset, train=tiny_dataset.train[:100])
+    config = tiny_config(steps=3000, eval_every=20, batch_size=8, width=32, patience=4)
+    events = list(new_trainer(config, few).run())
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.reason == "no longer improves"
+    assert finished.step < 3000
+    assert isinstance(events[-2], SaveDue)
+    assert [e.step for e in events if isinstance(e, SaveDue) and e.best][-1] == finished.best_step
+    notes = [e.text for e in events if isinstance(e, Noted)]
+    assert len(notes) == 1
+    assert "by heart" in notes[0]
 
 
 def test_clipping_bounds_the_gradient(tiny_dataset: Dataset) -> None:

@@ -1,7 +1,7 @@
 """The training pass of nanochat with its gradient written out, for CPUs.
 
 On a CPU most of a step at this size goes into what surrounds the matrix products: automatic differentiation
-moves far more than the gradient needs. Each function below is one sublayer with its normalisation and residual
+moves far more than the gradient needs. Each function below is one sublayer with its norm and residual
 connection; `tests/test_model_fused.py` holds them to `GPT` differentiated by torch.
 
 Rows are ordered by time, then by sequence: N = T·B rows of C channels. H heads of D channels, F feed-forward

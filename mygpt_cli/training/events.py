@@ -70,14 +70,26 @@ class Sampled:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Noted:
+    """Something that the user should know, in plain words."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
-    """Training ended: all steps `done`, or `interrupted` after saving."""
+    """Training ended and was saved: `done`, `no longer improves`, or the name of the signal that asked.
+
+    `refused` counts the steps that were not taken because their numbers were not finite or far too large.
+    """
 
     step: int
     reason: str
     seconds: float
     best_step: int | None
     best_bits_per_byte: float | None
+    refused: int
 
 
-Event = Started | Progress | Evaluated | SaveDue | Saved | Sampled | Finished
+Event = Started | Progress | Evaluated | SaveDue | Saved | Sampled | Noted | Finished

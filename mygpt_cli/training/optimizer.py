@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -89,12 +90,14 @@ class Muon:
         self._parameters = dict(parameters)
         self._momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self._dtype = dtype
+        # Matrices of one shape, or its transpose, are orthogonalised together.
         self._groups: dict[tuple[int, ...], list[tuple[str, slice]]] = {}
         for name, p in parameters.items():
             kv = (p.size(0) - width) // 2
             cuts = (0, width, width + kv, width + 2 * kv) if "qkv" in name else (0, p.size(0))
-            for first, last in itertools.pairwise(cuts):
-                self._groups.setdefault((last - first, p.size(1)), []).append((name, slice(first, last)))
+            for first, last in pairwise(cuts):
+                shape = tuple(sorted((last - first, p.size(1)), reverse=True))
+                self._groups.setdefault(shape, []).append((name, slice(first, last)))
 
     def momentum(self) -> dict[str, Tensor]:
         """Return the momentum of each parameter."""
@@ -110,17 +113,27 @@ class Muon:
     @torch.no_grad()
     def step(self, lr: float, weight_decay: float) -> None:
         """Update all parameters from their gradients."""
-        updates = {}
-        for name, parameter in self._parameters.items():
-            assert parameter.grad is not None  # noqa: S101
-            buffer = self._momentum[name].lerp_(parameter.grad, 1.0 - self.MOMENTUM)
-            updates[name] = parameter.grad.lerp(buffer, self.MOMENTUM)  # Nesterov's look ahead
-        for (rows, columns), pieces in self._groups.items():
-            stacked = torch.stack([updates[name][part] for name, part in pieces])  # (N, rows, columns)
-            steps = orthogonalise(stacked.to(self._dtype)).to(stacked.dtype)
-            scale = lr * math.sqrt(max(1.0, rows / columns))
-            for (name, part), step in zip(pieces, steps, strict=True):
-                self._parameters[name][part].mul_(1.0 - lr * weight_decay).add_(step, alpha=-scale)
+        names = list(self._parameters)
+        parameters = [self._parameters[name] for name in names]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        buffers = [self._momentum[name] for name in names]
+        torch._foreach_lerp_(buffers, gradients, 1.0 - self.MOMENTUM)
+        ahead = torch._foreach_lerp(gradients, buffers, self.MOMENTUM)  # Nesterov's look ahead
+        updates = dict(zip(names, ahead, strict=True))
+        torch._foreach_mul_(parameters, 1.0 - lr * weight_decay)
+        for pieces in self._groups.values():
+            tall = [_tall(updates[name][part]) for name, part in pieces]
+            for (name, part), step in zip(
+                pieces, orthogonalise(torch.stack(tall).to(self._dtype)), strict=True
+            ):
+                target = self._parameters[name][part]
+                rows, columns = target.shape
+                turned = step.mT if rows < columns else step
+                target.add_(turned, alpha=-lr * math.sqrt(max(1.0, rows / columns)))
+
+
+def _tall(matrix: Tensor) -> Tensor:
+    return matrix.mT if matrix.size(0) < matrix.size(1) else matrix
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

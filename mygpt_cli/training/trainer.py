@@ -20,11 +20,15 @@ from mygpt_cli.randomness import derive
 from mygpt_cli.subword import Splitter
 from mygpt_cli.tokenizer import Tokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
-from mygpt_cli.training.events import Evaluated, Event, Finished, Progress, SaveDue, Started
+from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, SaveDue, Started
 from mygpt_cli.training.optimizer import Optimizer
 from mygpt_cli.training.schedule import lr_share
 
 WHOLE_TOKENS_FROM = 0.85  # share of the steps
+SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
+SPIKE = 20.0  # times that norm
+REFUSALS = 10  # steps in a row that must be refused before training is called diverged
+NO_LONGER_IMPROVES = "no longer improves"
 
 
 @dataclass
@@ -39,6 +43,20 @@ class History:
     progress_steps: int = 0
     eval_loss: float = 0.0  # sum since the last Evaluated event
     eval_steps: int = 0
+    evals_since_best: int = 0
+    overfitting: bool = False  # and said so
+    norm: float = 0.0  # running mean of the gradient's norm
+    refused: int = 0  # steps that were not taken
+    refused_in_row: int = 0
+
+    def take(self, loss: float) -> None:
+        """Count a step."""
+        self.step += 1
+        self.progress_steps += 1
+        self.eval_steps += 1
+        if math.isfinite(loss):
+            self.progress_loss += loss
+            self.eval_loss += loss
 
 
 class Trainer:
@@ -76,8 +94,8 @@ class Trainer:
     def run(self, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
         """Train from the current step to the last.
 
-        `stop` is asked after each step and returns the reason to end early, such as a signal's name. Raises
-        DivergedError, before any weight changes, when loss or gradient is not finite.
+        `stop` is asked after each step and returns the reason to end early, such as a signal's name.
+        Raises DivergedError when step after step must be refused: not finite, or far too large.
         """
         config, history = self.config, self.history
         started = time.perf_counter() - history.seconds
@@ -91,46 +109,50 @@ class Trainer:
             dtype=str(self.model.compute_dtype).removeprefix("torch."),
         )
         reason = None
-        interval_started, interval_steps = time.perf_counter(), 0
+        busy = 0.0  # seconds in steps since the last Progress event
         while history.step < config.steps and reason is None:
+            begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
-            history.step += 1
-            history.progress_loss += loss
-            history.progress_steps += 1
-            history.eval_loss += loss
-            history.eval_steps += 1
-            interval_steps += 1
+            busy += time.perf_counter() - begin
+            history.take(loss)
             reason = stop()
-            last = history.step == config.steps or reason is not None
-            history.seconds = time.perf_counter() - started
-            if last or history.step % config.log_every == 0:
-                elapsed = time.perf_counter() - interval_started
-                yield self._progress(grad_norm, interval_steps * self.tokens_per_step / elapsed)
-                interval_started, interval_steps = time.perf_counter(), 0
+            if history.step % config.log_every == 0 or history.step == config.steps or reason:
+                history.seconds = time.perf_counter() - started
+                yield self._progress(grad_norm, history.progress_steps * self.tokens_per_step / busy)
+                busy = 0.0
             best = False
-            if history.step == config.steps or history.step % config.eval_every == 0:
-                evaluated = self._evaluate(started)
+            if history.step % config.eval_every == 0 or history.step == config.steps:
+                history.seconds = time.perf_counter() - started
+                evaluated = self._evaluate()
                 best = evaluated.best
                 yield evaluated
-                interval_started = time.perf_counter()
-            if last or best or history.step % config.save_every == 0:
+                if note := self._overfitting(evaluated):
+                    yield Noted(step=history.step, text=note)
+                if config.patience and history.evals_since_best >= config.patience:
+                    reason = reason or NO_LONGER_IMPROVES
+            last = history.step == config.steps or reason is not None
+            if (last or best or history.step % config.save_every == 0) and not history.refused_in_row:
                 history.seconds = time.perf_counter() - started
                 yield SaveDue(step=history.step, best=best, last=last)
-                interval_started = time.perf_counter()
         yield Finished(
             step=history.step,
             reason=reason or "done",
             seconds=time.perf_counter() - started,
             best_step=history.best_step,
             best_bits_per_byte=history.best_bits_per_byte,
+            refused=history.refused,
         )
 
     def update(self, step: int) -> tuple[float, float]:
-        """Take one optimizer step; return the loss in nats per token and the norm of the gradient."""
+        """Take one optimizer step; return the loss in nats per token and the norm of the gradient.
+
+        A step whose loss or gradient is not finite, or whose gradient is far larger than any before, leaves
+        the weights as they are.
+        """
         config = self.config
         if self._masks:
             self._masks.start(derive(config.seed, "dropout", step))
-        self.model.zero_grad(set_to_none=False)
+        self.model.zero_grad()
         total = torch.zeros((), device=self.device)
         # The end of training is for the text as it will be seen in use.
         split = config.bpe_dropout if step < WHOLE_TOKENS_FROM * config.steps else 0.0
@@ -141,13 +163,28 @@ class Trainer:
             total += loss.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
         loss_value, norm_value = total.item(), norm.item()
-        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-            raise DivergedError(
-                f"step {step + 1}: the loss is {loss_value:g} and the gradient's norm {norm_value:g}",
-                "a lower --lr or --muon-lr, or a longer --warmup, keeps training stable",
-            )
-        self.optimizer.step(self._lr_share(step))
+        if self._acceptable(loss_value, norm_value):
+            self.optimizer.step(self._lr_share(step))
         return loss_value, norm_value
+
+    def _acceptable(self, loss: float, norm: float) -> bool:
+        """Whether a step may be taken; DivergedError when too many in a row may not."""
+        history = self.history
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        spike = history.step > SETTLED and norm > SPIKE * max(history.norm, self.config.clip or 1.0)
+        if finite and not spike:
+            history.refused_in_row = 0
+            history.norm += (norm - history.norm) / min(history.step + 1, 100)
+            return True
+        history.refused += 1
+        history.refused_in_row += 1
+        if history.refused_in_row >= REFUSALS:
+            raise DivergedError(
+                f"training diverged: {REFUSALS} steps in a row, up to step {history.step + 1}, had a loss of "
+                f"{loss:.4g} and a gradient of norm {norm:.4g}",
+                "the checkpoints saved before are good; a lower --lr and --muon-lr keep training stable",
+            )
+        return False
 
     @torch.no_grad()
     def validation_loss(self, tokens: np.ndarray) -> float:
@@ -161,13 +198,14 @@ class Trainer:
             ).item()
         return total
 
-    def _evaluate(self, started: float) -> Evaluated:
+    def _evaluate(self) -> Evaluated:
         history, dataset = self.history, self.dataset
         nats = self.validation_loss(dataset.val)
         # The first token of the validation text has no predecessor: it is not predicted, and not counted.
         first = dataset.tokenizer.decode_bytes(dataset.val[:1].tolist())
         bits_per_byte = nats / math.log(2) / max(1, dataset.val_bytes - len(first))
-        best = history.best_bits_per_byte is None or bits_per_byte < history.best_bits_per_byte
+        best = math.isfinite(nats) and bits_per_byte < (history.best_bits_per_byte or math.inf)
+        history.evals_since_best = 0 if best else history.evals_since_best + 1
         if best:
             history.best_step, history.best_bits_per_byte = history.step, bits_per_byte
         evaluated = Evaluated(
@@ -177,10 +215,23 @@ class Trainer:
             bits_per_byte=bits_per_byte,
             nats_per_character=nats / max(1, dataset.val_characters - len(first.decode(errors="ignore"))),
             best=best,
-            seconds=time.perf_counter() - started,
+            seconds=history.seconds,
         )
         history.eval_loss, history.eval_steps = 0.0, 0
         return evaluated
+
+    def _overfitting(self, evaluated: Evaluated) -> str | None:
+        """Say once, in plain words, that the model has begun to learn the text by heart."""
+        history = self.history
+        gap = evaluated.val_loss - evaluated.train_loss
+        if history.overfitting or history.evals_since_best < 2 or gap < 0.1 * evaluated.train_loss:
+            return None
+        history.overfitting = True
+        return (
+            "the model begins to learn the text by heart: its loss no longer falls on what it has not seen "
+            f"({evaluated.val_loss:.2f}), only on what it trains on ({evaluated.train_loss:.2f}). The best "
+            "checkpoint is kept; more text helps, or a smaller model, or more --dropout"
+        )
 
     def _progress(self, grad_norm: float, tokens_per_second: float) -> Progress:
         history = self.history

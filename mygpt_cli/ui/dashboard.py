@@ -56,7 +56,7 @@ class Dashboard(PlainReporter):
 
     def event(self, event: "Event") -> None:
         """Take an event into the view."""
-        from mygpt_cli.training.events import Evaluated, Finished, Progress, Sampled, Started
+        from mygpt_cli.training.events import Evaluated, Finished, Noted, Progress, Sampled, Started
 
         view = self._view
         if isinstance(event, Started):
@@ -75,6 +75,8 @@ class Dashboard(PlainReporter):
                 view.best = event
         elif isinstance(event, Sampled):
             view.sample = event.text
+        elif isinstance(event, Noted):
+            self.line("note", event.text)
         elif isinstance(event, Finished):
             view.ended = event.reason
             if self._live:

@@ -187,7 +187,7 @@ class PlainReporter(Reporter):
 
     def event(self, event: "Event") -> None:
         """Write one line for an interval, a validation, or the end."""
-        from mygpt_cli.training.events import Evaluated, Finished, Progress, Started
+        from mygpt_cli.training.events import Evaluated, Finished, Noted, Progress, Started
 
         if isinstance(event, Started):
             self._steps = event.steps
@@ -200,12 +200,14 @@ class PlainReporter(Reporter):
             )
         elif isinstance(event, Evaluated):
             self.line("validate", evaluated_line(event))
+        elif isinstance(event, Noted):
+            self.line("note", event.text)
         elif isinstance(event, Finished):
             self.ended(event)
 
     def ended(self, event: "Finished") -> None:
         """Say how the run ended."""
-        self._interrupted = event.reason != "done"
+        self._interrupted = event.reason.startswith("SIG")
         self.line("stopped" if self._interrupted else "done", finished_line(event))
 
     def finish(self, folder: Path) -> None:
@@ -237,5 +239,12 @@ def finished_line(event: "Finished") -> str:
     best = ""
     if event.best_step is not None:
         best = f"; best {event.best_bits_per_byte:.4f} bits per byte at step {count(event.best_step)}"
-    why = "" if event.reason == "done" else f" by {event.reason}, work saved"
-    return f"{count(event.step)} steps in {duration(event.seconds)}{why}{best}"
+    why = ""
+    if event.reason.startswith("SIG"):
+        why = f" by {event.reason}, work saved"
+    elif event.reason != "done":
+        why = f", since validation {event.reason}"
+    refused = (
+        f"; {count(event.refused)} steps refused, their numbers were out of bounds" if event.refused else ""
+    )
+    return f"{count(event.step)} steps in {duration(event.seconds)}{why}{best}{refused}"

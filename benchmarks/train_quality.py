@@ -1,0 +1,114 @@
+"""`python -m benchmarks.train_quality FILE…`: the default against the classic recipe, in the same time.
+
+For each text the classic recipe trains for its 2,000 steps; then `mygpt train FILE --time T` gets as long,
+from the start of the command to its last save. `--reach` also looks for the shortest time after which the
+default is as good as the classic recipe at its end, and `--long 10m` adds a longer run.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import reference
+
+SHORT_TIMES = (6, 7, 8, 9, 10, 12, 15, 20, 30)
+
+
+def run_default(path: Path, seconds: float) -> dict[str, Any]:
+    """Run the command on a fresh cache; return its wall-clock and its best validation."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "mygpt_cli",
+            "train",
+            str(path.absolute()),
+            "--time",
+            f"{seconds:.1f}s",
+        ]
+        started = time.perf_counter()
+        done = subprocess.run(
+            [*command, "--json", "--out", f"{folder}/runs"],
+            env={**os.environ, "MYGPT_CACHE_DIR": f"{folder}/cache"},
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        wall = time.perf_counter() - started
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    best = min((e for e in events if e["event"] == "evaluated"), key=lambda e: e["bits_per_byte"])
+    plan = next(e for e in events if e["event"] == "plan")["config"]
+    return {
+        "seconds": wall,
+        "nats_per_character": best["nats_per_character"],
+        "bits_per_byte": best["bits_per_byte"],
+        "plan": {
+            k: plan[k]
+            for k in (
+                "steps",
+                "layers",
+                "width",
+                "context",
+                "batch_size",
+                "dropout",
+                "bpe_dropout",
+                "vocab_size",
+            )
+        },
+    }
+
+
+def main() -> None:
+    """Measure, print one table, and write JSON when asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--reach", action="store_true", help="look for the shortest time to the classic loss")
+    parser.add_argument("--long", type=float, default=0.0, metavar="SECONDS", help="add a longer run")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    arguments = parser.parse_args()
+
+    table = Table(title="Validation loss in the same time")
+    for column in ("text", "recipe", "wall-clock s", "nats/character", "bits/byte", "ratio"):
+        table.add_column(column, justify="left" if column in ("text", "recipe") else "right")
+    results = []
+
+    def add(path: Path, recipe: str, result: dict[str, Any], base: float) -> None:
+        results.append({"text": path.name, "recipe": recipe, **result})
+        numbers = (result["seconds"], result["nats_per_character"], result["bits_per_byte"])
+        cells = [f"{numbers[0]:.1f}", f"{numbers[1]:.4f}", f"{numbers[2]:.4f}", f"{numbers[2] / base:.3f}"]
+        table.add_row(path.name, recipe, *cells)
+        print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+
+    for path in arguments.files:
+        classic = reference.run(path)
+        add(path, "classic", vars(classic), classic.bits_per_byte)
+        add(path, "default", run_default(path, classic.seconds), classic.bits_per_byte)
+        if arguments.reach:
+            for seconds in SHORT_TIMES:
+                result = run_default(path, seconds)
+                if result["bits_per_byte"] <= classic.bits_per_byte or seconds == SHORT_TIMES[-1]:
+                    add(
+                        path,
+                        f"default, {classic.seconds / result['seconds']:.0f}x faster",
+                        result,
+                        classic.bits_per_byte,
+                    )
+                    break
+        if arguments.long:
+            add(path, "default, longer", run_default(path, arguments.long), classic.bits_per_byte)
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
