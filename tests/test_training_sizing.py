@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import TextError, UsageError
 from mygpt_cli.training.sizing import fit_steps, plan
@@ -14,8 +15,13 @@ from mygpt_cli.training.trainer import Trainer
 from tests.test_training_trainer import new_trainer
 
 
+def slow(config: TrainConfig) -> float:
+    """Pretend a speed of 10,000 tokens per second."""
+    return 1e-4
+
+
 def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
-    chosen = plan({}, tiny_dataset)
+    chosen = plan({}, tiny_dataset, slow)
     assert chosen.seconds == 300
     assert any("budget" in note for note in chosen.notes)
     config = chosen.config(1000)
@@ -41,7 +47,7 @@ def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
 def test_what_the_user_sets_is_respected(settings: dict[str, object]) -> None:
     tokens = np.zeros(5000, dtype=np.uint8)
     dataset = Dataset(tokens, tokens, None, 5000, 5000, 5000, 5000, "")  # type: ignore[arg-type]
-    chosen = plan(settings, dataset)
+    chosen = plan(settings, dataset, slow)
     config = chosen.config(chosen.steps or 50)
     assert {name: getattr(config, name) for name in settings} == settings
     config.model(300)
@@ -51,27 +57,44 @@ def test_what_the_user_sets_is_respected(settings: dict[str, object]) -> None:
 def test_heads_divide_any_width(width: int, tiny_dataset: Dataset) -> None:
     arch = "gpt2" if width % 2 else "nanochat"
     if width >= 2:
-        assert width % plan({"width": width, "arch": arch}, tiny_dataset).config(10).heads == 0
+        assert width % plan({"width": width, "arch": arch}, tiny_dataset, slow).config(10).heads == 0
 
 
 def test_epochs_become_steps(tiny_dataset: Dataset) -> None:
-    chosen = plan({"epochs": 3.0, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset)
+    chosen = plan({"epochs": 3.0, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset, slow)
     assert chosen.steps == round(3 * len(tiny_dataset.train) / (4 * 2 * 16))
 
 
 def test_a_text_shorter_than_the_context_shrinks_it(tiny_dataset: Dataset) -> None:
     short = replace(tiny_dataset, train=tiny_dataset.train[:20])
-    chosen = plan({"context": 64}, short)
+    chosen = plan({"context": 64}, short, slow)
     assert chosen.config(10).context == 19
     assert "context: 19 tokens instead of 64" in chosen.notes[0]
     with pytest.raises(TextError, match="too short"):
-        plan({}, replace(tiny_dataset, train=tiny_dataset.train[:2]))
+        plan({}, replace(tiny_dataset, train=tiny_dataset.train[:2]), slow)
 
 
 def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
     settings = {"layers": 1, "heads": 1, "width": 8, "context": 8, "batch_size": 1, "dtype": "float32"}
-    chosen = plan(settings, tiny_dataset)
+    chosen = plan(settings, tiny_dataset, slow)
     scratch: Trainer = new_trainer(chosen.config(100), tiny_dataset)
     with pytest.raises(UsageError, match="too short"):
         fit_steps(scratch, 0.5)
     assert fit_steps(scratch, 30.0) > 100
+
+
+@pytest.mark.parametrize("million", [0.05, 1, 20, 1000])
+def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(million: float) -> None:
+    def chosen(seconds: int, tokens: int) -> TrainConfig:
+        ids = np.zeros(tokens, dtype=np.uint8)
+        dataset = Dataset(ids, ids, None, tokens, tokens, tokens, tokens, "")  # type: ignore[arg-type]
+        return plan({"time": f"{seconds}s"}, dataset, lambda config: 2e-5).config(100)
+
+    tokens = int(million * 1e6)
+    configs = [chosen(seconds, tokens) for seconds in (10, 30, 100, 600, 3600, 36000)]
+    sizes = [c.layers * c.width**2 for c in configs]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 3
+    dropouts = [chosen(600, size).dropout for size in (10_000, 100_000, 1_000_000, 10_000_000)]
+    assert dropouts == sorted(dropouts, reverse=True)
+    assert dropouts[-1] == 0.0

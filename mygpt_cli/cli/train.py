@@ -13,6 +13,7 @@ from mygpt_cli.errors import UsageError, join_faults
 from mygpt_cli.settings import from_environment, from_file, from_preset, merge
 
 if TYPE_CHECKING:
+    from mygpt_cli.config import TrainConfig
     from mygpt_cli.dataset import Dataset
     from mygpt_cli.training.trainer import Trainer
     from mygpt_cli.ui.train import Reporter
@@ -93,21 +94,23 @@ def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float
     device = pick_device(settings.get("device", "auto"))
     dataset, name = _read_text(settings, report)
 
-    from mygpt_cli.training.sizing import fit_steps, plan
+    from mygpt_cli.training.sizing import fit_steps, plan, seconds_per_token
     from mygpt_cli.training.trainer import Trainer
 
     dtype = pick_dtype(settings.get("dtype", "auto"), device)
-    chosen = plan(settings | {"dtype": str(dtype).removeprefix("torch.")}, dataset)
-    draft = chosen.config(chosen.steps or 100)
+
+    def scratch(draft: "TrainConfig") -> Trainer:
+        return Trainer(draft, dataset, _new_model(draft, dataset, device, dtype))
+
+    report.busy("measuring the speed of a step")
+    settings |= {"dtype": str(dtype).removeprefix("torch.")}
+    chosen = plan(settings, dataset, lambda draft: seconds_per_token(scratch(draft)))
     report.notes(chosen.notes)
-    model = _new_model(draft, dataset, device, dtype)
     steps = chosen.steps
     if chosen.seconds is not None:
-        report.busy("measuring the speed of a step")
-        steps = fit_steps(Trainer(draft, dataset, model), chosen.seconds - (time.perf_counter() - started))
-        model = _new_model(draft, dataset, device, dtype)
-    config = chosen.config(steps or draft.steps)
-    trainer = Trainer(config, dataset, model)
+        steps = fit_steps(scratch(chosen.config(100)), chosen.seconds - (time.perf_counter() - started))
+    config = chosen.config(steps or 1)
+    trainer = scratch(config)
     report.plan(trainer, chosen.seconds)
     if dry_run:
         return
@@ -126,7 +129,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     from mygpt_cli.device import pick_device, pick_dtype
     from mygpt_cli.errors import CheckpointError, TextError
     from mygpt_cli.runs import CONFIG, Run, history_of
-    from mygpt_cli.training.sizing import fit_steps, plan
+    from mygpt_cli.training.sizing import fit_steps, plan, seconds_per_token
     from mygpt_cli.training.trainer import Trainer
 
     kept = from_file(folder / CONFIG)
@@ -150,12 +153,15 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         )
     device = pick_device(settings.get("device", "auto"))
     dtype = pick_dtype(settings.get("dtype", "auto"), device)
-    chosen = plan(settings, dataset)
+
+    def scratch(draft: "TrainConfig") -> Trainer:
+        return Trainer(draft, dataset, _new_model(draft, dataset, device, dtype))
+
+    chosen = plan(settings, dataset, lambda draft: seconds_per_token(scratch(draft)))
     steps = chosen.steps
     if chosen.seconds is not None:
-        draft = chosen.config(history.step + 100)
-        scratch = Trainer(draft, dataset, _new_model(draft, dataset, device, dtype))
-        steps = history.step + fit_steps(scratch, chosen.seconds - (time.perf_counter() - started))
+        left = chosen.seconds - (time.perf_counter() - started)
+        steps = history.step + fit_steps(scratch(chosen.config(history.step + 100)), left)
     config = chosen.config(steps or 1)
     if history.step >= config.steps:
         raise UsageError(

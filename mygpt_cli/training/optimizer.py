@@ -1,6 +1,5 @@
 """AdamW and Muon over the parameters of a GPT, with their state as named tensors."""
 
-import itertools
 import math
 from collections.abc import Mapping
 from itertools import pairwise

@@ -1,16 +1,37 @@
-"""What the user did not set: shape, batch, rates and steps, from the amount of text and of time."""
+"""What the user did not set: shape, batch, rates and steps, from the amount of text and of time.
 
+Two things bound what a model can learn: the time, which says how many tokens it sees, and the text, which
+says how often it sees the same ones. A larger model learns more from a token and takes longer for it: the
+largest is taken that still sees TOKENS_PER_PARAMETER. Text that is seen again and again is learned by heart:
+dropout and tokens split at random hold against it.
+"""
+
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mygpt_cli.config import Settings, TrainConfig, parse_duration
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import TextError, UsageError
+from mygpt_cli.tokenizer import BytePairTokenizer
 from mygpt_cli.training.trainer import Trainer
 
 DEFAULT_TIME = "5m"
 VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
 SHORTEST = 10  # steps that a budget of time must allow
+
+# What follows was measured with `benchmarks/sizing.py`; the README shows its table.
+SHAPES = (  # layers, width
+    *((2, 64), (3, 96), (4, 128), (4, 160), (4, 192), (5, 224)),
+    *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
+)
+MEASURED = (4, 128)  # the shape whose speed stands for all
+FIXED_COST = 0.6  # share of its time per token that does not grow with the blocks' parameters
+TOKENS_PER_PARAMETER = 4.0  # tokens to learn from, for each parameter of the blocks
+HEAD_WIDTH = 32
+CONTEXT = 256
+TOKENS_PER_STEP = 2048
 
 
 @dataclass(frozen=True)
@@ -25,9 +46,9 @@ class Plan:
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
         by_steps: Settings = {
-            "warmup": min(steps // 20, 100),
+            "warmup": min(steps // 20, max(10, steps // 100)),
             "schedule": "linear",
-            "decay_share": 0.7,
+            "decay_share": 0.6,
             "final_lr": 0.0,
             "eval_every": max(1, steps // VALIDATIONS),
             "save_every": max(1, steps // VALIDATIONS),
@@ -36,22 +57,23 @@ class Plan:
         return TrainConfig(**(by_steps | self.settings | {"steps": steps}))
 
 
-def plan(settings: Settings, dataset: Dataset) -> Plan:
-    """Choose what the settings leave open.
+def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[TrainConfig], float]) -> Plan:
+    """Choose what the settings leave open, from the text, the budget and, for a budget of time, the speed.
 
-    Raises TextError for a text too short to learn from and UsageError listing every fault of the settings.
+    `seconds_per_token` measures a configuration. Raises TextError for a text too short to learn from and
+    UsageError listing every fault of the settings.
     """
+    train_tokens, val_tokens = len(dataset.train), len(dataset.val)
+    if train_tokens < 3 or val_tokens < 2:
+        raise TextError(
+            f"the text is too short: {train_tokens} tokens to train on and {val_tokens} to validate on",
+            "give a longer text, or --tokenizer char, which makes more tokens of it",
+        )
     chosen = {name: value for name, value in settings.items() if value is not None}
     notes = []
     arch = chosen.setdefault("arch", "nanochat")
     chosen.setdefault("vocab_size", None)
-    chosen.setdefault("layers", 4)
-    chosen.setdefault("width", _near_width(chosen.get("heads"), 128))
-    chosen.setdefault("heads", _near_heads(chosen["width"]))
-    chosen.setdefault("dropout", 0.0)
-    chosen.setdefault("bpe_dropout", 0.0)
     chosen.setdefault("bias", arch == "gpt2")
-    chosen.setdefault("batch_size", 16)
     adamw = chosen.get("optimizer") == "adamw"
     chosen.setdefault("lr", 1e-3 if adamw else 5e-3)
     chosen.setdefault("muon_lr", 0.02)
@@ -59,26 +81,77 @@ def plan(settings: Settings, dataset: Dataset) -> Plan:
     chosen.setdefault("beta1", 0.9 if adamw else 0.8)
     chosen.setdefault("beta2", 0.99 if adamw else 0.95)
 
-    train_tokens, val_tokens = len(dataset.train), len(dataset.val)
-    if train_tokens < 3 or val_tokens < 2:
-        raise TextError(
-            f"the text is too short: {train_tokens} tokens to train on and {val_tokens} to validate on",
-            "give a longer text, or --tokenizer char, which makes more tokens of it",
-        )
-    wanted = chosen.setdefault("context", 128)
+    wanted = chosen.setdefault("context", CONTEXT)
     if wanted > train_tokens - 1:
         chosen["context"] = train_tokens - 1
-        notes.append(f"context: {train_tokens - 1} tokens instead of {wanted}, since the text has no more")
+        if "context" in settings:
+            notes.append(
+                f"context: {train_tokens - 1} tokens instead of {wanted}, since the text has no more"
+            )
+    chosen.setdefault("batch_size", max(1, TOKENS_PER_STEP // chosen["context"]))
+    tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
 
-    steps, time_text = chosen.pop("steps", None), chosen.pop("time", None)
-    if (epochs := chosen.pop("epochs", None)) is not None:
-        tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
-        steps = max(1, round(epochs * train_tokens / tokens_per_step))
-    if steps is None and time_text is None:
-        time_text = DEFAULT_TIME
+    steps, seconds = _budget(chosen, train_tokens / tokens_per_step)
+    if steps is None and seconds is None:
+        seconds = parse_duration(DEFAULT_TIME)
         notes.append(f"budget: {DEFAULT_TIME}, unless --time, --steps or --epochs says otherwise")
-    seconds = None if time_text is None else parse_duration(time_text)
+
+    def tokens(layers: int, width: int) -> float:
+        """Estimate how many tokens a model of this shape learns from within the budget."""
+        if steps is not None:
+            return float(steps * tokens_per_step)
+        return (seconds or 0.0) / (pace * _cost(layers, width))
+
+    pace = 0.0
+    if seconds is not None:
+        base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
+        pace = seconds_per_token(Plan(base, 100, None, ()).config(100))
+    layers, width = _shape(chosen, tokens)
+    chosen = _with_shape(chosen, layers, width)
+    epochs = tokens(layers, width) / train_tokens
+    chosen.setdefault("dropout", _dropout(epochs))
+    byte_pairs = isinstance(dataset.tokenizer, BytePairTokenizer)
+    chosen.setdefault("bpe_dropout", _bpe_dropout(epochs) if byte_pairs else 0.0)
     return Plan(chosen, steps, seconds, tuple(notes))
+
+
+def _budget(chosen: Settings, steps_per_epoch: float) -> tuple[int | None, float | None]:
+    """Take the budget out of the settings: steps, or seconds, or neither."""
+    steps, text, epochs = (chosen.pop(name, None) for name in ("steps", "time", "epochs"))
+    if epochs is not None:
+        steps = max(1, round(epochs * steps_per_epoch))
+    return steps, None if text is None else parse_duration(text)
+
+
+def _cost(layers: int, width: int) -> float:
+    """Estimate the time per token of a shape as a multiple of that of the measured one."""
+    return FIXED_COST + (1.0 - FIXED_COST) * layers * width**2 / (MEASURED[0] * MEASURED[1] ** 2)
+
+
+def _shape(chosen: Settings, tokens: Callable[[int, int], float]) -> tuple[int, int]:
+    """Return the largest shape, of those that agree with the settings, that the tokens suffice to train."""
+    shapes = [(chosen.get("layers", layers), chosen.get("width", width)) for layers, width in SHAPES]
+    enough = [
+        (layers, width)
+        for layers, width in shapes
+        if tokens(layers, width) >= TOKENS_PER_PARAMETER * 12 * layers * width**2
+    ]
+    return (enough or shapes[:1])[-1]
+
+
+def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
+    width = chosen.get("width", _near_width(chosen.get("heads"), width))
+    return {"layers": layers, "heads": _near_heads(width)} | chosen | {"width": width}
+
+
+def _dropout(epochs: float) -> float:
+    """Return the dropout for a text that is seen this often: the more often, the more."""
+    return round(min(0.3, max(0.0, 0.05 + 0.1 * math.log2(max(epochs, 1.0) / 10))), 2)
+
+
+def _bpe_dropout(epochs: float) -> float:
+    """Return the share of tokens to split for a text that is seen this often."""
+    return 0.0 if epochs < 2 else round(min(0.25, max(0.05, 0.1 + 0.05 * math.log2(epochs / 10))), 2)
 
 
 def _near_width(heads: int | None, width: int) -> int:
@@ -86,9 +159,28 @@ def _near_width(heads: int | None, width: int) -> int:
 
 
 def _near_heads(width: int) -> int:
-    """Return the number of heads whose even width is nearest to 32 channels; 1 when none is even."""
+    """Return the number of heads whose even width is nearest to HEAD_WIDTH; 1 when none is even."""
     divisors = [heads for heads in range(1, width + 1) if width % (2 * heads) == 0]
-    return min(divisors or [1], key=lambda heads: abs(width // heads - 32))
+    return min(divisors or [1], key=lambda heads: abs(width // heads - HEAD_WIDTH))
+
+
+def seconds_per_step(scratch: Trainer, limit: float) -> float:
+    """Measure a step for about `limit` seconds; the scratch trainer's weights are spent on it."""
+    for step in range(3):
+        scratch.update(step)
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < 5 or time.perf_counter() - start < limit:
+        begin = time.perf_counter()
+        scratch.update(3 + len(times))
+        times.append(time.perf_counter() - begin)
+    kept = sorted(times)[: max(1, len(times) * 9 // 10)]  # without the hiccups
+    return sum(kept) / len(kept)
+
+
+def seconds_per_token(scratch: Trainer) -> float:
+    """Measure the time per token within half a second; the scratch trainer's weights are spent on it."""
+    return seconds_per_step(scratch, 0.5) / scratch.tokens_per_step
 
 
 def fit_steps(scratch: Trainer, seconds: float) -> int:
@@ -97,19 +189,12 @@ def fit_steps(scratch: Trainer, seconds: float) -> int:
     The scratch trainer's weights are spent on it. Raises UsageError when too few fit to learn anything.
     """
     start = time.perf_counter()
-    for step in range(3):
-        scratch.update(step)
-    times: list[float] = []
-    while len(times) < 5 or (time.perf_counter() - start < min(2.0, seconds / 20) and len(times) < 200):
-        begin = time.perf_counter()
-        scratch.update(3 + len(times))
-        times.append(time.perf_counter() - begin)
-    step_seconds = sum(sorted(times)[: max(1, len(times) * 3 // 4)]) / max(1, len(times) * 3 // 4)
-    overhead = (VALIDATIONS + 1) * (_validation_seconds(scratch) + 0.15)
+    pace = seconds_per_step(scratch, min(2.0, seconds / 40))
+    overhead = (VALIDATIONS + 1) * (_validation_seconds(scratch) + 0.1)
     left = seconds - (time.perf_counter() - start) - overhead
-    steps = int(left / (step_seconds * 1.02))
+    steps = int(left / (pace * 1.02))
     if steps < SHORTEST:
-        needed = seconds - left + SHORTEST * step_seconds
+        needed = seconds - left + SHORTEST * pace
         raise UsageError(
             f"the time is too short: only {max(0, steps)} steps of training would fit",
             f"give at least --time {round(needed * 1.5) + 5}s, or a smaller model with --layers and --width",
