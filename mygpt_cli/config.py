@@ -193,6 +193,9 @@ class TrainConfig:
     bpe_dropout: float = knob(
         "Share of tokens split into their parts while training.", "Model", at_least=0, below=1
     )
+    softcap: float = knob(
+        "Soft cap of the logits; 0 for none (nanochat only).", "Model", 0.0, at_least=0, below=1e6
+    )
     bias: bool = knob("Biases in norms and linear layers (gpt2 only).", "Model")
 
     steps: int = knob("Number of optimizer steps.", "Budget", at_least=1, at_most=1_000_000_000)
@@ -251,6 +254,7 @@ class TrainConfig:
             width=self.width,
             context=self.context,
             dropout=self.dropout,
+            softcap=self.softcap,
             bias=self.bias,
         )
 

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 
 def normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Return x divided by the root of its mean square over the last axis, and the factor it was scaled by."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    scale = norm.square_().mul_(1.0 / x.size(-1)).add_(eps).rsqrt_()
+    scale = inverse_root_mean_square(x, eps)
     return x * scale, scale
+
+
+def inverse_root_mean_square(x: Tensor, eps: float) -> Tensor:
+    """Return one over the root of the mean square over the last axis, which is kept."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    scale: Tensor = norm.square_().mul_(1.0 / x.size(-1)).add_(eps).rsqrt_()
+    return scale
 
 
 def normalise_backward(grad: Tensor, normed: Tensor, scale: Tensor) -> Tensor:
@@ -55,8 +61,13 @@ class Attend(torch.autograd.Function):
         b = n // t
         normed, scale = normalise(x, eps)
         turned = torch.bmm((normed @ qkv[: 2 * c].T).view(t, b * 2 * heads, d), turn)
-        turned, turned_scale = normalise(turned, eps)
-        qk = turned.view(t, b, 2, heads, d).permute(2, 1, 3, 0, 4).contiguous()  # (2, B, H, T, D)
+        turned_scale = inverse_root_mean_square(turned, eps)
+        qk = torch.empty(2, b, heads, t, d, dtype=x.dtype)
+        torch.mul(
+            turned.view(t, b, 2, heads, d),
+            turned_scale.view(t, b, 2, heads, 1),
+            out=qk.permute(3, 1, 0, 2, 4),
+        )
         q, k = qk.view(2, b * heads, t, d)
         v = (normed @ qkv[2 * c :].T).view(t, b * heads, d).transpose(0, 1).contiguous()  # (BH, T, D)
         # Queries and keys are normalised, so no score exceeds the root of D, and its exponential is safe.
@@ -101,10 +112,11 @@ class Attend(torch.autograd.Function):
         grad_scores = torch.bmm(grad_rows, v.mT).sub_(along * total).mul_(weights)
         q, k = qk.view(2, b * heads, t, d)
         grad_qk = torch.empty_like(qk).view(2, b * heads, t, d)
-        torch.bmm(grad_scores, k, out=grad_qk[0])
-        torch.bmm(grad_scores.mT, q, out=grad_qk[1])
+        zero = q.new_zeros(1, 1, 1)
+        torch.baddbmm(zero, grad_scores, k, beta=0, alpha=d**-0.5, out=grad_qk[0])
+        torch.baddbmm(zero, grad_scores.mT, q, beta=0, alpha=d**-0.5, out=grad_qk[1])
         grad_turned = torch.empty(t, b, 2, heads, d, dtype=grad.dtype)
-        flat = grad_qk.view(2, b, heads, t, d).mul_(d**-0.5)
+        flat = grad_qk.view(2, b, heads, t, d)
         shares = (flat * qk).sum(-1, keepdim=True).mul_(-1.0 / d)
         flat.addcmul_(qk, shares)
         torch.mul(flat.permute(3, 1, 0, 2, 4), turned_scale.view(t, b, 2, heads, 1), out=grad_turned)
@@ -215,8 +227,8 @@ def loss(model: "GPT", ids: Tensor, targets: Tensor, masks: Masks | None) -> Ten
     def mask(x: Tensor) -> Tensor | None:
         return None if masks is None else masks.draw(*x.shape)
 
-    rows = F.embedding(ids.T.reshape(-1), model.embedding).to(dtype)  # (N, C)
-    x = F.rms_norm(rows, (config.width,), eps=eps)
+    rows = F.embedding(ids.T.reshape(-1), model.embedding)  # (N, C)
+    x = F.rms_norm(rows, (config.width,), eps=eps).to(dtype)
     if masks is not None:
         x = x * masks.draw(*x.shape)
     for block in cast("Iterable[Block]", model.blocks):

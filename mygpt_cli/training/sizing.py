@@ -109,7 +109,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     layers, width = _shape(chosen, tokens)
     chosen = _with_shape(chosen, layers, width)
     epochs = tokens(layers, width) / train_tokens
-    chosen.setdefault("dropout", _dropout(epochs))
+    chosen.setdefault("dropout", _dropout(epochs, chosen["width"]))
     byte_pairs = isinstance(dataset.tokenizer, BytePairTokenizer)
     chosen.setdefault("bpe_dropout", _bpe_dropout(epochs) if byte_pairs else 0.0)
     return Plan(chosen, steps, seconds, tuple(notes))
@@ -144,9 +144,10 @@ def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
     return {"layers": layers, "heads": _near_heads(width)} | chosen | {"width": width}
 
 
-def _dropout(epochs: float) -> float:
-    """Return the dropout for a text that is seen this often: the more often, the more."""
-    return round(min(0.3, max(0.0, 0.05 + 0.1 * math.log2(max(epochs, 1.0) / 10))), 2)
+def _dropout(epochs: float, width: int) -> float:
+    """Return the dropout for a text that is seen this often: more often, more; narrow, less."""
+    wanted = min(0.3, max(0.0, 0.05 + 0.1 * math.log2(max(epochs, 1.0) / 10)))
+    return round(wanted * min(1.0, width / MEASURED[1]), 2)
 
 
 def _bpe_dropout(epochs: float) -> float:

@@ -28,6 +28,7 @@ WHOLE_TOKENS_FROM = 0.85  # share of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
 SPIKE = 20.0  # times that norm
 REFUSALS = 10  # steps in a row that must be refused before training is called diverged
+HOPELESS = 1.05  # times the best bits per byte
 NO_LONGER_IMPROVES = "no longer improves"
 
 
@@ -128,7 +129,7 @@ class Trainer:
                 yield evaluated
                 if note := self._overfitting(evaluated):
                     yield Noted(step=history.step, text=note)
-                if config.patience and history.evals_since_best >= config.patience:
+                if self._hopeless(evaluated):
                     reason = reason or NO_LONGER_IMPROVES
             last = history.step == config.steps or reason is not None
             if (last or best or history.step % config.save_every == 0) and not history.refused_in_row:
@@ -219,6 +220,12 @@ class Trainer:
         )
         history.eval_loss, history.eval_steps = 0.0, 0
         return evaluated
+
+    def _hopeless(self, evaluated: Evaluated) -> bool:
+        """Whether validation has become so much worse that the falling learning rate cannot mend it."""
+        history = self.history
+        lost = evaluated.bits_per_byte > HOPELESS * (history.best_bits_per_byte or math.inf)
+        return bool(self.config.patience) and history.evals_since_best >= self.config.patience and lost
 
     def _overfitting(self, evaluated: Evaluated) -> str | None:
         """Say once, in plain words, that the model has begun to learn the text by heart."""
