@@ -88,10 +88,11 @@ def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float
     from dataclasses import replace
 
     from mygpt_cli.config import raise_faults, setting_faults
-    from mygpt_cli.device import pick_device, pick_dtype
+    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype
 
     raise_faults(setting_faults(settings))
     device = pick_device(settings.get("device", "auto"))
+    keep_freed_memory()
     dataset, name = _read_text(settings, report)
 
     from mygpt_cli.training.sizing import fit_steps, plan, seconds_per_token
@@ -126,12 +127,13 @@ def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float
 def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
     """Go on with a run, as if it had not stopped."""
     from mygpt_cli.checkpoint import load, load_optimizer
-    from mygpt_cli.device import pick_device, pick_dtype
+    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype
     from mygpt_cli.errors import CheckpointError, TextError
     from mygpt_cli.runs import CONFIG, Run, history_of
     from mygpt_cli.training.sizing import fit_steps, plan, seconds_per_token
     from mygpt_cli.training.trainer import Trainer
 
+    keep_freed_memory()
     kept = from_file(folder / CONFIG)
     changed = [
         f"--{name.replace('_', '-')} is {kept.get(name)} in this run, not {value}"
