@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ STATE = "training_state.json"
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 CONFIG = "config.json"
+RETRIES = 10  # while training replaces what is being read
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def save(
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         _write_files(new, model, tokenizer, state, optimizer)
+        shutil.rmtree(old, ignore_errors=True)  # left over from a save that was cut off at its end
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
@@ -159,7 +162,11 @@ def verify(folder: Path) -> None:
             raise CheckpointError(f"{folder / MANIFEST} is damaged", "take another checkpoint of this run")
         if not path.is_file():
             raise CheckpointError(f"{path} is missing", "take another checkpoint of this run")
-        if path.stat().st_size != entry.get("size") or _sha256(path) != entry.get("sha256"):
+        try:
+            whole = path.stat().st_size == entry.get("size") and _sha256(path) == entry.get("sha256")
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror}", "try again") from None
+        if not whole:
             raise CheckpointError(
                 f"{path} is damaged: it is not what was saved", "take another checkpoint of this run"
             )
@@ -178,7 +185,34 @@ def load(path: str | Path, *, prefer: Iterable[str] = ("best", "last")) -> Check
 
     Raises CheckpointError when there is none, or none that is whole.
     """
-    folder, notes = locate(Path(path), prefer)
+    path, prefer = Path(path), tuple(prefer)
+    for _ in range(RETRIES):
+        seen = _saved_at(path)
+        try:
+            return _load(path, prefer)
+        except CheckpointError:
+            if _saved_at(path) == seen and not _is_being_saved(path):
+                raise
+            time.sleep(0.02)
+    return _load(path, prefer)
+
+
+def _saved_at(path: Path) -> list[tuple[Path, int]]:
+    """Return when each checkpoint at this path was written, to notice one that is being replaced."""
+    times = []
+    beside = (path, _beside(path, "new"), _beside(path, "old"))
+    for manifest in (*(folder / MANIFEST for folder in beside), *path.glob(f"*/{MANIFEST}")):
+        with contextlib.suppress(OSError):
+            times.append((manifest, manifest.stat().st_mtime_ns))
+    return times
+
+
+def _is_being_saved(path: Path) -> bool:
+    return _beside(path, "new").exists() or any(path.glob("*.new"))
+
+
+def _load(path: Path, prefer: Iterable[str]) -> Checkpoint:
+    folder, notes = locate(path, prefer)
     raw = read_json(folder / CONFIG)
     config = hf.from_config(raw)
     model = _load_model(folder, config)
@@ -194,9 +228,10 @@ def load(path: str | Path, *, prefer: Iterable[str] = ("best", "last")) -> Check
 
 def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
     """Find the checkpoint folder that a path means and verify it; also return what there is to tell."""
-    if (path / CONFIG).is_file():
-        verify(path)
-        return path, []
+    for folder in (path, _beside(path, "new"), _beside(path, "old")):
+        if (folder / CONFIG).is_file() and (folder == path or _is_complete(folder)):
+            verify(folder)
+            return folder, [] if folder == path else [f"{path} was being replaced; using {folder}"]
     notes: list[str] = []
     damage: CheckpointError | None = None
     for name in prefer:
@@ -207,7 +242,7 @@ def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
                 verify(folder)
             except CheckpointError as error:
                 damage = damage or error
-                notes.append(f"{error.message}; looking for an older one")
+                notes.append(f"{error.message}; looking for another")
                 continue
             if (folder / CONFIG).is_file():
                 if notes:
@@ -240,9 +275,14 @@ def _load_model(folder: Path, config: ModelConfig) -> GPT:
     """Fill a new model from `model.safetensors`, which is checked before any memory is taken for it."""
     path = folder / WEIGHTS
     if not path.is_file():
-        pickled = sorted(entry.name for entry in folder.glob("*.bin"))
-        hint = "save it again with `save_pretrained(..., safe_serialization=True)`" if pickled else ""
-        raise CheckpointError(f"{path} is missing", hint or "the folder is not complete")
+        hint = "the folder is not complete"
+        if list(folder.glob("*.bin")):
+            hint = (
+                "pickled weights are not opened: `save_pretrained(..., safe_serialization=True)` saves others"
+            )
+        if (folder / f"{WEIGHTS}.index.json").is_file():
+            hint = "weights in several files are not opened: save again with a larger `max_shard_size`"
+        raise CheckpointError(f"{path} is missing", hint)
     try:
         with safe_open(path, framework="pt") as file:
             names = hf.canonical_names(list(file.keys()), config)

@@ -4,6 +4,7 @@
 result is a `TrainConfig`: complete, validated, and written into the run folder as `config.toml`.
 """
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -184,6 +185,7 @@ class TrainConfig:
     )
     vocab_size: int | None = knob("Entries of a learned vocabulary.", "Tokens", at_least=2, at_most=1_000_000)
 
+    init_from: str | None = knob("Start from this checkpoint, with its tokenizer and shape.", "Model", None)
     arch: str = knob("Architecture.", "Model", "nanochat", choices=ARCHITECTURES)
     layers: int = knob("Number of blocks.", "Model", at_least=1, at_most=1000)
     heads: int = knob("Attention heads in each block.", "Model", at_least=1, at_most=1000)
@@ -226,7 +228,7 @@ class TrainConfig:
     )
 
     patience: int = knob(
-        "Validations without a better one before training ends; 0: never.", "Budget", 3, at_least=0
+        "Validations without a better one before training may end early; 0: never.", "Budget", at_least=0
     )
 
     name: str | None = knob("Name of the run; the default is the text's.", "Run", None)
@@ -308,6 +310,11 @@ def setting_faults(settings: Mapping[str, Any]) -> list[str]:
             faults.append(fault)
     if faults:
         return faults
+    folder = settings.get("name")
+    if folder is not None and not re.fullmatch(r"[\w.+-][\w .+-]{0,99}", folder):
+        faults.append(
+            f"--name '{folder}' is no name for a folder: letters, digits, spaces, '.', '+', '-' and '_'"
+        )
     if isinstance(time := settings.get("time"), str):
         try:
             if parse_duration(time) <= 0:
@@ -335,7 +342,7 @@ _TYPE_NAMES = {
 
 def _has_type(value: Any, kind: type) -> bool:
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is tuple:

@@ -209,6 +209,8 @@ def _first_reasons(skipped: Sequence[Skipped]) -> str:
 
 def _paths(source: str, skipped: list[Skipped]) -> list[tuple[Path, bool]]:
     """List the files of a source, each with whether it was found (in a folder, by a pattern) or named."""
+    if not source:
+        raise UsageError("an empty name is no file", "is a variable in the command unset?")
     path = Path(source)
     if source == STDIN or (os.path.lexists(source) and not path.is_dir()):
         return [(path, False)]
@@ -224,16 +226,21 @@ def _paths(source: str, skipped: list[Skipped]) -> list[tuple[Path, bool]]:
 
 
 def _walk(folder: Path, skipped: list[Skipped]) -> list[Path]:
-    """List the files below a folder in sorted order, without hidden files and folders."""
+    """List the files below a folder in sorted order, without hidden ones and without the runs of mygpt."""
 
     def note(fault: OSError) -> None:
         skipped.append(Skipped(Path(fault.filename), f"unreadable ({plain_reason(fault)})"))
 
     files: list[Path] = []
     for root, folders, names in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not _is_run(Path(root, name))]
         files += [Path(root, name) for name in names if not name.startswith(".")]
     return sorted(files)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is one that training made: what it holds is no text to train on."""
+    return (folder / "metrics.jsonl").exists() and (folder / "config.toml").exists()
 
 
 def _missing(source: str) -> TextError:

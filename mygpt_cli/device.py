@@ -1,5 +1,6 @@
 """Which device to compute on, and in which type its matrix products are fastest."""
 
+import os
 import time
 
 import torch
@@ -53,6 +54,16 @@ def peak_memory(device: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def total_memory(device: torch.device) -> int:
+    """Return the memory of the GPU, or of this machine, in bytes; a very large number where unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 2**62
 
 
 def keep_freed_memory() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -39,17 +40,29 @@ class Run:
                 with contextlib.suppress(FileExistsError):
                     folder.mkdir()
                     break
-            (folder / CONFIG).write_text(to_toml(config), encoding="utf-8", newline="\n")
+            run = cls(folder)
+            run.configure(config)
         except OSError as error:
             raise ResourceError(
                 f"cannot write to {out}: {error.strerror}", "choose another folder with --out"
             ) from None
-        return cls(folder)
+        return run
+
+    def configure(self, config: TrainConfig) -> None:
+        """Write `config.toml`, in one piece or not at all."""
+        new = self.folder / f"{CONFIG}.new"
+        new.write_text(to_toml(config), encoding="utf-8", newline="\n")
+        new.replace(self.folder / CONFIG)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process; ResourceError when another process has it."""
-        descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot lock {self.folder}: {error.strerror}", "is the folder writable?"
+            ) from None
         try:
             _lock(descriptor, self.folder)
             yield
@@ -81,9 +94,13 @@ class Run:
 
     def log(self, event: Started | Progress | Evaluated | Noted | Finished) -> None:
         """Append an event to `metrics.jsonl`."""
-        record = {"event": type(event).__name__.lower(), **asdict(event)}
-        with (self.folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with (self.folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
+                file.write(json.dumps(as_record(event)) + "\n")
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write to {self.folder / METRICS}: {error.strerror}", "free some space and --resume"
+            ) from None
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will take again."""
@@ -96,6 +113,16 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """Return the events of `metrics.jsonl`; a last line cut off by a crash is left out."""
         return [json.loads(line) for line in _lines(self.folder / METRICS)]
+
+
+def as_record(event: Event) -> dict[str, Any]:
+    """Return an event as JSON has it: paths are texts, and what is not a finite number is null."""
+    record: dict[str, Any] = {"event": type(event).__name__.lower()}
+    for name, value in asdict(event).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
+        record[name] = str(value) if isinstance(value, Path) else value
+    return record
 
 
 def _number(folder: str, name: str) -> int:
@@ -153,12 +180,11 @@ def history_of(state: dict[str, Any] | None) -> History:
 
 
 def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
-    """Train into the run folder: save when due, log, and pass the events on."""
-    with run.locked():
-        for event in trainer.run(stop):
-            if isinstance(event, SaveDue):
-                yield from run.save(trainer, best=event.best)
-                continue
-            if isinstance(event, Started | Progress | Evaluated | Noted | Finished):
-                run.log(event)
-            yield event
+    """Train into a run folder that this process has locked: save when due, log, and pass the events on."""
+    for event in trainer.run(stop):
+        if isinstance(event, SaveDue):
+            yield from run.save(trainer, best=event.best)
+            continue
+        if isinstance(event, Started | Progress | Evaluated | Noted | Finished):
+            run.log(event)
+        yield event

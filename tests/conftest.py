@@ -104,6 +104,7 @@ def tiny_config(**changes: object) -> TrainConfig:
         "eval_every": 5,
         "save_every": 4,
         "log_every": 3,
+        "patience": 3,
         "dtype": "float32",
     }
     return TrainConfig(**(settings | changes))  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,16 @@ def test_pickled_weights_are_not_opened(saved: Path) -> None:
     assert "safe_serialization" in fault.value.hint
 
 
+def test_weights_in_several_files_are_named(saved: Path) -> None:
+    (saved / checkpoint.MANIFEST).unlink()
+    (saved / checkpoint.STATE).unlink()
+    (saved / checkpoint.WEIGHTS).rename(saved / "model-00001-of-00002.safetensors")
+    (saved / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(CheckpointError) as fault:
+        checkpoint.load(saved)
+    assert "several files" in fault.value.hint
+
+
 def test_a_run_folder_falls_back_and_says_so(tmp_path: Path, tiny_dataset: Dataset) -> None:
     model = random_model(arch="gpt2", vocab_size=tiny_dataset.tokenizer.vocab_size)
     for name, step in (("best", 1), ("last", 2)):
@@ -186,6 +197,36 @@ def test_a_save_cut_off_between_its_renames_loses_nothing(saved: Path, tiny_data
     save(run / "last", model, tiny_dataset, step=2)
     assert sorted(entry.name for entry in run.iterdir()) == ["last"]
     assert checkpoint.load(run, prefer=("last",)).state == {"step": 2}
+
+
+def test_what_a_save_cut_off_at_its_end_left_is_no_hindrance(saved: Path, tiny_dataset: Dataset) -> None:
+    model = checkpoint.load(saved).model
+    shutil.copytree(saved, saved.parent / "model.old")
+    shutil.copytree(saved, saved.parent / "model.new")
+    save(saved, model, tiny_dataset, step=2)
+    assert checkpoint.load(saved).state == {"step": 2}
+    assert not (saved.parent / "model.old").exists()
+
+
+def test_a_checkpoint_can_be_read_while_it_is_replaced(saved: Path, tiny_dataset: Dataset) -> None:
+    model = checkpoint.load(saved).model
+    faults: list[Exception] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                checkpoint.load(saved)
+            except CheckpointError as fault:
+                faults.append(fault)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for step in range(60):
+        save(saved, model, tiny_dataset, step=step)
+    done.set()
+    reader.join()
+    assert faults == []
 
 
 @pytest.mark.parametrize("call", ["rename", "mkdir", "write_text"])

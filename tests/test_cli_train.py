@@ -1,5 +1,6 @@
 """`mygpt train`, as a user runs it."""
 
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from mygpt_cli.cli.app import run
-from tests.conftest import CYCLE, Command
+from mygpt_cli.runs import Run
+from tests.conftest import CYCLE, SHARED, Command
 
 TINY = ("--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch-size", "4")
 
@@ -48,11 +50,25 @@ def test_a_run_is_all_that_it_promises(text: Path, capfd: pytest.CaptureFixture[
     assert "\x1b" not in err
     folder = Path("checkpoints/text-001")
     assert {entry.name for entry in folder.iterdir()} >= {"best", "last", "metrics.jsonl", "config.toml"}
-    # The resolved configuration, passed back, is the same run.
+    # The resolved configuration, passed back, is the same run (below for other tokenizers).
     assert run(["train", "--config", str(folder / "config.toml"), "--quiet"]) == 0
     for part in ("last", "best"):
         again, first = (Path(f"checkpoints/text-00{n}") / part / "model.safetensors" for n in (2, 1))
         assert again.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "gpt2", "bpe"])
+def test_the_resolved_configuration_is_the_same_run(
+    tokenizer: str, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tokenizer == "gpt2":
+        if not (SHARED / "tiktoken").is_dir():
+            pytest.skip("the vocabulary of GPT-2 is not beside this clone")
+        monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(SHARED / "tiktoken"))
+    assert train("text.txt", "--steps", 3, "--tokenizer", tokenizer, "--name", "a", "--quiet") == 0
+    assert run(["train", "--config", "checkpoints/a-001/config.toml", "--quiet"]) == 0
+    one, two = (Path(f"checkpoints/a-00{n}/last/model.safetensors").read_bytes() for n in (1, 2))
+    assert one == two
 
 
 def test_json_events(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +153,10 @@ def test_a_folder_names_what_it_skips(text: Path, capfd: pytest.CaptureFixture[s
         (b"some text", ("--device", "tpu"), 2, "must be one of auto, cpu, cuda, mps"),
         (b"some text", ("--bias",), 2, "nanochat has no biases"),
         (b"some text", ("--resume", "nowhere"), 3, "there is no checkpoint"),
+        (b"some text", ("--name", "../evil"), 2, "is no name for a folder"),
+        (b"some text", ("--out", "text.txt/runs"), 5, "cannot write to text.txt/runs"),
+        (b"some text", ("--clip", "inf"), 2, "clip must be a number"),
+        (b"some text", ("",), 2, "an empty name is no file"),
     ],
 )
 def test_bad_input_is_explained(
@@ -182,7 +202,7 @@ def test_an_output_folder_that_cannot_be_written(text: Path, capfd: pytest.Captu
 def test_a_changed_text_or_shape_is_not_resumed(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 4, "--quiet") == 0
     assert run(["train", "--resume", "text-001"]) == 2
-    assert "has taken all of its 4 steps" in capfd.readouterr().err
+    assert "is at step 4 and has nothing left to do" in capfd.readouterr().err
     assert run(["train", "--resume", "text-001", "--steps", "8", "--width", "32"]) == 2
     assert "--width is 16 in this run, not 32" in capfd.readouterr().err
     text.write_text(text.read_text() + "More.")
@@ -219,6 +239,123 @@ def test_interrupted_work_is_saved_and_resumed_with_the_same_bits(
     for name in ("last/model.safetensors", "last/optimizer.safetensors", "best/model.safetensors"):
         whole, halves = (text.parent / "checkpoints" / run / name for run in ("whole-001", "halves-001"))
         assert whole.read_bytes() == halves.read_bytes(), name
+
+
+def test_a_longer_run_is_recorded(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 4, "--quiet") == 0
+    assert run(["train", "--resume", "text-001", "--steps", "8", "--quiet"]) == 0
+    assert "steps = 8\n" in Path("checkpoints/text-001/config.toml").read_text()
+    assert run(["train", "--resume", "text-001"]) == 2
+    assert "is at step 8 and has nothing left to do" in capfd.readouterr().err
+
+
+def test_a_run_resumes_from_any_folder(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text.parent / "val.txt").write_text("7 and 7 make 14.\n" * 9)
+    assert train("text.txt", "--val-file", "val.txt", "--steps", 3, "--quiet") == 0
+    (text.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(text.parent / "elsewhere")
+    assert run(["train", "--resume", "../checkpoints/text-001", "--steps", "5", "--quiet"]) == 0
+
+
+def test_a_shape_that_is_not_the_weights_is_refused(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 3, "--quiet") == 0
+    path = Path("checkpoints/text-001/config.toml")
+    path.write_text(path.read_text().replace("width = 16", "width = 32"))
+    assert run(["train", "--resume", "text-001", "--steps", "5"]) == 3
+    assert "width is 32, and 16 in the weights" in capfd.readouterr().err
+
+
+def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 60, "--name", "first", "--quiet") == 0
+    other = text.parent / "other.txt"
+    other.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300, 400)))
+    capfd.readouterr()
+    losses = []
+    for flags in (("--init-from", "checkpoints/first-001"), TINY):
+        assert run(["train", "other.txt", "--steps", "2", "--json", *flags]) == 0
+        events = map(json.loads, capfd.readouterr().out.splitlines())
+        losses.append(next(e["bits_per_byte"] for e in events if e["event"] == "evaluated"))
+    assert losses[0] < losses[1] - 1
+    assert run(["train", "--resume", "other-001", "--steps", "4", "--quiet"]) == 0
+    assert run(["train", "other.txt", "--init-from", "checkpoints/first-001", "--width", "32"]) == 2
+    assert "--width 32 is not the checkpoint's 16" in capfd.readouterr().err
+    assert run(["train", "other.txt", "--init-from", "nowhere"]) == 3
+
+
+def test_a_hugging_face_folder_can_be_fine_tuned(text: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
+
+    assert train("text.txt", "--steps", 2, "--name", "source", "--quiet") == 0
+    tokenizer = AutoTokenizer.from_pretrained("checkpoints/source-001/last")
+    config = GPT2Config(vocab_size=len(tokenizer), n_layer=1, n_head=2, n_embd=16, n_positions=32)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "hf")
+    tokenizer.save_pretrained(tmp_path / "hf")
+    assert run(["train", "text.txt", "--init-from", "hf", "--steps", "3", "--quiet"]) == 0
+
+
+def test_a_locked_run_is_left_alone(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 3, "--quiet") == 0
+    folder = Path("checkpoints/text-001")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with Run(folder).locked():
+        assert run(["train", "--resume", "text-001", "--steps", "5"]) == 5
+    assert "another process" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_training_goes_on_when_nobody_reads_any_more(flags: tuple[str, ...], text: Path) -> None:
+    program = str(Path(sys.executable).with_name("mygpt"))
+    command = [program, "train", "text.txt", *TINY, "--steps", "40", "--log-every", "1", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=text.parent)
+    assert process.stdout
+    assert process.stderr
+    read, other = (process.stdout, process.stderr) if flags else (process.stderr, process.stdout)
+    with other, process:
+        read.readline()
+        read.close()
+        assert process.wait(timeout=100) == 0
+    state = json.loads((text.parent / "checkpoints/text-001/last/training_state.json").read_text())
+    assert state["step"] == 40
+
+
+def test_brackets_in_the_folder_are_no_pattern(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = text.parent / "my[1]dir"
+    folder.mkdir()
+    (folder / "a.txt").write_text(text.read_text())
+    monkeypatch.chdir(folder)
+    assert train("*.txt", "--steps", 2, "--quiet") == 0
+
+
+def test_runs_are_no_text(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train(".", "--steps", 2, "--name", "here", "--quiet") == 0
+    assert run(["train", "--resume", "here-001", "--steps", "4", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), 5),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), 5),
+        (OSError(errno.ENOSPC, "No space left on device"), 5),
+        (ZeroDivisionError("division by zero"), 1),
+    ],
+)
+def test_faults_have_their_codes(
+    error: Exception,
+    code: int,
+    text: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def failing(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("mygpt_cli.cli.train._drive", failing)
+    assert train("text.txt", "--steps", 2, "--quiet") == code
+    err = capfd.readouterr().err
+    assert err.startswith("error: ")
+    assert "hint: " in err
 
 
 def test_the_command_that_resumes_is_printed(mygpt: Command, text: Path) -> None:

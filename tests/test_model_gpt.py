@@ -35,7 +35,7 @@ def random_model(**config: Any) -> GPT:
     model = GPT(ModelConfig(**(SHAPE | config)))
     rng = torch.Generator().manual_seed(7)
     for parameter in model.parameters():
-        parameter.data.normal_(0.0, 0.3, generator=rng)
+        parameter.data.normal_(0.0, 0.2, generator=rng)
     return model
 
 

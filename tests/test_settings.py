@@ -72,12 +72,12 @@ texts = st.text(st.characters(codec="utf-8"))
 
 @given(
     files=st.lists(texts, max_size=3),
-    name=st.none() | texts,
+    val_file=st.none() | texts,
     lr=st.floats(1e-9, 10),
     seed=st.integers(0, 2**63 - 1),
 )
 def test_the_resolved_configuration_reads_back_unchanged(
-    files: list[str], name: str | None, lr: float, seed: int
+    files: list[str], val_file: str | None, lr: float, seed: int
 ) -> None:
-    config = tiny_config(files=tuple(files), name=name, lr=lr, seed=seed)
+    config = tiny_config(files=tuple(files), val_file=val_file, lr=lr, seed=seed)
     assert tiny_config(**from_toml(to_toml(config), "config.toml")) == config

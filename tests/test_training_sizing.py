@@ -1,5 +1,6 @@
 """What is chosen when the user does not say, and what is respected when he does."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Dataset
-from mygpt_cli.errors import TextError, UsageError
-from mygpt_cli.training.sizing import fit_steps, plan
+from mygpt_cli.errors import ResourceError, TextError, UsageError
+from mygpt_cli.training.sizing import check_memory, fit_steps, plan
 from mygpt_cli.training.trainer import Trainer
 from tests.test_training_trainer import new_trainer
 
@@ -79,8 +80,8 @@ def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
     chosen = plan(settings, tiny_dataset, slow)
     scratch: Trainer = new_trainer(chosen.config(100), tiny_dataset)
     with pytest.raises(UsageError, match="too short"):
-        fit_steps(scratch, 0.5)
-    assert fit_steps(scratch, 30.0) > 100
+        fit_steps(chosen, scratch, 0.3)
+    assert fit_steps(chosen, scratch, 30.0) > 100
 
 
 @pytest.mark.parametrize("million", [0.05, 1, 20, 1000])
@@ -98,3 +99,14 @@ def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(millio
     dropouts = [chosen(600, size).dropout for size in (10_000, 100_000, 1_000_000, 10_000_000)]
     assert dropouts == sorted(dropouts, reverse=True)
     assert dropouts[-1] == 0.0
+
+
+def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: Dataset) -> None:
+    settings = {"layers": 12, "width": 768, "heads": 12, "context": 32, "batch_size": 4, "steps": 10}
+    config = plan(settings, tiny_dataset, slow).config(10)
+    check_memory(config, 65, 24 * 10**9)
+    with pytest.raises(ResourceError, match=r"takes about 2 GB, and there are 1 GB") as fault:
+        check_memory(config, 65, 10**9)
+    fits = re.search(r"--layers (\d+) --width (\d+)", fault.value.hint)
+    assert fits
+    check_memory(replace(config, layers=int(fits[1]), width=int(fits[2]), heads=1), 65, 10**9)

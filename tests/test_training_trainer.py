@@ -109,7 +109,7 @@ def test_validation_is_the_naive_sum(tiny_dataset: Dataset) -> None:
 def test_numbers_that_are_not_finite_never_reach_the_weights(tiny_dataset: Dataset) -> None:
     trainer = new_trainer(tiny_config(steps=40, save_every=1), tiny_dataset)
     events = []
-    with pytest.raises(DivergedError, match="10 steps in a row, up to step 15"):
+    with pytest.raises(DivergedError, match="at step 6, embedding is no longer finite"):
         for event in trainer.run():
             events.append(event)
             if trainer.history.step == 5 and isinstance(event, SaveDue):
@@ -120,6 +120,19 @@ def test_numbers_that_are_not_finite_never_reach_the_weights(tiny_dataset: Datas
         assert torch.equal(parameter.nan_to_num(7.0), kept.nan_to_num(7.0))
     assert max(e.step for e in events if isinstance(e, SaveDue)) == 5
     assert trainer.history.best_step == 5
+
+
+def test_gradients_that_stay_out_of_bounds_end_training(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(steps=40, save_every=100, eval_every=100), tiny_dataset)
+    real = trainer.model.loss
+    monkeypatch.setattr(trainer.model, "loss", lambda *arguments: real(*arguments) * math.nan)
+    before = [p.clone() for p in trainer.model.parameters()]
+    with pytest.raises(DivergedError, match="10 steps in a row, up to step 10") as fault:
+        list(trainer.run())
+    assert fault.value.exit_code == 6
+    assert all(torch.equal(p, k) for p, k in zip(trainer.model.parameters(), before, strict=True))
 
 
 def test_a_single_bad_step_is_counted_and_passed_over(

@@ -1,5 +1,7 @@
 """The `mygpt` command: its subcommands, and what becomes of every error."""
 
+import errno
+import io
 import os
 import sys
 import traceback
@@ -11,7 +13,8 @@ import typer
 from mygpt_cli.cli.inspect import inspect
 from mygpt_cli.cli.sample import sample
 from mygpt_cli.cli.train import train
-from mygpt_cli.errors import MygptError
+from mygpt_cli.errors import MygptError, ResourceError
+from mygpt_cli.ui.console import silence
 from mygpt_cli.ui.errors import print_error, print_version
 
 INTERRUPTED = 130
@@ -50,17 +53,20 @@ def run(arguments: Sequence[str]) -> int:
     130 and 143 interrupted.
     """
     debug = bool(os.environ.get("MYGPT_DEBUG"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows codes
     try:
         code = build_app()(args=list(arguments), prog_name="mygpt", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except MygptError as error:
         if debug:
             traceback.print_exc()
         print_error(error.message, error.hint)
         return error.exit_code
     except BrokenPipeError:
-        # The reader has gone, as in `mygpt sample | head -1`; keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)  # the reader has gone, as in `mygpt sample | head -1`
         return 0
     except SystemExit:
         return 0  # Typer's own way out of a broken pipe
@@ -69,6 +75,9 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        if shortage := _shortage(error):
+            print_error(*shortage)
+            return ResourceError.exit_code
         # Typer's own errors know how to put themselves; all else is a fault of mygpt.
         if hasattr(error, "format_message"):
             print_error(
@@ -80,3 +89,13 @@ def run(arguments: Sequence[str]) -> int:
         )
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _shortage(error: Exception) -> tuple[str, str] | None:
+    """Describe an error that means that memory or disk ran out."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text.lower():
+        return "memory ran out", "a smaller model, --batch-size or --context needs less"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+        return f"cannot write: {error.strerror}", "free some space, or write somewhere else"
+    return None

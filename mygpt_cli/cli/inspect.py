@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 
 from mygpt_cli.cli.sampling import (
-    CHECKPOINT_HELP,
     MIN_P,
     TEMPERATURE,
     TOP_K,
     TOP_P,
+    Folder,
+    FolderFlag,
     Json,
     MinP,
     Quiet,
@@ -21,13 +22,13 @@ from mygpt_cli.cli.sampling import (
     open_checkpoint,
     prompt_from_argument,
 )
+from mygpt_cli.errors import UsageError
 from mygpt_cli.generation.settings import Sampling
 
 
 def inspect(
-    checkpoint: Annotated[
-        str | None, typer.Argument(help=CHECKPOINT_HELP, metavar="CHECKPOINT", show_default=False)
-    ] = None,
+    folder: Folder = None,
+    checkpoint: FolderFlag = None,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -35,8 +36,9 @@ def inspect(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(help="Tokens to write.", metavar="N", min=1, rich_help_panel="Steps")
-    ] = 5,
+        int | None,
+        typer.Option(help="Tokens to write [dim](5)[/dim].", metavar="N", min=1, rich_help_panel="Steps"),
+    ] = None,
     top: Annotated[
         int, typer.Option(help="Candidates to show.", metavar="N", min=1, rich_help_panel="Steps")
     ] = 5,
@@ -55,14 +57,16 @@ def inspect(
         top_p=top_p,
         min_p=min_p,
         seed=fresh_seed() if seed is None else seed,
-        max_new_tokens=steps,
+        max_new_tokens=steps or 5,
     )
+    if prompt is None and steps is not None:
+        raise UsageError("--steps shows the choices after a prompt", 'give one with --prompt "..."')
     text = None if prompt is None else prompt_from_argument(prompt)
 
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.inspect import show_steps, show_summary
 
-    loaded = open_checkpoint(checkpoint, quiet=quiet)
+    loaded = open_checkpoint(folder, checkpoint, quiet=quiet)
     if text is None:
         from mygpt_cli.inspection.summary import summarise
 

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from mygpt_cli.cli.sampling import (
-    CHECKPOINT_HELP,
     MIN_P,
     TEMPERATURE,
     TOP_K,
     TOP_P,
+    Folder,
+    FolderFlag,
     Json,
     MinP,
     Quiet,
@@ -30,9 +31,8 @@ from mygpt_cli.generation.settings import Sampling, default_of
 
 
 def sample(
-    checkpoint: Annotated[
-        str | None, typer.Option(help=CHECKPOINT_HELP, metavar="FOLDER", rich_help_panel="Input")
-    ] = None,
+    folder: Folder = None,
+    checkpoint: FolderFlag = None,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +71,7 @@ def sample(
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.sample import JsonWriter, TextWriter
 
-    loaded = open_checkpoint(checkpoint, quiet=quiet)
+    loaded = open_checkpoint(folder, checkpoint, quiet=quiet)
     start = read_prompt(loaded.tokenizer, text, loaded.config.context)
     if start.note and not quiet:
         note(start.note)

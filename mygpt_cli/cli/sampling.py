@@ -1,19 +1,26 @@
 """Flags that `sample` and `inspect` share: the checkpoint, and the settings of generation."""
 
+import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mygpt_cli.errors import TextError
+from mygpt_cli.errors import TextError, UsageError
 from mygpt_cli.generation.settings import default_of, limits_of
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
 
-RUNS = Path("checkpoints")
 CHECKPOINT_HELP = "A run, a checkpoint or a Hugging Face folder; by default the newest run in checkpoints/."
+
+Folder = Annotated[
+    str | None, typer.Argument(help=CHECKPOINT_HELP, metavar="[CHECKPOINT]", show_default=False)
+]
+FolderFlag = Annotated[
+    str | None, typer.Option("--checkpoint", help="The same.", metavar="FOLDER", rich_help_panel="Input")
+]
 
 
 def setting(name: str) -> Any:
@@ -69,12 +76,31 @@ def fresh_seed() -> int:
     return secrets.randbelow(1_000_000)
 
 
-def open_checkpoint(path: str | None, *, quiet: bool) -> "Checkpoint":
-    """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it."""
+def runs_folder() -> Path:
+    """Return where runs are looked for by name."""
+    return Path(os.environ.get("MYGPT_OUT") or "checkpoints")
+
+
+def run_or_path(name: str) -> Path:
+    """Return the folder that a path or the bare name of a run means."""
+    named = runs_folder() / name
+    return named if not Path(name).exists() and named.is_dir() else Path(name)
+
+
+def open_checkpoint(given: str | None, flag: str | None, *, quiet: bool) -> "Checkpoint":
+    """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it.
+
+    It can be given with its flag or without: UsageError when it is given twice.
+    """
     from mygpt_cli.checkpoint import frozen, load, newest_run
     from mygpt_cli.ui.console import note
 
-    found = path or newest_run(RUNS)
+    if given and flag:
+        raise UsageError(
+            f"the checkpoint is given twice: '{given}' and '{flag}'", "give one; quote a text with spaces"
+        )
+    path = given or flag
+    found = run_or_path(path) if path else newest_run(runs_folder())
     checkpoint = load(found)
     frozen(checkpoint.model)
     if not quiet:

@@ -1,6 +1,8 @@
 """`mygpt train`: from text to a run folder."""
 
+import glob
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,17 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mygpt_cli.cli.options import read_flags, with_settings
+from mygpt_cli.cli.sampling import run_or_path
 from mygpt_cli.config import BUDGETS, Settings
-from mygpt_cli.errors import UsageError, join_faults
+from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults
 from mygpt_cli.settings import from_environment, from_file, from_preset, merge
 
 if TYPE_CHECKING:
-    from mygpt_cli.config import TrainConfig
-    from mygpt_cli.dataset import Dataset
-    from mygpt_cli.training.trainer import Trainer
+    from mygpt_cli.checkpoint import Checkpoint
+    from mygpt_cli.config import ModelConfig
+    from mygpt_cli.corpus import Corpus
+    from mygpt_cli.training.trainer import History, Trainer
     from mygpt_cli.ui.train import Reporter
 
-CHANGEABLE = {*BUDGETS, "eval_every", "save_every", "log_every", "device", "files", "out"}
+CHANGEABLE = {*BUDGETS, "eval_every", "save_every", "log_every", "device", "files", "val_file", "out"}
 
 
 @with_settings
@@ -66,9 +70,11 @@ def train(
     """
     started = time.perf_counter()
     given = read_flags(flags)
+    # Absolute, so that the run can be resumed from any folder.
     if files:
-        # Absolute, so that the run can be resumed from any folder.
-        given["files"] = tuple(name if name == "-" else str(Path(name).absolute()) for name in files)
+        given["files"] = tuple(_absolute(name) for name in files)
+    for name in {"val_file", "init_from"} & set(given):
+        given[name] = _absolute(given[name])
     if resume is not None and (config is not None or preset is not None):
         raise UsageError("--resume goes on with the run's own settings", "leave --config and --preset out")
     from mygpt_cli.ui.train import reporter
@@ -83,117 +89,184 @@ def train(
             _train(merge(layers), report, dry_run, started)
 
 
+def _absolute(name: str) -> str:
+    if name in ("", "-") or Path(name).is_absolute():
+        return name
+    # In a pattern, the folder's own brackets are no pattern.
+    here = str(Path.cwd()) if Path(name).exists() else glob.escape(str(Path.cwd()))
+    return str(Path(here, name))
+
+
 def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
     """Start a new run."""
     from dataclasses import replace
 
     from mygpt_cli.config import raise_faults, setting_faults
-    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype
+    from mygpt_cli.tokenizer import check_tokenizer
 
     raise_faults(setting_faults(settings))
-    device = pick_device(settings.get("device", "auto"))
-    keep_freed_memory()
-    dataset, name = _read_text(settings, report)
-
-    from mygpt_cli.training.sizing import fit_steps, plan, seconds_per_token
-    from mygpt_cli.training.trainer import Trainer
-
-    dtype = pick_dtype(settings.get("dtype", "auto"), device)
-
-    def scratch(draft: "TrainConfig") -> Trainer:
-        return Trainer(draft, dataset, _new_model(draft, dataset, device, dtype))
-
-    report.busy("measuring the speed of a step")
-    settings |= {"dtype": str(dtype).removeprefix("torch.")}
-    chosen = plan(settings, dataset, lambda draft: seconds_per_token(scratch(draft)))
-    report.notes(chosen.notes)
-    steps = chosen.steps
-    if chosen.seconds is not None:
-        steps = fit_steps(scratch(chosen.config(100)), chosen.seconds - (time.perf_counter() - started))
-    config = chosen.config(steps or 1)
-    trainer = scratch(config)
-    report.plan(trainer, chosen.seconds)
+    check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size"))
+    out = Path(settings.get("out", "checkpoints"))
+    _check_writable(out)
+    corpus = _read_text(settings, report)
+    trainer, seconds = _prepare(settings, corpus, report, started)
+    report.plan(trainer, seconds)
     if dry_run:
         return
 
     from mygpt_cli.runs import Run
 
-    run = Run.create(
-        Path(config.out), config.name or name, replace(config, vocab_size=dataset.tokenizer.vocab_size)
-    )
-    _drive(run, trainer, report)
+    config = trainer.config
+    if config.tokenizer == "bpe":
+        config = replace(config, vocab_size=trainer.dataset.tokenizer.vocab_size)
+    run = Run.create(out, config.name or corpus.name, config)
+    with run.locked():
+        _drive(run, trainer, report)
+
+
+def _check_writable(out: Path) -> None:
+    """Raise ResourceError when runs cannot be kept there, before any work is done for one."""
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ResourceError(f"cannot write to {out}", "choose another folder with --out")
 
 
 def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
     """Go on with a run, as if it had not stopped."""
     from mygpt_cli.checkpoint import load, load_optimizer
-    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype
-    from mygpt_cli.errors import CheckpointError, TextError
     from mygpt_cli.runs import CONFIG, Run, history_of
-    from mygpt_cli.training.sizing import fit_steps, plan, seconds_per_token
+
+    run = Run(folder)
+    with run.locked():
+        kept = from_file(folder / CONFIG)
+        changed = [
+            f"--{name.replace('_', '-')} is {kept.get(name)} in this run, not {value}"
+            for name, value in given.items()
+            if name not in CHANGEABLE and value != kept.get(name)
+        ]
+        if changed:
+            hint = "leave these out, or train a new run"
+            raise UsageError(f"a run goes on as it began: {join_faults(changed)}", hint)
+        settings = merge([given, kept])
+        checkpoint = load(folder, prefer=("last",))
+        report.notes(checkpoint.notes)
+        history = history_of(checkpoint.state)
+        steps = settings.get("steps")
+        if steps is not None and history.step >= steps:
+            raise UsageError(
+                f"{folder} is at step {history.step} and has nothing left to do",
+                f"give it more with --steps {2 * history.step} or with --time 5m",
+            )
+        corpus = _read_text(settings, report)
+        if checkpoint.state is None or checkpoint.state.get("text") != corpus.fingerprint:
+            raise TextError(
+                f"the text is not the one that {folder} was trained on",
+                "give the same files, or train a new run",
+            )
+        trainer, seconds = _prepare(settings, corpus, report, started, checkpoint, history)
+        try:
+            trainer.optimizer.load_state(load_optimizer(checkpoint.folder))
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"{checkpoint.folder} cannot be resumed: {error}", "train a new run"
+            ) from None
+        report.plan(trainer, seconds)
+        if dry_run:
+            return
+        run.configure(trainer.config)
+        run.forget_after(history.step)
+        _drive(run, trainer, report)
+
+
+def _prepare(
+    settings: Settings,
+    corpus: "Corpus",
+    report: "Reporter",
+    started: float,
+    checkpoint: "Checkpoint | None" = None,
+    history: "History | None" = None,
+) -> "tuple[Trainer, float | None]":
+    """Make the trainer of a new run, or of one that goes on from a checkpoint; also return its seconds."""
+    import torch
+
+    from mygpt_cli.checkpoint import load
+    from mygpt_cli.config import TrainConfig
+    from mygpt_cli.dataset import prepare
+    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_memory
+    from mygpt_cli.model.gpt import GPT
+    from mygpt_cli.randomness import derive
+    from mygpt_cli.training.sizing import (
+        check_memory,
+        fit_steps,
+        plan,
+        seconds_per_token,
+        start_settings,
+    )
     from mygpt_cli.training.trainer import Trainer
 
     keep_freed_memory()
-    kept = from_file(folder / CONFIG)
-    changed = [
-        f"--{name.replace('_', '-')} is {kept.get(name)} in this run, not {value}"
-        for name, value in given.items()
-        if name not in CHANGEABLE and value != kept.get(name)
-    ]
-    if changed:
-        raise UsageError(
-            f"a run goes on as it began: {join_faults(changed)}", "leave these out, or train a new run"
-        )
-    settings = merge([given, kept])
-    checkpoint = load(folder, prefer=("last",))
-    report.notes(checkpoint.notes)
-    history = history_of(checkpoint.state)
-    dataset, _ = _read_text(settings, report, checkpoint.tokenizer)
-    if checkpoint.state is None or checkpoint.state.get("text") != dataset.fingerprint:
-        raise TextError(
-            f"the text is not the one that {folder} was trained on", "give the same files, or train a new run"
-        )
     device = pick_device(settings.get("device", "auto"))
     dtype = pick_dtype(settings.get("dtype", "auto"), device)
+    settings = settings | {"dtype": str(dtype).removeprefix("torch.")}
+    start = checkpoint
+    if start is None and settings.get("init_from"):
+        start = load(settings["init_from"])
+        settings = settings | start_settings(settings, start.config)
+    dataset = prepare(
+        corpus,
+        tokenizer=settings.get("tokenizer", "bpe"),
+        vocab_size=settings.get("vocab_size"),
+        existing=start.tokenizer if start else None,
+        progress=report.busy,
+    )
 
-    def scratch(draft: "TrainConfig") -> Trainer:
-        return Trainer(draft, dataset, _new_model(draft, dataset, device, dtype))
+    def new_trainer(config: TrainConfig) -> Trainer:
+        """Return a trainer that begins from weights drawn from the seed, or from those of a checkpoint."""
+        check_memory(config, dataset.tokenizer.vocab_size, total_memory(device))
+        model = GPT(start.config if start else config.model(dataset.tokenizer.vocab_size))
+        if start:
+            model.load_state_dict(start.model.state_dict())
+        else:
+            model.initialise(torch.Generator().manual_seed(derive(config.seed, "weights")))
+        model.compute_dtype = dtype
+        return Trainer(config, dataset, model.to(device))
 
-    chosen = plan(settings, dataset, lambda draft: seconds_per_token(scratch(draft)))
+    report.busy("measuring the speed of a step")
+    chosen = plan(settings, dataset, lambda config: seconds_per_token(new_trainer(config)))
+    report.notes(chosen.notes)
     steps = chosen.steps
+    done = history.step if history else 0
     if chosen.seconds is not None:
         left = chosen.seconds - (time.perf_counter() - started)
-        steps = history.step + fit_steps(scratch(chosen.config(history.step + 100)), left)
+        steps = done + fit_steps(chosen, new_trainer(chosen.config(done + 100)), left)
     config = chosen.config(steps or 1)
-    if history.step >= config.steps:
-        raise UsageError(
-            f"{folder} has taken all of its {config.steps} steps",
-            f"--steps {2 * config.steps} would go on from there",
+    if checkpoint is None:
+        return new_trainer(config), chosen.seconds
+    if different := _differences(config.model(checkpoint.config.vocab_size), checkpoint.config):
+        raise CheckpointError(
+            f"config.toml is not that of the checkpoint: {join_faults(different)}",
+            "put these back, or train anew",
         )
     model = checkpoint.model.to(device)
     model.compute_dtype = dtype
-    trainer = Trainer(config, dataset, model, history)
-    try:
-        trainer.optimizer.load_state(load_optimizer(checkpoint.folder))
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.folder} cannot be resumed: {error}", "train a new run") from None
-    report.plan(trainer, chosen.seconds)
-    if dry_run:
-        return
-    run = Run(folder)
-    run.forget_after(history.step)
-    _drive(run, trainer, report)
+    return Trainer(config, dataset, model, history), chosen.seconds
+
+
+def _differences(asked: "ModelConfig", there: "ModelConfig") -> list[str]:
+    names = ("arch", "layers", "heads", "width", "softcap", "bias")
+    return [
+        f"{name} is {getattr(asked, name)}, and {getattr(there, name)} in the weights"
+        for name in names
+        if getattr(asked, name) != getattr(there, name)
+    ]
 
 
 def _find_run(name: str, given: Settings) -> Path:
     """Return the run folder that a path or a bare name means."""
     from mygpt_cli.checkpoint import locate
-    from mygpt_cli.errors import CheckpointError
     from mygpt_cli.runs import CONFIG
 
-    folder = Path(name)
-    if not folder.exists() and len(folder.parts) == 1:
-        folder = Path(given.get("out", "checkpoints")) / name
+    folder = Path(given["out"], name) if "out" in given else run_or_path(name)
     if folder.name in ("last", "best") and (folder.parent / CONFIG).is_file():
         folder = folder.parent
     locate(folder, ("last",))
@@ -204,40 +277,21 @@ def _find_run(name: str, given: Settings) -> Path:
     return folder
 
 
-def _read_text(settings: Settings, report: "Reporter", existing: Any = None) -> "tuple[Dataset, str]":
-    """Read and tokenize the text; also return a name for it."""
+def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
+    """Open the text and say what it is."""
     from mygpt_cli.corpus import open_corpus
-    from mygpt_cli.dataset import prepare
 
-    report.busy("reading the text")
+    files = settings.get("files", ())
+    typed = "-" in files and sys.stdin is not None and sys.stdin.isatty()
+    report.busy("type the text and end it with Ctrl-D" if typed else "reading the text")
     corpus = open_corpus(
-        settings.get("files", ()),
+        files,
         errors=settings.get("errors", "strict"),
         val_fraction=settings.get("val_fraction", 0.1),
         val_file=settings.get("val_file"),
     )
     report.text(corpus)
-    dataset = prepare(
-        corpus,
-        tokenizer=settings.get("tokenizer", "bpe"),
-        vocab_size=settings.get("vocab_size"),
-        existing=existing,
-        progress=report.busy,
-    )
-    return dataset, corpus.name
-
-
-def _new_model(config: Any, dataset: "Dataset", device: Any, dtype: Any) -> Any:
-    """Return a model with fresh weights drawn from the seed."""
-    import torch
-
-    from mygpt_cli.model.gpt import GPT
-    from mygpt_cli.randomness import derive
-
-    model = GPT(config.model(dataset.tokenizer.vocab_size))
-    model.initialise(torch.Generator().manual_seed(derive(config.seed, "weights")))
-    model.compute_dtype = dtype
-    return model.to(device)
+    return corpus
 
 
 def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mygpt_cli.config import Settings, TrainConfig, parse_duration
+from mygpt_cli.config import ModelConfig, Settings, TrainConfig, parse_duration
 from mygpt_cli.dataset import Dataset
-from mygpt_cli.errors import TextError, UsageError
+from mygpt_cli.errors import ResourceError, TextError, UsageError, join_faults
 from mygpt_cli.tokenizer import BytePairTokenizer
 from mygpt_cli.training.trainer import Trainer
 
 DEFAULT_TIME = "5m"
 VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
 SHORTEST = 10  # steps that a budget of time must allow
+START, SAVE = 0.3, 0.1  # seconds for setting up and leaving, and for each save
 
 # What follows was measured with `benchmarks/sizing.py`; the README shows its table.
 SHAPES = (  # layers, width
@@ -28,9 +29,10 @@ SHAPES = (  # layers, width
 )
 MEASURED = (4, 128)  # the shape whose speed stands for all
 FIXED_COST = 0.6  # share of its time per token that does not grow with the blocks' parameters
-TOKENS_PER_PARAMETER = 4.0  # tokens to learn from, for each parameter of the blocks
-HEAD_WIDTH = 32
+TOKENS_PER_PARAMETER = 3.0  # tokens to learn from, for each parameter of the blocks
+HEAD_WIDTH = 64
 CONTEXT = 256
+FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 TOKENS_PER_STEP = 2048
 
 
@@ -42,6 +44,11 @@ class Plan:
     steps: int | None
     seconds: float | None
     notes: tuple[str, ...]
+    validation_steps: float  # what a validation costs, as a number of training steps
+
+    def validations(self, steps: int) -> int:
+        """Return how many validations a run of this many steps can afford: a tenth of its time, or one."""
+        return max(1, min(VALIDATIONS, int(0.1 * steps / self.validation_steps)))
 
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
@@ -50,8 +57,9 @@ class Plan:
             "schedule": "linear",
             "decay_share": 0.6,
             "final_lr": 0.0,
-            "eval_every": max(1, steps // VALIDATIONS),
-            "save_every": max(1, steps // VALIDATIONS),
+            "eval_every": -(-steps // self.validations(steps)),
+            "save_every": -(-steps // VALIDATIONS),
+            "patience": 0 if self.seconds is None else 3,
             "log_every": max(1, steps // 50),
         }
         return TrainConfig(**(by_steps | self.settings | {"steps": steps}))
@@ -75,6 +83,8 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     chosen.setdefault("vocab_size", None)
     chosen.setdefault("bias", arch == "gpt2")
     adamw = chosen.get("optimizer") == "adamw"
+    if chosen.get("init_from"):
+        chosen.setdefault("lr", FINE_TUNING_LR * math.sqrt(768 / chosen["width"]))
     chosen.setdefault("lr", 1e-3 if adamw else 5e-3)
     chosen.setdefault("muon_lr", 0.02)
     chosen.setdefault("weight_decay", 0.1 if adamw else 0.0)
@@ -105,14 +115,57 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     pace = 0.0
     if seconds is not None:
         base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
-        pace = seconds_per_token(Plan(base, 100, None, ()).config(100))
+        pace = seconds_per_token(Plan(base, 100, None, (), 1.0).config(100))
     layers, width = _shape(chosen, tokens)
     chosen = _with_shape(chosen, layers, width)
     epochs = tokens(layers, width) / train_tokens
     chosen.setdefault("dropout", _dropout(epochs, chosen["width"]))
     byte_pairs = isinstance(dataset.tokenizer, BytePairTokenizer)
     chosen.setdefault("bpe_dropout", _bpe_dropout(epochs) if byte_pairs else 0.0)
-    return Plan(chosen, steps, seconds, tuple(notes))
+    # A prediction costs a third of what learning from it does.
+    return Plan(chosen, steps, seconds, tuple(notes), max(1.0, val_tokens / 3 / tokens_per_step))
+
+
+def check_memory(config: TrainConfig, vocab_size: int, memory: int) -> None:
+    """Raise ResourceError, naming a shape that fits, when training needs more than this many bytes."""
+    needed = _bytes_needed(config, config.layers, config.width, vocab_size)
+    if needed <= memory:
+        return
+    fitting = [shape for shape in SHAPES if _bytes_needed(config, *shape, vocab_size) <= 0.8 * memory]
+    hint = "a smaller --batch-size or --context needs less"
+    if fitting:
+        hint = "--layers {} --width {} would fit, or a smaller --batch-size or --context".format(*fitting[-1])
+    raise ResourceError(
+        f"training this model takes about {needed / 1e9:.0f} GB, and there are {memory / 1e9:.0f} GB", hint
+    )
+
+
+def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int) -> float:
+    """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps."""
+    parameters = 12 * layers * width**2 + 2 * vocab_size * width
+    size = 2 if config.dtype == "bfloat16" else 4
+    tokens = config.batch_size * config.context
+    kept = layers * (26 * width + 3 * config.heads * config.context) + 3 * vocab_size
+    return 18.0 * parameters + float(size * tokens * kept)
+
+
+def start_settings(settings: Settings, model: ModelConfig) -> Settings:
+    """Return what starting with a trained model settles; UsageError lists the settings that contradict it."""
+    shape = {name: getattr(model, name) for name in ("arch", "layers", "heads", "width", "softcap", "bias")}
+    faults = [
+        f"--{name} {settings[name]} is not the checkpoint's {value}"
+        for name, value in shape.items()
+        if settings.get(name, value) != value
+    ]
+    for name in ("tokenizer", "vocab_size"):
+        if name in settings:
+            faults.append(f"--{name.replace('_', '-')} is the checkpoint's own")
+    context = settings.get("context", min(model.context, CONTEXT))
+    if context > model.context:
+        faults.append(f"--context {context} is more than the checkpoint's {model.context}")
+    if faults:
+        raise UsageError(f"--init-from brings its own shape: {join_faults(faults)}", "leave these out")
+    return shape | {"context": context, "optimizer": settings.get("optimizer", "adamw")}
 
 
 def _budget(chosen: Settings, steps_per_epoch: float) -> tuple[int | None, float | None]:
@@ -184,21 +237,23 @@ def seconds_per_token(scratch: Trainer) -> float:
     return seconds_per_step(scratch, 0.5) / scratch.tokens_per_step
 
 
-def fit_steps(scratch: Trainer, seconds: float) -> int:
+def fit_steps(plan: Plan, scratch: Trainer, seconds: float) -> int:
     """Measure how many steps fit into the seconds that are left, validations and saves included.
 
     The scratch trainer's weights are spent on it. Raises UsageError when too few fit to learn anything.
     """
     start = time.perf_counter()
     pace = seconds_per_step(scratch, min(2.0, seconds / 40))
-    overhead = (VALIDATIONS + 1) * (_validation_seconds(scratch) + 0.1)
-    left = seconds - (time.perf_counter() - start) - overhead
-    steps = int(left / (pace * 1.02))
+    validation = _validation_seconds(scratch)
+    left = seconds - (time.perf_counter() - start) - START
+    steps = int(left / pace)
+    for _ in range(3):  # the fewer steps, the fewer validations
+        steps = int((left - plan.validations(max(1, steps)) * (validation + SAVE)) / (pace * 1.01))
     if steps < SHORTEST:
-        needed = seconds - left + SHORTEST * pace
+        needed = seconds - left + validation + SAVE + SHORTEST * pace
         raise UsageError(
-            f"the time is too short: only {max(0, steps)} steps of training would fit",
-            f"give at least --time {round(needed * 1.5) + 5}s, or a smaller model with --layers and --width",
+            f"the time is too short for training: {SHORTEST} steps are the least, and {max(0, steps)} fit",
+            f"--time {math.ceil(needed * 1.2) + 1}s is enough, or a smaller model by --layers and --width",
         )
     return steps
 

@@ -53,11 +53,11 @@ class History:
     def take(self, loss: float) -> None:
         """Count a step."""
         self.step += 1
-        self.progress_steps += 1
-        self.eval_steps += 1
         if math.isfinite(loss):
             self.progress_loss += loss
+            self.progress_steps += 1
             self.eval_loss += loss
+            self.eval_steps += 1
 
 
 class Trainer:
@@ -110,17 +110,18 @@ class Trainer:
             dtype=str(self.model.compute_dtype).removeprefix("torch."),
         )
         reason = None
-        busy = 0.0  # seconds in steps since the last Progress event
+        busy, taken = 0.0, 0  # seconds and steps since the last Progress event
         while history.step < config.steps and reason is None:
             begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
             busy += time.perf_counter() - begin
+            taken += 1
             history.take(loss)
             reason = stop()
             if history.step % config.log_every == 0 or history.step == config.steps or reason:
                 history.seconds = time.perf_counter() - started
-                yield self._progress(grad_norm, history.progress_steps * self.tokens_per_step / busy)
-                busy = 0.0
+                yield self._progress(grad_norm, taken * self.tokens_per_step / busy)
+                busy, taken = 0.0, 0
             best = False
             if history.step % config.eval_every == 0 or history.step == config.steps:
                 history.seconds = time.perf_counter() - started
@@ -132,7 +133,8 @@ class Trainer:
                 if self._hopeless(evaluated):
                     reason = reason or NO_LONGER_IMPROVES
             last = history.step == config.steps or reason is not None
-            if (last or best or history.step % config.save_every == 0) and not history.refused_in_row:
+            if last or best or history.step % config.save_every == 0:
+                self._check_weights()
                 history.seconds = time.perf_counter() - started
                 yield SaveDue(step=history.step, best=best, last=last)
         yield Finished(
@@ -221,6 +223,15 @@ class Trainer:
         history.eval_loss, history.eval_steps = 0.0, 0
         return evaluated
 
+    def _check_weights(self) -> None:
+        """Raise DivergedError rather than let weights that are not finite be saved."""
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise DivergedError(
+                    f"training diverged: at step {self.history.step}, {name} is no longer finite",
+                    "the checkpoints saved before are good; a lower --lr and --muon-lr keep training stable",
+                )
+
     def _hopeless(self, evaluated: Evaluated) -> bool:
         """Whether validation has become so much worse that the falling learning rate cannot mend it."""
         history = self.history
@@ -245,7 +256,7 @@ class Trainer:
         progress = Progress(
             step=history.step,
             epoch=history.step * self.tokens_per_step / len(self.dataset.train),
-            loss=history.progress_loss / history.progress_steps,
+            loss=history.progress_loss / history.progress_steps if history.progress_steps else math.nan,
             lr=self.config.lr * self._lr_share(history.step - 1),
             grad_norm=grad_norm,
             tokens_per_second=tokens_per_second,

@@ -3,9 +3,11 @@
 Colour needs a terminal, and respects NO_COLOR and TERM=dumb. Anything else is 80 columns wide, or COLUMNS.
 """
 
+import contextlib
+import io
 import os
 import sys
-from typing import TextIO
+from typing import IO, TextIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -25,9 +27,26 @@ def stderr_console() -> Console:
     return console_for(sys.stderr)
 
 
-def console_for(file: TextIO) -> Console:
+class CalmConsole(Console):
+    """A console that falls silent when its reader has gone, instead of ending the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on without writing."""
+        self.quiet = True
+        silence(self.file)
+
+
+def silence(file: IO[str]) -> None:
+    """Send what is still to be written nowhere, and keep Python from complaining about it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+
+def console_for(file: TextIO | None) -> Console:
     """Return a console that never takes data for markup, links or emoji codes."""
-    console = Console(file=file, markup=False, emoji=False, highlight=False)
+    nowhere = file is None  # closed by the caller: rich would turn to stdout
+    target = io.StringIO() if file is None else file
+    console = CalmConsole(file=target, markup=False, emoji=False, highlight=False, quiet=nowhere)
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         console.width = PLAIN_WIDTH
     return console

@@ -9,6 +9,7 @@ from rich.text import Text
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.steps import WIDEST, light_table, percent
 from mygpt_cli.ui.text import one_line
+from mygpt_cli.ui.units import duration
 
 if TYPE_CHECKING:
     from mygpt_cli.config import ModelConfig
@@ -60,7 +61,7 @@ def _training(training: "Training | None") -> list[str]:
     step = "step unknown" if training.step is None else f"step {training.step:,}"
     step += "" if training.steps is None else f" of {training.steps:,}"
     step += "" if training.tokens is None else f", {training.tokens:,} tokens seen"
-    step += "" if training.seconds is None else f", {_duration(training.seconds)}"
+    step += "" if training.seconds is None else f", {duration(training.seconds)}"
     losses = []
     if training.train_loss is not None:
         losses.append(f"training {training.train_loss:.4f}")
@@ -78,14 +79,6 @@ def _training(training: "Training | None") -> list[str]:
         at = "" if training.best_step is None else f", at step {training.best_step:,}"
         lines.append(f"best validation {training.best_bits_per_byte:.4f} bits per byte{at}")
     return lines
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _parts(summary: "Summary", width: int) -> Table:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.ui.console import stderr_console
+from mygpt_cli.ui.console import silence, stderr_console
 from mygpt_cli.ui.text import safe
-from mygpt_cli.ui.units import count, duration, size
+from mygpt_cli.ui.units import count, count_of, duration, size
 
 if TYPE_CHECKING:
     from mygpt_cli.corpus import Corpus
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 SHOWN_SKIPPED = 10
 LABEL = 10  # cells before the text of a line
 WIDEST = 100
+
+
+def write_line(line: str) -> None:
+    """Write to stdout; when its reader has gone, training goes on without."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout)
 
 
 def reporter(*, json: bool, quiet: bool) -> "Reporter":
@@ -69,8 +78,7 @@ class Reporter:
 
     def finish(self, folder: Path) -> None:
         """Name the run's folder."""
-        sys.stdout.write(f"{folder}\n")
-        sys.stdout.flush()
+        write_line(str(folder))
 
 
 class JsonReporter(Reporter):
@@ -78,40 +86,39 @@ class JsonReporter(Reporter):
 
     def text(self, corpus: "Corpus") -> None:
         """Write the measures of the text."""
+        skipped = [{"path": str(s.path), "reason": s.reason} for s in corpus.skipped]
         self._write(
-            "text",
             {
+                "event": "text",
                 "documents": corpus.documents,
                 "train_characters": corpus.train.characters,
                 "val_characters": corpus.val.characters,
                 "bytes": corpus.train.bytes + corpus.val.bytes,
-                "skipped": [{"path": str(s.path), "reason": s.reason} for s in corpus.skipped],
-            },
+                "skipped": skipped,
+            }
         )
 
     def notes(self, notes: Iterable[str]) -> None:
         """Write each note."""
         for note in notes:
-            self._write("note", {"text": note})
+            self._write({"event": "note", "text": note})
 
     def plan(self, trainer: "Trainer", seconds: float | None) -> None:
         """Write the resolved configuration."""
-        self._write("plan", {"config": asdict(trainer.config), "seconds": seconds})
+        self._write({"event": "plan", "config": asdict(trainer.config), "seconds": seconds})
 
     def event(self, event: "Event") -> None:
         """Write the event's fields."""
-        fields = {
-            name: str(value) if isinstance(value, Path) else value for name, value in asdict(event).items()
-        }
-        self._write(type(event).__name__.lower(), fields)
+        from mygpt_cli.runs import as_record
+
+        self._write(as_record(event))
 
     def finish(self, folder: Path) -> None:
         """Write the run's folder."""
-        self._write("run", {"folder": str(folder)})
+        self._write({"event": "run", "folder": str(folder)})
 
-    def _write(self, event: str, fields: dict[str, Any]) -> None:
-        sys.stdout.write(jsonlib.dumps({"event": event, **fields}) + "\n")
-        sys.stdout.flush()
+    def _write(self, record: dict[str, Any]) -> None:
+        write_line(jsonlib.dumps(record, allow_nan=False))
 
 
 class PlainReporter(Reporter):
@@ -135,7 +142,8 @@ class PlainReporter(Reporter):
 
     def text(self, corpus: "Corpus") -> None:
         """Say what the text is, and name what was skipped."""
-        what = ", ".join(Path(source).name or source for source in corpus.sources[:3])
+        names = {"-": "standard input"}
+        what = ", ".join(names.get(source, Path(source).name) for source in corpus.sources[:3])
         if not corpus.sources:
             what = "the Python language reference that comes with Python, since no file was named"
         elif len(corpus.sources) > 3:
@@ -171,7 +179,8 @@ class PlainReporter(Reporter):
         parameters = sum(p.numel() for p in trainer.model.parameters())
         self.line(
             "model",
-            f"{config.arch}, {count(parameters)} parameters: {config.layers} layers, {config.heads} heads, "
+            f"{config.arch}, {count(parameters)} parameters: {count_of(config.layers, 'layer')}, "
+            f"{count_of(config.heads, 'head')}, "
             f"width {config.width}, context {config.context}",
         )
         left = config.steps - trainer.history.step
@@ -241,7 +250,7 @@ def finished_line(event: "Finished") -> str:
         best = f"; best {event.best_bits_per_byte:.4f} bits per byte at step {count(event.best_step)}"
     why = ""
     if event.reason.startswith("SIG"):
-        why = f" by {event.reason}, work saved"
+        why = f" by {'Ctrl-C' if event.reason == 'SIGINT' else event.reason}, work saved"
     elif event.reason != "done":
         why = f", since validation {event.reason}"
     refused = (

@@ -6,6 +6,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def count_of(number: int, thing: str) -> str:
+    """Write 1 as `1 layer` and 4 as `4 layers`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def size(number: int) -> str:
     """Write a number of bytes as 512 B, 64 kB, 1.1 MB or 2.4 GB."""
     if number < 1000:
