@@ -10,9 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 demo: .venv/installed
 	$(BIN)/mygpt train --name demo --time 1m
 	@echo
-	$(BIN)/mygpt sample --prompt "The " --max-new-tokens 120 --seed 1
+	$(BIN)/mygpt sample --prompt "The" --max-new-tokens 120 --seed 1
 	@echo
-	$(BIN)/mygpt inspect --prompt "The " --steps 3 --seed 1
+	$(BIN)/mygpt inspect --prompt "The" --steps 3 --seed 1
 
 test: .venv/tested
 	$(BIN)/ruff check .
