@@ -66,4 +66,5 @@ def show(console: Console, renderable: RenderableType) -> None:
 
 def note(message: str) -> None:
     """Tell the user something in passing, on stderr."""
-    stderr_console().print(Text(f"note: {safe(message)}", style="dim"), soft_wrap=True)
+    console = stderr_console()
+    console.print(Text(f"note: {safe(message)}", style="dim"), soft_wrap=not console.is_terminal)

@@ -66,7 +66,7 @@ class Dashboard(PlainReporter):
             self._live = Live(view, console=self.console, refresh_per_second=4, vertical_overflow="crop")
             self._live.start()
         elif isinstance(event, Progress):
-            view.progress = event
+            view.progress, view.progress_at = event, time.monotonic()
             view.losses.append((event.step, event.loss))
         elif isinstance(event, Evaluated):
             view.evaluated = event
@@ -103,12 +103,12 @@ class RunView:
         self.validations: list[tuple[int, float]] = []
         self.sample = ""
         self.ended = ""
-        self.began_at = 0.0
+        self.began_at = self.progress_at = 0.0
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.started is None:
             return
-        width = min(options.max_width, WIDEST)
+        width = min(options.max_width - 3, WIDEST)  # a terminal writes ^C behind the last line
         grid = Table.grid(padding=0)
         grid.add_column(width=LABEL, style="bold cyan")
         grid.add_column(width=width - LABEL, no_wrap=True, overflow="ellipsis")
@@ -133,11 +133,11 @@ class RunView:
         assert self.started  # noqa: S101 - rendered only after the start
         step = self.progress.step if self.progress else self.started.step
         share = step / self.started.steps
-        elapsed = time.monotonic() - self.began_at
         done = step - self.started.step
         left = ""
         if self.ended == "" and done:
-            left = f"  {duration(elapsed / done * (self.started.steps - step))} left"
+            whole = (self.progress_at - self.began_at) / done * (self.started.steps - step)
+            left = f"  {duration(max(0.0, whole - (time.monotonic() - self.progress_at)))} left"
         line = Table.grid(padding=0)
         line.add_column(width=max(8, min(40, width - 36)))
         line.add_column(no_wrap=True)

@@ -16,7 +16,8 @@ def print_error(message: str, hint: str = "") -> None:
     console = stderr_console()
     for label, style, text in (("error", "bold red", message), ("hint", "bold cyan", hint)):
         if text:
-            console.print(Text.assemble((f"{label}: ", style), safe(text)), soft_wrap=True)
+            line = Text.assemble((f"{label}: ", style), safe(text))
+            console.print(line, soft_wrap=not console.is_terminal)
 
 
 def print_version(wanted: bool) -> None:
