@@ -108,7 +108,8 @@ def validate(model: Classic, data: Tensor) -> float:
     inputs, targets = data[:whole].view(-1, CONTEXT), data[1 : whole + 1].view(-1, CONTEXT)
     rest = (data[None, whole:-1], data[None, whole + 1 :])
     total = 0.0
-    for x, y in (*zip(inputs.split(256), targets.split(256), strict=True), rest):
+    pairs = zip(torch.split(inputs, 256), torch.split(targets, 256), strict=True)
+    for x, y in (*pairs, rest):
         if x.numel():
             total += F.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="sum").item()
     return total

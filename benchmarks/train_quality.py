@@ -23,7 +23,7 @@ from benchmarks import reference
 SHORT_TIMES = (6, 7, 8, 9, 10, 12, 15, 20, 30)
 
 
-def run_default(path: Path, seconds: float) -> dict[str, Any]:
+def run_default(path: Path, seconds: float, *flags: str) -> dict[str, Any]:
     """Run the command on a fresh cache; return its wall-clock and its best validation."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -37,7 +37,7 @@ def run_default(path: Path, seconds: float) -> dict[str, Any]:
         ]
         started = time.perf_counter()
         done = subprocess.run(
-            [*command, "--json", "--out", f"{folder}/runs"],
+            [*command, "--json", "--out", f"{folder}/runs", *flags],
             env={**os.environ, "MYGPT_CACHE_DIR": f"{folder}/cache"},
             capture_output=True,
             check=True,

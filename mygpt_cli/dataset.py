@@ -87,21 +87,27 @@ def prepare(
     """
     if existing is None:
         check_tokenizer(tokenizer, vocab_size)
-        if tokenizer == "bpe" and vocab_size is None:
-            vocab_size = choose_vocab_size(corpus.train.bytes)
-        key = [tokenizer, vocab_size, SPLIT_PATTERN]
-    else:
-        key = [existing.to_json()]
-    name = hashlib.sha256(json.dumps([FORMAT, corpus.fingerprint, *key]).encode()).hexdigest()[:32]
-    folder = (cache or cache_folder()) / name
+    if tokenizer == "bpe" and vocab_size is None:
+        vocab_size = choose_vocab_size(corpus.train.bytes)
+    keys = [[tokenizer, vocab_size, SPLIT_PATTERN]]
+    if existing is not None:
+        keys.append([existing.to_json()])
     kind = "bpe" if tokenizer == "char" else tokenizer
-    dataset = _load(folder, corpus, existing, kind)
+    root = cache or cache_folder()
+    folders = [root / _name(corpus, key) for key in keys]
+    for folder in folders:
+        found = _load(folder, corpus, None, kind)
+        if found and (existing is None or found.tokenizer.to_json() == existing.to_json()):
+            return found
+    _build(folders[-1], corpus, progress or _no_progress, existing, tokenizer, vocab_size)
+    dataset = _load(folders[-1], corpus, existing, kind)
     if dataset is None:
-        _build(folder, corpus, progress or _no_progress, existing, tokenizer, vocab_size)
-        dataset = _load(folder, corpus, existing, kind)
-    if dataset is None:
-        raise ResourceError(f"the tokens in {folder} change while they are read", "set MYGPT_CACHE_DIR")
+        raise ResourceError(f"the tokens in {folders[-1]} change while they are read", "set MYGPT_CACHE_DIR")
     return dataset
+
+
+def _name(corpus: Corpus, key: list[str | int | None]) -> str:
+    return hashlib.sha256(json.dumps([FORMAT, corpus.fingerprint, *key]).encode()).hexdigest()[:32]
 
 
 def texts(chunks: Iterable[Chunk], size: int = PIECE) -> Iterator[Chunk]:

@@ -249,6 +249,16 @@ def test_a_longer_run_is_recorded(text: Path, capfd: pytest.CaptureFixture[str])
     assert "is at step 8 and has nothing left to do" in capfd.readouterr().err
 
 
+def test_resuming_finds_the_tokens_again(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = text.parent / "cache"
+    monkeypatch.setenv("MYGPT_CACHE_DIR", str(cache))
+    for tokenizer in ("bpe", "char"):
+        assert train("text.txt", "--tokenizer", tokenizer, "--name", tokenizer, "--steps", 3, "--quiet") == 0
+        before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+        assert run(["train", "--resume", f"{tokenizer}-001", "--steps", "5", "--quiet"]) == 0
+        assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+
+
 def test_a_run_resumes_from_any_folder(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (text.parent / "val.txt").write_text("7 and 7 make 14.\n" * 9)
     assert train("text.txt", "--val-file", "val.txt", "--steps", 3, "--quiet") == 0

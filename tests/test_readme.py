@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SET_UP = ("make ", "pip install")
+SET_UP = ("make ", "pip install", "python -m benchmarks.")
 
 
 def commands() -> list[str]:
@@ -59,6 +59,11 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_benchmarks_exist() -> None:
+    for name in re.findall(r"python -m benchmarks\.(\w+)", README):
+        assert (ROOT / "benchmarks" / f"{name}.py").is_file(), name
 
 
 def test_exit_codes_are_those_of_the_program() -> None:

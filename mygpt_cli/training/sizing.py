@@ -29,7 +29,7 @@ SHAPES = (  # layers, width
 )
 MEASURED = (4, 128)  # the shape whose speed stands for all
 FIXED_COST = 0.6  # share of its time per token that does not grow with the blocks' parameters
-TOKENS_PER_PARAMETER = 3.0  # tokens to learn from, for each parameter of the blocks
+TOKENS_PER_PARAMETER = 2.0  # tokens to learn from, for each parameter of the blocks
 HEAD_WIDTH = 64
 CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more

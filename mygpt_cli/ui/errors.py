@@ -1,5 +1,6 @@
 """Errors and the version, as a person or a script reads them."""
 
+import re
 import sys
 
 import typer
@@ -16,8 +17,13 @@ def print_error(message: str, hint: str = "") -> None:
     console = stderr_console()
     for label, style, text in (("error", "bold red", message), ("hint", "bold cyan", hint)):
         if text:
-            line = Text.assemble((f"{label}: ", style), safe(text))
+            line = Text.assemble((f"{label}: ", style), _shown(text))
             console.print(line, soft_wrap=not console.is_terminal)
+
+
+def _shown(text: str) -> str:
+    # A name from outside may hold a line end: what follows must not look like a line of ours.
+    return re.sub(r"\n(?!  - )", "\n    ", safe(text))
 
 
 def print_version(wanted: bool) -> None:
