@@ -29,6 +29,8 @@ SHAPES = (  # layers, width
 )
 MEASURED = (4, 128)  # the shape whose speed stands for all
 FIXED_COST = 0.6  # share of its time per token that does not grow with the blocks' parameters
+PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
+FEWEST_PARAMETERS = 400_000  # which any text may have
 TOKENS_PER_PARAMETER = 2.0  # tokens to learn from, for each parameter of the blocks
 HEAD_WIDTH = 64
 CONTEXT = 256
@@ -116,7 +118,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     if seconds is not None:
         base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
         pace = seconds_per_token(Plan(base, 100, None, (), 1.0).config(100))
-    layers, width = _shape(chosen, tokens)
+    layers, width = _shape(chosen, dataset.train_bytes, tokens)
     chosen = _with_shape(chosen, layers, width)
     epochs = tokens(layers, width) / train_tokens
     chosen.setdefault("dropout", _dropout(epochs, chosen["width"]))
@@ -181,13 +183,14 @@ def _cost(layers: int, width: int) -> float:
     return FIXED_COST + (1.0 - FIXED_COST) * layers * width**2 / (MEASURED[0] * MEASURED[1] ** 2)
 
 
-def _shape(chosen: Settings, tokens: Callable[[int, int], float]) -> tuple[int, int]:
-    """Return the largest shape, of those that agree with the settings, that the tokens suffice to train."""
+def _shape(chosen: Settings, text_bytes: int, tokens: Callable[[int, int], float]) -> tuple[int, int]:
+    """Return the largest shape, of those that agree with the settings, that tokens and text suffice for."""
+    most = max(FEWEST_PARAMETERS, PARAMETERS_PER_BYTE * text_bytes)
     shapes = [(chosen.get("layers", layers), chosen.get("width", width)) for layers, width in SHAPES]
     enough = [
         (layers, width)
         for layers, width in shapes
-        if tokens(layers, width) >= TOKENS_PER_PARAMETER * 12 * layers * width**2
+        if 12 * layers * width**2 <= min(most, tokens(layers, width) / TOKENS_PER_PARAMETER)
     ]
     return (enough or shapes[:1])[-1]
 
