@@ -9,7 +9,7 @@ from rich.text import Text
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.steps import WIDEST, light_table, percent
 from mygpt_cli.ui.text import one_line
-from mygpt_cli.ui.units import duration
+from mygpt_cli.ui.units import count_of, duration
 
 if TYPE_CHECKING:
     from mygpt_cli.config import ModelConfig
@@ -32,7 +32,7 @@ def render_summary(summary: "Summary", width: int) -> RenderableType:
 
 
 def _model(model: "ModelConfig") -> list[str]:
-    heads = f"{model.heads} heads of {model.head_width}"
+    heads = f"{count_of(model.heads, 'head')} of {model.head_width}"
     if model.kv_heads != model.heads:
         heads += f", {model.kv_heads} of keys and values"
     positions = "learned positions" if model.arch == "gpt2" else "rotary positions"
@@ -40,7 +40,7 @@ def _model(model: "ModelConfig") -> list[str]:
     head = "tied head" if model.tied else "untied head"
     cap = f", logits capped at {model.softcap:g}" if model.softcap else ""
     return [
-        f"{model.arch}: {model.layers} layers, {heads}, width {model.width}",
+        f"{model.arch}: {count_of(model.layers, 'layer')}, {heads}, width {model.width}",
         f"context {model.context:,} tokens, feed-forward {model.mlp_width:,} ({model.activation})",
         f"{positions}, {norm}",
         f"{head}{cap}",
