@@ -238,6 +238,9 @@ class TrainConfig:
     dtype: str = knob(
         "Arithmetic of the matrix products.", "Run", "auto", choices=("auto", "float32", "bfloat16")
     )
+    compile: str = knob(
+        "Compile what a step does between its matrix products.", "Run", "auto", choices=("auto", "on", "off")
+    )
     eval_every: int = knob("Steps between validations.", "Run", at_least=1)
     save_every: int = knob("Steps between checkpoints.", "Run", at_least=1)
     log_every: int = knob("Steps between progress lines.", "Run", at_least=1)

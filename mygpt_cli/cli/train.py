@@ -191,10 +191,11 @@ def _prepare(
 
     from mygpt_cli.checkpoint import load
     from mygpt_cli.config import TrainConfig
-    from mygpt_cli.dataset import prepare
+    from mygpt_cli.dataset import cache_folder, prepare
     from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_memory
     from mygpt_cli.model.gpt import GPT
     from mygpt_cli.randomness import derive
+    from mygpt_cli.training.compiling import compile_training
     from mygpt_cli.training.sizing import (
         check_memory,
         fit_steps,
@@ -208,6 +209,7 @@ def _prepare(
     device = pick_device(settings.get("device", "auto"))
     dtype = pick_dtype(settings.get("dtype", "auto"), device)
     settings = settings | {"dtype": str(dtype).removeprefix("torch.")}
+    compilation = compile_training(settings.get("compile", "auto"), device, dtype, cache_folder() / "kernels")
     start = checkpoint
     if start is None and settings.get("init_from"):
         start = load(settings["init_from"])
@@ -229,12 +231,22 @@ def _prepare(
         else:
             model.initialise(torch.Generator().manual_seed(derive(config.seed, "weights")))
         model.compute_dtype = dtype
+        compilation.apply(model)
         return Trainer(config, dataset, model.to(device))
 
+    def measured(config: TrainConfig) -> float:
+        """Return the seconds per token, once it is certain that what was compiled works."""
+        nonlocal compilation
+        compilation = compilation.proved(lambda: new_trainer(config).update(0))
+        return seconds_per_token(new_trainer(config))
+
     report.busy("measuring the speed of a step")
-    chosen = plan(settings, dataset, lambda config: seconds_per_token(new_trainer(config)))
-    report.notes(chosen.notes)
+    chosen = plan(settings, dataset, measured)
     steps = chosen.steps
+    if steps is not None:
+        config = chosen.config(steps)
+        compilation = compilation.proved(lambda: new_trainer(config).update(0))
+    report.notes([*chosen.notes, *filter(None, [compilation.note])])
     done = history.step if history else 0
     if chosen.seconds is not None:
         left = chosen.seconds - (time.perf_counter() - started)
@@ -249,6 +261,7 @@ def _prepare(
         )
     model = checkpoint.model.to(device)
     model.compute_dtype = dtype
+    compilation.apply(model)
     return Trainer(config, dataset, model, history), chosen.seconds
 
 
