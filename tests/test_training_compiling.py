@@ -57,6 +57,7 @@ def test_faults_of_training_are_not_the_compilers() -> None:
         Compilation(graph=True).proved(diverge)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, as it loads its compiler
 def test_a_graph_gives_the_same_loss() -> None:
     model = random_model(arch="gpt2")
     ids = torch.arange(8)[None]
