@@ -48,6 +48,13 @@ class DivergedError(MygptError):
     exit_code = 6
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python or torch, on a CPU or a GPU, means that memory ran out."""
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
+
+
 def join_faults(faults: Sequence[str]) -> str:
     """Put several faults into one message, one line each."""
     if len(faults) == 1:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -247,6 +248,48 @@ def test_a_longer_run_is_recorded(text: Path, capfd: pytest.CaptureFixture[str])
     assert "steps = 8\n" in Path("checkpoints/text-001/config.toml").read_text()
     assert run(["train", "--resume", "text-001"]) == 2
     assert "is at step 8 and has nothing left to do" in capfd.readouterr().err
+
+
+def test_more_steps_undo_the_decay_and_say_so(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 40, "--eval-every", 25, "--quiet") == 0
+    folder = Path("checkpoints/text-001")
+    for copy in ("again-001", "killed-001"):
+        shutil.copytree(folder, folder.with_name(copy))
+    assert run(["train", "--resume", "text-001", "--steps", "400"]) == 0
+    err = capfd.readouterr().err
+    assert "instead of 40; its learning rate had fallen to 4% of its peak: it rises again to 100%" in err
+    recorded = (folder / "config.toml").read_text()
+    assert "save_every = 40\n" in recorded  # chosen anew
+    assert "eval_every = 25\n" in recorded  # as it was set
+    assert run(["train", "--resume", "again-001", "--steps", "400", "--quiet"]) == 0
+    # As if the process had been killed before it saved for the first time.
+    (folder.with_name("killed-001") / "config.toml").write_text(recorded)
+    assert run(["train", "--resume", "killed-001", "--quiet"]) == 0
+    for copy in ("again-001", "killed-001"):
+        for name in ("last/model.safetensors", "best/model.safetensors"):
+            assert (folder / name).read_bytes() == (folder.with_name(copy) / name).read_bytes()
+
+
+def test_resuming_with_fewer_epochs_than_done_is_refused(
+    text: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train("text.txt", "--steps", 40, "--quiet") == 0
+    assert run(["train", "--resume", "text-001", "--epochs", "0.5"]) == 2
+    assert "is at step 40 and has nothing left to do" in capfd.readouterr().err
+
+
+def test_a_time_to_go_on_for(
+    text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train("text.txt", "--steps", 40, "--quiet") == 0
+    capfd.readouterr()
+    monkeypatch.setattr("mygpt_cli.training.sizing.fit_steps", lambda *arguments: 160)
+    assert run(["train", "--resume", "text-001", "--time", "1h", "--json"]) == 0
+    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    plan = next(event for event in events if event["event"] == "plan")
+    assert set(plan["reasons"]) == {"steps"}  # all else is the run's
+    assert events[-2]["step"] == plan["config"]["steps"] == 200
+    assert [event["step"] for event in events if event["event"] == "evaluated"] == list(range(60, 201, 20))
 
 
 def test_resuming_finds_the_tokens_again(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

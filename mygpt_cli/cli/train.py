@@ -4,6 +4,7 @@ import glob
 import os
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
     from mygpt_cli.config import ModelConfig
     from mygpt_cli.corpus import Corpus
+    from mygpt_cli.training.sizing import Plan
     from mygpt_cli.training.trainer import History, Trainer
     from mygpt_cli.ui.train import Reporter
 
-CHANGEABLE = {*BUDGETS, "eval_every", "save_every", "log_every", "device", "files", "val_file", "out"}
+CHANGEABLE = {
+    *(*BUDGETS, "patience", "eval_every", "save_every", "log_every"),
+    *("device", "files", "val_file", "out"),
+}
 
 
 @with_settings
@@ -99,8 +104,6 @@ def _absolute(name: str) -> str:
 
 def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
     """Start a new run."""
-    from dataclasses import replace
-
     from mygpt_cli.config import raise_faults, setting_faults
     from mygpt_cli.tokenizer import check_tokenizer
 
@@ -109,17 +112,14 @@ def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float
     out = Path(settings.get("out", "checkpoints"))
     _check_writable(out)
     corpus = _read_text(settings, report)
-    trainer, seconds = _prepare(settings, corpus, report, started)
-    report.plan(trainer, seconds)
+    trainer, plan = _prepare(settings, corpus, report, started)
+    report.plan(trainer, plan)
     if dry_run:
         return
 
     from mygpt_cli.runs import Run
 
-    config = trainer.config
-    if config.tokenizer == "bpe":
-        config = replace(config, vocab_size=trainer.dataset.tokenizer.vocab_size)
-    run = Run.create(out, config.name or corpus.name, config)
+    run = Run.create(out, trainer.config.name or corpus.name, trainer.config)
     with run.locked():
         _drive(run, trainer, report)
 
@@ -151,26 +151,27 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         checkpoint = load(folder, prefer=("last",))
         report.notes(checkpoint.notes)
         history = history_of(checkpoint.state)
-        steps = settings.get("steps")
-        if steps is not None and history.step >= steps:
-            raise UsageError(
-                f"{folder} is at step {history.step} and has nothing left to do",
-                f"give it more with --steps {2 * history.step} or with --time 5m",
-            )
+        _check_left(folder, history.step, settings.get("steps"))
         corpus = _read_text(settings, report)
         if checkpoint.state is None or checkpoint.state.get("text") != corpus.fingerprint:
             raise TextError(
                 f"the text is not the one that {folder} was trained on",
                 "give the same files, or train a new run",
             )
-        trainer, seconds = _prepare(settings, corpus, report, started, checkpoint, history)
+        trainer, plan = _prepare(
+            settings, corpus, report, started, _Past(checkpoint, history, kept["steps"], set(given))
+        )
+        _check_left(folder, history.step, trainer.config.steps)
+        planned = checkpoint.state.get("steps")
+        if isinstance(planned, int) and planned != trainer.config.steps:
+            report.notes([trainer.extend(planned)])
         try:
             trainer.optimizer.load_state(load_optimizer(checkpoint.folder))
         except (KeyError, ValueError) as error:
             raise CheckpointError(
                 f"{checkpoint.folder} cannot be resumed: {error}", "train a new run"
             ) from None
-        report.plan(trainer, seconds)
+        report.plan(trainer, plan)
         if dry_run:
             return
         run.configure(trainer.config)
@@ -178,21 +179,39 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         _drive(run, trainer, report)
 
 
+@dataclass(frozen=True)
+class _Past:
+    """What a resumed run brings: its newest checkpoint, its planned steps, and what is to change now."""
+
+    checkpoint: "Checkpoint"
+    history: "History"
+    steps: int
+    given: set[str]
+
+
+def _check_left(folder: Path, done: int, steps: int | None) -> None:
+    """Raise UsageError when a run has already taken all of its steps."""
+    if steps is not None and done >= steps:
+        raise UsageError(
+            f"{folder} is at step {done} and has nothing left to do",
+            f"give it more with --steps {2 * done} or with --time 5m",
+        )
+
+
 def _prepare(
     settings: Settings,
     corpus: "Corpus",
     report: "Reporter",
     started: float,
-    checkpoint: "Checkpoint | None" = None,
-    history: "History | None" = None,
-) -> "tuple[Trainer, float | None]":
-    """Make the trainer of a new run, or of one that goes on from a checkpoint; also return its seconds."""
+    past: "_Past | None" = None,
+) -> "tuple[Trainer, Plan]":
+    """Make the trainer of a new run, or of one that goes on from a checkpoint; also return the plan."""
     import torch
 
     from mygpt_cli.checkpoint import load
     from mygpt_cli.config import TrainConfig
     from mygpt_cli.dataset import prepare
-    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_memory
+    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
     from mygpt_cli.model.gpt import GPT
     from mygpt_cli.randomness import derive
     from mygpt_cli.training.sizing import (
@@ -207,8 +226,9 @@ def _prepare(
     keep_freed_memory()
     device = pick_device(settings.get("device", "auto"))
     dtype = pick_dtype(settings.get("dtype", "auto"), device)
+    reasons = {"dtype": why_dtype(dtype, device)} if settings.get("dtype", "auto") == "auto" else {}
     settings = settings | {"dtype": str(dtype).removeprefix("torch.")}
-    start = checkpoint
+    start = past.checkpoint if past else None
     if start is None and settings.get("init_from"):
         start = load(settings["init_from"])
         settings = settings | start_settings(settings, start.config)
@@ -233,23 +253,29 @@ def _prepare(
 
     report.busy("measuring the speed of a step")
     chosen = plan(settings, dataset, lambda config: seconds_per_token(new_trainer(config)))
+    chosen = replace(chosen, reasons={**chosen.reasons, **reasons})
+    if past and chosen.steps != past.steps:
+        chosen = chosen.with_new_intervals(past.steps, past.given)
     report.notes(chosen.notes)
-    steps = chosen.steps
-    done = history.step if history else 0
+    steps, done, micro_batch = chosen.steps, past.history.step if past else 0, {}
     if chosen.seconds is not None:
         left = chosen.seconds - (time.perf_counter() - started)
-        steps = done + fit_steps(chosen, new_trainer(chosen.config(done + 100)), left)
-    config = chosen.config(steps or 1)
-    if checkpoint is None:
-        return new_trainer(config), chosen.seconds
-    if different := _differences(config.model(checkpoint.config.vocab_size), checkpoint.config):
+        scratch = new_trainer(chosen.config(done + 100))
+        steps = done + fit_steps(chosen, scratch, left, done)
+        report.notes(scratch.notes)  # memory may have run out
+        micro_batch = {name: getattr(scratch.config, name) for name in ("batch_size", "accumulation")}
+        del scratch
+    config = replace(chosen.config(steps or 1), **micro_batch)
+    if past is None:
+        return new_trainer(config), chosen
+    if different := _differences(config.model(past.checkpoint.config.vocab_size), past.checkpoint.config):
         raise CheckpointError(
             f"config.toml is not that of the checkpoint: {join_faults(different)}",
             "put these back, or train anew",
         )
-    model = checkpoint.model.to(device)
+    model = past.checkpoint.model.to(device)
     model.compute_dtype = dtype
-    return Trainer(config, dataset, model, history), chosen.seconds
+    return Trainer(config, dataset, model, past.history), chosen
 
 
 def _differences(asked: "ModelConfig", there: "ModelConfig") -> list[str]:
