@@ -109,6 +109,32 @@ def test_flag_over_environment_over_config_over_preset(
     assert {name: plan["config"][name] for name in wanted} == wanted
 
 
+def test_the_faults_of_all_sources_are_told_at_once(
+    text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("recipe.toml").write_text("widht = 24\nsteps = 3\ntime = 20\n")
+    monkeypatch.setenv("MYGPT_LAYERS", "many")
+    monkeypatch.setenv("MYGPT_DROPUOT", "0.1")
+    flags = ["--lr", "fast", "--time", "0", "--config", "recipe.toml", "--preset", "classic"]
+    assert run(["train", "text.txt", *flags]) == 2
+    assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("  - ")] == [
+        "  - --lr: 'fast' is not a number",
+        "  - --time must be above 0",
+        "  - MYGPT_LAYERS: 'many' is not a whole number",
+        "  - MYGPT_DROPUOT is no setting (did you mean 'MYGPT_DROPOUT'?)",
+        "  - recipe.toml: widht is no setting (did you mean 'width'?)",
+        "  - unknown preset 'classic' (did you mean 'classic-cpu'?)",
+    ]
+    Path("recipe.toml").write_text("width = 30\n")
+    monkeypatch.delenv("MYGPT_DROPUOT")
+    monkeypatch.setenv("MYGPT_LAYERS", "2")
+    flags = ["--heads", "4", "--tokenizer", "cahr", "--config", "recipe.toml"]
+    assert run(["train", "text.txt", *flags]) == 2
+    err = capfd.readouterr().err
+    assert "width 30 is not divisible by 4 heads" in err
+    assert "there is no tokenizer 'cahr' (did you mean 'char'?)" in err
+
+
 def test_the_embedded_text_needs_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import glob
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +13,8 @@ import typer
 
 from mygpt_cli.cli.options import read_flags, with_settings
 from mygpt_cli.cli.sampling import run_or_path
-from mygpt_cli.config import BUDGETS, Settings
-from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults
+from mygpt_cli.config import BUDGETS, Settings, flag_of
+from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
 from mygpt_cli.settings import from_environment, from_file, from_preset, merge
 
 if TYPE_CHECKING:
@@ -74,24 +75,26 @@ def train(
     flag, variable, config and preset wins.
     """
     started = time.perf_counter()
-    given = read_flags(flags)
+    if resume is not None and (config is not None or preset is not None):
+        raise UsageError("--resume goes on with the run's own settings", "leave --config and --preset out")
+    sources: list[Callable[[], Settings]] = [lambda: read_flags(flags)]
+    if resume is None:
+        sources.append(lambda: from_environment(os.environ))
+        sources += [lambda: from_file(config)] if config is not None else []
+        sources += [lambda: from_preset(preset)] if preset is not None else []
+    given, *weaker = together(*sources)
     # Absolute, so that the run can be resumed from any folder.
     if files:
         given["files"] = tuple(_absolute(name) for name in files)
     for name in {"val_file", "init_from"} & set(given):
         given[name] = _absolute(given[name])
-    if resume is not None and (config is not None or preset is not None):
-        raise UsageError("--resume goes on with the run's own settings", "leave --config and --preset out")
     from mygpt_cli.ui.train import reporter
 
     with reporter(json=json, quiet=quiet) as report:
         if resume is not None:
             _resume(_find_run(resume, given), given, report, dry_run, started)
         else:
-            layers = [given, from_environment(os.environ)]
-            layers += [from_file(config)] if config is not None else []
-            layers += [from_preset(preset)] if preset is not None else []
-            _train(merge(layers), report, dry_run, started)
+            _train(merge([given, *weaker]), report, dry_run, started)
 
 
 def _absolute(name: str) -> str:
@@ -107,8 +110,10 @@ def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float
     from mygpt_cli.config import raise_faults, setting_faults
     from mygpt_cli.tokenizer import check_tokenizer
 
-    raise_faults(setting_faults(settings))
-    check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size"))
+    together(
+        lambda: raise_faults(setting_faults(settings)),
+        lambda: check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size")),
+    )
     out = Path(settings.get("out", "checkpoints"))
     _check_writable(out)
     corpus = _read_text(settings, report)
@@ -140,7 +145,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     with run.locked():
         kept = from_file(folder / CONFIG)
         changed = [
-            f"--{name.replace('_', '-')} is {kept.get(name)} in this run, not {value}"
+            f"{flag_of(name)} is {kept.get(name)} in this run, not {value}"
             for name, value in given.items()
             if name not in CHANGEABLE and value != kept.get(name)
         ]
