@@ -62,11 +62,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 
-def join_faults(faults: Sequence[str]) -> str:
+def join_faults(faults: Sequence[str], are: str = "are wrong") -> str:
     """Put several faults into one message, one line each."""
     if len(faults) == 1:
         return faults[0]
-    return f"{len(faults)} things are wrong:\n" + "\n".join(f"  - {fault}" for fault in faults)
+    return f"{len(faults)} things {are}:\n" + "\n".join(f"  - {fault}" for fault in faults)
 
 
 def together(*checks: Callable[[], T]) -> list[T]:

@@ -232,9 +232,12 @@ def test_a_changed_text_or_shape_is_not_resumed(text: Path, capfd: pytest.Captur
     assert "is at step 4 and has nothing left to do" in capfd.readouterr().err
     assert run(["train", "--resume", "text-001", "--steps", "8", "--width", "32"]) == 2
     assert "--width is 16 in this run, not 32" in capfd.readouterr().err
+    assert run(["train", "--resume", "text-001", "--steps", "8", "--width", "32", "--lr", "1"]) == 2
+    assert "2 things differ:\n  - --width is 16 in this run, not 32\n  - --lr is" in capfd.readouterr().err
     text.write_text(text.read_text() + "More.")
     assert run(["train", "--resume", "checkpoints/text-001", "--steps", "8"]) == 4
-    assert "the text is not the one" in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert f"is not the one that checkpoints/text-001 was trained on: '{text}' has 5 characters more" in err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

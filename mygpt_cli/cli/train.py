@@ -122,9 +122,11 @@ def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float
     if dry_run:
         return
 
+    from mygpt_cli import contents
     from mygpt_cli.runs import Run
 
     run = Run.create(out, trainer.config.name or corpus.name, trainer.config)
+    contents.record(run.folder, corpus)
     with run.locked():
         _drive(run, trainer, report)
 
@@ -138,6 +140,7 @@ def _check_writable(out: Path) -> None:
 
 def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
     """Go on with a run, as if it had not stopped."""
+    from mygpt_cli import contents
     from mygpt_cli.checkpoint import load, load_optimizer
     from mygpt_cli.runs import CONFIG, Run, history_of
 
@@ -151,7 +154,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         ]
         if changed:
             hint = "leave these out, or train a new run"
-            raise UsageError(f"a run goes on as it began: {join_faults(changed)}", hint)
+            raise UsageError(f"a run goes on as it began: {join_faults(changed, 'differ')}", hint)
         settings = merge([given, kept])
         checkpoint = load(folder, prefer=("last",))
         report.notes(checkpoint.notes)
@@ -159,9 +162,11 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         _check_left(folder, history.step, settings.get("steps"))
         corpus = _read_text(settings, report)
         if checkpoint.state is None or checkpoint.state.get("text") != corpus.fingerprint:
+            told = contents.changes(folder, corpus)
             raise TextError(
-                f"the text is not the one that {folder} was trained on",
-                "give the same files, or train a new run",
+                f"the text is not the one that {folder} was trained on"
+                + (f": {join_faults(told, 'have changed')}" if told else ""),
+                "give the same files, or train a new run; --init-from goes on learning from another text",
             )
         trainer, plan = _prepare(
             settings, corpus, report, started, _Past(checkpoint, history, kept["steps"], set(given))
@@ -275,7 +280,7 @@ def _prepare(
         return new_trainer(config), chosen
     if different := _differences(config.model(past.checkpoint.config.vocab_size), past.checkpoint.config):
         raise CheckpointError(
-            f"config.toml is not that of the checkpoint: {join_faults(different)}",
+            f"config.toml is not that of the checkpoint: {join_faults(different, 'differ')}",
             "put these back, or train anew",
         )
     model = past.checkpoint.model.to(device)

@@ -130,16 +130,14 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         notes.append(f"context: {longest} tokens instead of {chosen['context']}, since the text has no more")
         chosen["context"] = longest
     choose("context", min(CONTEXT, longest), DEFAULT if longest >= CONTEXT else "the text has no more")
-    choose(
-        "batch_size", max(1, TOKENS_PER_STEP // chosen["context"]), f"{TOKENS_PER_STEP:,} tokens for a step"
-    )
+    choose("batch_size", max(1, TOKENS_PER_STEP // chosen["context"]), f"{TOKENS_PER_STEP:,} tokens a step")
     tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
 
     if not any(name in chosen for name in BUDGETS):
         choose("time", DEFAULT_TIME, DEFAULT)
     steps, seconds, budget = _budget(chosen, train_tokens / tokens_per_step)
     if seconds is not None:
-        reasons["steps"] = "as many as fit, as measured"
+        reasons["steps"] = "as many as fit, measured"
 
     def tokens(layers: int, width: int) -> float:
         """Estimate how many tokens a model of this shape learns from within the budget."""
@@ -165,7 +163,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         choose("bpe_dropout", _bpe_dropout(epochs), seen)
     chosen.setdefault("bpe_dropout", 0.0)
     if "eval_every" not in chosen:
-        reasons["eval_every"] = "validation takes a tenth of the time, or less"
+        reasons["eval_every"] = "validating takes a tenth of the time at most"
     # A prediction costs a third of what learning from it does.
     return Plan(chosen, steps, seconds, tuple(notes), reasons, max(1.0, val_tokens / 3 / tokens_per_step))
 
@@ -250,9 +248,9 @@ def _shape(
     if larger is None:
         reason = "the largest that is chosen unasked"
     elif parameters(larger) > most:
-        reason = "the largest that does not soon know a text of this size by heart"
+        reason = "a larger model would learn this text by heart"
     else:
-        reason = f"the largest that sees {TOKENS_PER_PARAMETER:g} tokens for each parameter within {budget}"
+        reason = f"the largest that sees {TOKENS_PER_PARAMETER:g} tokens per parameter within {budget}"
     return *best, reason
 
 
