@@ -144,8 +144,9 @@ class Limits:
     below: float | None = None
     choices: tuple[str, ...] = ()
 
-    def fault(self, called: str, value: Any) -> str | None:
-        """Say what is wrong with the value, or None."""
+    def fault(self, name: str, value: Any, called: str = "") -> str | None:
+        """Say what is wrong with the value, or None; it is called as its flag unless said otherwise."""
+        called = called or flag_of(name)
         if self.choices and value not in self.choices:
             near = did_you_mean(str(value), self.choices)
             return f"{called} must be one of {', '.join(self.choices)}, not '{value}'{near}"
@@ -336,7 +337,7 @@ def _value_fault(name: str, value: Any, called: str) -> str | None:
             return None if parse_duration(value) > 0 else f"{called} must be above 0"
         except ValueError as error:
             return f"{called}: {error}"
-    return limits_of(name).fault(called, value)
+    return limits_of(name).fault(name, value, called)
 
 
 _TYPE_NAMES = {

@@ -133,6 +133,11 @@ def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
     scratch: Trainer = new_trainer(chosen.config(100), tiny_dataset)
     with pytest.raises(UsageError, match="too short"):
         fit_steps(chosen, scratch, 0.3)
+    with pytest.raises(UsageError) as fault:  # most of the time went by before
+        fit_steps(replace(chosen, seconds=20.0), scratch, 0.3)
+    enough = re.search(r"--time (\d+)s is enough", fault.value.hint)
+    assert enough
+    assert int(enough[1]) > 20
     assert fit_steps(chosen, scratch, 30.0) > 100
 
 

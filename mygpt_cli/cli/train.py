@@ -154,7 +154,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         ]
         if changed:
             hint = "leave these out, or train a new run"
-            raise UsageError(f"a run goes on as it began: {join_faults(changed, 'differ')}", hint)
+            raise UsageError(f"a run goes on as it began, and {join_faults(changed, 'differ')}", hint)
         settings = merge([given, kept])
         checkpoint = load(folder, prefer=("last",))
         report.notes(checkpoint.notes)

@@ -317,7 +317,7 @@ def fit_steps(plan: Plan, scratch: Trainer, seconds: float, done: int = 0) -> in
     if steps % config.eval_every:  # it also ends with a validation
         steps = int(steps - (validation + SAVE) / pace * (1 - steps % config.eval_every / config.eval_every))
     if steps < SHORTEST:
-        needed = seconds - left + validation + SAVE + SHORTEST * pace
+        needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace
         raise UsageError(
             f"the time is too short for training: {SHORTEST} steps are the least, and {max(0, steps)} fit",
             f"--time {math.ceil(needed * 1.2) + 1}s is enough, or a smaller model by --layers and --width",
