@@ -13,7 +13,6 @@ from mygpt_cli.ui.curve import Canvas
 
 Point = tuple[float, float]
 
-LINES_PER_TICK = 2
 BRAILLE = {"line": "⠒⠒", "points": "•", "best": "◆"}
 ASCII = {"line": "--", "points": "o", "best": "@"}
 
@@ -72,9 +71,9 @@ def draw(chart: Chart, width: int, *, ascii_only: bool = False) -> list[Text]:
         title = panel.label
         if panel.right:
             title = f"{panel.label}{panel.right[0].rjust(width - len(panel.label))}"
-        lines += [Text(title[:width], "dim")]
+        lines += [Text(title[:width], "dim")] if title else []
         lines += _draw_panel(chart, panel, left, inside, right, frame, ascii_only)
-    lines += _draw_x_axis(chart, left, inside, frame)
+    lines += _draw_x_axis(chart, left, inside, right, frame)
     return lines + (_draw_legend(chart, width, ASCII if ascii_only else BRAILLE) if chart.legend else [])
 
 
@@ -103,23 +102,22 @@ def _draw_panel(
     return rows
 
 
-def _draw_x_axis(chart: Chart, left: int, inside: int, frame: str) -> list[Text]:
+def _draw_x_axis(chart: Chart, left: int, inside: int, right: int, frame: str) -> list[Text]:
     longest = len(tick_label(chart.x_high, chart.x_high))
     ticks, step = round_ticks(0, chart.x_high, max(1, inside // (longest + 4)))
-    axis, labels = [frame[4]] * inside, " " * (left + 1)
+    axis, labels = [frame[4]] * inside, ""
+    end = left + 1 + inside + right - len(chart.x_label)
     for tick in ticks:
         place = round(tick / chart.x_high * (inside - 1))
         label = tick_label(tick, step)
-        start = min(left + 1 + place - len(label) // 2, left + 1 + inside - len(label))
-        if start > len(labels) or not tick:
-            axis[place] = frame[3]
-            labels = labels.ljust(start)[: max(left + 1, start)] + label
-    free = left + 1 + inside - len(labels) - len(chart.x_label)
-    labels += f"{' ' * free}{chart.x_label}" if free > 1 else f" {chart.x_label}"
+        start = left + 1 + place - (len(label) - 1) // 2
+        axis[place] = frame[3]
+        if start + len(label) < end:
+            labels = labels.ljust(start) + label
     corner = "+" if frame[0] == "|" else "└"
     return [
         Text(f"{' ' * left}{corner}{''.join(axis)}", "dim"),
-        Text(labels[: left + 1 + max(inside, len(labels) - left - 1)], "dim"),
+        Text(f"{labels.ljust(end)}{chart.x_label}", "dim"),
     ]
 
 
@@ -139,7 +137,7 @@ def _draw_legend(chart: Chart, width: int, signs: dict[str, str]) -> list[Text]:
 
 
 def _ticks(panel: Panel) -> list[tuple[float, str]]:
-    values, step = round_ticks(panel.low, panel.high, max(2, panel.height // LINES_PER_TICK))
+    values, step = round_ticks(panel.low, panel.high, ticks_for(panel.height))
     return [(value, tick_label(value, step)) for value in values]
 
 
@@ -148,12 +146,17 @@ def _right_ticks(panel: Panel) -> list[tuple[float, str]]:
     if panel.right is None:
         return []
     unit = panel.right[1]
-    values, step = round_ticks(panel.low * unit, panel.high * unit, max(2, panel.height // LINES_PER_TICK))
+    values, step = round_ticks(panel.low * unit, panel.high * unit, ticks_for(panel.height))
     return [(value / unit, tick_label(value, step)) for value in values]
 
 
 def _row(value: float, panel: Panel) -> int:
     return round((1 - position(value, panel)) * (panel.height - 1))
+
+
+def ticks_for(height: int) -> int:
+    """Return how many ticks an axis has room for that is as high as so many lines of text."""
+    return (height + 1) // 2
 
 
 def position(value: float, panel: Panel) -> float:

@@ -1,11 +1,12 @@
 """How a run has gone, as a sentence and a chart."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from mygpt_cli.ui.chart import Chart, Line, Panel, value_range
+from mygpt_cli.ui.chart import Chart, Line, Panel, Point, value_range
 from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.units import count, duration
 
@@ -44,14 +45,13 @@ def _state(history: "RunHistory") -> str:
 
 def loss_chart(history: "RunHistory") -> Chart | None:
     """Return the losses and the learning rate over the steps, or None where there is nothing to plot."""
-    raw = [(i.step, i.loss) for i in history.intervals if i.loss is not None]
+    raw: list[Point] = [(i.step, i.loss) for i in history.intervals if i.loss is not None]
     smoothed = [(i.step, i.smoothed) for i in history.intervals if i.smoothed is not None]
-    validated = [(v.step, v.val_loss) for v in history.validations]
+    validated: list[Point] = [(v.step, v.val_loss) for v in history.validations]
     if not raw and not validated:
         return None
     x_high = float(max(history.step, history.steps or 1 if history.running else 1))
-    settled = [y for x, y in raw + validated if x >= FALL * history.step]
-    low, high = value_range(settled)
+    low, high = loss_range(raw + validated)
     noisy = raw != smoothed
     lines = [Line("", raw, kind="faint")] if noisy else []
     if smoothed:
@@ -72,3 +72,9 @@ def loss_chart(history: "RunHistory") -> Chart | None:
         top = max(rate for _, rate in rates) or 1.0
         panels.append(Panel("learning rate", [Line("", rates, "blue")], 0.0, 1.04 * top, height=3))
     return Chart(one_line(history.folder), "steps", x_high, panels)
+
+
+def loss_range(points: Sequence[Point]) -> tuple[float, float]:
+    """Return the ends of an axis for losses over steps: those of the first fall may lie above it."""
+    last = max(step for step, _ in points)
+    return value_range([loss for step, loss in points if step >= FALL * last])

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from mygpt_cli.ui.chart import Chart, Line, Panel, Point, position, round_ticks, thin, tick_label
+from mygpt_cli.ui.chart import Chart, Line, Panel, Point, position, round_ticks, thin, tick_label, ticks_for
 from mygpt_cli.ui.markup import SCHEME, escape, style_of
 
+PADDING = 12
 WIDTH, LEFT, RIGHT = 760, 64, 64
 PER_LINE = 22  # height of a panel for each line of text it has on a screen
 GAP = 44  # between panels, with the name of the lower one
@@ -46,7 +47,7 @@ def screen_svg(title: str, lines: Sequence[Sequence[Segment]], width: int) -> st
     """Return lines of a screen that is `width` cells wide as an SVG document."""
     body = []
     for number, line in enumerate(lines, start=1):
-        column = 1
+        column = 0
         for segment in line:
             text = segment.text.strip()
             start = column + cell_len(segment.text) - cell_len(segment.text.lstrip())
@@ -55,7 +56,7 @@ def screen_svg(title: str, lines: Sequence[Sequence[Segment]], width: int) -> st
                 place = f'x="{start * CELL:.1f}" y="{number * LINE_HEIGHT}"'
                 length = f'textLength="{cell_len(text) * CELL:.1f}" lengthAdjust="spacingAndGlyphs"'
                 body.append(f"<text {place} {length}{style_of(segment.style)}>{escape(text)}</text>")
-    size = (width + 2) * CELL, (len(lines) + 1) * LINE_HEIGHT
+    size = width * CELL, len(lines) * LINE_HEIGHT
     return _document("screen", title, "", *size, body, inline=False)
 
 
@@ -63,7 +64,9 @@ def _document(
     kind: str, title: str, style: str, width: float, height: float, body: Iterable[str], *, inline: bool
 ) -> str:
     namespace = "" if inline else ' xmlns="http://www.w3.org/2000/svg"'
-    size = f'viewBox="0 0 {width:g} {height:g}"'
+    place = f'x="{-PADDING}" y="{-PADDING}"'
+    width, height = width + 2 * PADDING, height + 2 * PADDING
+    size = f'viewBox="{-PADDING} {-PADDING} {width:g} {height:g}"'
     size += "" if inline else f' width="{width:g}" height="{height:g}"'
     style = style if inline else f"{SCHEME}{style}"
     return "\n".join(
@@ -71,7 +74,7 @@ def _document(
             f'<svg{namespace} class="{kind}" role="img" {size}>',
             f"<title>{escape(title)}</title>",
             f"<style>{style}</style>",
-            *([] if inline else ['<rect class="page" width="100%" height="100%"/>']),
+            *([] if inline else [f'<rect class="page" {place} width="100%" height="100%"/>']),
             *body,
             "</svg>\n",
         ]
@@ -86,7 +89,7 @@ def _panel(chart: Chart, panel: Panel, top: float, height: float, *, last: bool)
         return LEFT + point[0] / chart.x_high * (right - LEFT), y
 
     parts = [f'<text class="name" x="0" y="{top - 10}">{escape(panel.label)}</text>']
-    values, step = round_ticks(panel.low, panel.high, max(2, panel.height // 2))
+    values, step = round_ticks(panel.low, panel.high, ticks_for(panel.height))
     for value in values:
         y = place((0, value))[1]
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
@@ -94,7 +97,7 @@ def _panel(chart: Chart, panel: Panel, top: float, height: float, *, last: bool)
     if panel.right:
         name, unit = panel.right
         parts.append(f'<text class="name" x="{WIDTH}" y="{top - 10}" text-anchor="end">{escape(name)}</text>')
-        values, step = round_ticks(panel.low * unit, panel.high * unit, max(2, panel.height // 2))
+        values, step = round_ticks(panel.low * unit, panel.high * unit, ticks_for(panel.height))
         for value in values:
             y = place((0, value / unit))[1]
             parts.append(f'<path class="axis" d="M{right} {y:.1f}h5"/>')
