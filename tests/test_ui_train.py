@@ -3,13 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
 from mygpt_cli.training.events import Evaluated, Progress, Started
-from mygpt_cli.ui.curve import draw_curve
 from mygpt_cli.ui.dashboard import RunView
 from mygpt_cli.ui.units import duration, size
 
@@ -44,17 +41,6 @@ def test_sizes(number: int, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
-
-
-def test_a_falling_line_is_a_diagonal() -> None:
-    assert draw_curve([3, 2, 1, 0], width=2, height=1) == ["⠑⢄"]
-    assert draw_curve([1, 1], width=1, height=1) == ["⠉"]
-
-
-@given(st.lists(st.floats(-1e6, 1e6), max_size=300), st.integers(1, 40), st.integers(1, 6))
-def test_a_curve_has_the_size_it_is_given(values: list[float], width: int, height: int) -> None:
-    lines = draw_curve(values, width, height)
-    assert [len(line) for line in lines] == [width] * height
 
 
 def view() -> RunView:

@@ -165,11 +165,11 @@ def position(value: float, panel: Panel) -> float:
 
 
 def round_ticks(low: float, high: float, most: int) -> tuple[list[float], float]:
-    """Return at most `most` + 1 round values from low to high, at least one, and the step between them."""
+    """Return round values from low to high, and the step between them: about `most`, at least two."""
     step = 10.0 ** math.floor(math.log10((high - low) / most))
     step *= next(factor for factor in (1, 2, 5, 10) if factor * step * most >= (high - low) * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    if first > last:  # so few ticks that none falls inside
+    if first >= last:
         return round_ticks(low, high, most + 1)
     return [i * step for i in range(first, last + 1)], step
 
