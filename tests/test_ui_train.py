@@ -91,6 +91,28 @@ def test_the_live_view_fits_and_is_safe(width: int) -> None:
         assert shown in text
 
 
+def test_the_view_is_as_high_for_a_short_sample_as_for_a_long_one() -> None:
+    heights = set()
+    for sample in ("one line", "a\n\nb\nc\nd\ne\nf\n", view().sample):
+        console = Console(width=80, force_terminal=True, color_system=None)
+        shown = view()
+        shown.sample = sample
+        with console.capture() as capture:
+            console.print(shown)
+        heights.add(capture.get().count("\n"))
+    assert len(heights) == 1
+
+
+def test_the_curve_has_its_validations_and_stays_small() -> None:
+    shown = view()
+    shown.validations = [(200, 4.0), (400, 3.6)]
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(shown)
+    assert capture.get().count("•") == 2
+    assert "1,500" in capture.get()
+
+
 def test_the_end_leaves_no_time_left_and_no_sample() -> None:
     ended = view()
     ended.ended = "done"

@@ -185,4 +185,6 @@ class RunView:
 
     def _sample_lines(self) -> Text:
         lines = [one_line(line) for line in self.sample.strip("\n").split("\n")]
-        return Text("\n".join([line for line in lines if line.strip()][:SAMPLE_LINES]), style="italic")
+        shown = [line for line in lines if line.strip()][:SAMPLE_LINES]
+        shown += [""] * (SAMPLE_LINES - len(shown))  # always as high, so that nothing jumps
+        return Text("\n".join(shown), style="italic")
