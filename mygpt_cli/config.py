@@ -244,6 +244,7 @@ class TrainConfig:
     eval_every: int = knob("Steps between validations.", "Run", at_least=1)
     save_every: int = knob("Steps between checkpoints.", "Run", at_least=1)
     log_every: int = knob("Steps between progress lines.", "Run", at_least=1)
+    tensorboard: bool = knob("Also write event files for TensorBoard.", "Run", False)
 
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}

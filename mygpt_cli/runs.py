@@ -64,8 +64,23 @@ class Run:
                 f"cannot lock {self.folder}: {error.strerror}", "is the folder writable?"
             ) from None
         try:
-            _lock(descriptor, self.folder)
+            if not _lock(descriptor):
+                raise ResourceError(
+                    f"another process is training {self.folder}",
+                    "wait for it, or train a new run without --resume",
+                )
             yield
+        finally:
+            os.close(descriptor)
+
+    def is_running(self) -> bool:
+        """Whether a process holds the run right now; looking does not get in its way."""
+        try:
+            descriptor = os.open(self.folder / LOCK, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not _lock(descriptor, shared=True)
         finally:
             os.close(descriptor)
 
@@ -130,7 +145,8 @@ def _number(folder: str, name: str) -> int:
     return int(tail) if head == name and tail.isdecimal() else 0
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed; return whether nobody else had it."""
     try:
         if os.name == "nt":
             import msvcrt
@@ -139,11 +155,10 @@ def _lock(descriptor: int, folder: Path) -> None:
         else:
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
-        raise ResourceError(
-            f"another process is training {folder}", "wait for it, or train a new run without --resume"
-        ) from None
+        return False
+    return True
 
 
 def _lines(path: Path) -> list[str]:
@@ -157,7 +172,7 @@ def _lines(path: Path) -> list[str]:
 def _is_record(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

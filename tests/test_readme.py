@@ -74,6 +74,25 @@ def test_exit_codes_are_those_of_the_program() -> None:
     assert {str(kind.exit_code) for kind in kinds} == set(table) - {"0"}
 
 
+def test_metrics_have_the_fields_of_the_table(cycle_run: Path) -> None:
+    import dataclasses
+    import json
+
+    from mygpt_cli.training import events
+
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE)
+    table = {event: re.sub(r"\(.*?\)", "", fields) for event, fields in rows}
+    documented = {event: ["step", *re.findall(r"`(\w+)`", fields)] for event, fields in table.items()}
+    kinds = (events.Started, events.Progress, events.Evaluated, events.Noted, events.Finished)
+    assert documented == {
+        kind.__name__.lower(): [field.name for field in dataclasses.fields(kind)] for kind in kinds
+    }
+    written = [json.loads(line) for line in (cycle_run / "metrics.jsonl").read_text().splitlines()]
+    assert {record["event"] for record in written} >= set(documented) - {"noted"}
+    for record in written:
+        assert list(record) == ["event", *documented[record["event"]]]
+
+
 def test_the_wheel_carries_the_recipes(tmp_path: Path) -> None:
     """What pip installs knows the presets, with no clone beside it."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]

@@ -3,15 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.training.events import Evaluated, Progress, Started
 from mygpt_cli.training.sizing import plan
-from mygpt_cli.ui.curve import draw_curve
 from mygpt_cli.ui.dashboard import RunView
 from mygpt_cli.ui.train import PlainReporter
 from mygpt_cli.ui.units import duration, size
@@ -48,17 +45,6 @@ def test_sizes(number: int, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
-
-
-def test_a_falling_line_is_a_diagonal() -> None:
-    assert draw_curve([3, 2, 1, 0], width=2, height=1) == ["⠑⢄"]
-    assert draw_curve([1, 1], width=1, height=1) == ["⠉"]
-
-
-@given(st.lists(st.floats(-1e6, 1e6), max_size=300), st.integers(1, 40), st.integers(1, 6))
-def test_a_curve_has_the_size_it_is_given(values: list[float], width: int, height: int) -> None:
-    lines = draw_curve(values, width, height)
-    assert [len(line) for line in lines] == [width] * height
 
 
 def view() -> RunView:
@@ -124,6 +110,28 @@ def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Datase
     for shown in ("context 256, time 5 m 00 s: the default", "steps 1,234: as many as fit"):
         assert shown in text
     assert "width 32:" not in text
+
+
+def test_the_view_is_as_high_for_a_short_sample_as_for_a_long_one() -> None:
+    heights = set()
+    for sample in ("one line", "a\n\nb\nc\nd\ne\nf\n", view().sample):
+        console = Console(width=80, force_terminal=True, color_system=None)
+        shown = view()
+        shown.sample = sample
+        with console.capture() as capture:
+            console.print(shown)
+        heights.add(capture.get().count("\n"))
+    assert len(heights) == 1
+
+
+def test_the_curve_has_its_validations_and_stays_small() -> None:
+    shown = view()
+    shown.validations = [(200, 4.0), (400, 3.6)]
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(shown)
+    assert capture.get().count("•") == 2
+    assert "1,500" in capture.get()
 
 
 def test_the_end_leaves_no_time_left_and_no_sample() -> None:

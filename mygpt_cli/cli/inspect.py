@@ -1,6 +1,7 @@
-"""`mygpt inspect`: what a checkpoint is, and how it comes to each word."""
+"""`mygpt inspect`: how a run has gone, what a checkpoint is, and how it comes to each word."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,19 +12,25 @@ from mygpt_cli.cli.sampling import (
     TOP_P,
     Folder,
     FolderFlag,
+    Html,
     Json,
     MinP,
     Quiet,
     Seed,
+    Svg,
     Temperature,
     TopK,
     TopP,
+    find_folder,
     fresh_seed,
     open_checkpoint,
     prompt_from_argument,
 )
-from mygpt_cli.errors import UsageError
+from mygpt_cli.errors import CheckpointError, UsageError
 from mygpt_cli.generation.settings import Sampling
+
+if TYPE_CHECKING:
+    from mygpt_cli.inspection.history import RunHistory
 
 
 def inspect(
@@ -47,10 +54,12 @@ def inspect(
     top_p: TopP = TOP_P,
     min_p: MinP = MIN_P,
     seed: Seed = None,
+    svg: Svg = None,
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a checkpoint is; with --prompt, show how it comes to each word."""
+    """Show how a run has gone and what its checkpoint is; with --prompt, show how it comes to each word."""
     sampling = Sampling(
         temperature=temperature,
         top_k=top_k,
@@ -64,13 +73,24 @@ def inspect(
     text = None if prompt is None else prompt_from_argument(prompt)
 
     from mygpt_cli.ui.console import note
+    from mygpt_cli.ui.export import Export
     from mygpt_cli.ui.inspect import show_steps, show_summary
 
-    loaded = open_checkpoint(folder, checkpoint, quiet=quiet)
+    to = Export(svg, html)
+    history = None if text is not None else _history(find_folder(folder, checkpoint))
+    try:
+        loaded = open_checkpoint(folder, checkpoint, quiet=quiet)
+    except CheckpointError as error:
+        if history is None or _saved(Path(history.folder)) or not (history.running or history.step):
+            raise
+        if not quiet:
+            note(f"{error.message} yet")
+        show_summary(None, history, json=json, to=to)
+        return
     if text is None:
         from mygpt_cli.inspection.summary import summarise
 
-        show_summary(summarise(loaded), json=json)
+        show_summary(summarise(loaded), history, json=json, to=to)
         return
 
     from mygpt_cli.generation.stream import read_prompt
@@ -79,4 +99,18 @@ def inspect(
     start = read_prompt(loaded.tokenizer, text, loaded.config.context)
     if start.note and not quiet:
         note(start.note)
-    show_steps(view_steps(loaded.model, loaded.tokenizer, start, sampling, top=top), sampling, json=json)
+    views = view_steps(loaded.model, loaded.tokenizer, start, sampling, top=top)
+    show_steps(views, sampling, json=json, to=to)
+
+
+def _history(folder: Path) -> "RunHistory | None":
+    """Return how the run at a folder has gone, or None where it is no run."""
+    from mygpt_cli.inspection.history import read_history, run_of
+
+    run = run_of(folder)
+    return None if run is None else read_history(run)
+
+
+def _saved(run: Path) -> bool:
+    """Whether a run has saved anything that could be a checkpoint."""
+    return any((run / name).is_dir() for name in ("last", "best"))

@@ -44,6 +44,16 @@ Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", metavar="", help="Write nothing but the result.", rich_help_panel="Output"),
 ]
+Svg = Annotated[
+    Path | None,
+    typer.Option("--svg", help="Also draw it into this file.", metavar="FILE", rich_help_panel="Output"),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html", help="Also write it as a page into this file.", metavar="FILE", rich_help_panel="Output"
+    ),
+]
 
 TEMPERATURE: float = default_of("temperature")
 TOP_K: int = default_of("top_k")
@@ -87,23 +97,30 @@ def run_or_path(name: str) -> Path:
     return named if not Path(name).exists() and named.is_dir() else Path(name)
 
 
-def open_checkpoint(given: str | None, flag: str | None, *, quiet: bool) -> "Checkpoint":
-    """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it.
+def find_folder(given: str | None, flag: str | None) -> Path:
+    """Return the folder that is meant, or the newest run.
 
     It can be given with its flag or without: UsageError when it is given twice.
     """
-    from mygpt_cli.checkpoint import frozen, load, newest_run
-    from mygpt_cli.ui.console import note
+    from mygpt_cli.checkpoint import newest_run
 
     if given and flag:
         raise UsageError(
             f"the checkpoint is given twice: '{given}' and '{flag}'", "give one; quote a text with spaces"
         )
     path = given or flag
-    found = run_or_path(path) if path else newest_run(runs_folder())
+    return run_or_path(path) if path else newest_run(runs_folder())
+
+
+def open_checkpoint(given: str | None, flag: str | None, *, quiet: bool) -> "Checkpoint":
+    """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it."""
+    from mygpt_cli.checkpoint import frozen, load
+    from mygpt_cli.ui.console import note
+
+    found = find_folder(given, flag)
     checkpoint = load(found)
     frozen(checkpoint.model)
     if not quiet:
-        for message in (*([] if path else [f"using {found}"]), *checkpoint.notes):
+        for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
             note(message)
     return checkpoint

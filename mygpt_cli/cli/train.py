@@ -1,5 +1,6 @@
 """`mygpt train`: from text to a run folder."""
 
+import contextlib
 import glob
 import os
 import sys
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from mygpt_cli.training.trainer import History, Trainer
     from mygpt_cli.ui.train import Reporter
 
-CHANGEABLE = {
-    *(*BUDGETS, "patience", "eval_every", "save_every", "log_every"),
-    *("device", "files", "val_file", "out"),
-}
+OFTEN = ("eval_every", "save_every", "log_every")
+CHANGEABLE = {*BUDGETS, *OFTEN, "patience", "tensorboard", "device", "files", "val_file", "out"}
 
 
 @with_settings
@@ -113,6 +112,7 @@ def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float
     together(
         lambda: raise_faults(setting_faults(settings)),
         lambda: check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size")),
+        lambda: _check_tensorboard(settings),
     )
     out = Path(settings.get("out", "checkpoints"))
     _check_writable(out)
@@ -138,6 +138,13 @@ def _check_writable(out: Path) -> None:
         raise ResourceError(f"cannot write to {out}", "choose another folder with --out")
 
 
+def _check_tensorboard(settings: Settings) -> None:
+    if settings.get("tensorboard"):
+        from mygpt_cli.tensorboard import check_tensorboard
+
+        check_tensorboard()
+
+
 def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
     """Go on with a run, as if it had not stopped."""
     from mygpt_cli import contents
@@ -156,6 +163,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             hint = "leave these out, or train a new run"
             raise UsageError(f"a run goes on as it began, and {join_faults(changed, 'differ')}", hint)
         settings = merge([given, kept])
+        _check_tensorboard(settings)
         checkpoint = load(folder, prefer=("last",))
         report.notes(checkpoint.notes)
         history = history_of(checkpoint.state)
@@ -349,8 +357,15 @@ def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:
     from mygpt_cli.cli.interruption import Interruption
     from mygpt_cli.training.events import Evaluated
 
-    with Interruption() as interruption:
+    with Interruption() as interruption, contextlib.ExitStack() as closing:
+        board = None
+        if trainer.config.tensorboard:
+            from mygpt_cli.tensorboard import TensorBoard
+
+            board = closing.enter_context(TensorBoard(run.folder, trainer.history.step))
         for event in runs.train(run, trainer, stop=interruption.reason):
+            if board:
+                board.log(event)
             report.event(event)
             if isinstance(event, Evaluated) and report.wants_samples:
                 report.event(_sampled(trainer))

@@ -1,14 +1,13 @@
 """What a checkpoint is: identity, shape, parameters by part, tokenizer, training."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mygpt_cli.checkpoint import Checkpoint
 from mygpt_cli.config import ModelConfig
+from mygpt_cli.inspection.history import number, read_history, whole
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.runs import Run
 
 
 @dataclass(frozen=True)
@@ -104,35 +103,18 @@ def _owners(name: str) -> list[str]:
 def _training(state: dict[str, Any], run: Path) -> Training:
     history = state.get("history")
     history = history if isinstance(history, dict) else {}
-    step = _whole(state.get("step"))
-    losses = _last_evaluation(run, step)
+    step = whole(state.get("step"))
+    # The last validation up to the checkpoint's own step.
+    earlier = [v for v in read_history(run).validations if v.step <= (step or 0)]
+    validation = earlier[-1] if earlier else None
     return Training(
         step=step,
-        steps=_whole(state.get("steps")),
-        tokens=_whole(state.get("tokens")),
-        seconds=_number(history.get("seconds")),
-        train_loss=_number(losses.get("train_loss")),
-        val_loss=_number(losses.get("val_loss")),
-        bits_per_byte=_number(losses.get("bits_per_byte")),
-        best_step=_whole(history.get("best_step")),
-        best_bits_per_byte=_number(history.get("best_bits_per_byte")),
+        steps=whole(state.get("steps")),
+        tokens=whole(state.get("tokens")),
+        seconds=number(history.get("seconds")),
+        train_loss=validation.train_loss if validation else None,
+        val_loss=validation.val_loss if validation else None,
+        bits_per_byte=validation.bits_per_byte if validation else None,
+        best_step=whole(history.get("best_step")),
+        best_bits_per_byte=number(history.get("best_bits_per_byte")),
     )
-
-
-def _last_evaluation(run: Path, step: int | None) -> dict[str, Any]:
-    """Return the last validation up to a step from the metrics that a run keeps beside its checkpoints."""
-    evaluations = [
-        record
-        for record in Run(run).metrics()
-        if record.get("event") == "evaluated" and (_whole(record.get("step")) or 0) <= (step or 0)
-    ]
-    return evaluations[-1] if evaluations else {}
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _number(value: Any) -> float | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if number else None

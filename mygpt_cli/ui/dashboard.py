@@ -1,5 +1,6 @@
 """The live view of a training run on a terminal."""
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mygpt_cli.ui.bar import Bar
-from mygpt_cli.ui.curve import draw_curve
+from mygpt_cli.ui.chart import Chart, Line, Panel, Point, draw, thin
+from mygpt_cli.ui.history import loss_range
 from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.train import LABEL, WIDEST, PlainReporter, Reporter
 from mygpt_cli.ui.units import count, duration, size
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 CURVE_HEIGHT = 5
 SAMPLE_LINES = 4
+MOST_POINTS = 1000  # kept of the curve; older ones share a point
 
 
 class Dashboard(PlainReporter):
@@ -67,10 +70,12 @@ class Dashboard(PlainReporter):
             self._live.start()
         elif isinstance(event, Progress):
             view.progress, view.progress_at = event, time.monotonic()
-            view.losses.append((event.step, event.loss))
+            if math.isfinite(event.loss):
+                view.losses = [*thin(view.losses, MOST_POINTS), (event.step, event.loss)]
         elif isinstance(event, Evaluated):
             view.evaluated = event
-            view.validations.append((event.step, event.val_loss))
+            if math.isfinite(event.val_loss):
+                view.validations.append((event.step, event.val_loss))
             if event.best:
                 view.best = event
         elif isinstance(event, Sampled):
@@ -99,8 +104,8 @@ class RunView:
         self.progress: Progress | None = None
         self.evaluated: Evaluated | None = None
         self.best: Evaluated | None = None
-        self.losses: list[tuple[int, float]] = []
-        self.validations: list[tuple[int, float]] = []
+        self.losses: list[Point] = []
+        self.validations: list[Point] = []
         self.sample = ""
         self.ended = ""
         self.began_at = self.progress_at = 0.0
@@ -119,11 +124,8 @@ class RunView:
                 best = (f"{self.best.bits_per_byte:.3f}", "bold green")
                 at = (f" bits per byte at step {count(self.best.step)}", "dim")
                 grid.add_row("best", Text.assemble(best, at))
-            curve = self._curve(width - LABEL)
-            if curve:
-                grid.add_row("", "")
+            if curve := self._curve(width - LABEL, ascii_only=options.ascii_only):
                 grid.add_row("", curve)
-                grid.add_row("", "")
             grid.add_row("speed", self._speed_line(width - LABEL))
         if self.sample and not self.ended:
             grid.add_row("it writes", self._sample_lines())
@@ -153,22 +155,15 @@ class RunView:
             )
         return line
 
-    def _curve(self, width: int) -> Text | None:
+    def _curve(self, width: int, *, ascii_only: bool) -> Text | None:
         if len(self.losses) < 4:
             return None
         assert self.started  # noqa: S101 - losses come after the start
-        values = [loss for _, loss in self.losses]
-        share = self.losses[-1][0] / self.started.steps
-        columns = max(4, min(60, width - 8))
-        lines = draw_curve(values, max(2, round(columns * share)), CURVE_HEIGHT)
-        low, high = min(values), max(values)
-        labels = [f"{high:6.2f} "] + [" " * 7] * (CURVE_HEIGHT - 2) + [f"{low:6.2f} "]
-        text = Text()
-        for number, (label, line) in enumerate(zip(labels, lines, strict=True)):
-            text.append(label, "dim")
-            text.append(line, "cyan")
-            text.append("\n" if number < CURVE_HEIGHT - 1 else "")
-        return text
+        low, high = loss_range(self.losses + self.validations)
+        lines = [Line("", self.losses), Line("", self.validations, "magenta", "points")]
+        panels = [Panel("", lines, low, high, height=CURVE_HEIGHT)]
+        chart = Chart("", "steps", self.started.steps, panels, legend=False)
+        return Text("\n").join(draw(chart, min(60, width), ascii_only=ascii_only))
 
     def _speed_line(self, width: int) -> Text:
         assert self.progress  # noqa: S101 - rendered only after the first interval
@@ -190,4 +185,6 @@ class RunView:
 
     def _sample_lines(self) -> Text:
         lines = [one_line(line) for line in self.sample.strip("\n").split("\n")]
-        return Text("\n".join([line for line in lines if line.strip()][:SAMPLE_LINES]), style="italic")
+        shown = [line for line in lines if line.strip()][:SAMPLE_LINES]
+        shown += [""] * (SAMPLE_LINES - len(shown))  # always as high, so that nothing jumps
+        return Text("\n".join(shown), style="italic")

@@ -1,45 +1,59 @@
-"""Inspection records to stdout: tables, or JSON lines."""
+"""Inspection records to the screen and to files: tables and charts, or JSON lines."""
 
 import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
 from rich.text import Text
 
-from mygpt_cli.ui.console import show, stdout_console
-from mygpt_cli.ui.sample import write_json
+from mygpt_cli.ui.export import Export, Screen
+from mygpt_cli.ui.history import render_history
 from mygpt_cli.ui.steps import render_footer, render_settings, render_step
 from mygpt_cli.ui.summary import render_summary
 
 if TYPE_CHECKING:
     from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.inspection.history import RunHistory
     from mygpt_cli.inspection.steps import StepView
     from mygpt_cli.inspection.summary import Summary
 
 
-def show_summary(summary: "Summary", *, json: bool) -> None:
-    """Write what a checkpoint is."""
-    if json:
-        write_json(dataclasses.asdict(summary))
-    else:
-        console = stdout_console()
-        show(console, render_summary(summary, console.width))
+def show_summary(
+    summary: "Summary | None",
+    history: "RunHistory | None" = None,
+    *,
+    json: bool,
+    to: Export | None = None,
+) -> None:
+    """Write how the run has gone, where there is one, and what its checkpoint is, once there is one."""
+    record: dict[str, Any] = {"folder": history.folder if history else ""}
+    record |= dataclasses.asdict(summary) if summary else {}
+    record["history"] = history_record(history) if history else None
+    with Screen(record["folder"], json=json, to=to) as screen:
+        screen.record(record)
+        if history:
+            screen.show(*render_history(history))
+        if summary:
+            screen.show(render_summary(summary, screen.width))
 
 
-def show_steps(views: Iterable["StepView"], sampling: "Sampling", *, json: bool) -> None:
+def history_record(history: "RunHistory") -> dict[str, Any]:
+    """Return a run's history for JSON."""
+    return dataclasses.asdict(history) | {"share": history.share}
+
+
+def show_steps(
+    views: Iterable["StepView"], sampling: "Sampling", *, json: bool, to: Export | None = None
+) -> None:
     """Write each step of generation as it is made."""
-    if json:
-        for view in views:
-            write_json(step_record(view, sampling))
-        return
-    console = stdout_console()
-    show(console, Group(render_settings(sampling), Text()))
-    last = None
-    for last in views:
-        show(console, render_step(last, console.width))
-    if last:
-        show(console, render_footer(last))
+    with Screen("steps of generation", json=json, to=to) as screen:
+        screen.show(render_settings(sampling), Text())
+        last = None
+        for last in views:
+            screen.record(step_record(last, sampling))
+            screen.show(render_step(last, screen.width))
+        if last:
+            screen.show(render_footer(last))
 
 
 def step_record(view: "StepView", sampling: "Sampling") -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""`mygpt inspect` of runs, as a user runs it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mygpt_cli.cli.app import run
+from mygpt_cli.runs import Run
+from tests.conftest import Command
+from tests.test_ui_export import check_harmless
+
+
+@pytest.fixture
+def copied(cycle_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of a finished run, named to do harm, in a folder of runs that one is in."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(cycle_run, "checkpoints/<script>alert(1)<!--"))
+
+
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+def test_a_run_shows_its_curves_and_its_checkpoint(mygpt: Command, cycle_run: Path, width: str) -> None:
+    done = mygpt("inspect", cycle_run, env={"COLUMNS": width})
+    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stdout.decode().splitlines()
+    assert lines[1].startswith("done: 200 steps, ")
+    assert all(len(line) <= int(width) for line in lines if str(cycle_run) not in line)
+    for shown in ("loss, nats per token", "learning rate", "◆ best", "model      gpt2", "token embedding"):
+        assert shown in done.stdout.decode()
+
+
+def test_where_braille_cannot_be_shown(mygpt: Command, cycle_run: Path) -> None:
+    done = mygpt("inspect", cycle_run, env={"PYTHONIOENCODING": "ascii"})
+    assert done.stdout.isascii()
+    assert b"@ best" in done.stdout
+    assert b"\\u" not in done.stdout
+
+
+def test_json_has_every_number(cycle_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(cycle_run), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    history = record["history"]
+    written = [json.loads(line) for line in (cycle_run / "metrics.jsonl").read_text().splitlines()]
+    for name, event in (("intervals", "progress"), ("validations", "evaluated")):
+        wanted = [record for record in written if record["event"] == event]
+        assert len(history[name]) == len(wanted) > 2
+        for got, there in zip(history[name], wanted, strict=True):
+            assert {key: value for key, value in got.items() if key in there}.items() <= there.items()
+    assert record["parameters"] > 0
+    assert (history["step"], history["share"], history["running"]) == (200, 1.0, False)
+    assert run(["inspect", str(cycle_run / "best"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["history"] == history
+
+
+def test_files_of_a_run_that_means_harm(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (copied / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"event": "noted", "step": 3, "text": "<img src=http://x onerror=y>"}) + "\n")
+    assert run(["inspect", copied.name, "--html", "a.html", "--svg", "a.svg"]) == 0
+    assert "<script>alert(1)<!--" in capsys.readouterr().out
+    page = check_harmless(Path("a.html").read_text().replace("src=http://x", ""))
+    assert "<script>alert(1)<!--" in page.text
+    check_harmless(Path("a.svg").read_text())
+
+
+def test_steps_can_be_kept_too(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["inspect", copied.name, "--prompt", "I love", "--steps", "2", "--html", "a.html"]
+    assert run([*command, "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert "step 2" in check_harmless(Path("a.html").read_text()).text
+
+
+def test_a_file_that_cannot_be_written(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", copied.name, "--svg", "none/a.svg"]) == 5
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "there is no folder" in captured.err
+
+
+def test_a_run_before_its_first_checkpoint(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("last", "best"):
+        shutil.rmtree(copied / name)
+    metrics = (copied / "metrics.jsonl").read_text().splitlines()
+    (copied / "metrics.jsonl").write_text("\n".join(metrics[:6]) + '\n{"event": "prog')
+    with Run(copied).locked():
+        assert run(["inspect", copied.name]) == 0
+        captured = capsys.readouterr()
+        assert "running: step" in captured.out
+        assert " of 200 (" in captured.out
+        assert "holds no checkpoint yet" in captured.err
+        (copied / "metrics.jsonl").unlink()
+        assert run(["inspect", copied.name, "--json", "--quiet"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["history"]["running"] is True
+        assert captured.err == ""
+        assert run(["inspect", copied.name, "--svg", "a.svg"]) == 0
+        assert "nothing measured yet" in capsys.readouterr().out
+    # Nothing is going on there, and nothing is there.
+    assert run(["inspect", copied.name]) == 3
+
+
+def test_damaged_checkpoints_stay_errors(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("last", "best"):
+        (copied / name / "model.safetensors").write_bytes(b"")
+    assert run(["inspect", copied.name]) == 3
+
+
+def test_a_run_without_metrics(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copied / "metrics.jsonl").unlink()
+    assert run(["inspect", copied.name]) == 0
+    captured = capsys.readouterr()
+    assert "nothing measured" in captured.out
+    assert "token embedding" in captured.out
