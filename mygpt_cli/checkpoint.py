@@ -201,14 +201,22 @@ def _saved_at(path: Path) -> list[tuple[Path, int]]:
     """Return when each checkpoint at this path was written, to notice one that is being replaced."""
     times = []
     beside = (path, _beside(path, "new"), _beside(path, "old"))
-    for manifest in (*(folder / MANIFEST for folder in beside), *path.glob(f"*/{MANIFEST}")):
+    for manifest in (*(folder / MANIFEST for folder in beside), *_found(path, f"*/{MANIFEST}")):
         with contextlib.suppress(OSError):
             times.append((manifest, manifest.stat().st_mtime_ns))
     return times
 
 
 def _is_being_saved(path: Path) -> bool:
-    return _beside(path, "new").exists() or any(path.glob("*.new"))
+    return _beside(path, "new").exists() or bool(_found(path, "*.new"))
+
+
+def _found(path: Path, pattern: str) -> list[Path]:
+    """Return what matches; nothing when the folder is taken away meanwhile."""
+    try:
+        return list(path.glob(pattern))
+    except OSError:
+        return []
 
 
 def _load(path: Path, prefer: Iterable[str]) -> Checkpoint:
