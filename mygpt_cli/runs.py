@@ -12,6 +12,7 @@ from typing import Any
 from mygpt_cli import __version__, checkpoint
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.errors import CheckpointError, ResourceError
+from mygpt_cli.locking import try_lock
 from mygpt_cli.settings import to_toml
 from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, Saved, SaveDue, Started
 from mygpt_cli.training.trainer import History, Trainer
@@ -64,7 +65,11 @@ class Run:
                 f"cannot lock {self.folder}: {error.strerror}", "is the folder writable?"
             ) from None
         try:
-            _lock(descriptor, self.folder)
+            if not try_lock(descriptor):
+                raise ResourceError(
+                    f"another process is training {self.folder}",
+                    "wait for it, or train a new run without --resume",
+                )
             yield
         finally:
             os.close(descriptor)
@@ -128,22 +133,6 @@ def as_record(event: Event) -> dict[str, Any]:
 def _number(folder: str, name: str) -> int:
     head, _, tail = folder.rpartition("-")
     return int(tail) if head == name and tail.isdecimal() else 0
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ResourceError(
-            f"another process is training {folder}", "wait for it, or train a new run without --resume"
-        ) from None
 
 
 def _lines(path: Path) -> list[str]:
