@@ -202,9 +202,10 @@ def open_tokens(path: Path, dtype: np.dtype, done: Done) -> np.ndarray | None:
 def read_meta(folder: Path) -> dict[str, object]:
     """Return what `meta.json` says, which is nothing if it is missing or damaged."""
     try:
-        return read_json(folder / META)
+        meta = read_json(folder / META)
     except CheckpointError:
         return {}
+    return meta if meta.pop("crc32", None) == _checksum(meta) else {}
 
 
 def token_type(tokenizer: Tokenizer) -> np.dtype:
@@ -226,5 +227,9 @@ def _done(meta: dict[str, object], name: str) -> Done:
 def _write_meta(folder: Path, meta: dict[str, object]) -> None:
     # In one piece: at any moment a whole note is there, and its checksum tells whether the tokens are too.
     new = folder / f"{META}.new"
-    new.write_text(json.dumps(meta, indent=2), encoding="utf-8")
+    new.write_text(json.dumps(meta | {"crc32": _checksum(meta)}, indent=2), encoding="utf-8")
     new.replace(folder / META)
+
+
+def _checksum(meta: dict[str, object]) -> int:
+    return zlib.crc32(json.dumps(meta).encode())

@@ -169,6 +169,12 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 HARM: list[tuple[str, Callable[[Path], object]]] = [
     ("a flipped bit", lambda f: flip(f / "train.bin")),
     ("a flipped bit in the validation part", lambda f: flip(f / "val.bin")),
@@ -176,6 +182,7 @@ HARM: list[tuple[str, Callable[[Path], object]]] = [
     ("cut to an odd length", lambda f: os.truncate(f / "train.bin", 101)),
     ("empty", lambda f: os.truncate(f / "val.bin", 0)),
     ("a missing part", lambda f: (f / "val.bin").unlink()),
+    ("another number", lambda f: edit(f / "meta.json", '"characters": 262', '"characters": 261')),
     ("no description", lambda f: (f / "meta.json").unlink()),
     ("half a description", lambda f: os.truncate(f / "meta.json", 10)),
     ("another description", lambda f: (f / "meta.json").write_text("{}")),
@@ -245,7 +252,7 @@ def test_the_cache_folder_is_the_default_place(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("MYGPT_CACHE_DIR", str(tmp_path / "mine"))
     prepare(open_corpus(files(tmp_path / "text", PROSE)), tokenizer="char")
     (folder,) = (tmp_path / "mine").iterdir()
-    assert json.loads((folder / "meta.json").read_text()).keys() == {"tokenizer", "train", "val"}
+    assert json.loads((folder / "meta.json").read_text()).keys() == {"tokenizer", "train", "val", "crc32"}
 
 
 # --- Batches ------------------------------------------------------------------------------------------------
