@@ -193,7 +193,9 @@ class Trainer:
     def validation_loss(self, tokens: np.ndarray) -> float:
         """Return the sum of nats over these tokens, each but the first predicted once."""
         total = 0.0
-        batch_size = max(1, 8192 // self.config.context)
+        # Rows of logits, of which there are a few copies at once: at most 128 MB each.
+        rows = min(8192, 2**25 // self.model.config.vocab_size)
+        batch_size = max(1, rows // self.config.context)
         for x, y in val_windows(tokens, self.config.context, batch_size):
             logits = self.model(self._to_device(x))
             total += F.cross_entropy(
