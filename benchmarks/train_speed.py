@@ -1,8 +1,9 @@
 """`python -m benchmarks.train_speed FILE`: steps per second, and how much of a step is matrix products.
 
 First the classic recipe in the same float32 arithmetic: written plainly (`reference.py`) against
-`mygpt train --preset classic-cpu`. Then the default model: the time of a step against that of its matrix
-products alone, each timed by itself in the same type and shape.
+`mygpt train --preset classic-cpu`. Then the model that `mygpt train FILE` gives a text of a megabyte: the
+time of a step against that of its matrix products alone, those of the optimizer included, each timed by
+itself, again and again, in the same type and shape.
 """
 
 import argparse
@@ -23,10 +24,12 @@ from mygpt_cli.dataset import Dataset, prepare
 from mygpt_cli.device import keep_freed_memory, pick_dtype
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.settings import from_preset
-from mygpt_cli.training.sizing import MEASURED, plan
+from mygpt_cli.training.compiling import compile_training
+from mygpt_cli.training.sizing import plan
 from mygpt_cli.training.trainer import Trainer
 
 REPEATS = 5
+SHAPE = {"layers": 4, "width": 192}  # what five minutes give a text of a megabyte on this machine
 
 
 def best(action: Callable[[], object], repeats: int) -> float:
@@ -49,6 +52,7 @@ def new_trainer(settings: Settings, path: Path, folder: str) -> Trainer:
     model = GPT(config.model(dataset.tokenizer.vocab_size))
     model.initialise(torch.Generator().manual_seed(1))
     model.compute_dtype = dtype
+    compile_training("on", torch.device("cpu"), dtype, Path(folder)).apply(model)
     return Trainer(config, dataset, model)
 
 
@@ -88,7 +92,20 @@ def product_seconds(trainer: Trainer) -> float:
         total += best(lambda x=x, y=y: x.T @ y, 20)  # type: ignore[misc]
     q, scores = torch.randn(heads, t, d).to(dtype), torch.randn(heads, t, t).to(dtype)
     pair = best(lambda: q @ q.mT, 20) + best(lambda: scores @ q, 20)
-    return (total + 3 * config.layers * pair) * config.accumulation
+    return (total + 3 * config.layers * pair) * config.accumulation + optimizer_product_seconds(trainer)
+
+
+def optimizer_product_seconds(trainer: Trainer) -> float:
+    """Return the time of the products that make Muon's updates orthogonal, each timed alone."""
+    layers, c = trainer.config.layers, trainer.config.width
+    total = 0.0
+    for count, wide in ((4 * layers, c), (2 * layers, 4 * c)):
+        x = torch.randn(count, c, wide).to(trainer.model.compute_dtype)
+        gram = x @ x.mT
+        total += best(lambda x=x: x @ x.mT, 20)  # type: ignore[misc]
+        total += best(lambda gram=gram: gram @ gram, 20)  # type: ignore[misc]
+        total += best(lambda gram=gram, x=x: gram @ x, 20)  # type: ignore[misc]
+    return 5 * total
 
 
 def main() -> None:
@@ -101,8 +118,7 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         plain, ours = classic_speeds(arguments.file, folder, arguments.steps)
-        layers, width = MEASURED
-        trainer = new_trainer({"layers": layers, "width": width}, arguments.file, folder)
+        trainer = new_trainer(SHAPE, arguments.file, folder)
     for step in range(10):
         trainer.update(step)
     step_seconds = best(lambda: trainer.update(20), 60)
@@ -116,7 +132,7 @@ def main() -> None:
     table.add_row("plainly", f"{plain:.1f}", "1.00")
     table.add_row("mygpt", f"{ours:.1f}", f"{ours / plain:.2f}")
     console.print(table)
-    table = Table(title=f"The default model, {layers} layers of {width}, {trainer.config.dtype}")
+    table = Table(title="The default model, {layers} layers of {width}".format(**SHAPE))
     for column in ("tokens/s", "ms a step", "ms of products", "share"):
         table.add_column(column, justify="right")
     milliseconds = (step_seconds * 1e3, products * 1e3)

@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from mygpt_cli.errors import UsageError, did_you_mean, join_faults
+from mygpt_cli.errors import UsageError, did_you_mean
 
 ARCHITECTURES = ("nanochat", "gpt2")
 ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu")
@@ -76,7 +76,7 @@ class ModelConfig:
         if gpt2:
             object.__setattr__(self, "softcap", 0.0)
         if faults := self._faults():
-            raise UsageError(join_faults(faults), "`mygpt train --help` lists the settings of a model")
+            raise UsageError(faults, "`mygpt train --help` lists the settings of a model")
 
     @property
     def head_width(self) -> int:
@@ -144,12 +144,12 @@ class Limits:
     below: float | None = None
     choices: tuple[str, ...] = ()
 
-    def fault(self, name: str, value: Any) -> str | None:
-        """Say what is wrong with the value, or None."""
-        flag = f"--{name.replace('_', '-')}"
+    def fault(self, name: str, value: Any, called: str = "") -> str | None:
+        """Say what is wrong with the value, or None; it is called as its flag unless said otherwise."""
+        called = called or flag_of(name)
         if self.choices and value not in self.choices:
             near = did_you_mean(str(value), self.choices)
-            return f"{flag} must be one of {', '.join(self.choices)}, not '{value}'{near}"
+            return f"{called} must be one of {', '.join(self.choices)}, not '{value}'{near}"
         checks: tuple[tuple[float | None, str, Callable[[Any, Any], bool]], ...] = (
             (self.at_least, "at least", operator.ge),
             (self.above, "above", operator.gt),
@@ -158,7 +158,7 @@ class Limits:
         )
         for limit, text, holds in checks:
             if limit is not None and not holds(value, limit):
-                return f"{flag} must be {text} {limit:g}, not {value:g}"
+                return f"{called} must be {text} {limit:g}, not {value:g}"
         return None
 
 
@@ -238,6 +238,9 @@ class TrainConfig:
     dtype: str = knob(
         "Arithmetic of the matrix products.", "Run", "auto", choices=("auto", "float32", "bfloat16")
     )
+    compile: str = knob(
+        "Compile what a step does between its matrix products.", "Run", "auto", choices=("auto", "on", "off")
+    )
     eval_every: int = knob("Steps between validations.", "Run", at_least=1)
     save_every: int = knob("Steps between checkpoints.", "Run", at_least=1)
     log_every: int = knob("Steps between progress lines.", "Run", at_least=1)
@@ -298,30 +301,24 @@ def parse_setting(name: str, text: str) -> Any:
     return text
 
 
-def setting_faults(settings: Mapping[str, Any]) -> list[str]:
-    """List what is wrong with the given settings, known so far or complete."""
-    faults = []
-    for name, value in settings.items():
-        if name not in knobs():
-            faults.append(f"unknown setting '{name}'{did_you_mean(name, knobs())}")
-        elif value is not None and not _has_type(value, type_of(name)):
-            faults.append(f"{name} must be {_TYPE_NAMES[type_of(name)]}, not {value!r}")
-        elif value is not None and (fault := limits_of(name).fault(name, value)):
-            faults.append(fault)
+def flag_of(name: str) -> str:
+    """Return how a setting is called as a flag."""
+    return f"--{name.replace('_', '-')}"
+
+
+def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = flag_of) -> list[str]:
+    """List what is wrong with the given settings, known so far or complete.
+
+    `called` returns the name of a setting where these come from.
+    """
+    faults = [
+        fault
+        for name, value in settings.items()
+        if value is not None and (fault := _value_fault(name, value, called(name)))
+    ]
     if faults:
         return faults
-    folder = settings.get("name")
-    if folder is not None and not re.fullmatch(r"[\w.+-][\w .+-]{0,99}", folder):
-        faults.append(
-            f"--name '{folder}' is no name for a folder: letters, digits, spaces, '.', '+', '-' and '_'"
-        )
-    if isinstance(time := settings.get("time"), str):
-        try:
-            if parse_duration(time) <= 0:
-                faults.append("--time must be above 0")
-        except ValueError as error:
-            faults.append(f"--time: {error}")
-    given = [f"--{name}" for name in ("epochs", "time", "steps") if settings.get(name) is not None]
+    given = [called(name) for name in ("epochs", "time", "steps") if settings.get(name) is not None]
     if len(given) > 1:
         faults.append(f"{' and '.join(given)} contradict each other: give one")
     if (arch := settings.get("arch", "nanochat")) == "nanochat" and settings.get("bias"):
@@ -329,6 +326,21 @@ def setting_faults(settings: Mapping[str, Any]) -> list[str]:
     if settings.get("width") and settings.get("heads"):
         faults += shape_faults(arch, settings["width"], settings["heads"])
     return faults
+
+
+def _value_fault(name: str, value: Any, called: str) -> str | None:
+    if name not in knobs():
+        return f"{called} is no setting{did_you_mean(name, knobs())}"
+    if not _has_type(value, type_of(name)):
+        return f"{called} must be {_TYPE_NAMES[type_of(name)]}, not {value!r}"
+    if name == "name" and not re.fullmatch(r"[\w.+-][\w .+-]{0,99}", value):
+        return f"{called} '{value}' is no name for a folder: letters, digits, spaces, '.', '+', '-' and '_'"
+    if name == "time":
+        try:
+            return None if parse_duration(value) > 0 else f"{called} must be above 0"
+        except ValueError as error:
+            return f"{called}: {error}"
+    return limits_of(name).fault(name, value, called)
 
 
 _TYPE_NAMES = {
@@ -353,4 +365,4 @@ def _has_type(value: Any, kind: type) -> bool:
 def raise_faults(faults: list[str]) -> None:
     """Raise one UsageError for all faults, if there are any."""
     if faults:
-        raise UsageError(join_faults(faults), "`mygpt train --help` lists every setting with its range")
+        raise UsageError(faults, "`mygpt train --help` lists every setting with its range")

@@ -31,6 +31,13 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if faster else torch.float32
 
 
+def why_dtype(dtype: torch.dtype, device: torch.device) -> str:
+    """Say why `auto` takes this type on this device."""
+    if device.type == "mps":
+        return "the safe one on this device"
+    return "faster here than float32" if dtype == torch.bfloat16 else "bfloat16 is no faster here"
+
+
 def _product_seconds(dtype: torch.dtype) -> float:
     """Time the best of some matrix products of a training step's size on the CPU."""
     a, b = torch.ones(1024, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)

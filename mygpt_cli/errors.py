@@ -1,7 +1,10 @@
 """Every fault that a user can cause, with its exit code and a way out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class MygptError(Exception):
@@ -19,9 +22,13 @@ class MygptError(Exception):
 
 
 class UsageError(MygptError):
-    """A flag, a configuration or a combination of them that cannot be used."""
+    """A flag, a configuration or a combination of them that cannot be used; or several of these faults."""
 
     exit_code = 2
+
+    def __init__(self, faults: str | Sequence[str], hint: str = "") -> None:
+        self.faults = [faults] if isinstance(faults, str) else list(faults)
+        super().__init__(join_faults(self.faults), hint)
 
 
 class CheckpointError(MygptError):
@@ -48,14 +55,34 @@ class DivergedError(MygptError):
     exit_code = 6
 
 
-def join_faults(faults: Sequence[str]) -> str:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python or torch, on a CPU or a GPU, means that memory ran out."""
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
+
+
+def join_faults(faults: Sequence[str], are: str = "are wrong") -> str:
     """Put several faults into one message, one line each."""
     if len(faults) == 1:
         return faults[0]
-    return f"{len(faults)} things are wrong:\n" + "\n".join(f"  - {fault}" for fault in faults)
+    return f"{len(faults)} things {are}:\n" + "\n".join(f"  - {fault}" for fault in faults)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'X'?)` for the nearest known word, or an empty string."""
-    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
+def together(*checks: Callable[[], T]) -> list[T]:
+    """Call them all and return what they return; raises one UsageError with the faults of all."""
+    results, errors = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except UsageError as error:
+            errors.append(error)
+    if errors:
+        raise UsageError([fault for error in errors for fault in error.faults], errors[0].hint) from None
+    return results
+
+
+def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return ` (did you mean 'X'?)` for the nearest known word, or an empty string if none is so near."""
+    near = get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f" (did you mean '{near[0]}'?)" if near else ""

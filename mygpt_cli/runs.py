@@ -170,9 +170,13 @@ def history_of(state: dict[str, Any] | None) -> History:
 
 def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
     """Train into a run folder that this process has locked: save when due, log, and pass the events on."""
+    config = trainer.config
     for event in trainer.run(stop):
         if isinstance(event, SaveDue):
             yield from run.save(trainer, best=event.best)
+            if trainer.config is not config:  # memory ran out, and micro-batches became smaller
+                config = trainer.config
+                run.configure(config)
             continue
         if isinstance(event, Started | Progress | Evaluated | Noted | Finished):
             run.log(event)

@@ -21,20 +21,34 @@ from mygpt_cli.config import (
     raise_faults,
     setting_faults,
 )
-from mygpt_cli.errors import UsageError, did_you_mean, join_faults
+from mygpt_cli.errors import UsageError, did_you_mean
+
+PREFIX = "MYGPT_"
+OTHER_VARIABLES = {"MYGPT_CACHE_DIR", "MYGPT_DEBUG"}
+MISSPELT = 0.85  # as near as this to the name of a setting; what is farther off is no business of ours
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
-    """Read `MYGPT_<NAME>` variables; raises UsageError for values of the wrong type."""
-    settings, faults = {}, []
-    for name in knobs():
-        if name != "files" and (text := environment.get(f"MYGPT_{name.upper()}")):
+    """Read `MYGPT_<NAME>` variables; raises UsageError for wrong values and for names that look misspelt."""
+    names = {_variable_of(name): name for name in knobs() if name != "files"}
+    settings: Settings = {}
+    faults = []
+    for variable, text in environment.items():
+        if not text or not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+            continue
+        if variable in names:
             try:
-                settings[name] = parse_setting(name, text)
+                settings[names[variable]] = parse_setting(names[variable], text)
             except ValueError as error:
-                faults.append(f"MYGPT_{name.upper()}: {error}")
-    raise_faults(faults)
+                faults.append(f"{variable}: {error}")
+        elif near := did_you_mean(variable, names, MISSPELT):
+            faults.append(f"{variable} is no setting{near}")
+    raise_faults(faults + setting_faults(settings, _variable_of))
     return settings
+
+
+def _variable_of(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
 
 
 def from_toml(text: str, source: str) -> Settings:
@@ -47,10 +61,8 @@ def from_toml(text: str, source: str) -> Settings:
         settings["time"] = f"{settings['time']}s"
     if isinstance(settings.get("files"), list):
         settings["files"] = tuple(settings["files"])
-    if faults := setting_faults(settings):
-        raise UsageError(
-            f"{source}: {join_faults(faults)}", "a recipe has one `name = value` line for each setting"
-        )
+    if faults := setting_faults(settings, lambda name: f"{source}: {name}"):
+        raise UsageError(faults, "a recipe has one `name = value` line for each setting")
     return settings
 
 

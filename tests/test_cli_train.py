@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,32 @@ def test_flag_over_environment_over_config_over_preset(
     assert {name: plan["config"][name] for name in wanted} == wanted
 
 
+def test_the_faults_of_all_sources_are_told_at_once(
+    text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("recipe.toml").write_text("widht = 24\nsteps = 3\ntime = 20\n")
+    monkeypatch.setenv("MYGPT_LAYERS", "many")
+    monkeypatch.setenv("MYGPT_DROPUOT", "0.1")
+    flags = ["--lr", "fast", "--time", "0", "--config", "recipe.toml", "--preset", "classic"]
+    assert run(["train", "text.txt", *flags]) == 2
+    assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("  - ")] == [
+        "  - --lr: 'fast' is not a number",
+        "  - --time must be above 0",
+        "  - MYGPT_LAYERS: 'many' is not a whole number",
+        "  - MYGPT_DROPUOT is no setting (did you mean 'MYGPT_DROPOUT'?)",
+        "  - recipe.toml: widht is no setting (did you mean 'width'?)",
+        "  - unknown preset 'classic' (did you mean 'classic-cpu'?)",
+    ]
+    Path("recipe.toml").write_text("width = 30\n")
+    monkeypatch.delenv("MYGPT_DROPUOT")
+    monkeypatch.setenv("MYGPT_LAYERS", "2")
+    flags = ["--heads", "4", "--tokenizer", "cahr", "--config", "recipe.toml"]
+    assert run(["train", "text.txt", *flags]) == 2
+    err = capfd.readouterr().err
+    assert "width 30 is not divisible by 4 heads" in err
+    assert "there is no tokenizer 'cahr' (did you mean 'char'?)" in err
+
+
 def test_the_embedded_text_needs_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,9 +232,12 @@ def test_a_changed_text_or_shape_is_not_resumed(text: Path, capfd: pytest.Captur
     assert "is at step 4 and has nothing left to do" in capfd.readouterr().err
     assert run(["train", "--resume", "text-001", "--steps", "8", "--width", "32"]) == 2
     assert "--width is 16 in this run, not 32" in capfd.readouterr().err
+    assert run(["train", "--resume", "text-001", "--steps", "8", "--width", "32", "--lr", "1"]) == 2
+    assert "2 things differ:\n  - --width is 16 in this run, not 32\n  - --lr is" in capfd.readouterr().err
     text.write_text(text.read_text() + "More.")
     assert run(["train", "--resume", "checkpoints/text-001", "--steps", "8"]) == 4
-    assert "the text is not the one" in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert f"is not the one that checkpoints/text-001 was trained on: '{text}' has 5 characters more" in err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -247,6 +277,48 @@ def test_a_longer_run_is_recorded(text: Path, capfd: pytest.CaptureFixture[str])
     assert "steps = 8\n" in Path("checkpoints/text-001/config.toml").read_text()
     assert run(["train", "--resume", "text-001"]) == 2
     assert "is at step 8 and has nothing left to do" in capfd.readouterr().err
+
+
+def test_more_steps_undo_the_decay_and_say_so(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 40, "--eval-every", 25, "--quiet") == 0
+    folder = Path("checkpoints/text-001")
+    for copy in ("again-001", "killed-001"):
+        shutil.copytree(folder, folder.with_name(copy))
+    assert run(["train", "--resume", "text-001", "--steps", "400"]) == 0
+    err = capfd.readouterr().err
+    assert "instead of 40; its learning rate had fallen to 4% of its peak: it rises again to 100%" in err
+    recorded = (folder / "config.toml").read_text()
+    assert "save_every = 40\n" in recorded  # chosen anew
+    assert "eval_every = 25\n" in recorded  # as it was set
+    assert run(["train", "--resume", "again-001", "--steps", "400", "--quiet"]) == 0
+    # As if the process had been killed before it saved for the first time.
+    (folder.with_name("killed-001") / "config.toml").write_text(recorded)
+    assert run(["train", "--resume", "killed-001", "--quiet"]) == 0
+    for copy in ("again-001", "killed-001"):
+        for name in ("last/model.safetensors", "best/model.safetensors"):
+            assert (folder / name).read_bytes() == (folder.with_name(copy) / name).read_bytes()
+
+
+def test_resuming_with_fewer_epochs_than_done_is_refused(
+    text: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train("text.txt", "--steps", 40, "--quiet") == 0
+    assert run(["train", "--resume", "text-001", "--epochs", "0.5"]) == 2
+    assert "is at step 40 and has nothing left to do" in capfd.readouterr().err
+
+
+def test_a_time_to_go_on_for(
+    text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train("text.txt", "--steps", 40, "--quiet") == 0
+    capfd.readouterr()
+    monkeypatch.setattr("mygpt_cli.training.sizing.fit_steps", lambda *arguments: 160)
+    assert run(["train", "--resume", "text-001", "--time", "1h", "--json"]) == 0
+    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    plan = next(event for event in events if event["event"] == "plan")
+    assert set(plan["reasons"]) == {"steps"}  # all else is the run's
+    assert events[-2]["step"] == plan["config"]["steps"] == 200
+    assert [event["step"] for event in events if event["event"] == "evaluated"] == list(range(60, 201, 20))
 
 
 def test_resuming_finds_the_tokens_again(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_all_faults_are_reported_at_once() -> None:
 
 
 def test_an_unknown_setting_gets_a_suggestion() -> None:
-    assert setting_faults({"lauers": 3}) == ["unknown setting 'lauers' (did you mean 'layers'?)"]
+    assert setting_faults({"lauers": 3}) == ["--lauers is no setting (did you mean 'layers'?)"]
 
 
 @pytest.mark.parametrize("value", ["3", True, 3.5, None])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from mygpt_cli.settings import from_file
 from mygpt_cli.training.events import Saved, SaveDue
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
-from tests.test_training_trainer import new_trainer
+from tests.test_training_trainer import ON_LINUX, new_trainer, run_out_of_memory
 
 
 def test_runs_are_numbered_and_never_overwritten(tmp_path: Path) -> None:
@@ -112,3 +113,47 @@ def test_metrics_survive_a_line_cut_off(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "text", tiny_config())
     (run.folder / runs.METRICS).write_text(json.dumps({"event": "started", "step": 0}) + '\n{"event": "pro')
     assert run.metrics() == [{"event": "started", "step": 0}]
+
+
+def test_smaller_parts_are_kept_when_a_run_is_resumed(
+    tmp_path: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(dropout=0.1, save_every=100)
+    whole = Run.create(tmp_path, "whole", config)
+    trainer = new_trainer(config, tiny_dataset)
+    run_out_of_memory(trainer, 2, ON_LINUX, monkeypatch, calls=6)
+    list(runs.train(whole, trainer))
+    halves = Run.create(tmp_path, "halves", config)
+    trainer = new_trainer(config, tiny_dataset)
+    run_out_of_memory(trainer, 2, ON_LINUX, monkeypatch, calls=6)
+    for event in runs.train(halves, trainer):  # and a crash long after
+        if event.step == 9:
+            break
+    assert from_file(halves.folder / "config.toml")["accumulation"] == 2
+    trainer = resumed(halves, tiny_dataset)
+    assert trainer.history.step == 7
+    run_out_of_memory(trainer, 2, ON_LINUX, monkeypatch)
+    list(runs.train(halves, trainer))
+    assert not trainer.notes
+    for name in ("last/model.safetensors", "last/optimizer.safetensors"):
+        assert (whole.folder / name).read_bytes() == (halves.folder / name).read_bytes(), name
+    assert any("memory ran out" in record.get("text", "") for record in halves.metrics())
+
+
+@pytest.mark.parametrize("at", [4, 10, 12])
+def test_a_run_with_more_steps_can_be_interrupted_too(at: int, tmp_path: Path, tiny_dataset: Dataset) -> None:
+    config = tiny_config()
+    folders = []
+    for stops in ([at], [at, at + 1], [at, 30]):
+        run = Run.create(tmp_path, "run", config)
+        trainer = new_trainer(config, tiny_dataset)
+        list(runs.train(run, trainer, stop_at(trainer, stops[0])))
+        run.configure(replace(config, steps=40))
+        trainer = resumed(run, tiny_dataset)
+        trainer.extend(config.steps)
+        list(runs.train(run, trainer, stop_at(trainer, stops[-1] if stops[1:] else 99)))
+        trainer = resumed(run, tiny_dataset)
+        list(runs.train(run, trainer))
+        folders.append(run.folder)
+    for name in ("last/model.safetensors", "last/optimizer.safetensors"):
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1, name

@@ -40,12 +40,26 @@ def test_environment() -> None:
         from_environment({"MYGPT_LAYERS": "x"})
 
 
+def test_variables_that_look_misspelt_are_named_and_others_left_alone() -> None:
+    others = {"MYGPT_CACHE_DIR": "x", "MYGPT_DEBUG": "1", "MYGPT_WORKSPACE": "x", "MYGPT_LAYER": ""}
+    assert from_environment(others | {"MYGPT_OUT": "runs", "NAYERS": "2"}) == {"out": "runs"}
+    with pytest.raises(UsageError) as fault:
+        from_environment(others | {"MYGPT_LAYER": "2", "MYGPT_BATCHSIZE": "4", "MYGPT_HEADS": "0"})
+    assert fault.value.faults == [
+        "MYGPT_LAYER is no setting (did you mean 'MYGPT_LAYERS'?)",
+        "MYGPT_BATCHSIZE is no setting (did you mean 'MYGPT_BATCH_SIZE'?)",
+        "MYGPT_HEADS must be at least 1, not 0",
+    ]
+
+
 def test_toml_lists_every_unknown_key_with_its_source() -> None:
     with pytest.raises(UsageError) as fault:
         from_toml("lauers = 3\nheads = 'two'\nwidht = 9", "recipe.toml")
-    assert fault.value.message.startswith("recipe.toml: 3 things are wrong")
-    assert "did you mean 'layers'" in fault.value.message
-    assert "heads must be a whole number, not 'two'" in fault.value.message
+    assert fault.value.faults == [
+        "recipe.toml: lauers is no setting (did you mean 'layers'?)",
+        "recipe.toml: heads must be a whole number, not 'two'",
+        "recipe.toml: widht is no setting (did you mean 'width'?)",
+    ]
 
 
 @pytest.mark.parametrize("text", ["layers =", "[model\nlayers = 1"])

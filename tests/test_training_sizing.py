@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import ResourceError, TextError, UsageError
+from mygpt_cli.training import sizing
 from mygpt_cli.training.sizing import check_memory, fit_steps, plan
 from mygpt_cli.training.trainer import Trainer
 from tests.test_training_trainer import new_trainer
@@ -24,7 +25,7 @@ def slow(config: TrainConfig) -> float:
 def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
     chosen = plan({}, tiny_dataset, slow)
     assert chosen.seconds == 300
-    assert any("budget" in note for note in chosen.notes)
+    assert chosen.reasons["time"] == "the default"
     config = chosen.config(1000)
     assert config.model(65).head_width % 2 == 0
 
@@ -54,6 +55,57 @@ def test_what_the_user_sets_is_respected(settings: dict[str, object]) -> None:
     config.model(300)
 
 
+def test_what_nobody_set_has_a_reason_and_what_somebody_set_has_none(tiny_dataset: Dataset) -> None:
+    free = plan({}, tiny_dataset, slow)
+    assert set(free.reasons) >= {"layers", "width", "heads", "dropout", "context", "batch_size", "time"}
+    settings = {name: getattr(free.config(100), name) for name in free.reasons if name != "time"}
+    assert not plan(settings, tiny_dataset, slow).reasons
+    assert "layers" not in plan({"layers": 3}, tiny_dataset, slow).reasons
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens", "reason"),
+    [
+        ({"steps": 300}, 10**7, "the largest that sees 2 tokens per parameter within 300 steps"),
+        ({"time": "5m"}, 10**5, "a larger model would learn this text by heart"),
+        ({"time": "2s"}, 10**5, "the smallest, since 2s is short"),
+        ({"epochs": 1000.0}, 10**8, "the largest that is chosen unasked"),
+    ],
+)
+def test_the_reason_of_a_shape_is_what_bounds_it(
+    settings: dict[str, object], tokens: int, reason: str
+) -> None:
+    ids = np.zeros(tokens, dtype=np.uint8)
+    dataset = Dataset(ids, ids, None, tokens, tokens, tokens, tokens, "")  # type: ignore[arg-type]
+    chosen = plan(settings, dataset, slow)
+    assert chosen.reasons["layers"] == chosen.reasons["width"] == reason
+
+
+def test_intervals_are_chosen_anew_for_another_budget_unless_somebody_set_them(tiny_dataset: Dataset) -> None:
+    first = plan({"steps": 100, "log_every": 7}, tiny_dataset, slow).config(100)
+    kept = {name: getattr(first, name) for name in ("eval_every", "save_every", "log_every")}
+    longer = plan({"steps": 1000} | kept, tiny_dataset, slow).with_new_intervals(100, {"steps"}).config(1000)
+    assert longer.log_every == 7
+    assert longer.save_every == 100
+    assert longer.eval_every == plan({"steps": 1000}, tiny_dataset, slow).config(1000).eval_every
+    same = plan({"steps": 1000} | kept, tiny_dataset, slow).with_new_intervals(100, {"save_every"})
+    assert same.config(1000).save_every == first.save_every
+
+
+def test_validations_that_were_asked_for_are_part_of_the_time(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizing, "seconds_per_step", lambda scratch, limit: 0.01)
+    monkeypatch.setattr(sizing, "_validation_seconds", lambda scratch: 0.9)
+    shape = {"layers": 1, "heads": 1, "width": 8}
+    for every in (1, 7, 100, 4000):
+        chosen = plan({**shape, "time": "100s", "eval_every": every}, tiny_dataset, slow)
+        steps = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), 100.0)
+        saves = -(-steps // min(every, chosen.config(steps).save_every))
+        seconds = steps * 0.01 + -(-steps // every) * 0.9 + saves * sizing.SAVE
+        assert 97 < seconds < 100
+
+
 @pytest.mark.parametrize("width", [1, 2, 6, 7, 64, 100, 96, 768])
 def test_heads_divide_any_width(width: int, tiny_dataset: Dataset) -> None:
     arch = "gpt2" if width % 2 else "nanochat"
@@ -81,6 +133,11 @@ def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
     scratch: Trainer = new_trainer(chosen.config(100), tiny_dataset)
     with pytest.raises(UsageError, match="too short"):
         fit_steps(chosen, scratch, 0.3)
+    with pytest.raises(UsageError) as fault:  # most of the time went by before
+        fit_steps(replace(chosen, seconds=20.0), scratch, 0.3)
+    enough = re.search(r"--time (\d+)s is enough", fault.value.hint)
+    assert enough
+    assert int(enough[1]) > 20
     assert fit_steps(chosen, scratch, 30.0) > 100
 
 

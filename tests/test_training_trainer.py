@@ -8,7 +8,7 @@ import torch
 
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Dataset
-from mygpt_cli.errors import DivergedError
+from mygpt_cli.errors import DivergedError, ResourceError
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.events import Evaluated, Finished, Noted, Progress, SaveDue, Started
 from mygpt_cli.training.trainer import History, Trainer
@@ -20,6 +20,26 @@ def new_trainer(config: TrainConfig, dataset: Dataset) -> Trainer:
     model.initialise(torch.Generator().manual_seed(config.seed))
     model.compute_dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
     return Trainer(config, dataset, model)
+
+
+def run_out_of_memory(
+    trainer: Trainer, most: int, error: Exception, monkeypatch: pytest.MonkeyPatch, calls: int = 0
+) -> None:
+    """Let the model's loss fail on more than `most` sequences, after this many calls."""
+    real, left = trainer.model.loss, [calls]
+
+    def failing(ids: torch.Tensor, *arguments: object) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] < 0 and ids.size(0) > most:
+            raise error
+        return real(ids, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.model, "loss", failing)
+
+
+ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+ON_LINUX = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+ON_WINDOWS = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
 
 
 def same_weights(a: GPT, b: GPT) -> bool:
@@ -202,3 +222,99 @@ def test_bfloat16_learns_what_float32_learns(tiny_dataset: Dataset) -> None:
         trainer = new_trainer(tiny_config(dtype=dtype), tiny_dataset)
         losses.append([trainer.update(step)[0] for step in range(10)])
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+@pytest.mark.parametrize("error", [ON_A_GPU, ON_LINUX, ON_WINDOWS, MemoryError()], ids=repr)
+def test_when_memory_runs_out_a_step_is_taken_in_parts(
+    tiny_dataset: Dataset, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its first step, so that all of it is the run with small batches: to the bit, dropout included."""
+    config = tiny_config(batch_size=12, accumulation=2, dropout=0.1)
+    trainer = new_trainer(config, tiny_dataset)
+    run_out_of_memory(trainer, 3, error, monkeypatch)
+    events = list(trainer.run())
+    small = new_trainer(replace(config, batch_size=3, accumulation=8), tiny_dataset)
+    list(small.run())
+    assert same_weights(trainer.model, small.model)
+    assert trainer.config == small.config
+    assert trainer.tokens_per_step == 24 * config.context
+    notes = [event.text for event in events if isinstance(event, Noted)]
+    assert [note.split(",")[0] for note in notes] == [
+        "memory ran out: 6 sequences at once instead of 12",
+        "memory ran out: 3 sequences at once instead of 6",
+    ]
+    assert next(e.step for e in events if isinstance(e, SaveDue)) == 1
+
+
+def test_when_memory_runs_out_late_nothing_but_rounding_changes(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second part of the fourth step fails: what the first part had gathered is forgotten."""
+    config = tiny_config(batch_size=9, accumulation=2, optimizer="adamw")
+    trainer, plain = new_trainer(config, tiny_dataset), new_trainer(config, tiny_dataset)
+    run_out_of_memory(trainer, 8, ON_LINUX, monkeypatch, calls=3 * 2 + 1)
+    for step in range(8):
+        loss, norm = trainer.update(step)
+        assert list(plain.update(step)) == pytest.approx([loss, norm], abs=1e-4)
+        assert trainer.config.accumulation == (2 if step < 3 else 6)
+
+
+def test_a_single_sequence_that_does_not_fit_ends_the_run(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    run_out_of_memory(trainer, 0, ON_A_GPU, monkeypatch, calls=5)
+    with pytest.raises(ResourceError, match="a single sequence of 16 tokens") as fault:
+        list(trainer.run())
+    assert fault.value.exit_code == 5
+    assert "--context" in fault.value.hint
+    assert trainer.history.step == 5
+
+
+def test_other_faults_are_not_taken_for_a_lack_of_memory(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    run_out_of_memory(trainer, 0, RuntimeError("sizes do not match"), monkeypatch)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        trainer.update(0)
+
+
+def test_validation_takes_what_memory_allows(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    expected = trainer.validation_loss(tiny_dataset.val)
+    real = trainer.model.forward
+
+    def failing(ids: torch.Tensor) -> torch.Tensor:
+        if ids.size(0) > most:
+            raise ON_LINUX
+        return real(ids)
+
+    monkeypatch.setattr(trainer.model, "forward", failing)
+    most = 3
+    assert trainer.validation_loss(tiny_dataset.val) == pytest.approx(expected, rel=1e-6)
+    most = 0
+    with pytest.raises(ResourceError, match="while validating"):
+        trainer.validation_loss(tiny_dataset.val)
+
+
+@pytest.mark.parametrize(
+    ("at", "planned", "steps", "changes", "words"),
+    [
+        (12, 12, 60, {}, "had fallen to 17% of its peak: it rises again to 100% by step 15 and falls to 0%"),
+        (3, 12, 60, {}, "had not begun to fall"),
+        (1, 12, 60, {"warmup": 5}, "had not begun to fall"),
+        (12, 12, 60, {"schedule": "constant"}, "had not begun to fall"),
+        (12, 12, 13, {}, "goes on falling from 17%"),
+        (30, 200, 40, {}, "falls from 100% of its peak to 50% at once"),
+    ],
+)
+def test_more_steps_change_the_learning_rate_as_is_said(
+    tiny_dataset: Dataset, at: int, planned: int, steps: int, changes: dict[str, object], words: str
+) -> None:
+    trainer = new_trainer(tiny_config(steps=steps, **changes), tiny_dataset)
+    trainer.history.step, trainer.history.evals_since_best = at, 2
+    said = trainer.extend(planned)
+    assert said.startswith(f"the run now ends at step {steps} instead of {planned}; its learning rate")
+    assert words in said
+    assert trainer.history.evals_since_best == 0

@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from mygpt_cli.dataset import Dataset
 from mygpt_cli.training.events import Evaluated, Progress, Started
+from mygpt_cli.training.sizing import plan
 from mygpt_cli.ui.curve import draw_curve
 from mygpt_cli.ui.dashboard import RunView
+from mygpt_cli.ui.train import PlainReporter
 from mygpt_cli.ui.units import duration, size
+from tests.test_training_trainer import new_trainer
 
 
 @pytest.mark.parametrize(
@@ -103,6 +107,23 @@ def test_the_live_view_fits_and_is_safe(width: int) -> None:
     assert "\u202e" not in text
     for shown in ("47%", "700/1,500", "3.250 training", "2.010 bits per byte", "21,300 tokens/s"):
         assert shown in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Dataset) -> None:
+    chosen = plan({"width": 32}, tiny_dataset, lambda config: 1e-4)
+    reporter = PlainReporter()
+    reporter.console = Console(width=width, force_terminal=True, color_system=None)
+    with reporter.console.capture() as capture:
+        reporter.plan(new_trainer(chosen.config(1234), tiny_dataset), chosen)
+    lines = capture.get().splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    labels = [line[:10].strip() for line in lines if not line.startswith(" ")]
+    assert labels == ["tokens", "model", "training", "chosen"]
+    text = " ".join(capture.get().split())
+    for shown in ("context 256, time 5 m 00 s: the default", "steps 1,234: as many as fit"):
+        assert shown in text
+    assert "width 32:" not in text
 
 
 def test_the_end_leaves_no_time_left_and_no_sample() -> None:

@@ -13,7 +13,7 @@ import typer
 from mygpt_cli.cli.inspect import inspect
 from mygpt_cli.cli.sample import sample
 from mygpt_cli.cli.train import train
-from mygpt_cli.errors import MygptError, ResourceError
+from mygpt_cli.errors import MygptError, ResourceError, is_out_of_memory
 from mygpt_cli.ui.console import silence
 from mygpt_cli.ui.errors import print_error, print_version
 
@@ -93,8 +93,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _shortage(error: Exception) -> tuple[str, str] | None:
     """Describe an error that means that memory or disk ran out."""
-    text = str(error)
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text.lower():
+    if is_out_of_memory(error):
         return "memory ran out", "a smaller model, --batch-size or --context needs less"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         return f"cannot write: {error.strerror}", "free some space, or write somewhere else"

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from mygpt_cli.config import Settings, knobs, limits_of, parse_setting, raise_faults, setting_faults, type_of
+from mygpt_cli.config import (
+    Settings,
+    flag_of,
+    knobs,
+    limits_of,
+    parse_setting,
+    raise_faults,
+    setting_faults,
+    type_of,
+)
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -29,7 +38,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def _annotation(name: str) -> Any:
     limits = limits_of(name)
     text = limits.help.rstrip(".")
-    flag = f"--{name.replace('_', '-')}"
+    flag = flag_of(name)
     default = knobs()[name].default
     if default is MISSING:
         text += " [dim](chosen to fit)[/dim]"
@@ -59,7 +68,7 @@ def read_flags(flags: Mapping[str, Any]) -> Settings:
             try:
                 settings[name] = parse_setting(name, value)
             except ValueError as error:
-                faults.append(f"--{name.replace('_', '-')}: {error}")
+                faults.append(f"{flag_of(name)}: {error}")
         elif value is not None:
             settings[name] = value
     raise_faults(faults + setting_faults(settings))

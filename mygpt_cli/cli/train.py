@@ -4,6 +4,8 @@ import glob
 import os
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,18 +13,22 @@ import typer
 
 from mygpt_cli.cli.options import read_flags, with_settings
 from mygpt_cli.cli.sampling import run_or_path
-from mygpt_cli.config import BUDGETS, Settings
-from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults
+from mygpt_cli.config import BUDGETS, Settings, flag_of
+from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
 from mygpt_cli.settings import from_environment, from_file, from_preset, merge
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
     from mygpt_cli.config import ModelConfig
     from mygpt_cli.corpus import Corpus
+    from mygpt_cli.training.sizing import Plan
     from mygpt_cli.training.trainer import History, Trainer
     from mygpt_cli.ui.train import Reporter
 
-CHANGEABLE = {*BUDGETS, "eval_every", "save_every", "log_every", "device", "files", "val_file", "out"}
+CHANGEABLE = {
+    *(*BUDGETS, "patience", "eval_every", "save_every", "log_every"),
+    *("device", "files", "val_file", "out"),
+}
 
 
 @with_settings
@@ -69,24 +75,26 @@ def train(
     flag, variable, config and preset wins.
     """
     started = time.perf_counter()
-    given = read_flags(flags)
+    if resume is not None and (config is not None or preset is not None):
+        raise UsageError("--resume goes on with the run's own settings", "leave --config and --preset out")
+    sources: list[Callable[[], Settings]] = [lambda: read_flags(flags)]
+    if resume is None:
+        sources.append(lambda: from_environment(os.environ))
+        sources += [lambda: from_file(config)] if config is not None else []
+        sources += [lambda: from_preset(preset)] if preset is not None else []
+    given, *weaker = together(*sources)
     # Absolute, so that the run can be resumed from any folder.
     if files:
         given["files"] = tuple(_absolute(name) for name in files)
     for name in {"val_file", "init_from"} & set(given):
         given[name] = _absolute(given[name])
-    if resume is not None and (config is not None or preset is not None):
-        raise UsageError("--resume goes on with the run's own settings", "leave --config and --preset out")
     from mygpt_cli.ui.train import reporter
 
     with reporter(json=json, quiet=quiet) as report:
         if resume is not None:
             _resume(_find_run(resume, given), given, report, dry_run, started)
         else:
-            layers = [given, from_environment(os.environ)]
-            layers += [from_file(config)] if config is not None else []
-            layers += [from_preset(preset)] if preset is not None else []
-            _train(merge(layers), report, dry_run, started)
+            _train(merge([given, *weaker]), report, dry_run, started)
 
 
 def _absolute(name: str) -> str:
@@ -99,27 +107,26 @@ def _absolute(name: str) -> str:
 
 def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
     """Start a new run."""
-    from dataclasses import replace
-
     from mygpt_cli.config import raise_faults, setting_faults
     from mygpt_cli.tokenizer import check_tokenizer
 
-    raise_faults(setting_faults(settings))
-    check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size"))
+    together(
+        lambda: raise_faults(setting_faults(settings)),
+        lambda: check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size")),
+    )
     out = Path(settings.get("out", "checkpoints"))
     _check_writable(out)
     corpus = _read_text(settings, report)
-    trainer, seconds = _prepare(settings, corpus, report, started)
-    report.plan(trainer, seconds)
+    trainer, plan = _prepare(settings, corpus, report, started)
+    report.plan(trainer, plan)
     if dry_run:
         return
 
+    from mygpt_cli import contents
     from mygpt_cli.runs import Run
 
-    config = trainer.config
-    if config.tokenizer == "bpe":
-        config = replace(config, vocab_size=trainer.dataset.tokenizer.vocab_size)
-    run = Run.create(out, config.name or corpus.name, config)
+    run = Run.create(out, trainer.config.name or corpus.name, trainer.config)
+    contents.record(run.folder, corpus)
     with run.locked():
         _drive(run, trainer, report)
 
@@ -133,6 +140,7 @@ def _check_writable(out: Path) -> None:
 
 def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
     """Go on with a run, as if it had not stopped."""
+    from mygpt_cli import contents
     from mygpt_cli.checkpoint import load, load_optimizer
     from mygpt_cli.runs import CONFIG, Run, history_of
 
@@ -140,37 +148,40 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     with run.locked():
         kept = from_file(folder / CONFIG)
         changed = [
-            f"--{name.replace('_', '-')} is {kept.get(name)} in this run, not {value}"
+            f"{flag_of(name)} is {kept.get(name)} in this run, not {value}"
             for name, value in given.items()
             if name not in CHANGEABLE and value != kept.get(name)
         ]
         if changed:
             hint = "leave these out, or train a new run"
-            raise UsageError(f"a run goes on as it began: {join_faults(changed)}", hint)
+            raise UsageError(f"a run goes on as it began, and {join_faults(changed, 'differ')}", hint)
         settings = merge([given, kept])
         checkpoint = load(folder, prefer=("last",))
         report.notes(checkpoint.notes)
         history = history_of(checkpoint.state)
-        steps = settings.get("steps")
-        if steps is not None and history.step >= steps:
-            raise UsageError(
-                f"{folder} is at step {history.step} and has nothing left to do",
-                f"give it more with --steps {2 * history.step} or with --time 5m",
-            )
+        _check_left(folder, history.step, settings.get("steps"))
         corpus = _read_text(settings, report)
         if checkpoint.state is None or checkpoint.state.get("text") != corpus.fingerprint:
+            told = contents.changes(folder, corpus)
             raise TextError(
-                f"the text is not the one that {folder} was trained on",
-                "give the same files, or train a new run",
+                f"the text is not the one that {folder} was trained on"
+                + (f": {join_faults(told, 'have changed')}" if told else ""),
+                "give the same files, or train a new run; --init-from goes on learning from another text",
             )
-        trainer, seconds = _prepare(settings, corpus, report, started, checkpoint, history)
+        trainer, plan = _prepare(
+            settings, corpus, report, started, _Past(checkpoint, history, kept["steps"], set(given))
+        )
+        _check_left(folder, history.step, trainer.config.steps)
+        planned = checkpoint.state.get("steps")
+        if isinstance(planned, int) and planned != trainer.config.steps:
+            report.notes([trainer.extend(planned)])
         try:
             trainer.optimizer.load_state(load_optimizer(checkpoint.folder))
         except (KeyError, ValueError) as error:
             raise CheckpointError(
                 f"{checkpoint.folder} cannot be resumed: {error}", "train a new run"
             ) from None
-        report.plan(trainer, seconds)
+        report.plan(trainer, plan)
         if dry_run:
             return
         run.configure(trainer.config)
@@ -178,23 +189,42 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         _drive(run, trainer, report)
 
 
+@dataclass(frozen=True)
+class _Past:
+    """What a resumed run brings: its newest checkpoint, its planned steps, and what is to change now."""
+
+    checkpoint: "Checkpoint"
+    history: "History"
+    steps: int
+    given: set[str]
+
+
+def _check_left(folder: Path, done: int, steps: int | None) -> None:
+    """Raise UsageError when a run has already taken all of its steps."""
+    if steps is not None and done >= steps:
+        raise UsageError(
+            f"{folder} is at step {done} and has nothing left to do",
+            f"give it more with --steps {2 * done} or with --time 5m",
+        )
+
+
 def _prepare(
     settings: Settings,
     corpus: "Corpus",
     report: "Reporter",
     started: float,
-    checkpoint: "Checkpoint | None" = None,
-    history: "History | None" = None,
-) -> "tuple[Trainer, float | None]":
-    """Make the trainer of a new run, or of one that goes on from a checkpoint; also return its seconds."""
+    past: "_Past | None" = None,
+) -> "tuple[Trainer, Plan]":
+    """Make the trainer of a new run, or of one that goes on from a checkpoint; also return the plan."""
     import torch
 
     from mygpt_cli.checkpoint import load
     from mygpt_cli.config import TrainConfig
-    from mygpt_cli.dataset import prepare
-    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_memory
+    from mygpt_cli.dataset import cache_folder, prepare
+    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
     from mygpt_cli.model.gpt import GPT
     from mygpt_cli.randomness import derive
+    from mygpt_cli.training.compiling import compile_training
     from mygpt_cli.training.sizing import (
         check_memory,
         fit_steps,
@@ -207,8 +237,10 @@ def _prepare(
     keep_freed_memory()
     device = pick_device(settings.get("device", "auto"))
     dtype = pick_dtype(settings.get("dtype", "auto"), device)
+    reasons = {"dtype": why_dtype(dtype, device)} if settings.get("dtype", "auto") == "auto" else {}
     settings = settings | {"dtype": str(dtype).removeprefix("torch.")}
-    start = checkpoint
+    compilation = compile_training(settings.get("compile", "auto"), device, dtype, cache_folder() / "kernels")
+    start = past.checkpoint if past else None
     if start is None and settings.get("init_from"):
         start = load(settings["init_from"])
         settings = settings | start_settings(settings, start.config)
@@ -229,27 +261,44 @@ def _prepare(
         else:
             model.initialise(torch.Generator().manual_seed(derive(config.seed, "weights")))
         model.compute_dtype = dtype
+        compilation.apply(model)
         return Trainer(config, dataset, model.to(device))
 
+    def measured(config: TrainConfig) -> float:
+        """Return the seconds per token, once it is certain that what was compiled works."""
+        nonlocal compilation
+        compilation = compilation.proved(lambda: new_trainer(config).update(0))
+        return seconds_per_token(new_trainer(config))
+
     report.busy("measuring the speed of a step")
-    chosen = plan(settings, dataset, lambda config: seconds_per_token(new_trainer(config)))
-    report.notes(chosen.notes)
-    steps = chosen.steps
-    done = history.step if history else 0
+    chosen = plan(settings, dataset, measured)
+    if chosen.steps is not None:
+        config = chosen.config(chosen.steps)
+        compilation = compilation.proved(lambda: new_trainer(config).update(0))
+    chosen = replace(chosen, reasons={**chosen.reasons, **reasons})
+    if past and chosen.steps != past.steps:
+        chosen = chosen.with_new_intervals(past.steps, past.given)
+    report.notes([*chosen.notes, *filter(None, [compilation.note])])
+    steps, done, micro_batch = chosen.steps, past.history.step if past else 0, {}
     if chosen.seconds is not None:
         left = chosen.seconds - (time.perf_counter() - started)
-        steps = done + fit_steps(chosen, new_trainer(chosen.config(done + 100)), left)
-    config = chosen.config(steps or 1)
-    if checkpoint is None:
-        return new_trainer(config), chosen.seconds
-    if different := _differences(config.model(checkpoint.config.vocab_size), checkpoint.config):
+        scratch = new_trainer(chosen.config(done + 100))
+        steps = done + fit_steps(chosen, scratch, left, done)
+        report.notes(scratch.notes)  # memory may have run out
+        micro_batch = {name: getattr(scratch.config, name) for name in ("batch_size", "accumulation")}
+        del scratch
+    config = replace(chosen.config(steps or 1), **micro_batch)
+    if past is None:
+        return new_trainer(config), chosen
+    if different := _differences(config.model(past.checkpoint.config.vocab_size), past.checkpoint.config):
         raise CheckpointError(
-            f"config.toml is not that of the checkpoint: {join_faults(different)}",
+            f"config.toml is not that of the checkpoint: {join_faults(different, 'differ')}",
             "put these back, or train anew",
         )
-    model = checkpoint.model.to(device)
+    model = past.checkpoint.model.to(device)
     model.compute_dtype = dtype
-    return Trainer(config, dataset, model, history), chosen.seconds
+    compilation.apply(model)
+    return Trainer(config, dataset, model, past.history), chosen
 
 
 def _differences(asked: "ModelConfig", there: "ModelConfig") -> list[str]:

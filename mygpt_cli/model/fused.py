@@ -1,14 +1,14 @@
-"""The training pass of nanochat with its gradient written out, for CPUs.
+"""The training pass on a CPU, its gradient written out around matrix products and `kernels.c`.
 
-On a CPU most of a step at this size goes into what surrounds the matrix products: automatic differentiation
-moves far more than the gradient needs. Each function below is one sublayer with its norm and residual
-connection; `tests/test_model_fused.py` holds them to `GPT` differentiated by torch.
+At these sizes most of a step goes into moving numbers between the products; automatic differentiation moves
+far more of them than the gradient needs. `tests/test_model_fused.py` holds this pass to `GPT` differentiated
+by torch.
 
-Rows are ordered by time, then by sequence: N = T·B rows of C channels. H heads of D channels, F feed-forward
-width, V vocabulary.
+B sequences of T tokens make N = B·T rows of C channels; H heads of D channels; F feed-forward width;
+V vocabulary.
 """
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,224 +19,220 @@ from torch.autograd.function import once_differentiable
 from mygpt_cli.model.masks import Masks
 
 if TYPE_CHECKING:
-    from mygpt_cli.model.gpt import GPT, Block
+    from mygpt_cli.model.gpt import GPT
+    from mygpt_cli.model.kernels import Kernels
 
-
-def normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return x divided by the root of its mean square over the last axis, and the factor it was scaled by."""
-    scale = inverse_root_mean_square(x, eps)
-    return x * scale, scale
-
-
-def inverse_root_mean_square(x: Tensor, eps: float) -> Tensor:
-    """Return one over the root of the mean square over the last axis, which is kept."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    scale: Tensor = norm.square_().mul_(1.0 / x.size(-1)).add_(eps).rsqrt_()
-    return scale
-
-
-def normalise_backward(grad: Tensor, normed: Tensor, scale: Tensor) -> Tensor:
-    """Return the gradient before `normalise`, given that after it; overwrites `grad`."""
-    along = (grad * normed).sum(-1, keepdim=True).mul_(-1.0 / grad.size(-1))
-    return grad.addcmul_(normed, along).mul_(scale)
-
-
-class Attend(torch.autograd.Function):
-    """x + mask · attention(norm(x))."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        qkv: Tensor,
-        out: Tensor,
-        turn: Tensor,
-        mask: Tensor | None,
-        heads: int,
-        eps: float,
-    ) -> Tensor:
-        """Take x (N, C), weights (3C, C) and (C, C), rotation matrices (T, D, D); return (N, C)."""
-        n, c = x.shape
-        t, d = turn.shape[:2]
-        b = n // t
-        normed, scale = normalise(x, eps)
-        turned = torch.bmm((normed @ qkv[: 2 * c].T).view(t, b * 2 * heads, d), turn)
-        turned_scale = inverse_root_mean_square(turned, eps)
-        qk = torch.empty(2, b, heads, t, d, dtype=x.dtype)
-        torch.mul(
-            turned.view(t, b, 2, heads, d),
-            turned_scale.view(t, b, 2, heads, 1),
-            out=qk.permute(3, 1, 0, 2, 4),
-        )
-        q, k = qk.view(2, b * heads, t, d)
-        v = (normed @ qkv[2 * c :].T).view(t, b * heads, d).transpose(0, 1).contiguous()  # (BH, T, D)
-        # Queries and keys are normalised, so no score exceeds the root of D, and its exponential is safe.
-        weights = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.mT, beta=0, alpha=d**-0.5).exp_().tril_()
-        total = weights.sum(-1, keepdim=True).reciprocal_()  # (BH, T, 1)
-        mixed = torch.empty(t, b * heads, d, dtype=x.dtype)
-        torch.mul(torch.bmm(weights, v), total, out=mixed.transpose(0, 1))
-        mixed = mixed.view(n, c)
-        ctx.save_for_backward(
-            qkv,
-            out,
-            turn,
-            normed,
-            scale,
-            turned_scale,
-            qk,
-            v,
-            weights,
-            total,
-            mixed,
-            mask if mask is not None else x,
-        )
-        ctx.masked = mask is not None
-        if mask is None:
-            return torch.addmm(x, mixed, out.T)
-        return torch.addcmul(x, mixed @ out.T, mask)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        """Return the gradients of x, qkv and out."""
-        qkv, out, turn, normed, scale, turned_scale, qk, v, weights, total, mixed, mask = ctx.saved_tensors
-        _, b, heads, t, d = qk.shape
-        n, c = normed.shape
-        inner = grad * mask if ctx.masked else grad
-        grad_out = inner.T @ mixed
-        grad_mixed = inner @ out
-        along = (grad_mixed * mixed).view(t, b * heads, d).sum(-1).T.unsqueeze(-1)  # (BH, T, 1)
-        grad_rows = torch.empty(b * heads, t, d, dtype=grad.dtype)
-        torch.mul(grad_mixed.view(t, b * heads, d).transpose(0, 1), total, out=grad_rows)
-        grad_v = torch.bmm(weights.mT, grad_rows)
-        grad_scores = torch.bmm(grad_rows, v.mT).sub_(along * total).mul_(weights)
-        q, k = qk.view(2, b * heads, t, d)
-        grad_qk = torch.empty_like(qk).view(2, b * heads, t, d)
-        zero = q.new_zeros(1, 1, 1)
-        torch.baddbmm(zero, grad_scores, k, beta=0, alpha=d**-0.5, out=grad_qk[0])
-        torch.baddbmm(zero, grad_scores.mT, q, beta=0, alpha=d**-0.5, out=grad_qk[1])
-        grad_turned = torch.empty(t, b, 2, heads, d, dtype=grad.dtype)
-        flat = grad_qk.view(2, b, heads, t, d)
-        shares = (flat * qk).sum(-1, keepdim=True).mul_(-1.0 / d)
-        flat.addcmul_(qk, shares)
-        torch.mul(flat.permute(3, 1, 0, 2, 4), turned_scale.view(t, b, 2, heads, 1), out=grad_turned)
-        grad_qk = torch.bmm(grad_turned.view(t, b * 2 * heads, d), turn.mT).view(n, 2 * c)
-        grad_v = grad_v.transpose(0, 1).reshape(n, c)
-        grad_qkv = torch.empty_like(qkv)
-        torch.mm(grad_qk.T, normed, out=grad_qkv[: 2 * c])
-        torch.mm(grad_v.T, normed, out=grad_qkv[2 * c :])
-        grad_normed = torch.addmm(grad_qk @ qkv[: 2 * c], grad_v, qkv[2 * c :])
-        grad_x = grad + normalise_backward(grad_normed, normed, scale)
-        return grad_x, grad_qkv, grad_out, None, None, None, None
-
-
-class FeedForward(torch.autograd.Function):
-    """x + mask · down(relu(up(norm(x)))²)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor, mask: Tensor | None, eps: float) -> Tensor:
-        """Take x (N, C) and weights (F, C) and (C, F); return (N, C)."""
-        normed, scale = normalise(x, eps)
-        active = (normed @ up.T).relu_()
-        squared = active.square()
-        ctx.save_for_backward(up, down, normed, scale, active, squared, mask if mask is not None else x)
-        ctx.masked = mask is not None
-        if mask is None:
-            return torch.addmm(x, squared, down.T)
-        return torch.addcmul(x, squared @ down.T, mask)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        """Return the gradients of x, up and down."""
-        up, down, normed, scale, active, squared, mask = ctx.saved_tensors
-        inner = grad * mask if ctx.masked else grad
-        grad_down = inner.T @ squared
-        grad_active = (inner @ down).mul_(
-            active
-        )  # half of it: the square's factor 2 follows where it is cheap
-        grad_up = (grad_active.T @ normed).mul_(2.0)
-        grad_normed = grad_active @ up
-        grad_x = torch.add(grad, normalise_backward(grad_normed, normed, scale), alpha=2.0)
-        return grad_x, grad_up, grad_down, None, None
-
-
-class Loss(torch.autograd.Function):
-    """Mean cross-entropy in nats of head(norm(x)), soft-capped where there is a cap."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, head: Tensor, targets: Tensor, cap: float, eps: float) -> Tensor:
-        """Take x (N, C), the head (V, C) and targets (N,); return a float32 scalar."""
-        normed, scale = normalise(x, eps)
-        logits = normed @ head.T
-        slope = logits
-        if cap:
-            logits.mul_(1.0 / cap).tanh_()
-            slope = torch.addcmul(logits.new_ones(1), logits, logits, value=-1.0)
-            logits.mul_(cap)
-        probs = torch.softmax(logits, -1)
-        chosen = probs.gather(1, targets[:, None]).to(torch.promote_types(probs.dtype, torch.float32))
-        ctx.save_for_backward(head, targets, normed, scale, probs, slope)
-        ctx.capped = bool(cap)
-        return -chosen.clamp_min_(1e-30).log_().mean()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        """Return the gradients of x and head."""
-        head, targets, normed, scale, probs, slope = ctx.saved_tensors
-        n = len(targets)
-        probs[torch.arange(n), targets] -= 1.0
-        if ctx.capped:
-            probs.mul_(slope)
-        share = float(grad) / n
-        grad_head = (probs.T @ normed).mul_(share)
-        grad_x = normalise_backward((probs @ head).mul_(share), normed, scale)
-        return grad_x, grad_head, None, None, None
-
-
-def rotation_matrices(cos: Tensor, sin: Tensor) -> Tensor:
-    """Return for each of T positions the (D, D) matrix by which a row vector is turned."""
-    t, half = cos.shape
-    turn = cos.new_zeros(t, 2 * half, 2 * half)
-    low = torch.arange(half)
-    turn[:, low, low] = turn[:, low + half, low + half] = cos
-    turn[:, low + half, low] = sin
-    turn[:, low, low + half] = -sin
-    return turn
+ACTIVATIONS = ("relu", "relu2", "gelu_new")  # in the order of `kernels.c`
 
 
 def applies(model: "GPT") -> bool:
-    """Whether this model trains through these functions: nanochat's own variant, on a CPU."""
-    config = model.config
+    """Whether this model trains here: compiled for a CPU, with as many keys as queries."""
+    config, kernels = model.config, model.kernels
     return (
-        config.arch == "nanochat"
-        and config.activation == "relu2"
-        and not config.attention_bias
+        kernels is not None
+        and kernels.dtype == model.compute_dtype
+        and config.activation in ACTIVATIONS
         and config.kv_heads == config.heads
         and model.embedding.device.type == "cpu"
+        and model.embedding.dtype == torch.float32
     )
 
 
 def loss(model: "GPT", ids: Tensor, targets: Tensor, masks: Masks | None) -> Tensor:
     """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T), differentiable."""
-    config, dtype = model.config, model.compute_dtype
-    eps, t = config.norm_eps, ids.size(1)
-    turn = rotation_matrices(model.cos[:t], model.sin[:t]).to(dtype)
-
-    def mask(x: Tensor) -> Tensor | None:
-        return None if masks is None else masks.draw(*x.shape)
-
-    rows = F.embedding(ids.T.reshape(-1), model.embedding)  # (N, C)
-    x = F.rms_norm(rows, (config.width,), eps=eps).to(dtype)
-    if masks is not None:
-        x = x * masks.draw(*x.shape)
-    for block in cast("Iterable[Block]", model.blocks):
-        qkv, out = block.attention.qkv.weight.to(dtype), block.attention.out.weight.to(dtype)
-        x = Attend.apply(x, qkv, out, turn, mask(x), config.heads, eps)  # type: ignore[no-untyped-call]
-        up, down = block.mlp.up.weight.to(dtype), block.mlp.down.weight.to(dtype)
-        x = FeedForward.apply(x, up, down, mask(x), eps)  # type: ignore[no-untyped-call]
-    head = model.embedding if model.head is None else model.head.weight
-    rows = targets.T.reshape(-1)
-    mean: Tensor = Loss.apply(x, head.to(dtype), rows, config.softcap, eps)  # type: ignore[no-untyped-call]
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    mean: Tensor = _Loss.apply(Pass(model, ids, masks), targets, names, *parameters)  # type: ignore[no-untyped-call]
     return mean
+
+
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, run: "Pass", targets: Tensor, names: tuple[str, ...], *_: Tensor) -> Tensor:
+        ctx.run, ctx.names = run, names
+        return run.forward(targets)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        gradients = ctx.run.backward(float(grad))
+        return None, None, None, *(gradients[name] for name in ctx.names)
+
+
+@dataclass
+class Norm:
+    """A sum (N, C) on the residual stream, and what came of it; LayerNorm has means, RMSNorm has none."""
+
+    name: str
+    sum: Tensor
+    normed: Tensor
+    means: Tensor | None
+    scales: Tensor
+    mask: Tensor | None
+
+
+@dataclass
+class Attention:
+    """Queries, keys and values (3, BH, T, D), the weights (BH, T, T), and what they mix, as rows (N, C)."""
+
+    split: Tensor
+    scales: Tensor
+    weights: Tensor
+    mixed: Tensor
+
+
+class Pass:
+    """One pass over a batch: `forward`, then `backward` once."""
+
+    def __init__(self, model: "GPT", ids: Tensor, masks: Masks | None) -> None:
+        config, dtype = model.config, model.compute_dtype
+        self.kernels = cast("Kernels", model.kernels)
+        self.config, self.dtype, self.masks = config, dtype, masks
+        self.ids = ids.flatten()
+        self.shape = (*ids.shape, config.heads, config.head_width)  # B, T, H, D
+        self.parameters = {name: p.detach() for name, p in model.named_parameters()}
+        matrices = (name for name, p in self.parameters.items() if p.ndim == 2 and name != "positions")
+        self.weights = {name: self.parameters[name].to(dtype) for name in matrices}
+        self.head = "embedding" if config.tied else "head.weight"
+        nanochat = config.arch == "nanochat"
+        self.cos = model.cos if nanochat else None
+        self.sin = model.sin if nanochat else None
+        self.gradients: dict[str, Tensor] = {}
+
+    def forward(self, targets: Tensor) -> Tensor:
+        """Return the mean loss for targets (B, T)."""
+        config, n = self.config, self.ids.numel()
+        branch = F.embedding(self.ids, self.parameters["embedding"])  # (N, C)
+        if config.arch == "gpt2":
+            b, t, *_ = self.shape
+            branch = (branch.view(b, t, -1) + self.parameters["positions"][:t]).flatten(0, 1)
+        branch = branch.to(self.dtype)
+        x = None
+        if config.arch == "nanochat":
+            self.embedded = self._norm(None, branch, "", masked=False)
+            branch = self.embedded.normed
+        self.layers: list[tuple[Norm, Attention, Norm, Tensor, Tensor]] = []
+        for layer in range(config.layers):
+            block = f"blocks.{layer}"
+            before = self._norm(x, branch, f"{block}.attention_norm")
+            attention = self._attend(before.normed, f"{block}.attention.qkv")
+            branch = self._linear(attention.mixed, f"{block}.attention.out")
+            between = self._norm(before.sum, branch, f"{block}.mlp_norm")
+            up = self._linear(between.normed, f"{block}.mlp.up")  # (N, F)
+            active = torch.empty_like(up) if config.activation == "gelu_new" else up
+            self.kernels("activate", up, active, ACTIVATIONS.index(config.activation), up.numel())
+            branch = self._linear(active, f"{block}.mlp.down")
+            x = between.sum
+            self.layers.append((before, attention, between, up, active))
+        self.final = self._norm(x, branch, "norm")
+        self.logits = self.final.normed @ self.weights[self.head].T  # (N, V), from here on their gradient
+        losses = torch.empty(n)
+        vocab, rows = config.vocab_size, targets.flatten()
+        self.kernels("cross_entropy", self.logits, rows, losses, n, vocab, config.softcap, 1.0 / n)
+        return losses.mean()
+
+    def backward(self, share: float) -> dict[str, Tensor]:
+        """Return the gradient of `share` times the loss by each parameter."""
+        config = self.config
+        if share != 1.0:
+            self.logits.mul_(share)
+        self._add(self.head, self.logits.T @ self.final.normed)
+        grad, branch = self._norm_backward(self.final, self.logits @ self.weights[self.head], None)
+        for layer in reversed(range(config.layers)):
+            block = f"blocks.{layer}"
+            before, attention, between, up, active = self.layers.pop()
+            inner = self._linear_backward(branch, active, f"{block}.mlp.down")
+            self.kernels("activate_backward", inner, up, ACTIVATIONS.index(config.activation), up.numel())
+            inner = self._linear_backward(inner, between.normed, f"{block}.mlp.up")
+            grad, branch = self._norm_backward(between, inner, grad)
+            inner = self._linear_backward(branch, attention.mixed, f"{block}.attention.out")
+            inner = self._attend_backward(inner, attention)
+            inner = self._linear_backward(inner, before.normed, f"{block}.attention.qkv")
+            grad, branch = self._norm_backward(before, inner, grad)
+        if config.arch == "nanochat":
+            branch, _ = self._norm_backward(self.embedded, branch, None)
+        embedding = torch.zeros(config.vocab_size, config.width).index_add_(0, self.ids, branch.float())
+        self._add("embedding", embedding)
+        if config.arch == "gpt2":
+            positions = torch.zeros(config.context, config.width)
+            positions[: self.shape[1]] = branch.view(*self.shape[:2], -1).sum(0, dtype=torch.float32)
+            self._add("positions", positions)
+        return self.gradients
+
+    def _add(self, name: str, gradient: Tensor) -> None:
+        gradient = gradient.float()
+        self.gradients[name] = self.gradients[name] + gradient if name in self.gradients else gradient
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = self.weights[f"{name}.weight"], self.parameters.get(f"{name}.bias")
+        return x @ weight.T if bias is None else torch.addmm(bias.to(self.dtype), x, weight.T)
+
+    def _linear_backward(self, grad: Tensor, x: Tensor, name: str) -> Tensor:
+        self._add(f"{name}.weight", grad.T @ x)
+        if f"{name}.bias" in self.parameters:
+            self._add(f"{name}.bias", grad.sum(0, dtype=torch.float32))
+        return grad @ self.weights[f"{name}.weight"]
+
+    def _norm(self, x: Tensor | None, branch: Tensor, name: str, *, masked: bool = True) -> Norm:
+        """Add to the residual stream (N, C) what a branch gives, under its dropout, and normalise the sum."""
+        n, c = branch.shape
+        mask = self.masks.draw(n, c) if self.masks and masked else None
+        gain, bias = (self.parameters.get(f"{name}.{part}") for part in ("weight", "bias"))
+        total = branch if x is None and mask is None else torch.empty_like(branch)
+        norm = Norm(name, total, torch.empty_like(branch), None, torch.empty(n), mask)
+        if gain is not None:
+            norm.means = torch.empty(n)
+        out = None if total is branch else total
+        tensors = (x, branch, mask, out, norm.normed, norm.means, norm.scales, gain, bias)
+        self.kernels("add_norm", *tensors, n, c, self.config.norm_eps)
+        return norm
+
+    def _norm_backward(self, norm: Norm, grad: Tensor, later: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the gradients (N, C) of the residual stream and of the branch that was added to it.
+
+        `grad` is that of the normalised sum, `later` what the sum's other way onward has brought.
+        """
+        n, c = grad.shape
+        gain = self.parameters.get(f"{norm.name}.weight")
+        by_thread = None if gain is None else torch.zeros(torch.get_num_threads(), 2, c)
+        x = norm.normed if gain is None else norm.sum
+        before = torch.empty_like(grad)
+        branch = before if norm.mask is None else torch.empty_like(grad)
+        tensors = (grad, x, norm.means, norm.scales, gain, later, norm.mask, before, branch, by_thread)
+        self.kernels("norm_backward", *tensors, n, c)
+        if by_thread is not None:
+            for part, gradient in zip(("weight", "bias"), by_thread.sum(0), strict=True):
+                if f"{norm.name}.{part}" in self.parameters:
+                    self._add(f"{norm.name}.{part}", gradient)
+        return before, branch
+
+    def _attend(self, normed: Tensor, name: str) -> Attention:
+        b, t, h, d = self.shape
+        rows = self._linear(normed, name)  # (N, 3C)
+        split = rows.new_empty(3, b * h, t, d)
+        scales = torch.empty(b * t, 2 * h)
+        self.kernels(
+            "split_heads", rows, split, scales, self.cos, self.sin, *self.shape, self.config.norm_eps
+        )
+        q, k, v = split
+        weights = torch.bmm(q, k.mT)  # (BH, T, T)
+        self.kernels("softmax", weights, b * h, t, d**-0.5)
+        mixed = rows.new_empty(b * t, h * d)
+        self.kernels("join_heads", torch.bmm(weights, v), mixed, *self.shape)
+        return Attention(split, scales, weights, mixed)
+
+    def _attend_backward(self, rows: Tensor, attention: Attention) -> Tensor:
+        """Return the gradient of the rows (N, 3C) that were split, given that of the mixed rows (N, C)."""
+        b, t, h, d = self.shape
+        q, k, v = attention.split
+        mixed = torch.empty_like(q)
+        self.kernels("part_heads", rows, mixed, *self.shape)
+        grad = torch.empty_like(attention.split)
+        torch.bmm(attention.weights.mT, mixed, out=grad[2])
+        scores = torch.bmm(mixed, v.mT)  # (BH, T, T)
+        self.kernels("softmax_backward", scores, attention.weights, b * h, t, d**-0.5)
+        torch.bmm(scores, k, out=grad[0])
+        torch.bmm(scores.mT, q, out=grad[1])
+        before = rows.new_empty(b * t, 3 * h * d)
+        tensors = (grad, attention.split, attention.scales, self.cos, self.sin, before)
+        self.kernels("split_heads_backward", *tensors, *self.shape)
+        return before

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.model import fused
+from mygpt_cli.model.kernels import Kernels
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.masks import Masks
 
@@ -96,8 +97,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Weigh the values (B, H, S, D) by the match of queries (B, H, T, D) and keys; the last T of S are new.
 
-    While gradients are recorded on a CPU, plain matrix products beat the fused kernel, whose backward pass
-    is slow at short contexts.
+    While gradients are recorded on a CPU, plain matrix products beat torch's fused attention, whose backward
+    pass is slow at short contexts.
     """
     t, s = q.size(-2), k.size(-2)
     if not (q.requires_grad and q.device.type == "cpu"):
@@ -166,13 +167,15 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """A decoder-only transformer; its weights are undefined until `initialise` or a checkpoint fills them.
 
-    `compute_dtype` is the type of the activations and matrix products; weights keep their own.
+    `compute_dtype` is the type of the activations and matrix products; weights keep their own. With
+    `kernels`, training on a CPU takes its written-out pass.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        self.kernels: Kernels | None = None
         self.cos: Tensor
         self.sin: Tensor
         gpt2 = config.arch == "gpt2"

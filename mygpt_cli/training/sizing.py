@@ -8,16 +8,19 @@ dropout and tokens split at random hold against it.
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from mygpt_cli.config import ModelConfig, Settings, TrainConfig, parse_duration
+from mygpt_cli.config import BUDGETS, ModelConfig, Settings, TrainConfig, parse_duration
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import ResourceError, TextError, UsageError, join_faults
 from mygpt_cli.tokenizer import BytePairTokenizer
+from mygpt_cli.training.schedule import warmup_steps
 from mygpt_cli.training.trainer import Trainer
 
 DEFAULT_TIME = "5m"
+DEFAULT = "the default"  # as a reason
 VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
 SHORTEST = 10  # steps that a budget of time must allow
 START, SAVE = 0.3, 0.1  # seconds for setting up and leaving, and for each save
@@ -36,16 +39,21 @@ HEAD_WIDTH = 64
 CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 TOKENS_PER_STEP = 2048
+INTERVALS = ("eval_every", "save_every", "log_every")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run in all but its number of steps, which is either given or what fits into `seconds`."""
+    """A run in all but its number of steps, which is either given or what fits into `seconds`.
+
+    `reasons` says in a few words why a setting is what it is, for each that nobody set.
+    """
 
     settings: Settings
     steps: int | None
     seconds: float | None
     notes: tuple[str, ...]
+    reasons: Mapping[str, str]
     validation_steps: float  # what a validation costs, as a number of training steps
 
     def validations(self, steps: int) -> int:
@@ -55,7 +63,7 @@ class Plan:
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
         by_steps: Settings = {
-            "warmup": min(steps // 20, max(10, steps // 100)),
+            "warmup": warmup_steps(steps),
             "schedule": "linear",
             "decay_share": 0.6,
             "final_lr": 0.0,
@@ -65,6 +73,18 @@ class Plan:
             "log_every": max(1, steps // 50),
         }
         return TrainConfig(**(by_steps | self.settings | {"steps": steps}))
+
+    def with_new_intervals(self, steps: int, given: Collection[str]) -> "Plan":
+        """Return a plan for another budget, whose intervals are chosen anew.
+
+        Those that were given, or are not what is chosen for the earlier number of steps, remain.
+        """
+        kept = {name: value for name, value in self.settings.items() if name not in INTERVALS}
+        then = replace(self, settings=kept).config(steps)
+        for name in set(INTERVALS) & set(self.settings):
+            if name in given or self.settings[name] != getattr(then, name):
+                kept[name] = self.settings[name]
+        return replace(self, settings=kept)
 
 
 def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[TrainConfig], float]) -> Plan:
@@ -80,33 +100,44 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
             "give a longer text, or --tokenizer char, which makes more tokens of it",
         )
     chosen = {name: value for name, value in settings.items() if value is not None}
-    notes = []
+    notes: list[str] = []
+    reasons: dict[str, str] = {}
+
+    def choose(name: str, value: Any, reason: str) -> None:
+        """Settle what is still open, and keep why."""
+        if name not in chosen:
+            chosen[name], reasons[name] = value, reason
+
     arch = chosen.setdefault("arch", "nanochat")
+    byte_pairs = isinstance(dataset.tokenizer, BytePairTokenizer)
+    if chosen.get("init_from"):
+        chosen.setdefault("vocab_size", dataset.tokenizer.vocab_size)
+        choose("lr", FINE_TUNING_LR * math.sqrt(768 / chosen["width"]), "low, since the model knows much")
+    elif byte_pairs and chosen.get("tokenizer", "bpe") == "bpe":
+        choose("vocab_size", dataset.tokenizer.vocab_size, "near the square root of the text's bytes")
+        chosen["vocab_size"] = dataset.tokenizer.vocab_size  # fewer than asked for, if the text has no more
     chosen.setdefault("vocab_size", None)
     chosen.setdefault("bias", arch == "gpt2")
     adamw = chosen.get("optimizer") == "adamw"
-    if chosen.get("init_from"):
-        chosen.setdefault("lr", FINE_TUNING_LR * math.sqrt(768 / chosen["width"]))
     chosen.setdefault("lr", 1e-3 if adamw else 5e-3)
     chosen.setdefault("muon_lr", 0.02)
     chosen.setdefault("weight_decay", 0.1 if adamw else 0.0)
     chosen.setdefault("beta1", 0.9 if adamw else 0.8)
     chosen.setdefault("beta2", 0.99 if adamw else 0.95)
 
-    wanted = chosen.setdefault("context", CONTEXT)
-    if wanted > train_tokens - 1:
-        chosen["context"] = train_tokens - 1
-        if "context" in settings:
-            notes.append(
-                f"context: {train_tokens - 1} tokens instead of {wanted}, since the text has no more"
-            )
-    chosen.setdefault("batch_size", max(1, TOKENS_PER_STEP // chosen["context"]))
+    longest = train_tokens - 1
+    if chosen.get("context", 0) > longest:
+        notes.append(f"context: {longest} tokens instead of {chosen['context']}, since the text has no more")
+        chosen["context"] = longest
+    choose("context", min(CONTEXT, longest), DEFAULT if longest >= CONTEXT else "the text has no more")
+    choose("batch_size", max(1, TOKENS_PER_STEP // chosen["context"]), f"{TOKENS_PER_STEP:,} tokens a step")
     tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
 
-    steps, seconds = _budget(chosen, train_tokens / tokens_per_step)
-    if steps is None and seconds is None:
-        seconds = parse_duration(DEFAULT_TIME)
-        notes.append(f"budget: {DEFAULT_TIME}, unless --time, --steps or --epochs says otherwise")
+    if not any(name in chosen for name in BUDGETS):
+        choose("time", DEFAULT_TIME, DEFAULT)
+    steps, seconds, budget = _budget(chosen, train_tokens / tokens_per_step)
+    if seconds is not None:
+        reasons["steps"] = "as many as fit, measured"
 
     def tokens(layers: int, width: int) -> float:
         """Estimate how many tokens a model of this shape learns from within the budget."""
@@ -117,15 +148,24 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     pace = 0.0
     if seconds is not None:
         base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
-        pace = seconds_per_token(Plan(base, 100, None, (), 1.0).config(100))
-    layers, width = _shape(chosen, dataset.train_bytes, tokens)
-    chosen = _with_shape(chosen, layers, width)
+        pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
+    layers, width, reason = _shape(chosen, dataset.train_bytes, tokens, budget)
+    for name, value in _with_shape(chosen, layers, width).items():
+        choose(name, value, f"about {HEAD_WIDTH} channels each" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
-    chosen.setdefault("dropout", _dropout(epochs, chosen["width"]))
-    byte_pairs = isinstance(dataset.tokenizer, BytePairTokenizer)
-    chosen.setdefault("bpe_dropout", _bpe_dropout(epochs) if byte_pairs else 0.0)
+    seen = (
+        f"the text is seen about {epochs:.2g} times"
+        if epochs < 10
+        else f"the text is seen {epochs:,.0f} times"
+    )
+    choose("dropout", _dropout(epochs, chosen["width"]), seen)
+    if byte_pairs:
+        choose("bpe_dropout", _bpe_dropout(epochs), seen)
+    chosen.setdefault("bpe_dropout", 0.0)
+    if "eval_every" not in chosen:
+        reasons["eval_every"] = "validating takes a tenth of the time at most"
     # A prediction costs a third of what learning from it does.
-    return Plan(chosen, steps, seconds, tuple(notes), max(1.0, val_tokens / 3 / tokens_per_step))
+    return Plan(chosen, steps, seconds, tuple(notes), reasons, max(1.0, val_tokens / 3 / tokens_per_step))
 
 
 def check_memory(config: TrainConfig, vocab_size: int, memory: int) -> None:
@@ -170,12 +210,14 @@ def start_settings(settings: Settings, model: ModelConfig) -> Settings:
     return shape | {"context": context, "optimizer": settings.get("optimizer", "adamw")}
 
 
-def _budget(chosen: Settings, steps_per_epoch: float) -> tuple[int | None, float | None]:
-    """Take the budget out of the settings: steps, or seconds, or neither."""
+def _budget(chosen: Settings, steps_per_epoch: float) -> tuple[int | None, float | None, str]:
+    """Take the budget out of the settings: steps or seconds, and how it is called."""
     steps, text, epochs = (chosen.pop(name, None) for name in ("steps", "time", "epochs"))
+    if text is not None:
+        return None, parse_duration(text), text
     if epochs is not None:
-        steps = max(1, round(epochs * steps_per_epoch))
-    return steps, None if text is None else parse_duration(text)
+        return max(1, round(epochs * steps_per_epoch)), None, f"{epochs:g} epochs"
+    return steps, None, f"{steps:,} steps"
 
 
 def _cost(layers: int, width: int) -> float:
@@ -183,16 +225,33 @@ def _cost(layers: int, width: int) -> float:
     return FIXED_COST + (1.0 - FIXED_COST) * layers * width**2 / (MEASURED[0] * MEASURED[1] ** 2)
 
 
-def _shape(chosen: Settings, text_bytes: int, tokens: Callable[[int, int], float]) -> tuple[int, int]:
-    """Return the largest shape, of those that agree with the settings, that tokens and text suffice for."""
+def _shape(
+    chosen: Settings, text_bytes: int, tokens: Callable[[int, int], float], budget: str
+) -> tuple[int, int, str]:
+    """Return the largest shape, of those that agree with the settings, that tokens and text suffice for.
+
+    Also returns what bounds it, in words.
+    """
     most = max(FEWEST_PARAMETERS, PARAMETERS_PER_BYTE * text_bytes)
     shapes = [(chosen.get("layers", layers), chosen.get("width", width)) for layers, width in SHAPES]
+
+    def parameters(shape: tuple[int, int]) -> int:
+        return 12 * shape[0] * shape[1] ** 2
+
     enough = [
-        (layers, width)
-        for layers, width in shapes
-        if 12 * layers * width**2 <= min(most, tokens(layers, width) / TOKENS_PER_PARAMETER)
+        shape for shape in shapes if parameters(shape) <= min(most, tokens(*shape) / TOKENS_PER_PARAMETER)
     ]
-    return (enough or shapes[:1])[-1]
+    if not enough:
+        return *shapes[0], f"the smallest, since {budget} is short"
+    best = enough[-1]
+    larger = next((shape for shape in shapes if parameters(shape) > parameters(best)), None)
+    if larger is None:
+        reason = "the largest that is chosen unasked"
+    elif parameters(larger) > most:
+        reason = "a larger model would learn this text by heart"
+    else:
+        reason = f"the largest that sees {TOKENS_PER_PARAMETER:g} tokens per parameter within {budget}"
+    return *best, reason
 
 
 def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
@@ -240,20 +299,25 @@ def seconds_per_token(scratch: Trainer) -> float:
     return seconds_per_step(scratch, 0.5) / scratch.tokens_per_step
 
 
-def fit_steps(plan: Plan, scratch: Trainer, seconds: float) -> int:
+def fit_steps(plan: Plan, scratch: Trainer, seconds: float, done: int = 0) -> int:
     """Measure how many steps fit into the seconds that are left, validations and saves included.
 
-    The scratch trainer's weights are spent on it. Raises UsageError when too few fit to learn anything.
+    The scratch trainer's weights are spent on it; `done` steps have been taken before. Raises UsageError
+    when too few fit to learn anything.
     """
     start = time.perf_counter()
-    pace = seconds_per_step(scratch, min(2.0, seconds / 40))
+    pace = seconds_per_step(scratch, min(2.0, seconds / 40)) * 1.01
     validation = _validation_seconds(scratch)
     left = seconds - (time.perf_counter() - start) - START
     steps = int(left / pace)
     for _ in range(3):  # the fewer steps, the fewer validations
-        steps = int((left - plan.validations(max(1, steps)) * (validation + SAVE)) / (pace * 1.01))
+        config = plan.config(done + max(1, steps))
+        saving = SAVE / min(config.eval_every, config.save_every)
+        steps = int(left / (pace + validation / config.eval_every + saving))
+    if steps % config.eval_every:  # it also ends with a validation
+        steps = int(steps - (validation + SAVE) / pace * (1 - steps % config.eval_every / config.eval_every))
     if steps < SHORTEST:
-        needed = seconds - left + validation + SAVE + SHORTEST * pace
+        needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace
         raise UsageError(
             f"the time is too short for training: {SHORTEST} steps are the least, and {max(0, steps)} fit",
             f"--time {math.ceil(needed * 1.2) + 1}s is enough, or a smaller model by --layers and --width",

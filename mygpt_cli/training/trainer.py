@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Batches, Dataset, val_windows
 from mygpt_cli.device import peak_memory
-from mygpt_cli.errors import DivergedError
+from mygpt_cli.errors import DivergedError, ResourceError, is_out_of_memory
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import Masks
 from mygpt_cli.randomness import derive
@@ -22,7 +22,7 @@ from mygpt_cli.tokenizer import Tokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
 from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, SaveDue, Started
 from mygpt_cli.training.optimizer import Optimizer
-from mygpt_cli.training.schedule import lr_share
+from mygpt_cli.training.schedule import Rise, decay_start, lr_share, warmup_steps
 
 WHOLE_TOKENS_FROM = 0.85  # share of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
@@ -49,6 +49,8 @@ class History:
     norm: float = 0.0  # running mean of the gradient's norm
     refused: int = 0  # steps that were not taken
     refused_in_row: int = 0
+    rise_step: int = 0  # where the learning rate began to rise again, for more steps than were planned
+    rise_share: float = 1.0  # from this share of its peak
 
     def take(self, loss: float) -> None:
         """Count a step."""
@@ -75,10 +77,11 @@ class Trainer:
         self.device = model.embedding.device
         self.optimizer = Optimizer(model, config)
         self.history = history or History()
+        self.notes: list[str] = []  # to be said with the next event
         self._batches = Batches(
             dataset.train,
             seed=config.seed,
-            batch_size=config.batch_size,
+            batch_size=config.batch_size * config.accumulation,
             context=config.context,
             splitter=_splitter(dataset.tokenizer) if config.bpe_dropout else None,
         )
@@ -93,7 +96,7 @@ class Trainer:
         return self.config.batch_size * self.config.accumulation * self.config.context
 
     def run(self, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
-        """Train from the current step to the last.
+        """Train from the current step to the last; `config` has other micro-batches when memory ran out.
 
         `stop` is asked after each step and returns the reason to end early, such as a signal's name.
         Raises DivergedError when step after step must be refused: not finite, or far too large.
@@ -117,6 +120,7 @@ class Trainer:
             busy += time.perf_counter() - begin
             taken += 1
             history.take(loss)
+            yield from self._noted()
             reason = stop()
             if history.step % config.log_every == 0 or history.step == config.steps or reason:
                 history.seconds = time.perf_counter() - started
@@ -133,7 +137,9 @@ class Trainer:
                 if self._hopeless(evaluated):
                     reason = reason or NO_LONGER_IMPROVES
             last = history.step == config.steps or reason is not None
-            if last or best or history.step % config.save_every == 0:
+            due = last or best or history.step % config.save_every == 0
+            if due or self.config is not config:  # what follows smaller micro-batches can be repeated
+                config = self.config
                 self._check_weights()
                 history.seconds = time.perf_counter() - started
                 yield SaveDue(step=history.step, best=best, last=last)
@@ -153,22 +159,61 @@ class Trainer:
         the weights as they are.
         """
         config = self.config
-        if self._masks:
-            self._masks.start(derive(config.seed, "dropout", step))
-        self.model.zero_grad()
-        total = torch.zeros((), device=self.device)
         # The end of training is for the text as it will be seen in use.
         split = config.bpe_dropout if step < WHOLE_TOKENS_FROM * config.steps else 0.0
-        for micro in range(config.accumulation):
-            x, y = self._batches.batch(step * config.accumulation + micro, split)
-            loss = self.model.loss(self._to_device(x), self._to_device(y), self._masks) / config.accumulation
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+        x, y = self._batches.batch(step, split)
+        while (total := self._gradients(step, self._to_device(x), self._to_device(y))) is None:
+            self._halve_micro_batch()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
         loss_value, norm_value = total.item(), norm.item()
         if self._acceptable(loss_value, norm_value):
             self.optimizer.step(self._lr_share(step))
         return loss_value, norm_value
+
+    def _gradients(self, step: int, x: Tensor, y: Tensor) -> Tensor | None:
+        """Gather the gradients of a step's windows (B, T) and return their loss; None if memory ran out."""
+        if self._masks:
+            self._masks.start(derive(self.config.seed, "dropout", step))
+        self.model.zero_grad()
+        total = torch.zeros((), device=self.device)
+        size, parts = self.config.batch_size, self.config.accumulation
+        try:
+            for ids, targets in zip(torch.split(x, size), torch.split(y, size), strict=True):
+                loss = self.model.loss(ids, targets, self._masks) / parts
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+        return total
+
+    def _halve_micro_batch(self) -> None:
+        """Let a step take its windows in smaller parts; ResourceError when one part is one window."""
+        config = self.config
+        self.model.zero_grad()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if config.batch_size == 1:
+            raise ResourceError(
+                f"memory ran out on a single sequence of {config.context} tokens",
+                "a shorter --context or a smaller model (--layers, --width) needs less; "
+                "what was saved can be resumed on a machine with more memory",
+            )
+        parts = next(n for n in range(2, config.batch_size + 1) if config.batch_size % n == 0)
+        self.config = replace(
+            config, batch_size=config.batch_size // parts, accumulation=config.accumulation * parts
+        )
+        self.notes.append(
+            f"memory ran out: {self.config.batch_size} sequences at once instead of {config.batch_size}, "
+            f"{self.config.accumulation} times for each step, which learns from as many as before"
+        )
+
+    def _noted(self) -> Iterator[Noted]:
+        """Say what there is to say."""
+        for note in self.notes:
+            yield Noted(step=self.history.step, text=note)
+        self.notes.clear()
 
     def _acceptable(self, loss: float, norm: float) -> bool:
         """Whether a step may be taken; DivergedError when too many in a row may not."""
@@ -192,15 +237,29 @@ class Trainer:
     @torch.no_grad()
     def validation_loss(self, tokens: np.ndarray) -> float:
         """Return the sum of nats over these tokens, each but the first predicted once."""
-        total = 0.0
         # Rows of logits, of which there are a few copies at once: at most 128 MB each.
         rows = min(8192, 2**25 // self.model.config.vocab_size)
         batch_size = max(1, rows // self.config.context)
-        for x, y in val_windows(tokens, self.config.context, batch_size):
-            logits = self.model(self._to_device(x))
-            total += F.cross_entropy(
-                logits.flatten(0, 1), self._to_device(y).flatten(), reduction="sum"
-            ).item()
+        while (total := self._sum_of_losses(tokens, batch_size)) is None:
+            if batch_size == 1:
+                raise ResourceError(
+                    "memory ran out while validating", "--resume goes on where there is more memory"
+                )
+            batch_size //= 2
+        return total
+
+    def _sum_of_losses(self, tokens: np.ndarray, batch_size: int) -> float | None:
+        """Return the sum of nats, or None if memory ran out."""
+        total = 0.0
+        try:
+            for x, y in val_windows(tokens, self.config.context, batch_size):
+                logits = self.model(self._to_device(x))
+                losses = F.cross_entropy(logits.flatten(0, 1), self._to_device(y).flatten(), reduction="sum")
+                total += losses.item()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
         return total
 
     def _evaluate(self) -> Evaluated:
@@ -268,19 +327,53 @@ class Trainer:
         history.progress_loss, history.progress_steps = 0.0, 0
         return progress
 
-    def _lr_share(self, step: int) -> float:
-        config = self.config
+    def extend(self, planned: int) -> str:
+        """Take the run, planned for another number of steps, on to its new last step; say how, in words.
+
+        A learning rate that had begun to fall rises again to that of the longer run, unless it is there.
+        """
+        history, config = self.history, self.config
+        history.evals_since_best = 0
+        said = f"the run now ends at step {config.steps:,} instead of {planned:,}"
+        before = self._lr_share(max(0, history.step - 1), planned)
+        history.rise_step, history.rise_share = history.step, before
+        now = self._lr_share(history.step)
+        if now < before - 0.05:
+            return f"{said}; its learning rate falls from {before:.0%} of its peak to {now:.0%} at once"
+        if before == 1.0 or history.step <= config.warmup:
+            history.rise_share = 1.0
+            return f"{said}; its learning rate had not begun to fall"
+        risen = min(config.steps - 1, history.step + warmup_steps(config.steps - history.step))
+        peak = self._lr_share(risen)
+        if peak <= before:
+            return f"{said}; its learning rate goes on falling from {before:.0%} of its peak"
+        falls = ""
+        if config.schedule != "constant":
+            start = max(risen, decay_start(config.steps, config.warmup, config.decay_share))
+            last = (config.steps - start) / (config.steps - history.step)
+            falls = f" and falls to {config.final_lr:.0%} over the last {last:.0%} of what is left"
+        return (
+            f"{said}; its learning rate had fallen to {before:.0%} of its peak: it rises again to {peak:.0%} "
+            f"by step {risen + 1:,}{falls}"
+        )
+
+    def _lr_share(self, step: int, steps: int | None = None) -> float:
+        config, history = self.config, self.history
         return lr_share(
             step,
-            steps=config.steps,
+            steps=steps or config.steps,
             schedule=config.schedule,
             warmup=config.warmup,
             decay_share=config.decay_share,
             final_lr=config.final_lr,
+            rise=Rise(step=history.rise_step, share=history.rise_share),
         )
 
     def _to_device(self, ids: np.ndarray) -> Tensor:
-        return torch.from_numpy(ids).to(self.device, non_blocking=True)
+        tensor = torch.from_numpy(ids)
+        if self.device.type == "cuda":
+            tensor = tensor.contiguous().pin_memory()  # only from there does a copy not hold up the CPU
+        return tensor.to(self.device, non_blocking=True)
 
 
 def _splitter(tokenizer: Tokenizer) -> Splitter | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.table import Table
 from rich.text import Text
 
+from mygpt_cli.config import knobs
 from mygpt_cli.ui.console import silence, stderr_console
 from mygpt_cli.ui.text import safe
 from mygpt_cli.ui.units import count, count_of, duration, size
@@ -19,6 +20,7 @@ from mygpt_cli.ui.units import count, count_of, duration, size
 if TYPE_CHECKING:
     from mygpt_cli.corpus import Corpus
     from mygpt_cli.training.events import Evaluated, Event, Finished
+    from mygpt_cli.training.sizing import Plan
     from mygpt_cli.training.trainer import Trainer
 
 SHOWN_SKIPPED = 10
@@ -70,7 +72,7 @@ class Reporter:
     def notes(self, notes: Iterable[str]) -> None:
         """Tell what was chosen against expectation."""
 
-    def plan(self, trainer: "Trainer", seconds: float | None) -> None:
+    def plan(self, trainer: "Trainer", plan: "Plan") -> None:
         """Tell what will be trained."""
 
     def event(self, event: "Event") -> None:
@@ -112,9 +114,19 @@ class JsonReporter(Reporter):
         for note in notes:
             self._write({"event": "note", "text": note})
 
-    def plan(self, trainer: "Trainer", seconds: float | None) -> None:
-        """Write the resolved configuration."""
-        self._write({"event": "plan", "config": asdict(trainer.config), "seconds": seconds})
+    def plan(self, trainer: "Trainer", plan: "Plan") -> None:
+        """Write the resolved configuration, and why mygpt chose what nobody set."""
+        self._write(
+            {
+                "event": "plan",
+                "config": asdict(trainer.config),
+                "seconds": plan.seconds,
+                "parameters": sum(p.numel() for p in trainer.model.parameters()),
+                "train_tokens": len(trainer.dataset.train),
+                "val_tokens": len(trainer.dataset.val),
+                "reasons": dict(plan.reasons),
+            }
+        )
 
     def event(self, event: "Event") -> None:
         """Write the event's fields."""
@@ -176,8 +188,8 @@ class PlainReporter(Reporter):
         for note in notes:
             self.line("note", note, "dim")
 
-    def plan(self, trainer: "Trainer", seconds: float | None) -> None:
-        """Say what will be trained, in three lines."""
+    def plan(self, trainer: "Trainer", plan: "Plan") -> None:
+        """Say what will be trained, in three lines, and why mygpt chose what nobody set."""
         config, dataset = trainer.config, trainer.dataset
         tokens = len(dataset.train)
         self.line(
@@ -195,13 +207,15 @@ class PlainReporter(Reporter):
         left = config.steps - trainer.history.step
         epochs = left * trainer.tokens_per_step / tokens
         again = f", from step {count(trainer.history.step)} on" if trainer.history.step else ""
-        within = f" within {duration(seconds)}" if seconds else ""
+        within = f" within {duration(plan.seconds)}" if plan.seconds else ""
         dtype = str(trainer.model.compute_dtype).removeprefix("torch.")
         self.line(
             "training",
             f"{count(left)} steps of {count(trainer.tokens_per_step)} tokens{again}{within}, "
             f"{epochs:.1f} times through the text; {config.optimizer}, {dtype} on {trainer.device.type}",
         )
+        for number, line in enumerate(reason_lines(trainer, plan)):
+            self.line("" if number else "chosen", line, "dim")
 
     def event(self, event: "Event") -> None:
         """Write one line for an interval, a validation, or the end."""
@@ -241,6 +255,21 @@ class PlainReporter(Reporter):
             commands.insert(0, f"mygpt train --resume {name}")
         for number, command in enumerate(commands):
             self.line("" if number else "next", command, "bold")
+
+
+def reason_lines(trainer: "Trainer", plan: "Plan") -> list[str]:
+    """Describe what was chosen and why, one line for each reason; the names are those of the flags."""
+    lines: dict[str, list[str]] = {}
+    for name in filter(plan.reasons.__contains__, knobs()):
+        value, reason = getattr(trainer.config, name), plan.reasons[name]
+        if name == "time":
+            value = duration(plan.seconds or 0.0)
+        elif isinstance(value, int):
+            value = count(value)
+        elif isinstance(value, float):
+            value = f"{value:.2g}"
+        lines.setdefault(reason, []).append(f"{name.replace('_', '-')} {value}")
+    return [f"{', '.join(chosen)}: {reason}" for reason, chosen in lines.items()]
 
 
 def evaluated_line(event: "Evaluated") -> str:

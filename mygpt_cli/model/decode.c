@@ -1,0 +1,245 @@
+/* One step of generation: the next token's logits of B sequences, each weight read once for all of them.
+
+   Weights are float32, bfloat16, or int8 with one scale for each row; everything else is float32. Every sum is
+   taken in the same order whatever B is, so that a sequence is the same bits alone or among others. Rows of
+   weights and of activations end in zeros, up to a multiple of LANES. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+#define TILE 4 /* rows of weights, and sequences, that share their loads */
+#define FOR _Pragma("omp for schedule(static)")
+
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4)));
+
+#if defined(BFLOAT16)
+typedef uint16_t weight;
+typedef uint16_t packed __attribute__((vector_size(2 * LANES), aligned(2)));
+typedef uint32_t wide __attribute__((vector_size(4 * LANES)));
+static inline vector load(const weight *w) {
+    return (vector)(__builtin_convertvector(*(const packed *)w, wide) << 16);
+}
+#elif defined(INT8)
+typedef int8_t weight;
+typedef int8_t packed __attribute__((vector_size(LANES), aligned(1)));
+static inline vector load(const weight *w) { return __builtin_convertvector(*(const packed *)w, vector); }
+#else
+typedef float weight;
+static inline vector load(const weight *w) { return *(const vector *)w; }
+#endif
+
+/* A linear layer, a norm and a block as Python lays them out: addresses, 0 for what there is not. */
+typedef struct {
+    const weight *rows; /* (out, in rounded up) */
+    const float *scales, *bias;
+} linear;
+typedef struct {
+    const float *gain, *bias;
+} norm;
+typedef struct {
+    norm before_attention, before_mlp;
+    linear qkv, out, up, down;
+} block;
+typedef struct {
+    const float *embedding, *positions, *cosines, *sines;
+    norm last;
+    linear head;
+    block blocks[];
+} model;
+typedef struct {
+    int64_t layers, width, heads, kv_heads, head_width, mlp_width, vocab, activation, capacity, batch;
+} shape;
+
+static long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
+
+static inline float total(vector v) {
+    float a[LANES];
+    memcpy(a, &v, sizeof a);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) a[i] += a[i + half];
+    return a[0];
+}
+
+static inline float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float n = __builtin_rintf(x * 1.44269504f);
+    float f = x * 1.44269504f - n;
+    float p = 1.5403530e-4f;
+    p = p * f + 1.3333558e-3f;
+    p = p * f + 9.6181291e-3f;
+    p = p * f + 5.5504109e-2f;
+    p = p * f + 2.4022651e-1f;
+    p = p * f + 6.9314718e-1f;
+    p = p * f + 1.0f;
+    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, 4);
+    return p * power;
+}
+
+enum { RELU, RELU2, GELU_NEW, GELU, IDENTITY };
+
+static inline float activated(float x, long kind) {
+    switch (kind) {
+    case RELU: return x < 0.0f ? 0.0f : x;
+    case RELU2: return x < 0.0f ? 0.0f : x * x;
+    case GELU_NEW: return x / (1.0f + exponential(-1.5957691f * (x + 0.044715f * x * x * x)));
+    case GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+    default: return x;
+    }
+}
+
+/* y[s][r] = or += activated(weights[r] · x[s]) for a tile of R rows and S sequences. */
+static inline __attribute__((always_inline)) void multiply_tile(const linear *w, const float *x, float *y, long row,
+                                                                long in, long out, long kind, int add, int R, int S) {
+    vector sums[TILE][TILE];
+    for (int r = 0; r < R; r++)
+        for (int s = 0; s < S; s++) sums[r][s] = (vector){0};
+    for (long k = 0; k < in; k += LANES) {
+        vector loaded[TILE];
+        for (int r = 0; r < R; r++) loaded[r] = load(w->rows + (row + r) * in + k);
+        for (int s = 0; s < S; s++) {
+            const vector v = *(const vector *)(x + s * in + k);
+            for (int r = 0; r < R; r++) sums[r][s] += loaded[r] * v;
+        }
+    }
+    for (int s = 0; s < S; s++)
+        for (int r = 0; r < R; r++) {
+            float sum = total(sums[r][s]);
+            if (w->scales) sum *= w->scales[row + r];
+            if (w->bias) sum += w->bias[row + r];
+            float *to = y + s * out + row + r;
+            *to = add ? *to + sum : activated(sum, kind);
+        }
+}
+
+static inline __attribute__((always_inline)) void multiply_rows(const linear *w, const float *x, float *y, long row,
+                                                                long in, long out, long batch, long kind, int add, int R) {
+    long s = 0;
+    for (; s + TILE <= batch; s += TILE) multiply_tile(w, x + s * in, y + s * out, row, in, out, kind, add, R, TILE);
+    for (; s < batch; s++) multiply_tile(w, x + s * in, y + s * out, row, in, out, kind, add, R, 1);
+}
+
+/* One linear layer, its rows shared out among the threads: x (B, in) to y (B, out). */
+static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long batch, long kind,
+                     int add) {
+    const long tiles = (rows + TILE - 1) / TILE;
+    FOR
+    for (long t = 0; t < tiles; t++) {
+        if ((t + 1) * TILE <= rows)
+            multiply_rows(w, x, y, t * TILE, in, out, batch, kind, add, TILE);
+        else
+            for (long row = t * TILE; row < rows; row++) multiply_rows(w, x, y, row, in, out, batch, kind, add, 1);
+    }
+}
+
+static float dot(const float *a, const float *b, long count) {
+    vector sums = {0};
+    long i = 0;
+    for (; i + LANES <= count; i += LANES) sums += *(const vector *)(a + i) * *(const vector *)(b + i);
+    float sum = total(sums);
+    for (; i < count; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+/* RMSNorm, or LayerNorm where there is a gain; y may be x. */
+static void normalise(const float *x, float *y, const norm *n, long width, float eps) {
+    float mean = 0.0f;
+    if (n->gain) {
+        for (long j = 0; j < width; j++) mean += x[j];
+        mean /= width;
+    }
+    float v[width];
+    for (long j = 0; j < width; j++) v[j] = x[j] - mean;
+    const float scale = 1.0f / sqrtf(dot(v, v, width) / width + eps);
+    for (long j = 0; j < width; j++) y[j] = v[j] * scale;
+    if (n->gain)
+        for (long j = 0; j < width; j++) y[j] *= n->gain[j];
+    if (n->bias)
+        for (long j = 0; j < width; j++) y[j] += n->bias[j];
+}
+
+/* Turn a head (D) by its position and normalise it. */
+static void rotate(float *x, const float *cosines, const float *sines, long width, float eps) {
+    const long half = width / 2;
+    for (long j = 0; j < half; j++) {
+        const float first = x[j], second = x[j + half];
+        x[j] = first * cosines[j] + second * sines[j];
+        x[j + half] = second * cosines[j] - first * sines[j];
+    }
+    normalise(x, x, &(norm){0, 0}, width, eps);
+}
+
+/* One query head over its keys and values (T, D): y (D) is their mean, weighed by the match. */
+static void attend(const float *q, const float *keys, const float *values, float *y, long time, long width) {
+    float weights[time], most = -INFINITY, sum = 0.0f;
+    const float factor = 1.0f / sqrtf((float)width);
+    for (long t = 0; t < time; t++) {
+        weights[t] = dot(q, keys + t * width, width) * factor;
+        most = weights[t] > most ? weights[t] : most;
+    }
+    for (long t = 0; t < time; t++) weights[t] = exponential(weights[t] - most);
+    for (long t = 0; t < time; t++) sum += weights[t];
+    memset(y, 0, width * sizeof(float));
+    for (long t = 0; t < time; t++) {
+        const float share = weights[t] / sum;
+        for (long j = 0; j < width; j++) y[j] += share * values[t * width + j];
+    }
+}
+
+/* Read one token for each sequence: `ids` (B) at `places` (B), the tokens that it has in the cache, whose keys
+   and values (layers, cache's batch, kv_heads, capacity, D) grow by one. `scratch` holds zeros at first, for
+   B · (width + 2 · padded(width) + 3 · width + padded(mlp_width)) numbers. Writes logits (B, vocab). */
+void decode(const model *m, const shape *s, const int64_t *ids, const int64_t *places, long batch, float *keys,
+            float *values, float *scratch, float *logits, float eps, float cap) {
+    const long width = s->width, head = s->head_width, group = s->heads / s->kv_heads;
+    const long in = padded(width), up = padded(s->mlp_width), qkv = (s->heads + 2 * s->kv_heads) * head;
+    float *x = scratch, *normed = x + batch * width, *mixed = normed + batch * in, *split = mixed + batch * in;
+    float *active = split + batch * qkv;
+#pragma omp parallel
+    {
+        FOR
+        for (long b = 0; b < batch; b++) {
+            memcpy(x + b * width, m->embedding + ids[b] * width, width * sizeof(float));
+            if (m->positions)
+                for (long j = 0; j < width; j++) x[b * width + j] += m->positions[places[b] * width + j];
+            else
+                normalise(x + b * width, x + b * width, &m->last, width, eps);
+        }
+        for (long layer = 0; layer < s->layers; layer++) {
+            const block *w = m->blocks + layer;
+            FOR
+            for (long b = 0; b < batch; b++) normalise(x + b * width, normed + b * in, &w->before_attention, width, eps);
+            multiply(&w->qkv, normed, split, in, qkv, qkv, batch, IDENTITY, 0);
+            FOR
+            for (long i = 0; i < batch * s->kv_heads; i++) {
+                const long b = i / s->kv_heads, h = i % s->kv_heads, t = places[b];
+                const long at = ((layer * s->batch + b) * s->kv_heads + h) * s->capacity * head;
+                float *q = split + b * qkv + h * group * head, *k = split + b * qkv + (s->heads + h) * head;
+                const float *v = k + s->kv_heads * head;
+                if (m->cosines) {
+                    const float *cosines = m->cosines + t * (head / 2), *sines = m->sines + t * (head / 2);
+                    rotate(k, cosines, sines, head, eps);
+                    for (long g = 0; g < group; g++) rotate(q + g * head, cosines, sines, head, eps);
+                }
+                memcpy(keys + at + t * head, k, head * sizeof(float));
+                memcpy(values + at + t * head, v, head * sizeof(float));
+                for (long g = 0; g < group; g++)
+                    attend(q + g * head, keys + at, values + at, mixed + b * in + (h * group + g) * head, t + 1, head);
+            }
+            multiply(&w->out, mixed, x, in, width, width, batch, IDENTITY, 1);
+            FOR
+            for (long b = 0; b < batch; b++) normalise(x + b * width, normed + b * in, &w->before_mlp, width, eps);
+            multiply(&w->up, normed, active, in, s->mlp_width, up, batch, s->activation, 0);
+            multiply(&w->down, active, x, up, width, width, batch, IDENTITY, 1);
+        }
+        FOR
+        for (long b = 0; b < batch; b++) normalise(x + b * width, normed + b * in, &m->last, width, eps);
+        multiply(&m->head, normed, logits, in, s->vocab, s->vocab, batch, IDENTITY, 0);
+        if (cap > 0.0f)
+            FOR
+        for (long i = 0; i < batch * s->vocab; i++) logits[i] = cap * tanhf(logits[i] / cap);
+    }
+}

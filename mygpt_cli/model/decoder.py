@@ -1,0 +1,117 @@
+"""Decoding on a CPU by `decode.c`: one call for a token, at the speed at which the weights can be read.
+
+B sequences, V vocabulary.
+"""
+
+import ctypes
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from mygpt_cli.model.gpt import GPT, Block
+from mygpt_cli.model.kv_cache import KVCache
+from mygpt_cli.model.native import compile_library
+
+LANES = 16
+ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu")  # in the order of `decode.c`
+WEIGHTS = {"float32": [], "bfloat16": ["-DBFLOAT16"], "int8": ["-DINT8"]}
+
+
+def round_weights(model: GPT, kind: str) -> None:
+    """Round the matrices of a model, in place, to what `kind` of weights can hold.
+
+    bfloat16 keeps 8 bits of each number. int8 keeps of each row the largest magnitude, and 127 equal steps
+    up to it. So the model itself is what every way of computing it gives.
+    """
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim == 2 and name != "positions" and kind != "float32":
+                weight.copy_(weight.bfloat16() if kind == "bfloat16" else torch.mul(*_quantised(weight)))
+
+
+def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return whole numbers from -127 to 127 and the scale of each row (rows, 1)."""
+    scale = weight.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / 127
+    return (weight / scale).round(), scale
+
+
+class Decoder:
+    """A model's weights, packed for `decode.c`; `kind` is that of `round_weights`.
+
+    Raises ResourceError where it cannot be compiled; what is compiled is kept in the folder.
+    """
+
+    def __init__(self, model: GPT, kind: str, folder: Path) -> None:
+        self._function = compile_library("decode", WEIGHTS[kind], folder)["decode"]
+        self._function.restype = None
+        self._function.argtypes = [*[ctypes.c_void_p] * 4, ctypes.c_long, *[ctypes.c_void_p] * 4]
+        self._function.argtypes += [ctypes.c_float] * 2
+        self.config, self.kind = model.config, kind
+        self._tensors: list[Tensor] = []  # that the addresses are of
+        self._model = torch.tensor([self._address(t) for t in self._parts(model)])
+        self._scratch = torch.zeros(0)
+
+    def step(self, ids: Tensor, cache: KVCache) -> Tensor:
+        """Read one more token (B,) for each sequence in the cache; return the next token's logits (B, V)."""
+        config, b = self.config, len(ids)
+        heads = (config.heads, config.kv_heads, config.head_width)
+        others = (config.mlp_width, config.vocab_size, ACTIVATIONS.index(config.activation))
+        room = (cache.capacity, cache.keys.size(1))
+        shape = torch.tensor([config.layers, config.width, *heads, *others, *room])
+        places = torch.full((b,), cache.length)
+        logits = torch.empty(b, config.vocab_size)
+        tensors = (self._model, shape, ids.contiguous(), places)
+        outputs = (cache.keys, cache.values, self._room(b), logits)
+        self._function(
+            *(t.data_ptr() for t in tensors),
+            b,
+            *(t.data_ptr() for t in outputs),
+            config.norm_eps,
+            config.softcap,
+        )
+        cache.length += 1
+        return logits
+
+    def _room(self, batch: int) -> Tensor:
+        config = self.config
+        qkv = (config.heads + 2 * config.kv_heads) * config.head_width
+        size = batch * (config.width + 2 * _padded(config.width) + qkv + _padded(config.mlp_width))
+        if self._scratch.numel() != size:
+            self._scratch = torch.zeros(size)
+        return self._scratch
+
+    def _parts(self, model: GPT) -> Iterator[Tensor | None]:
+        """List what `decode.c` takes for its struct `model`, in its order."""
+        head = model.embedding if model.head is None else model.head.weight
+        yield from (model.embedding, model.positions)
+        yield from (None, None) if model.positions is not None else (model.cos, model.sin)
+        yield from (model.norm.weight, model.norm.bias)
+        yield from (*self._packed(head), None)
+        for block in cast("Iterable[Block]", model.blocks):
+            for norm in (block.attention_norm, block.mlp_norm):
+                yield from (norm.weight, norm.bias)
+            for linear in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
+                yield from (*self._packed(linear.weight), linear.bias)
+
+    def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the rows of a matrix as they are kept, ending in zeros, and their scales."""
+        rows = torch.nn.functional.pad(weight.detach(), (0, -weight.size(1) % LANES))
+        if self.kind == "bfloat16":
+            return rows.bfloat16(), None
+        if self.kind == "int8":
+            whole, scales = _quantised(rows)
+            return whole.to(torch.int8), scales
+        return rows, None
+
+    def _address(self, tensor: Tensor | None) -> int:
+        if tensor is None:
+            return 0
+        self._tensors.append(tensor.detach().contiguous())
+        return self._tensors[-1].data_ptr()
+
+
+def _padded(width: int) -> int:
+    return -(-width // LANES) * LANES

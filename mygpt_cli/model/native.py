@@ -1,0 +1,64 @@
+"""C code of this package, compiled for this very machine when it is first needed."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from mygpt_cli.errors import ResourceError
+
+FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+WIDE_VECTORS = "-mprefer-vector-width=512"  # which compilers for x86 avoid otherwise
+
+
+def compile_library(name: str, options: Sequence[str], folder: Path) -> ctypes.CDLL:
+    """Load `name`.c, compiled with the C compiler of this machine unless `folder` has it already.
+
+    The compiler is CC, or cc. Raises ResourceError when there is none, or it fails.
+    """
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not compiler:
+        raise ResourceError("there is no C compiler", "install gcc or clang, or name one with CC")
+    source = Path(__file__).with_name(f"{name}.c")
+    flags = [*FLAGS, *[WIDE_VECTORS] * (platform.machine() in ("x86_64", "AMD64")), *options]
+    key = hashlib.sha256("\0".join([source.read_text(), compiler, *flags, _processor()]).encode())
+    library = folder / f"{name}-{key.hexdigest()[:16]}.so"
+    try:
+        if library.exists():
+            with suppress(OSError):  # damaged, or of another system
+                return ctypes.CDLL(str(library))
+        _build(compiler, flags, source, library)
+        return ctypes.CDLL(str(library))
+    except subprocess.CalledProcessError as fault:
+        last = fault.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise ResourceError(f"the C compiler failed: {last[0]}", "name another one with CC") from None
+    except OSError as fault:
+        raise ResourceError(f"compiled code cannot be used: {fault}", "name another one with CC") from None
+
+
+def _build(compiler: str, flags: list[str], source: Path, library: Path) -> None:
+    """Compile and link into a file that appears whole or not at all."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        parts, new = f"{folder}/parts.o", f"{folder}/library.so"
+        _run([compiler, *flags, "-fopenmp", "-c", str(source), "-o", parts])
+        # Without a threading library of its own it finds torch's, whose threads are there already.
+        _run([compiler, "-shared", parts, "-lm", "-o", new])
+        Path(new).replace(library)
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+
+
+def _processor() -> str:
+    """Return what identifies the kind of processor that the code is compiled for."""
+    about = Path("/proc/cpuinfo")
+    lines = set(about.read_text().splitlines()) if about.exists() else set()
+    return "\n".join([platform.machine(), *sorted(line for line in lines if line[:5] in ("model", "flags"))])

@@ -1,0 +1,70 @@
+"""Compiled decoding against the model itself, for every variant and kind of weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mygpt_cli.generation.decode import decode_one_token, prefill
+from mygpt_cli.model.decoder import WEIGHTS, Decoder, round_weights
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.kv_cache import KVCache
+from tests.test_model_gpt import VARIANTS, random_model
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("decoder")
+
+
+def filled(model: GPT, ids: torch.Tensor) -> KVCache:
+    cache = model.new_cache(len(ids))
+    prefill(model, ids, cache)
+    return cache
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.inference_mode()
+def test_logits_are_those_of_the_model(variant: str, kind: str, folder: Path) -> None:
+    model = random_model(**VARIANTS[variant])
+    round_weights(model, kind)
+    decoder = Decoder(model, kind, folder)
+    ids = torch.randint(0, 53, (5, 20), generator=torch.Generator().manual_seed(1))
+    one, other = filled(model, ids[:, :3]), filled(model, ids[:, :3])
+    for t in range(3, 20):
+        expected = decode_one_token(model, ids[:, t], one)
+        torch.testing.assert_close(decoder.step(ids[:, t], other), expected, atol=1e-5, rtol=1e-5)
+    assert other.length == 20
+    torch.testing.assert_close(other.keys, one.keys, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(batch=st.integers(1, 11), place=st.integers(0, 10), width=st.sampled_from([10, 20, 32, 36]))
+@torch.inference_mode()
+def test_a_sequence_is_the_same_bits_alone_or_among_others(
+    folder: Path, batch: int, place: int, width: int
+) -> None:
+    place %= batch
+    model = random_model(arch="nanochat", width=width, heads=1, mlp_width=3 * width + 1)
+    decoder = Decoder(model, "float32", folder)
+    ids = torch.randint(0, 53, (batch, 6), generator=torch.Generator().manual_seed(batch))
+    together, alone = model.new_cache(batch), model.new_cache(1)
+    for t in range(6):
+        among = decoder.step(ids[:, t], together)[place]
+        assert torch.equal(among, decoder.step(ids[place : place + 1, t], alone)[0])
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_rounding_is_done_once(kind: str) -> None:
+    model, before = random_model(arch="gpt2"), random_model(arch="gpt2")
+    round_weights(model, kind)
+    once = {name: p.clone() for name, p in model.named_parameters()}
+    round_weights(model, kind)
+    for (name, p), original in zip(model.named_parameters(), before.parameters(), strict=True):
+        torch.testing.assert_close(p, once[name], rtol=1e-6, atol=0, msg=name)
+        step = {"float32": 0.0, "bfloat16": 2**-8, "int8": 0.5 / 127}[kind]
+        most = original.abs().amax(dim=-1, keepdim=True) if p.ndim == 2 else original.abs()
+        assert ((p - original).abs() <= step * 1.001 * most).all(), name
