@@ -5,34 +5,22 @@ import json
 import os
 import shutil
 import sys
-import tempfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from mygpt_cli.corpus import Chunk, Corpus, Part
-from mygpt_cli.errors import CheckpointError, ResourceError, TextError
-from mygpt_cli.strict_json import read_json
+from mygpt_cli.corpus import Corpus
+from mygpt_cli.errors import ResourceError, TextError
+from mygpt_cli.locking import waited_lock
 from mygpt_cli.subword import Splitter
-from mygpt_cli.tokenizer import (
-    PIECE,
-    SPLIT_PATTERN,
-    Tokenizer,
-    UnknownCharacterError,
-    check_tokenizer,
-    choose_vocab_size,
-    load_tokenizer,
-    safe_cut,
-    train_tokenizer,
-)
+from mygpt_cli.token_files import Progress, learn, read_tokenizer, read_tokens, write_tokens
+from mygpt_cli.tokenizer import SPLIT_PATTERN, Tokenizer, check_tokenizer, choose_vocab_size
 
 # Raised whenever the same text and the same settings would give other files than before.
-FORMAT = 1
-BLOCK = 1 << 20
-Progress = Callable[[str, float], None]
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -79,6 +67,9 @@ def prepare(
 ) -> Dataset:
     """Tokenize a corpus, or find its tokens where an earlier call left them under `cache`.
 
+    A call that was interrupted is gone on with from its last block, and of two at once on the same text the
+    second waits for the tokens of the first.
+
     `tokenizer` and `vocab_size` say what to learn or load; `existing` is used in their place.
     `progress` is called with what is being done and the fraction of it that is done.
 
@@ -96,36 +87,70 @@ def prepare(
     root = cache or cache_folder()
     folders = [root / _name(corpus, key) for key in keys]
     for folder in folders:
-        found = _load(folder, corpus, None, kind)
-        if found and (existing is None or found.tokenizer.to_json() == existing.to_json()):
+        if found := _load(folder, corpus, kind, existing):
             return found
-    _build(folders[-1], corpus, progress or _no_progress, existing, tokenizer, vocab_size)
-    dataset = _load(folders[-1], corpus, existing, kind)
-    if dataset is None:
-        raise ResourceError(f"the tokens in {folders[-1]} change while they are read", "set MYGPT_CACHE_DIR")
-    return dataset
+    try:
+        return _build(folders[-1], corpus, progress or _no_progress, existing, tokenizer, vocab_size, kind)
+    except OSError as fault:
+        raise ResourceError(
+            f"tokens cannot be kept in {root}: {(fault.strerror or str(fault)).lower()}",
+            "set MYGPT_CACHE_DIR to a folder with room",
+        ) from fault
 
 
 def _name(corpus: Corpus, key: list[str | int | None]) -> str:
     return hashlib.sha256(json.dumps([FORMAT, corpus.fingerprint, *key]).encode()).hexdigest()[:32]
 
 
-def texts(chunks: Iterable[Chunk], size: int = PIECE) -> Iterator[Chunk]:
-    """Cut a stream of chunks anew, as `pieces_of` cuts each document, wherever its chunks end."""
-    rest = ""
-    for chunk in chunks:
-        text = rest + chunk.text
-        start = 0
-        while len(text) - start > size:
-            stop = safe_cut(text, start, start + size)
-            yield Chunk(text[start:stop], False)
-            start = stop
-        rest = text[start:]
-        if chunk.ends_document:
-            yield Chunk(rest, True)
-            rest = ""
-    if rest:
-        yield Chunk(rest, False)
+def _build(
+    folder: Path,
+    corpus: Corpus,
+    progress: Progress,
+    existing: Tokenizer | None,
+    spec: str,
+    vocab_size: int | None,
+    kind: str,
+) -> Dataset:
+    """Tokenize into `folder`, going on from what an interruption left there, one process at a time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    wait = partial(progress, "waiting for another process that tokenizes this text", 0.0)
+    with waited_lock(folder.with_suffix(".lock"), wait):
+        if found := _load(folder, corpus, kind, existing):
+            return found
+        folder.mkdir(exist_ok=True)
+        try:
+            tokenizer = existing or read_tokenizer(folder, kind) or learn(corpus, spec, vocab_size, progress)
+            write_tokens(folder, corpus, tokenizer, progress)
+        except Exception:
+            # An interruption leaves what is done; a fault, such as a full disk, leaves nothing.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        dataset = _load(folder, corpus, kind, tokenizer)
+    if dataset is None:
+        raise ResourceError(f"the tokens in {folder} change while they are read", "set MYGPT_CACHE_DIR")
+    return dataset
+
+
+def _load(folder: Path, corpus: Corpus, kind: str, existing: Tokenizer | None) -> Dataset | None:
+    """Open the tokens in `folder`; None if they are missing, unfinished, damaged or not of `existing`."""
+    tokenizer = read_tokenizer(folder, kind, existing)
+    tokens = read_tokens(folder, corpus, tokenizer) if tokenizer else None
+    if tokenizer is None or tokens is None:
+        return None
+    return Dataset(
+        train=tokens[0],
+        val=tokens[1],
+        tokenizer=tokenizer,
+        train_bytes=corpus.train.bytes,
+        val_bytes=corpus.val.bytes,
+        train_characters=corpus.train.characters,
+        val_characters=corpus.val.characters,
+        fingerprint=corpus.fingerprint,
+    )
+
+
+def _no_progress(stage: str, fraction: float) -> None:
+    """Say nothing."""
 
 
 class Batches:
@@ -220,136 +245,3 @@ def val_windows(tokens: np.ndarray, context: int, batch_size: int) -> Iterator[t
     rest = tokens[whole * context :].astype(np.int64)[None, :]  # (1, up to T + 1)
     if rest.size > 1:
         yield rest[:, :-1], rest[:, 1:]
-
-
-def _build(
-    folder: Path,
-    corpus: Corpus,
-    progress: Progress,
-    existing: Tokenizer | None,
-    spec: str,
-    vocab_size: int | None,
-) -> None:
-    """Write tokens, tokenizer and their description into `folder`, all or nothing."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-        try:
-            tokenizer = existing or _learn(corpus, spec, vocab_size, progress)
-            _write(new, corpus, tokenizer, progress)
-            shutil.rmtree(folder, ignore_errors=True)
-            _rename(new, folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    except OSError as fault:
-        raise ResourceError(
-            f"tokens cannot be kept in {folder.parent}: {(fault.strerror or str(fault)).lower()}",
-            "set MYGPT_CACHE_DIR to a folder with room",
-        ) from fault
-
-
-def _rename(new: Path, folder: Path) -> None:
-    try:
-        new.rename(folder)
-    except OSError:
-        # Another process may have come first with the same files.
-        if not folder.is_dir():
-            raise
-
-
-def _learn(corpus: Corpus, spec: str, vocab_size: int | None, progress: Progress) -> Tokenizer:
-    # Every character must have a token; merges are learned from what is trained on.
-    parts = [corpus.train, corpus.val] if spec == "char" else [corpus.train]
-    stage = "learning the vocabulary"
-    return train_tokenizer(
-        spec,
-        (chunk.text for part in parts for chunk in _watched(part, stage, progress)),
-        vocab_size=vocab_size,
-        end_of_text=corpus.documents > 1,
-    )
-
-
-def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: Progress) -> None:
-    end = tokenizer.end_of_text if corpus.documents > 1 else None
-    dtype = _dtype(tokenizer)
-    meta: dict[str, object] = {}
-    for name, part in (("train", corpus.train), ("val", corpus.val)):
-        count = checksum = position = 0
-        with (folder / f"{name}.bin").open("wb") as file:
-            for chunk in _watched(part, f"tokenizing the {name} part", progress):
-                ids = _encode(tokenizer, chunk.text, part.start + position)
-                if end is not None and chunk.ends_document:
-                    ids = np.append(ids, np.uint32(end))
-                data = ids.astype(dtype).tobytes()
-                file.write(data)
-                checksum = zlib.crc32(data, checksum)
-                count += len(ids)
-                position += len(chunk.text)
-        if count < 2:
-            raise TextError(
-                f"the {name} part of the text is too short: {count} token, and two are needed to predict one",
-                "give more text, or change --val-fraction",
-            )
-        meta[name] = {"tokens": count, "crc32": checksum}
-    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    (folder / "meta.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
-
-
-def _encode(tokenizer: Tokenizer, text: str, position: int) -> np.ndarray:
-    try:
-        return tokenizer.encode_array(text)
-    except UnknownCharacterError as fault:
-        raise UnknownCharacterError(fault.character, fault.place + position, fault.known) from None
-
-
-def _load(folder: Path, corpus: Corpus, existing: Tokenizer | None, kind: str) -> Dataset | None:
-    """Open the tokens in `folder`; None if they are missing, cut short or damaged."""
-    try:
-        meta = read_json(folder / "meta.json")
-        tokenizer = existing or load_tokenizer(folder, kind=kind)
-    except CheckpointError:
-        return None
-    parts = [
-        _open_tokens(folder / f"{name}.bin", meta.get(name), _dtype(tokenizer)) for name in ("train", "val")
-    ]
-    if parts[0] is None or parts[1] is None:
-        return None
-    return Dataset(
-        train=parts[0],
-        val=parts[1],
-        tokenizer=tokenizer,
-        train_bytes=corpus.train.bytes,
-        val_bytes=corpus.val.bytes,
-        train_characters=corpus.train.characters,
-        val_characters=corpus.val.characters,
-        fingerprint=corpus.fingerprint,
-    )
-
-
-def _open_tokens(path: Path, meta: object, dtype: np.dtype) -> np.ndarray | None:
-    try:
-        # A plain array over the mapping: memmap's own class makes every batch slower.
-        tokens = np.asarray(np.memmap(path, dtype, mode="r"))
-    except (OSError, ValueError):
-        return None
-    checksum = 0
-    for start in range(0, len(tokens), BLOCK):
-        checksum = zlib.crc32(tokens[start : start + BLOCK].data, checksum)
-    return tokens if meta == {"tokens": len(tokens), "crc32": checksum} else None
-
-
-def _dtype(tokenizer: Tokenizer) -> np.dtype:
-    return np.min_scalar_type(tokenizer.vocab_size - 1)
-
-
-def _watched(part: Part, stage: str, progress: Progress) -> Iterator[Chunk]:
-    """Yield the texts of a part, saying how far along they are."""
-    done = 0
-    for chunk in texts(part.chunks()):
-        yield chunk
-        done += len(chunk.text)
-        progress(stage, done / part.characters)
-
-
-def _no_progress(stage: str, fraction: float) -> None:
-    """Say nothing."""

@@ -62,7 +62,10 @@ class Document:
         Raises TextError for bytes that are not text, and when the file has changed since it was measured.
         """
         with self._open() as file:
-            yield from _decode(file, self.name, self.errors)
+            for text in _decode(file, self.name, self.errors):
+                # Each time, so that nothing made of a changed text is kept.
+                self._check_unchanged(file)
+                yield text
             self._check_unchanged(file)
 
     def measured(self) -> "Document":

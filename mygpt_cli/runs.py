@@ -12,6 +12,7 @@ from typing import Any
 from mygpt_cli import __version__, checkpoint
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.errors import CheckpointError, ResourceError
+from mygpt_cli.locking import try_lock
 from mygpt_cli.settings import to_toml
 from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, Saved, SaveDue, Started
 from mygpt_cli.training.trainer import History, Trainer
@@ -64,7 +65,7 @@ class Run:
                 f"cannot lock {self.folder}: {error.strerror}", "is the folder writable?"
             ) from None
         try:
-            if not _lock(descriptor):
+            if not try_lock(descriptor):
                 raise ResourceError(
                     f"another process is training {self.folder}",
                     "wait for it, or train a new run without --resume",
@@ -80,7 +81,7 @@ class Run:
         except OSError:
             return False
         try:
-            return not _lock(descriptor, shared=True)
+            return not try_lock(descriptor, shared=True)
         finally:
             os.close(descriptor)
 
@@ -143,22 +144,6 @@ def as_record(event: Event) -> dict[str, Any]:
 def _number(folder: str, name: str) -> int:
     head, _, tail = folder.rpartition("-")
     return int(tail) if head == name and tail.isdecimal() else 0
-
-
-def _lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Lock an open file until it is closed; return whether nobody else had it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _lines(path: Path) -> list[str]:

@@ -3,7 +3,8 @@
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,11 @@ class Tokenizer(ABC):
 
     def to_json(self) -> str:
         """Return the text of a tokenizer.json that gives the same ids in Hugging Face's libraries."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
+        # A large vocabulary takes half a second.
         return write_vocabulary(self.vocabulary)
 
     def to_config_json(self) -> str:
@@ -157,8 +163,13 @@ class BytePairTokenizer(Tokenizer):
         self.pattern = vocabulary.pattern
         self._lengths = np.array([len(token) for token in self._bytes])
         try:
+            # Never allowed, so never found; but without any special token tiktoken's search for them, which
+            # its way without Python lists cannot leave out, stops at every character.
             self._encoding = tiktoken.Encoding(
-                name=kind, pat_str=self.pattern, mergeable_ranks=dict(vocabulary.ranks), special_tokens={}
+                name=kind,
+                pat_str=self.pattern,
+                mergeable_ranks=dict(vocabulary.ranks),
+                special_tokens={END_OF_TEXT: self.vocab_size},
             )
         except ValueError as fault:
             raise CheckpointError(f"the tokenizer's splitting pattern is unusable: {fault}") from fault
@@ -177,7 +188,7 @@ class BytePairTokenizer(Tokenizer):
                 "the text was not UTF-8 to begin with; convert it",
             ) from None
         try:
-            ids = np.array(self._encoding.encode_ordinary(text), dtype=np.uint32)
+            ids = self._encoding.encode_to_numpy(text, disallowed_special=())
         except ValueError as fault:
             raise CheckpointError(f"the tokenizer's splitting pattern failed: {fault}") from fault
         if self._lengths[ids].sum() != size:
@@ -262,11 +273,20 @@ def safe_cut(text: str, start: int, limit: int) -> int:
     """
     if limit >= len(text):
         return len(text)
-    for place in range(limit, start, -1):
-        before, after = text[place - 1], text[place]
-        if (after == " " and not before.isspace()) or (after in "\r\n" and before.isalnum()):
-            return place
-    return limit
+    place = max(
+        _last(text, " ", start, limit, lambda before: not before.isspace()),
+        _last(text, "\n", start, limit, str.isalnum),
+        _last(text, "\r", start, limit, str.isalnum),
+    )
+    return place if place > start else limit
+
+
+def _last(text: str, after: str, start: int, limit: int, fits: Callable[[str], bool]) -> int:
+    """Return the last place of `after` past `start`, up to `limit`, behind a character that fits, or -1."""
+    place = text.rfind(after, start + 1, limit + 1)
+    while place > 0 and not fits(text[place - 1]):
+        place = text.rfind(after, start + 1, place)
+    return place
 
 
 def _learn_characters(chunks: Iterable[str], end_of_text: bool) -> CharTokenizer:

@@ -77,7 +77,7 @@ def test_json_events(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, err = capfd.readouterr()
     events = [json.loads(line) for line in out.splitlines()]
     kinds = [event["event"] for event in events]
-    assert kinds[0] == "text"
+    assert kinds[:2] == ["preparing", "text"]
     assert kinds[-1] == "run"
     assert {"plan", "started", "progress", "evaluated", "saved", "finished"} <= set(kinds)
     assert err == ""

@@ -3,7 +3,6 @@ import json
 import os
 import re
 import sys
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli import dataset as dataset_module
-from mygpt_cli.corpus import Chunk, open_corpus
-from mygpt_cli.dataset import Batches, Dataset, batch, cache_folder, prepare, texts, val_windows
+from mygpt_cli.corpus import open_corpus
+from mygpt_cli.dataset import Batches, Dataset, batch, cache_folder, prepare, val_windows
 from mygpt_cli.errors import ResourceError, TextError, UsageError
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
 
@@ -41,8 +40,8 @@ def no_tokenizing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def fail(*_: object, **__: object) -> None:
             raise AssertionError("the text was tokenized again")
 
-        monkeypatch.setattr(dataset_module, "_write", fail)
-        monkeypatch.setattr(dataset_module, "_learn", fail)
+        monkeypatch.setattr(dataset_module, "write_tokens", fail)
+        monkeypatch.setattr(dataset_module, "learn", fail)
 
     return forbid
 
@@ -129,56 +128,11 @@ def test_wrong_tokenizers_are_usage_errors(tmp_path: Path) -> None:
         built(tmp_path, PROSE, PROSE, tokenizer="bpe", vocab_size=256)
 
 
-def test_memory_stays_bounded(tmp_path: Path) -> None:
-    path = tmp_path / "long.txt"
-    with path.open("w") as file:
-        for i in range(1_000_000):
-            file.write(f"line {i} of it\n")
-    assert path.stat().st_size > 17_000_000
-    tracemalloc.start()
-    try:
-        corpus = open_corpus([str(path)])
-        tokenizer = dataset_module._learn(corpus, "char", None, lambda *_: None)
-        dataset_module._write(tmp_path, corpus, tokenizer, lambda *_: None)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 12_000_000
-
-
-WORDS = st.lists(st.sampled_from(["word", " ", "\n", "it's", "123", "!?", "中。", "  ", "\r\n"]), max_size=40)
-
-
-@given(st.lists(WORDS.map("".join), max_size=4), st.integers(1, 9), st.integers(1, 30))
-def test_cuts_do_not_depend_on_the_chunks(contents: list[str], step: int, size: int) -> None:
-    whole = [Chunk(content, True) for content in contents if content]
-    parts = [
-        Chunk(content[i : i + step], i + step >= len(content))
-        for content, _ in whole
-        for i in range(0, len(content), step)
-    ]
-    assert list(texts(parts, size)) == list(texts(whole, size))
-    assert all(0 < len(text) <= size for text, _ in texts(whole, size))
-
-
 def learned() -> Tokenizer:
     return train_tokenizer("bpe", [PROSE], vocab_size=500)
 
 
 TOKENIZER = learned()
-SPACED = st.lists(
-    st.sampled_from(["word", "The", "it's", "quick", "123", "!?", "中文。", "fox;\r\nend", "\tx"]),
-    min_size=1,
-    max_size=60,
-).map(" ".join)
-
-
-@settings(deadline=None)
-@given(SPACED, st.integers(12, 60), st.integers(1, 20))
-def test_tokens_of_the_pieces_are_tokens_of_the_whole(text: str, size: int, step: int) -> None:
-    chunks = [Chunk(text[i : i + step], i + step >= len(text)) for i in range(0, len(text), step)]
-    ids = [token for piece, _ in texts(chunks, size) for token in TOKENIZER.encode(piece)]
-    assert ids == TOKENIZER.encode(text)
 
 
 # --- Cache --------------------------------------------------------------------------------------------------
@@ -215,6 +169,12 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 HARM: list[tuple[str, Callable[[Path], object]]] = [
     ("a flipped bit", lambda f: flip(f / "train.bin")),
     ("a flipped bit in the validation part", lambda f: flip(f / "val.bin")),
@@ -222,10 +182,13 @@ HARM: list[tuple[str, Callable[[Path], object]]] = [
     ("cut to an odd length", lambda f: os.truncate(f / "train.bin", 101)),
     ("empty", lambda f: os.truncate(f / "val.bin", 0)),
     ("a missing part", lambda f: (f / "val.bin").unlink()),
+    ("another number", lambda f: edit(f / "meta.json", '"characters": 262', '"characters": 261')),
     ("no description", lambda f: (f / "meta.json").unlink()),
     ("half a description", lambda f: os.truncate(f / "meta.json", 10)),
     ("another description", lambda f: (f / "meta.json").write_text("{}")),
     ("no tokenizer", lambda f: (f / "tokenizer.json").unlink()),
+    ("longer than noted", lambda f: os.truncate(f / "train.bin", 10_000)),
+    ("a flipped bit in the tokenizer", lambda f: flip(f / "tokenizer.json")),
     ("half a tokenizer", lambda f: os.truncate(f / "tokenizer.json", 1000)),
 ]
 
@@ -237,32 +200,6 @@ def test_a_damaged_cache_is_built_again(tmp_path: Path, harm: Callable[[Path], o
     harm(folder)
     assert built(tmp_path, PROSE, tokenizer="bpe").train.tolist() == first
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
-
-
-def test_an_interruption_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def interrupt(stage: str, fraction: float) -> None:
-        if "tokenizing" in stage:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        built(tmp_path, PROSE, progress=interrupt)
-    assert not list((tmp_path / "cache").iterdir())
-    built(tmp_path, PROSE)
-
-
-def test_another_process_may_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    expected = built(tmp_path / "a", PROSE).train.tolist()
-    rename = dataset_module._rename
-
-    def late(new: Path, folder: Path) -> None:
-        import shutil
-
-        shutil.copytree(new, folder)
-        rename(new, folder)
-
-    monkeypatch.setattr(dataset_module, "_rename", late)
-    assert built(tmp_path / "b", PROSE).train.tolist() == expected
-    assert len(list((tmp_path / "b" / "cache").iterdir())) == 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
@@ -315,7 +252,7 @@ def test_the_cache_folder_is_the_default_place(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("MYGPT_CACHE_DIR", str(tmp_path / "mine"))
     prepare(open_corpus(files(tmp_path / "text", PROSE)), tokenizer="char")
     (folder,) = (tmp_path / "mine").iterdir()
-    assert json.loads((folder / "meta.json").read_text()).keys() == {"train", "val"}
+    assert json.loads((folder / "meta.json").read_text()).keys() == {"tokenizer", "train", "val", "crc32"}
 
 
 # --- Batches ------------------------------------------------------------------------------------------------

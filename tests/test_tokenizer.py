@@ -562,6 +562,22 @@ def test_cuts_leave_the_tokens_as_they_are(pattern: str) -> None:
     check()
 
 
+@given(WORDS | FEW_LETTERS | PROSE, st.integers(0, 60), st.integers(0, 200))
+def test_the_cut_is_the_last_safe_place(text: str, start: int, room: int) -> None:
+    limit = start + room
+    if limit >= len(text):
+        expected = len(text)
+    else:
+        safe = [
+            place
+            for place in range(start + 1, limit + 1)
+            if (text[place] == " " and not text[place - 1].isspace())
+            or (text[place] in "\r\n" and text[place - 1].isalnum())
+        ]
+        expected = max(safe, default=limit)
+    assert safe_cut(text, start, limit) == expected
+
+
 @given(WORDS, st.integers(1, 50))
 def test_pieces_are_short_and_make_up_the_text(text: str, size: int) -> None:
     pieces = list(pieces_of(text, size))

@@ -237,7 +237,9 @@ class Trainer:
     @torch.no_grad()
     def validation_loss(self, tokens: np.ndarray) -> float:
         """Return the sum of nats over these tokens, each but the first predicted once."""
-        batch_size = max(1, 8192 // self.config.context)
+        # Rows of logits, of which there are a few copies at once: at most 128 MB each.
+        rows = min(8192, 2**25 // self.model.config.vocab_size)
+        batch_size = max(1, rows // self.config.context)
         while (total := self._sum_of_losses(tokens, batch_size)) is None:
             if batch_size == 1:
                 raise ResourceError(

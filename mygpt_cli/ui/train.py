@@ -86,6 +86,15 @@ class Reporter:
 class JsonReporter(Reporter):
     """Writes one JSON object for each event to stdout."""
 
+    def __init__(self) -> None:
+        self._doing = ""
+
+    def busy(self, what: str, share: float = 0.0) -> None:
+        """Write what is being prepared, once."""
+        if what != self._doing:
+            self._doing = what
+            self._write({"event": "preparing", "what": what})
+
     def text(self, corpus: "Corpus") -> None:
         """Write the measures of the text."""
         skipped = [{"path": str(s.path), "reason": s.reason} for s in corpus.skipped]
