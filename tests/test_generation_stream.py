@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import TextError
 from mygpt_cli.generation.settings import Sampling
-from mygpt_cli.generation.stream import Chunk, Prompt, Sample, TextDecoder, generate, read_prompt
+from mygpt_cli.generation.stream import Chunk, Prompt, Sample, Stats, TextDecoder, generate, read_prompt
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+from tests.standins import byte_tokenizer
 
 
 class Script(GPT):
@@ -38,11 +39,6 @@ class Script(GPT):
         return logits
 
 
-def byte_tokenizer() -> Tokenizer:
-    """Return a tokenizer of single bytes and an end-of-text token."""
-    return train_tokenizer("bpe", ["ab"], vocab_size=257, end_of_text=True)
-
-
 def token_of(tokenizer: Tokenizer, byte: int) -> int:
     return next(i for i in range(256) if tokenizer.token_bytes(i) == bytes([byte]))
 
@@ -54,10 +50,15 @@ def say(data: bytes, *, end: bool = False, **settings: Any) -> tuple[list[str], 
     ids = [token_of(tokenizer, byte) for byte in data] + ([tokenizer.end_of_text] if end else [])
     settings = {"temperature": 0, "seed": 0, "max_new_tokens": len(ids)} | settings
     model = Script(ids, tokenizer.vocab_size)
-    *chunks, sample = generate(model, tokenizer, read_prompt(tokenizer, "x", 1000), Sampling(**settings))
-    assert isinstance(sample, Sample)
-    assert sample.text == "".join(chunk.text for chunk in chunks)
-    return [chunk.text for chunk in chunks], sample
+    events = list(generate(model, tokenizer, [read_prompt(tokenizer, "x", 1000)], Sampling(**settings)))
+    chunks = [event.text for event in events if isinstance(event, Chunk)]
+    (sample,) = [event for event in events if isinstance(event, Sample)]
+    stats = events[-1]
+    assert isinstance(stats, Stats)
+    assert stats.tokens == len(sample.ids)
+    assert 0 < stats.first <= stats.seconds
+    assert sample.text == "".join(chunks)
+    return chunks, sample
 
 
 def test_text_comes_in_whole_characters() -> None:
@@ -142,7 +143,9 @@ def test_samples_end_on_their_own() -> None:
     sampling = Sampling(seed=5, temperature=1, num_samples=5, max_new_tokens=120, stop=("a", "b"))
     texts: dict[int, str] = dict.fromkeys(range(1, 6), "")
     samples: dict[int, Sample] = {}
-    for event in generate(model.requires_grad_(False), tokenizer, Prompt("", (256,)), sampling):
+    for event in generate(model.requires_grad_(False), tokenizer, [Prompt("", (256,))], sampling):
+        if isinstance(event, Stats):
+            continue
         assert event.number not in samples
         if isinstance(event, Chunk):
             texts[event.number] += event.text

@@ -10,7 +10,7 @@ import transformers
 from transformers.generation import logits_process as theirs
 
 from mygpt_cli.checkpoint import Checkpoint, load
-from mygpt_cli.generation.decode import draw
+from mygpt_cli.generation.sampler import draw
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Sample, generate, read_prompt
 from mygpt_cli.inspection.steps import StepView, view_steps
@@ -83,8 +83,8 @@ def test_inspect_sees_the_text_that_sample_writes(folder: Path) -> None:
     checkpoint = load(folder)
     start = read_prompt(checkpoint.tokenizer, "The cat", 24)
     sampling = Sampling(seed=21, max_new_tokens=60, temperature=1)
-    sample = list(generate(checkpoint.model, checkpoint.tokenizer, start, sampling))[-1]
-    assert isinstance(sample, Sample)
+    events = generate(checkpoint.model, checkpoint.tokenizer, [start], sampling)
+    (sample,) = [event for event in events if isinstance(event, Sample)]
     views = steps_of(checkpoint, "The cat", seed=21, max_new_tokens=60, temperature=1)
     assert tuple(view.picked.id for view in views) == sample.ids
     logs = [math.log(view.picked.probability) for view in views]

@@ -1,31 +1,28 @@
 """`mygpt inspect`: what a checkpoint is, and how it comes to each word."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mygpt_cli.cli.sampling import (
-    MIN_P,
-    TEMPERATURE,
-    TOP_K,
-    TOP_P,
+    Device,
     Folder,
     FolderFlag,
     Json,
-    MinP,
     Quiet,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
     fresh_seed,
     open_checkpoint,
     prompt_from_argument,
+    read_flags,
+    with_sampling,
 )
 from mygpt_cli.errors import UsageError
-from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.generation.settings import FILTERS, field_of, knobs, resolve
+
+CHOICE = {"filters", "seed", "window", *map(field_of, FILTERS)} - {"min_new_tokens"}
 
 
+@with_sampling(name for name in knobs() if name in CHOICE)
 def inspect(
     folder: Folder = None,
     checkpoint: FolderFlag = None,
@@ -40,25 +37,22 @@ def inspect(
         typer.Option(help="Tokens to write [dim](5)[/dim].", metavar="N", min=1, rich_help_panel="Steps"),
     ] = None,
     top: Annotated[
-        int, typer.Option(help="Candidates to show.", metavar="N", min=1, rich_help_panel="Steps")
+        int,
+        typer.Option(
+            help="Candidates to show [dim](5)[/dim].",
+            metavar="N",
+            min=1,
+            rich_help_panel="Steps",
+            show_default=False,
+        ),
     ] = 5,
-    temperature: Temperature = TEMPERATURE,
-    top_k: TopK = TOP_K,
-    top_p: TopP = TOP_P,
-    min_p: MinP = MIN_P,
-    seed: Seed = None,
+    device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
+    **flags: Any,
 ) -> None:
     """Show what a checkpoint is; with --prompt, show how it comes to each word."""
-    sampling = Sampling(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=fresh_seed() if seed is None else seed,
-        max_new_tokens=steps or 5,
-    )
+    sampling = resolve({"seed": fresh_seed(), "max_new_tokens": steps or 5} | read_flags(flags))
     if prompt is None and steps is not None:
         raise UsageError("--steps shows the choices after a prompt", 'give one with --prompt "..."')
     text = None if prompt is None else prompt_from_argument(prompt)
@@ -66,7 +60,7 @@ def inspect(
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.inspect import show_steps, show_summary
 
-    loaded = open_checkpoint(folder, checkpoint, quiet=quiet)
+    loaded = open_checkpoint(folder, checkpoint, device=device, quiet=quiet)
     if text is None:
         from mygpt_cli.inspection.summary import summarise
 
