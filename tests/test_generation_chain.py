@@ -169,7 +169,7 @@ def test_what_the_tokenizer_does_not_have_is_told() -> None:
     with pytest.raises(UsageError, match="there is no token 280"):
         chain(Sampling(seed=0, logit_bias=("280=1",)), TOKENIZER)
     letters = train_tokenizer("char", ["abc"])
-    for given in ({"logit_bias": ("z=1",)}, {"begin_with": "az"}):
+    for sampling in (Sampling(seed=0, logit_bias=("z=1",)), Sampling(seed=0, begin_with="az")):
         with pytest.raises(TextError, match="'z'"):
-            chain(Sampling(seed=0, **given), letters)  # type: ignore[arg-type]
+            chain(sampling, letters)
     assert chain(Sampling(seed=0, ban=("z",)), letters)  # never written anyway

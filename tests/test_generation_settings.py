@@ -95,8 +95,10 @@ def test_every_fault_is_told_at_once() -> None:
             ban=("",),
             window="third",
         )
-    flags = ("temperature", "top-k", "top-p", "min-p", "typical-p", "repetition-penalty", "no-repeat-ngram")
-    flags += ("seed", "max-new-tokens", "num-samples", "beams", "stop", "ban", "window")
+    flags = [
+        *("temperature", "top-k", "top-p", "min-p", "typical-p", "repetition-penalty", "no-repeat-ngram"),
+        *("seed", "max-new-tokens", "num-samples", "beams", "stop", "ban", "window"),
+    ]
     for flag in flags:
         assert f"--{flag} must" in caught.value.message
     assert caught.value.exit_code == 2

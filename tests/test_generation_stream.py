@@ -14,7 +14,7 @@ from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Chunk, Prompt, Sample, Stats, TextDecoder, generate, read_prompt
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
-from tests.standins import byte_tokenizer
+from tests.standins import byte_tokenizer, random_model
 
 
 class Script(GPT):
@@ -172,3 +172,55 @@ def test_a_prompt_longer_than_the_context_is_told() -> None:
 def test_a_prompt_the_tokenizer_cannot_express_is_an_error() -> None:
     with pytest.raises(TextError, match="'z'"):
         read_prompt(train_tokenizer("char", ["abc"]), "abz", 8)
+
+
+def test_prompts_of_different_length_give_what_each_gives_alone() -> None:
+    tokenizer = byte_tokenizer()
+    for arch in ("gpt2", "nanochat"):
+        model = random_model(257, arch=arch)
+        prompts = [
+            read_prompt(tokenizer, text, 24) for text in ("cat", "a", "dog", "", "longer than it", "b" * 30)
+        ]
+        sampling = Sampling(seed=5, num_samples=2, max_new_tokens=40, temperature=1)
+        together = [e for e in generate(model, tokenizer, prompts, sampling) if isinstance(e, Sample)]
+        assert len(together) == 12
+        for place, prompt in enumerate(prompts, 1):
+            alone = [e for e in generate(model, tokenizer, [prompt], sampling) if isinstance(e, Sample)]
+            theirs = [sample for sample in together if sample.prompt == place]
+            assert {s.number: s.ids for s in theirs} == {s.number: s.ids for s in alone}
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10**6), count=st.integers(2, 7))
+def test_a_sample_is_the_same_among_fewer(seed: int, count: int) -> None:
+    """Also where some end before others and leave the batch."""
+    tokenizer, model = byte_tokenizer(), random_model(257)
+    prompt = Prompt("", (256,))
+
+    def texts(number: int) -> list[tuple[int, ...]]:
+        sampling = Sampling(
+            seed=seed, num_samples=number, max_new_tokens=40, temperature=1, stop=("a", "b", " ")
+        )
+        events = generate(model, tokenizer, [prompt], sampling)
+        return [e.ids for e in sorted((e for e in events if isinstance(e, Sample)), key=lambda e: e.number)]
+
+    many = texts(count)
+    assert texts(1) == many[:1]
+    assert texts(count - 1) == many[:-1]
+
+
+def test_the_likeliest_tokens_are_those_of_the_model() -> None:
+    tokenizer, model = byte_tokenizer(), random_model(257)
+    sampling = Sampling(seed=3, max_new_tokens=5, temperature=2, num_samples=2, stop=("e",))
+    ids = [1, 2]
+    for sample in generate(model, tokenizer, [Prompt("", tuple(ids))], sampling, top=3):
+        if isinstance(sample, Sample):
+            assert len(sample.top) == len(sample.ids)
+            for index, (token, logprob, top) in enumerate(
+                zip(sample.ids, sample.logprobs, sample.top, strict=True)
+            ):
+                expected = model(torch.tensor([[*ids, *sample.ids[:index]]]))[0, -1].double().log_softmax(-1)
+                best = expected.topk(3)
+                assert [likely.id for likely in top] == best.indices.tolist()
+                assert [likely.logprob for likely in top] == pytest.approx(best.values.tolist(), abs=1e-4)
+                assert logprob == pytest.approx(float(expected[token]), abs=1e-4)

@@ -114,9 +114,10 @@ def runs_folder() -> Path:
 
 
 def run_or_path(name: str) -> Path:
-    """Return the folder that a path or the bare name of a run means."""
+    """Return the folder that a path or the bare name of a run means, there or not."""
     named = runs_folder() / name
-    return named if not Path(name).exists() and named.is_dir() else Path(name)
+    bare = Path(name).name == name and runs_folder().is_dir()
+    return named if not Path(name).exists() and (named.is_dir() or bare) else Path(name)
 
 
 def open_checkpoint(given: str | None, flag: str | None, *, device: str, quiet: bool) -> "Checkpoint":

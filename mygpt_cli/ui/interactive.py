@@ -106,7 +106,9 @@ def _value(value: Any) -> str:
         return "new for each text"
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
-    return "yes" if value is True else "no" if value is False else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _show_pairs(pairs: Mapping[str, str]) -> None:
