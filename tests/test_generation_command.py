@@ -201,6 +201,7 @@ def test_a_long_prompt_is_told_and_kept(folder: Path, capsysbinary: Captured) ->
         (["--filters", "top-q"], 2, "did you mean 'top-p'?"),
         (["--logit-bias", "999=1"], 2, "there is no token 999"),
         (["--temperature", "1", "--temperature", "-1"], 2, "--temperature must be at least 0"),
+        (["--prompts-by-line", "--prompt", "a"], 2, "--prompts-by-line is for a file"),
         (["--interactive", "--prompt", "a"], 2, "--interactive asks for prompts"),
         (["--device", "gpu"], 2, "there is no device 'gpu'"),
     ],

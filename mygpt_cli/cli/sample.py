@@ -87,6 +87,8 @@ def sample(
         loaded = open_checkpoint(folder, checkpoint, device=device, quiet=quiet)
         interact(given, lambda text, given: _ask(loaded, text, given, output), cache_folder() / "history")
         return
+    if prompt and prompts_by_line:
+        raise UsageError("--prompts-by-line is for a file or standard input", "give --prompt several times")
     texts = _prompt_texts(prompt, prompt_file, by_line=prompts_by_line)
     loaded = open_checkpoint(folder, checkpoint, device=device, quiet=quiet)
     write(loaded, texts, samplings, output)

@@ -79,7 +79,7 @@ def read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: tuple(value) if type_of(name, Sampling) is tuple else value
         for name, value in flags.items()
-        if value is not None and value is not False and value != []
+        if value or (value == 0 and value is not False)  # 0 is a number that was given
     }
 
 
