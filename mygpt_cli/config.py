@@ -276,9 +276,9 @@ def limits_of(name: str) -> Limits:
     return limits
 
 
-def type_of(name: str) -> type:
-    """Return the type of a setting: int, float, bool, str or tuple (of str)."""
-    hint = get_type_hints(TrainConfig)[name]
+def type_of(name: str, owner: type | None = None) -> type:
+    """Return the type of a setting, of training by default: int, float, bool, str or tuple (of str)."""
+    hint = get_type_hints(owner or TrainConfig)[name]
     if get_origin(hint) is UnionType:
         hint = next(part for part in get_args(hint) if part is not NoneType)
     kind: type = get_origin(hint) or hint
@@ -287,7 +287,11 @@ def type_of(name: str) -> type:
 
 def parse_setting(name: str, text: str) -> Any:
     """Turn the text of a flag or environment variable into the setting's type; ValueError if it has none."""
-    kind = type_of(name)
+    return parse_value(type_of(name), text)
+
+
+def parse_value(kind: type, text: str) -> Any:
+    """Turn a text into a value of this type; ValueError if it has none."""
     if kind is bool:
         known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         if text.lower() not in known:

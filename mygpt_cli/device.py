@@ -5,12 +5,16 @@ import time
 
 import torch
 
-from mygpt_cli.errors import UsageError
+from mygpt_cli.errors import UsageError, did_you_mean
 
 
 def pick_device(name: str) -> torch.device:
     """Return the device for `auto`, `cpu`, `cuda` or `mps`; raises UsageError for one that is not there."""
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name not in ("auto", *present):
+        raise UsageError(
+            f"there is no device '{name}'{did_you_mean(name, present)}", "auto, cpu, cuda or mps"
+        )
     if name == "auto":
         name = next(device for device, there in present.items() if there)
     if not present[name]:

@@ -15,7 +15,7 @@ TEXT = "Once upon a time there was a cat.\nThe cat sat on a mat, and the mat was
 def random_checkpoint(folder: Path, *, arch: str = "gpt2", context: int = 24) -> Path:
     """Save a small model with random weights and a learned tokenizer; return its folder."""
     tokenizer = train_tokenizer("bpe", [TEXT], vocab_size=280, end_of_text=True)
-    model = random_model(tokenizer, arch=arch, context=context)
+    model = random_model(tokenizer.vocab_size, arch=arch, context=context)
     state = {
         "format": 1,
         "step": 7,
@@ -27,12 +27,16 @@ def random_checkpoint(folder: Path, *, arch: str = "gpt2", context: int = 24) ->
     return folder
 
 
-def random_model(tokenizer: Tokenizer, *, arch: str = "gpt2", context: int = 24) -> GPT:
+def random_model(size: int, *, arch: str = "gpt2", context: int = 24) -> GPT:
     """Return a model that has learned nothing, whose logits differ enough to be told apart."""
-    size = tokenizer.vocab_size
     model = GPT(ModelConfig(arch=arch, vocab_size=size, layers=2, heads=2, width=16, context=context))
     rng = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.3, generator=rng)
     return model.requires_grad_(False)
+
+
+def byte_tokenizer() -> Tokenizer:
+    """Return a tokenizer of single bytes and an end-of-text token."""
+    return train_tokenizer("bpe", ["ab"], vocab_size=257, end_of_text=True)

@@ -1,5 +1,6 @@
 """`mygpt sample` and `mygpt inspect`, run in this process on a small random model."""
 
+import dataclasses
 import io
 import json
 import os
@@ -34,7 +35,7 @@ def expected(folder: Path, prompt: str, number: int = 1, **settings: object) -> 
     checkpoint = load(folder)
     sampling = Sampling(**({"seed": 5, "max_new_tokens": 20} | settings))  # type: ignore[arg-type]
     start = read_prompt(checkpoint.tokenizer, prompt, checkpoint.config.context)
-    events = generate(checkpoint.model, checkpoint.tokenizer, start, sampling)
+    events = generate(checkpoint.model, checkpoint.tokenizer, [start], sampling)
     return next(event for event in events if isinstance(event, Sample) and event.number == number)
 
 
@@ -96,15 +97,71 @@ def test_json_has_a_line_for_each_sample(folder: Path, capsysbinary: Captured) -
         assert record["logprobs"] == pytest.approx(sample.logprobs)
         assert record["reason"] == sample.reason
         assert record["prompt"] == "A"
-        assert record["settings"] == {
-            "temperature": 0.5,
-            "top_k": 0,
-            "top_p": 1.0,
-            "min_p": 0.0,
-            "max_new_tokens": 20,
-            "num_samples": 2,
-            "stop": ["e"],
-        }
+        assert set(record["settings"]) | {"seed"} == {f.name for f in dataclasses.fields(Sampling)}
+        again = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
+        assert Sampling(seed=5, **again) == Sampling(seed=5, max_new_tokens=20, **settings)  # type: ignore[arg-type]
+
+
+def test_temperatures_and_prompts_have_sections_of_their_own(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--seed", "5", "--max-new-tokens", "20"]
+    flags += ["--prompt", "A", "--prompt", "The cat", "--temperature", "0.3", "--temperature", "1.5"]
+    assert run(flags) == 0
+    sections = []
+    for degree in (0.3, 1.5):
+        for number, prompt in enumerate(("A", "The cat"), 1):
+            text = expected(folder, prompt, temperature=degree).text.encode("utf-8", "surrogateescape")
+            title = f"==> temperature {degree}, prompt {number} of 2 <==\n{prompt}"
+            sections.append(title.encode() + text)
+    assert capsysbinary.readouterr().out == b"\n\n".join(sections)
+    assert run([*flags, "--json"]) == 0
+    records = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    told = [
+        (record["settings"]["temperature"], record["prompt"], record["prompt_number"]) for record in records
+    ]
+    assert told == [(0.3, "A", 1), (0.3, "The cat", 2), (1.5, "A", 1), (1.5, "The cat", 2)]
+
+
+def test_each_line_of_a_file_can_be_a_prompt(folder: Path, tmp_path: Path, capsysbinary: Captured) -> None:
+    (tmp_path / "prompts").write_bytes(b"The cat\r\n\nA")
+    flags = ["sample", "--checkpoint", str(folder), "--seed", "5", "--max-new-tokens", "20", "--json"]
+    assert run([*flags, "--prompt-file", str(tmp_path / "prompts"), "--prompts-by-line"]) == 0
+    records = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [record["prompt"] for record in records] == ["The cat", "A"]
+    assert [tuple(r["ids"]) for r in records] == [expected(folder, p).ids for p in ("The cat", "A")]
+
+
+def test_probabilities_are_shown_under_the_text(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--seed", "5", "--max-new-tokens", "3", "--prompt", "A"]
+    assert run([*flags, "--show-probs", "--stats"]) == 0
+    captured = capsysbinary.readouterr()
+    text = ("A" + expected(folder, "A", max_new_tokens=3).text).encode("utf-8", "surrogateescape")
+    assert captured.out.startswith(text + b"\n\ntoken")
+    assert len(captured.out.removeprefix(text).splitlines()) == 2 + 2 + 3
+    assert b"3 tokens in " in captured.err
+    assert run([*flags, "--show-probs", "--json"]) == 0
+    record = json.loads(capsysbinary.readouterr().out)
+    assert [len(top) for top in record["top_logprobs"]] == [5, 5, 5]
+    for top in record["top_logprobs"]:
+        shown = [entry["logprob"] for entry in top]
+        assert shown == sorted(shown, reverse=True)
+
+
+def test_beams_tell_their_score(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--beams", "4", "--num-samples", "3"]
+    assert run([*flags, "--max-new-tokens", "6", "--json"]) == 0
+    captured = capsysbinary.readouterr()
+    records = [json.loads(line) for line in captured.out.splitlines()]
+    scores = [record["score"] for record in records]
+    assert scores == sorted(scores, reverse=True)
+    assert scores == pytest.approx([sum(r["logprobs"]) / len(r["ids"]) for r in records])
+    assert captured.err == b""
+
+
+def test_filters_that_left_nothing_are_told(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "1", "--max-new-tokens", "4"]
+    every = [flag for token in range(280) for flag in ("--logit-bias", f"{token}=-inf")]
+    assert run([*flags, *every]) == 0
+    assert b"the filters left no token 4 times" in capsysbinary.readouterr().err
 
 
 def test_a_fresh_seed_is_told_so_that_the_text_can_be_had_again(folder: Path, capsysbinary: Captured) -> None:
@@ -138,6 +195,15 @@ def test_a_long_prompt_is_told_and_kept(folder: Path, capsysbinary: Captured) ->
         (["--prompt", "a", "--prompt-file", "b"], 2, "contradict"),
         (["--prompt-file", "missing.txt"], 4, "cannot read missing.txt"),
         (["--prompt", "a\udcff"], 4, "byte 0xff at offset 1"),
+        (["--beams", "3", "--temperature", "0.8"], 2, "--beams contradicts --temperature"),
+        (["--beams", "3", "--num-samples", "4"], 2, "3 beams give no more than 3 samples"),
+        (["--beams", "3", "--show-probs"], 2, "--show-probs"),
+        (["--filters", "top-q"], 2, "did you mean 'top-p'?"),
+        (["--logit-bias", "999=1"], 2, "there is no token 999"),
+        (["--temperature", "1", "--temperature", "-1"], 2, "--temperature must be at least 0"),
+        (["--prompts-by-line", "--prompt", "a"], 2, "--prompts-by-line is for a file"),
+        (["--interactive", "--prompt", "a"], 2, "--interactive asks for prompts"),
+        (["--device", "gpu"], 2, "there is no device 'gpu'"),
     ],
 )
 def test_bad_input_gets_a_clear_error(
@@ -227,3 +293,12 @@ def test_a_broken_pipe_is_silent(folder: Path) -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_run_that_is_not_there_gets_the_nearest_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").symlink_to(folder.parent, target_is_directory=True)
+    assert run(["sample", "rum"]) == 3
+    assert b"(did you mean 'run'?)" in capsysbinary.readouterr().err

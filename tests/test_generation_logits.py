@@ -10,17 +10,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.generation import logits_process as theirs
 
-from mygpt_cli.errors import UsageError
-from mygpt_cli.generation.logits import chain, greedy, logits_to_probs, min_p, temperature, top_k, top_p
+from mygpt_cli.generation import logits as on
+from mygpt_cli.generation.chain import chain, run
+from mygpt_cli.generation.logits import greedy, logits_to_probs, min_p, temperature, top_k, top_p, typical_p
 from mygpt_cli.generation.settings import Sampling
+from tests.standins import byte_tokenizer
 
 EXAMPLE = torch.tensor([2.0, 1.0, 0.0])
+TOKENIZER = byte_tokenizer()
 
 
 def apply(logits: Tensor, sampling: Sampling) -> Tensor:
-    for _, function in chain(sampling):
-        logits = function(logits)
-    return logits
+    """Run the chain on logits (V,) or (B, V) after no text at all."""
+    rows = logits.view(-1, logits.size(-1))
+    nothing = torch.zeros(len(rows), 0, dtype=torch.long)
+    return run(chain(sampling, TOKENIZER), rows, nothing, 0).logits.view_as(logits)
 
 
 def kept(logits: Tensor) -> list[int]:
@@ -70,15 +74,23 @@ def test_top_k_keeps_ties_of_the_last_and_all_when_there_are_fewer() -> None:
 def test_greedy_is_the_best_token_and_the_lowest_id_on_ties() -> None:
     logits = torch.tensor([[1.0, 3.0, 3.0], [0.0, 0.0, 0.0]])
     assert logits_to_probs(greedy(logits)).tolist() == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
-    for sampling in (Sampling(temperature=0, seed=0), Sampling(temperature=5, top_k=1, top_p=0.5, seed=0)):
-        assert torch.equal(apply(logits, sampling), greedy(logits))
+    assert torch.equal(apply(logits, Sampling(temperature=0, seed=0)), greedy(logits))
 
 
-def test_the_chain_names_its_filters_in_order_and_leaves_out_what_does_nothing() -> None:
-    everything = Sampling(temperature=0.7, top_k=3, top_p=0.9, min_p=0.1, seed=0)
-    assert [name for name, _ in chain(everything)] == ["temperature", "top-k", "top-p", "min-p"]
-    assert chain(Sampling(temperature=1, seed=0)) == []
-    assert [name for name, _ in chain(Sampling(temperature=0, top_p=0.9, seed=0))] == ["greedy"]
+def test_typical_p_by_hand() -> None:
+    # The entropy of these is 1.14 nats, their surprises 0.69, 1.20, 1.90 and 3.00.
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    assert kept(typical_p(logits, 0.2)) == [1]
+    assert kept(typical_p(logits, 0.5)) == [0, 1]
+    assert kept(typical_p(logits, 0.9)) == [0, 1, 2]
+    assert kept(typical_p(logits, 1.0)) == [0, 1, 2, 3]
+
+
+def test_frequency_and_presence_penalties_by_hand() -> None:
+    logits, ids = torch.tensor([[1.0, 1.0, 1.0]]), torch.tensor([[0, 2, 2]])
+    assert on.frequency_penalty(logits, ids, 0.5).tolist() == [[0.5, 1.0, 0.0]]
+    assert on.presence_penalty(logits, ids, 0.5).tolist() == [[0.5, 1.0, 0.5]]
+    assert on.presence_penalty(logits, ids[:, :0], 0.5).tolist() == logits.tolist()
 
 
 shapes = st.tuples(st.integers(1, 4), st.integers(2, 300))
@@ -102,6 +114,7 @@ def test_each_filter_agrees_with_transformers(
         (top_k(logits, k), theirs.TopKLogitsWarper(k)),
         (top_p(logits, share), theirs.TopPLogitsWarper(share)),
         (min_p(logits, share), theirs.MinPLogitsWarper(share)),
+        (typical_p(logits, share), theirs.TypicalLogitsWarper(share)),
     ]
     for ours, processor in pairs:
         expected = processor(None, logits)
@@ -117,29 +130,36 @@ def test_each_filter_agrees_with_transformers(
 @settings(deadline=None)
 @given(
     shape=shapes,
+    length=st.integers(0, 40),
     seed=st.integers(0, 2**31),
-    degree=st.floats(0.05, 20),
-    k=st.integers(0, 400),
-    p=st.floats(0.01, 1),
-    share=st.floats(0, 0.99),
+    penalty=st.floats(0.1, 10),
+    n=st.integers(1, 5),
+    sequence=st.lists(st.integers(0, 3), min_size=1, max_size=3),
+    amount=st.one_of(st.floats(-20, 20), st.just(-math.inf)),
 )
-def test_the_chain_agrees_with_transformers_generate(
-    shape: tuple[int, int], seed: int, degree: float, k: int, p: float, share: float
+def test_each_filter_that_looks_back_agrees_with_transformers(
+    shape: tuple[int, int], length: int, seed: int, penalty: float, n: int, sequence: list[int], amount: float
 ) -> None:
-    logits = 4 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    expected: Any = theirs.TemperatureLogitsWarper(degree)(None, logits)
-    if k:
-        expected = theirs.TopKLogitsWarper(k)(None, expected)
-    if p < 1:
-        expected = theirs.TopPLogitsWarper(p)(None, expected)
-    if share:
-        expected = theirs.MinPLogitsWarper(share)(None, expected)
-    sampling = Sampling(temperature=degree, top_k=k, top_p=p, min_p=share, seed=0)
-    ours = apply(logits, sampling)
-    if k == 1:  # greedy, which keeps one token where transformers' top-k keeps all that are equal
-        expected = greedy(expected)
-    assert torch.equal(ours.isneginf(), expected.isneginf())
-    torch.testing.assert_close(logits_to_probs(ours), expected.softmax(-1), rtol=1e-12, atol=1e-15)
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(shape, generator=generator)
+    words = min(4, shape[1])  # few, so that they repeat
+    ids = torch.randint(words, (shape[0], length), generator=generator)
+    sequence = [token % words for token in sequence]
+    pairs: list[tuple[Tensor, Any]] = [
+        (on.repetition_penalty(logits, ids, penalty), theirs.RepetitionPenaltyLogitsProcessor(penalty)),
+        (on.no_repeat_ngram(logits, ids, n), theirs.NoRepeatNGramLogitsProcessor(n)),
+    ]
+    if length >= len(sequence):  # transformers counts one token too many as necessary
+        pairs.append(
+            (on.bias(logits, ids, sequence, amount), theirs.SequenceBiasLogitsProcessor([[sequence, amount]]))
+        )
+    for ours, processor in pairs:
+        assert torch.equal(ours, processor(ids, logits.clone())), processor
+    counts = [[row.count(token) for token in range(shape[1])] for row in ids.tolist()]
+    frequency = logits - penalty * torch.tensor(counts, dtype=torch.float32)
+    torch.testing.assert_close(on.frequency_penalty(logits, ids, penalty), frequency)
+    presence = logits - penalty * (torch.tensor(counts) > 0).float()
+    torch.testing.assert_close(on.presence_penalty(logits, ids, penalty), presence)
 
 
 @settings(deadline=None)
@@ -150,7 +170,7 @@ def test_the_chain_agrees_with_transformers_generate(
     p=st.floats(1e-9, 1),
     share=st.floats(0, 0.999999),
 )
-def test_no_chain_leaves_nothing(logits: list[float], degree: float, k: int, p: float, share: float) -> None:
+def test_no_warper_leaves_nothing(logits: list[float], degree: float, k: int, p: float, share: float) -> None:
     row = torch.tensor(logits, dtype=torch.float64)
     before = row.clone()
     out = apply(row, Sampling(temperature=degree, top_k=k, top_p=p, min_p=share, seed=0))
@@ -160,39 +180,3 @@ def test_no_chain_leaves_nothing(logits: list[float], degree: float, k: int, p: 
     assert float(probs.sum()) == pytest.approx(1)
     assert probs[out.argmax()] > 0
     assert math.isclose(float(row[out.argmax()]), float(row.max()))
-
-
-def test_every_fault_of_the_settings_is_told_at_once() -> None:
-    with pytest.raises(UsageError) as caught:
-        Sampling(
-            temperature=-1,
-            top_k=-2,
-            top_p=0,
-            min_p=1,
-            seed=-3,
-            max_new_tokens=0,
-            num_samples=0,
-            stop=("",),
-        )
-    flags = ("temperature", "top-k", "top-p", "min-p", "seed", "max-new-tokens", "num-samples", "stop")
-    for flag in flags:
-        assert f"--{flag} must" in caught.value.message
-    assert caught.value.exit_code == 2
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"temperature": math.nan},
-        {"temperature": math.inf},
-        {"temperature": 1e-300},
-        {"top_p": 1.0001},
-        {"top_p": math.nan},
-        {"top_p": -0.5},
-        {"min_p": math.nan},
-        {"min_p": -0.1},
-    ],
-)
-def test_numbers_out_of_range_are_refused(values: dict[str, float]) -> None:
-    with pytest.raises(UsageError):
-        Sampling(seed=0, **values)  # type: ignore[arg-type]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import TextError
 from mygpt_cli.generation.settings import Sampling
-from mygpt_cli.generation.stream import Chunk, Prompt, Sample, TextDecoder, generate, read_prompt
+from mygpt_cli.generation.stream import Chunk, Prompt, Sample, Stats, TextDecoder, generate, read_prompt
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+from tests.standins import byte_tokenizer, random_model
 
 
 class Script(GPT):
@@ -38,11 +39,6 @@ class Script(GPT):
         return logits
 
 
-def byte_tokenizer() -> Tokenizer:
-    """Return a tokenizer of single bytes and an end-of-text token."""
-    return train_tokenizer("bpe", ["ab"], vocab_size=257, end_of_text=True)
-
-
 def token_of(tokenizer: Tokenizer, byte: int) -> int:
     return next(i for i in range(256) if tokenizer.token_bytes(i) == bytes([byte]))
 
@@ -54,10 +50,15 @@ def say(data: bytes, *, end: bool = False, **settings: Any) -> tuple[list[str], 
     ids = [token_of(tokenizer, byte) for byte in data] + ([tokenizer.end_of_text] if end else [])
     settings = {"temperature": 0, "seed": 0, "max_new_tokens": len(ids)} | settings
     model = Script(ids, tokenizer.vocab_size)
-    *chunks, sample = generate(model, tokenizer, read_prompt(tokenizer, "x", 1000), Sampling(**settings))
-    assert isinstance(sample, Sample)
-    assert sample.text == "".join(chunk.text for chunk in chunks)
-    return [chunk.text for chunk in chunks], sample
+    events = list(generate(model, tokenizer, [read_prompt(tokenizer, "x", 1000)], Sampling(**settings)))
+    chunks = [event.text for event in events if isinstance(event, Chunk)]
+    (sample,) = [event for event in events if isinstance(event, Sample)]
+    stats = events[-1]
+    assert isinstance(stats, Stats)
+    assert stats.tokens == len(sample.ids)
+    assert 0 < stats.first <= stats.seconds
+    assert sample.text == "".join(chunks)
+    return chunks, sample
 
 
 def test_text_comes_in_whole_characters() -> None:
@@ -142,7 +143,9 @@ def test_samples_end_on_their_own() -> None:
     sampling = Sampling(seed=5, temperature=1, num_samples=5, max_new_tokens=120, stop=("a", "b"))
     texts: dict[int, str] = dict.fromkeys(range(1, 6), "")
     samples: dict[int, Sample] = {}
-    for event in generate(model.requires_grad_(False), tokenizer, Prompt("", (256,)), sampling):
+    for event in generate(model.requires_grad_(False), tokenizer, [Prompt("", (256,))], sampling):
+        if isinstance(event, Stats):
+            continue
         assert event.number not in samples
         if isinstance(event, Chunk):
             texts[event.number] += event.text
@@ -169,3 +172,55 @@ def test_a_prompt_longer_than_the_context_is_told() -> None:
 def test_a_prompt_the_tokenizer_cannot_express_is_an_error() -> None:
     with pytest.raises(TextError, match="'z'"):
         read_prompt(train_tokenizer("char", ["abc"]), "abz", 8)
+
+
+def test_prompts_of_different_length_give_what_each_gives_alone() -> None:
+    tokenizer = byte_tokenizer()
+    for arch in ("gpt2", "nanochat"):
+        model = random_model(257, arch=arch)
+        prompts = [
+            read_prompt(tokenizer, text, 24) for text in ("cat", "a", "dog", "", "longer than it", "b" * 30)
+        ]
+        sampling = Sampling(seed=5, num_samples=2, max_new_tokens=40, temperature=1)
+        together = [e for e in generate(model, tokenizer, prompts, sampling) if isinstance(e, Sample)]
+        assert len(together) == 12
+        for place, prompt in enumerate(prompts, 1):
+            alone = [e for e in generate(model, tokenizer, [prompt], sampling) if isinstance(e, Sample)]
+            theirs = [sample for sample in together if sample.prompt == place]
+            assert {s.number: s.ids for s in theirs} == {s.number: s.ids for s in alone}
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10**6), count=st.integers(2, 7))
+def test_a_sample_is_the_same_among_fewer(seed: int, count: int) -> None:
+    """Also where some end before others and leave the batch."""
+    tokenizer, model = byte_tokenizer(), random_model(257)
+    prompt = Prompt("", (256,))
+
+    def texts(number: int) -> list[tuple[int, ...]]:
+        sampling = Sampling(
+            seed=seed, num_samples=number, max_new_tokens=40, temperature=1, stop=("a", "b", " ")
+        )
+        events = generate(model, tokenizer, [prompt], sampling)
+        return [e.ids for e in sorted((e for e in events if isinstance(e, Sample)), key=lambda e: e.number)]
+
+    many = texts(count)
+    assert texts(1) == many[:1]
+    assert texts(count - 1) == many[:-1]
+
+
+def test_the_likeliest_tokens_are_those_of_the_model() -> None:
+    tokenizer, model = byte_tokenizer(), random_model(257)
+    sampling = Sampling(seed=3, max_new_tokens=5, temperature=2, num_samples=2, stop=("e",))
+    ids = [1, 2]
+    for sample in generate(model, tokenizer, [Prompt("", tuple(ids))], sampling, top=3):
+        if isinstance(sample, Sample):
+            assert len(sample.top) == len(sample.ids)
+            for index, (token, logprob, top) in enumerate(
+                zip(sample.ids, sample.logprobs, sample.top, strict=True)
+            ):
+                expected = model(torch.tensor([[*ids, *sample.ids[:index]]]))[0, -1].double().log_softmax(-1)
+                best = expected.topk(3)
+                assert [likely.id for likely in top] == best.indices.tolist()
+                assert [likely.logprob for likely in top] == pytest.approx(best.values.tolist(), abs=1e-4)
+                assert logprob == pytest.approx(float(expected[token]), abs=1e-4)

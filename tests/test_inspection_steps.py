@@ -10,7 +10,7 @@ import transformers
 from transformers.generation import logits_process as theirs
 
 from mygpt_cli.checkpoint import Checkpoint, load
-from mygpt_cli.generation.decode import draw
+from mygpt_cli.generation.sampler import draw
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Sample, generate, read_prompt
 from mygpt_cli.inspection.steps import StepView, view_steps
@@ -83,8 +83,8 @@ def test_inspect_sees_the_text_that_sample_writes(folder: Path) -> None:
     checkpoint = load(folder)
     start = read_prompt(checkpoint.tokenizer, "The cat", 24)
     sampling = Sampling(seed=21, max_new_tokens=60, temperature=1)
-    sample = list(generate(checkpoint.model, checkpoint.tokenizer, start, sampling))[-1]
-    assert isinstance(sample, Sample)
+    events = generate(checkpoint.model, checkpoint.tokenizer, [start], sampling)
+    (sample,) = [event for event in events if isinstance(event, Sample)]
     views = steps_of(checkpoint, "The cat", seed=21, max_new_tokens=60, temperature=1)
     assert tuple(view.picked.id for view in views) == sample.ids
     logs = [math.log(view.picked.probability) for view in views]
@@ -108,3 +108,30 @@ def test_more_candidates_than_tokens(folder: Path) -> None:
     (view,) = steps_of(load(folder), "a", top=1000, max_new_tokens=1)
     assert len(view.candidates) == 280
     assert view.others.count == view.others.kept == 0
+
+
+def test_every_filter_shows_in_the_steps_as_it_acts(folder: Path) -> None:
+    """Filters that look back or work on text need nothing of their own here."""
+    checkpoint = load(folder)
+    settings: dict[str, Any] = {
+        "repetition_penalty": 1.5,
+        "ban": ("e",),
+        "typical_p": 0.8,
+        "no_repeat_ngram": 1,
+    }
+    views = steps_of(checkpoint, "The cat", top=280, logit_bias=("5=3",), ignore_end=True, **settings)
+    for view in views:
+        assert view.filters == (
+            *("logit-bias", "repetition-penalty", "no-repeat-ngram", "ban", "ignore-end"),
+            *("temperature", "typical-p"),
+        )
+        cut = {candidate.cut_by for candidate in view.candidates}
+        assert cut == {None, "no-repeat-ngram", "ban", "ignore-end", "typical-p"}
+        banned = [c for c in view.candidates if b"e" in c.token and c.id != checkpoint.tokenizer.end_of_text]
+        assert banned
+        assert all(c.cut_by in ("ban", "no-repeat-ngram") for c in banned)
+    start = read_prompt(checkpoint.tokenizer, "The cat", 24)
+    sampling = Sampling(seed=8, max_new_tokens=6, logit_bias=("5=3",), ignore_end=True, **settings)
+    events = generate(checkpoint.model, checkpoint.tokenizer, [start], sampling)
+    (sample,) = [event for event in events if isinstance(event, Sample)]
+    assert tuple(view.picked.id for view in views) == sample.ids

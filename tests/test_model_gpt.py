@@ -85,15 +85,16 @@ def test_the_cache_changes_nothing(variant: str, cuts: list[int]) -> None:
     assert cache.length == cache.capacity == 24
 
 
-def test_a_repeated_cache_goes_on_as_each_of_its_copies() -> None:
+def test_the_selected_rows_of_a_cache_go_on_as_they_would_alone() -> None:
     model = random_model(arch="nanochat")
-    ids = torch.randint(0, 53, (1, 9), generator=torch.Generator().manual_seed(3))
+    ids = torch.randint(0, 53, (2, 9), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        cache = model.new_cache(1)
+        cache = model.new_cache(2)
         model(ids, cache=cache)
-        several = model(torch.tensor([[4], [5]]), cache=cache.repeat(2))
-        for row, token in enumerate((4, 5)):
-            alone = model(torch.cat((ids, torch.tensor([[token]])), dim=1))[:, -1:]
+        cache.select(torch.tensor([1, 0, 1]))
+        several = model(torch.tensor([[4], [5], [6]]), cache=cache)
+        for row, (origin, token) in enumerate(((1, 4), (0, 5), (1, 6))):
+            alone = model(torch.cat((ids[origin], torch.tensor([token])))[None])[:, -1:]
             torch.testing.assert_close(several[row : row + 1], alone, atol=1e-5, rtol=0)
 
 

@@ -1,38 +1,35 @@
 """`mygpt inspect`: how a run has gone, what a checkpoint is, and how it comes to each word."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mygpt_cli.cli.sampling import (
-    MIN_P,
-    TEMPERATURE,
-    TOP_K,
-    TOP_P,
+    Device,
     Folder,
     FolderFlag,
     Html,
     Json,
-    MinP,
     Quiet,
-    Seed,
     Svg,
-    Temperature,
-    TopK,
-    TopP,
     find_folder,
     fresh_seed,
     open_checkpoint,
     prompt_from_argument,
+    read_flags,
+    with_sampling,
 )
 from mygpt_cli.errors import CheckpointError, UsageError
-from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.generation.settings import FILTERS, field_of, knobs, resolve
 
 if TYPE_CHECKING:
     from mygpt_cli.inspection.history import RunHistory
 
+CHOICE = {"filters", "seed", "window", *map(field_of, FILTERS)} - {"min_new_tokens"}
 
+
+@with_sampling(name for name in knobs() if name in CHOICE)
 def inspect(
     folder: Folder = None,
     checkpoint: FolderFlag = None,
@@ -47,27 +44,24 @@ def inspect(
         typer.Option(help="Tokens to write [dim](5)[/dim].", metavar="N", min=1, rich_help_panel="Steps"),
     ] = None,
     top: Annotated[
-        int, typer.Option(help="Candidates to show.", metavar="N", min=1, rich_help_panel="Steps")
+        int,
+        typer.Option(
+            help="Candidates to show [dim](5)[/dim].",
+            metavar="N",
+            min=1,
+            rich_help_panel="Steps",
+            show_default=False,
+        ),
     ] = 5,
-    temperature: Temperature = TEMPERATURE,
-    top_k: TopK = TOP_K,
-    top_p: TopP = TOP_P,
-    min_p: MinP = MIN_P,
-    seed: Seed = None,
+    device: Device = "auto",
     svg: Svg = None,
     html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
+    **flags: Any,
 ) -> None:
     """Show how a run has gone and what its checkpoint is; with --prompt, show how it comes to each word."""
-    sampling = Sampling(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=fresh_seed() if seed is None else seed,
-        max_new_tokens=steps or 5,
-    )
+    sampling = resolve({"seed": fresh_seed(), "max_new_tokens": steps or 5} | read_flags(flags))
     if prompt is None and steps is not None:
         raise UsageError("--steps shows the choices after a prompt", 'give one with --prompt "..."')
     text = None if prompt is None else prompt_from_argument(prompt)
@@ -79,7 +73,7 @@ def inspect(
     to = Export(svg, html)
     history = None if text is not None else _history(find_folder(folder, checkpoint))
     try:
-        loaded = open_checkpoint(folder, checkpoint, quiet=quiet)
+        loaded = open_checkpoint(folder, checkpoint, device=device, quiet=quiet)
     except CheckpointError as error:
         if history is None or _saved(Path(history.folder)) or not (history.running or history.step):
             raise

@@ -22,16 +22,20 @@ _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that takes `**flags` one optional flag for each setting."""
+    """Give a command that takes `**flags` one optional flag for each setting of training."""
+    return add_flags(command, {name: _annotation(name) for name in knobs() if name != "files"})
+
+
+def add_flags(command: Callable[..., None], annotations: Mapping[str, Any]) -> Callable[..., None]:
+    """Give a command that takes `**flags` one optional flag, None when not given, for each annotation."""
     signature = inspect.signature(command)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     flags = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name))
-        for name in knobs()
-        if name != "files"
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in annotations.items()
     ]
     command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
-    command.__annotations__ |= {flag.name: flag.annotation for flag in flags}
+    command.__annotations__ |= annotations
     return command
 
 

@@ -1,101 +1,181 @@
 """`mygpt sample`: text from a model."""
 
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mygpt_cli.cli.sampling import (
-    MIN_P,
-    TEMPERATURE,
-    TOP_K,
-    TOP_P,
+    Device,
     Folder,
     FolderFlag,
     Json,
-    MinP,
     Quiet,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
     decode_prompt,
     fresh_seed,
     open_checkpoint,
     prompt_from_argument,
-    setting,
+    read_flags,
+    with_sampling,
 )
 from mygpt_cli.errors import TextError, UsageError
-from mygpt_cli.generation.settings import Sampling, default_of
+from mygpt_cli.generation.settings import Sampling, knobs, resolve_each
+from mygpt_cli.ui.units import count_of
+
+if TYPE_CHECKING:
+    from mygpt_cli.checkpoint import Checkpoint
+
+SHOWN = 5  # tokens with --show-probs
 
 
+@with_sampling(knobs(), several=["temperature"])
 def sample(
     folder: Folder = None,
     checkpoint: FolderFlag = None,
     prompt: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Text to go on from; without one, standard input.", metavar="TEXT", rich_help_panel="Input"
+            help="Text to go on from; without one, standard input; repeatable.",
+            metavar="TEXT",
+            rich_help_panel="Input",
         ),
     ] = None,
     prompt_file: Annotated[
         Path | None,
         typer.Option(help="A file with the text to go on from.", metavar="FILE", rich_help_panel="Input"),
     ] = None,
-    temperature: Temperature = TEMPERATURE,
-    top_k: TopK = TOP_K,
-    top_p: TopP = TOP_P,
-    min_p: MinP = MIN_P,
-    seed: Seed = None,
-    max_new_tokens: Annotated[int, setting("max_new_tokens")] = default_of("max_new_tokens"),
-    num_samples: Annotated[int, setting("num_samples")] = default_of("num_samples"),
-    stop: Annotated[list[str] | None, setting("stop")] = None,
+    prompts_by_line: Annotated[
+        bool,
+        typer.Option("--prompts-by-line", metavar="", help="Each line is a prompt.", rich_help_panel="Input"),
+    ] = False,
+    interactive: Annotated[
+        bool,
+        typer.Option(
+            "--interactive", "-i", metavar="", help="Ask for prompts until Ctrl-D.", rich_help_panel="Input"
+        ),
+    ] = False,
+    device: Device = "auto",
+    show_probs: Annotated[
+        bool,
+        typer.Option(
+            "--show-probs",
+            metavar="",
+            help=f"Show the {SHOWN} likeliest tokens at each place.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    stats: Annotated[
+        bool,
+        typer.Option("--stats", metavar="", help="Say how fast it went.", rich_help_panel="Output"),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
+    **flags: Any,
 ) -> None:
     """Write text with a model."""
-    sampling = Sampling(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=fresh_seed() if seed is None else seed,
-        max_new_tokens=max_new_tokens,
-        num_samples=num_samples,
-        stop=tuple(stop or ()),
-    )
-    text = _prompt_text(prompt, prompt_file)
+    given = read_flags(flags)
+    output = Output(json=json, quiet=quiet, show_probs=show_probs, stats=stats)
+    _check_flags(given, output, interactive=interactive, prompted=bool(prompt or prompt_file))
+    samplings = resolve_each({"seed": fresh_seed()} | given)
+    if interactive:
+        from mygpt_cli.dataset import cache_folder
+        from mygpt_cli.ui.interactive import interact
 
-    from mygpt_cli.generation.stream import generate, read_prompt
+        loaded = open_checkpoint(folder, checkpoint, device=device, quiet=quiet)
+        interact(given, lambda text, given: _ask(loaded, text, given, output), cache_folder() / "history")
+        return
+    if prompt and prompts_by_line:
+        raise UsageError("--prompts-by-line is for a file or standard input", "give --prompt several times")
+    texts = _prompt_texts(prompt, prompt_file, by_line=prompts_by_line)
+    loaded = open_checkpoint(folder, checkpoint, device=device, quiet=quiet)
+    write(loaded, texts, samplings, output)
+    if "seed" not in given and not (samplings[0].greedy or samplings[0].beams > 1 or json or quiet):
+        from mygpt_cli.ui.console import note
+
+        note(f"--seed {samplings[0].seed} writes this again")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written besides the text, and how."""
+
+    json: bool
+    quiet: bool
+    show_probs: bool
+    stats: bool
+
+
+def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool, prompted: bool) -> None:
+    """Raise UsageError for flags of this command that exclude each other."""
+    if interactive and (prompted or output.json):
+        raise UsageError(
+            "--interactive asks for prompts and shows text", "leave --prompt, --prompt-file, --json out"
+        )
+    if output.show_probs and given.get("beams", 1) > 1:
+        raise UsageError(
+            "--show-probs shows what was drawn, and --beams draws nothing", "leave one of them out"
+        )
+
+
+def write(loaded: "Checkpoint", texts: Sequence[str], samplings: Sequence[Sampling], output: Output) -> None:
+    """Write samples that go on from each text, with each of the settings."""
+    from mygpt_cli.generation.stream import Sample, Stats, generate, read_prompt
     from mygpt_cli.ui.console import note
-    from mygpt_cli.ui.sample import JsonWriter, TextWriter
+    from mygpt_cli.ui.sample import JsonWriter, TextWriter, show_stats
 
-    loaded = open_checkpoint(folder, checkpoint, quiet=quiet)
-    start = read_prompt(loaded.tokenizer, text, loaded.config.context)
-    if start.note and not quiet:
-        note(start.note)
-    with (JsonWriter if json else TextWriter)(start, sampling) as writer:
-        for event in generate(loaded.model, loaded.tokenizer, start, sampling):
-            writer.show(event)
-    if seed is None and not (sampling.greedy or json or quiet):
-        note(f"--seed {sampling.seed} writes this again")
+    model, tokenizer = loaded.model, loaded.tokenizer
+    prompts = [read_prompt(tokenizer, text, loaded.config.context) for text in texts]
+    top = SHOWN if output.show_probs else 0
+    runs = [generate(model, tokenizer, prompts, sampling, top=top) for sampling in samplings]
+    notes = [prompt.note for prompt in prompts if prompt.note]
+    exhausted, timings = 0, []
+    if not output.quiet:
+        for message in notes:
+            note(message)
+    with (JsonWriter if output.json else TextWriter)(prompts, samplings, tokenizer) as writer:
+        for number, events in enumerate(runs):
+            for event in events:
+                if isinstance(event, Stats):
+                    timings.append(event)
+                else:
+                    writer.show(event, number)
+                    exhausted += event.exhausted if isinstance(event, Sample) else 0
+    if exhausted and not output.quiet:
+        note(f"the filters left no token {count_of(exhausted, 'time')}; the best one stood in")
+    for stats in timings if output.stats else ():
+        show_stats(stats)
 
 
-def _prompt_text(prompt: str | None, file: Path | None) -> str:
-    """Return the prompt: given, from a file, from standard input unless it is a terminal, or empty."""
-    if prompt is not None and file is not None:
+def _ask(loaded: "Checkpoint", text: str, given: Mapping[str, Any], output: Output) -> None:
+    """Write what the interactive session asks for."""
+    write(loaded, [prompt_from_argument(text)], resolve_each({"seed": fresh_seed(), **given}), output)
+
+
+def _prompt_texts(given: list[str] | None, file: Path | None, *, by_line: bool) -> list[str]:
+    """Return the prompts: given, from a file or standard input, or an empty one."""
+    if given and file is not None:
         raise UsageError("--prompt and --prompt-file contradict each other", "give one")
-    if prompt is not None:
-        return prompt_from_argument(prompt)
+    if given:
+        return [prompt_from_argument(text) for text in given]
+    text = _read_text(file)
+    if not by_line:
+        return [without_last_newline(text)]
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return [line for line in lines if line] or [""]
+
+
+def _read_text(file: Path | None) -> str:
     if file is not None and str(file) != "-":
         try:
-            return without_last_newline(decode_prompt(file.read_bytes(), str(file)))
+            return decode_prompt(file.read_bytes(), str(file))
         except OSError as error:
             raise TextError(f"cannot read {file}: {error.strerror}", "give the text with --prompt") from None
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return ""
-    return without_last_newline(decode_prompt(sys.stdin.buffer.read(), "standard input"))
+    return decode_prompt(sys.stdin.buffer.read(), "standard input")
 
 
 def without_last_newline(text: str) -> str:

@@ -2,13 +2,16 @@
 
 import os
 import secrets
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mygpt_cli.cli.options import add_flags
+from mygpt_cli.config import type_of
 from mygpt_cli.errors import TextError, UsageError
-from mygpt_cli.generation.settings import default_of, limits_of
+from mygpt_cli.generation.settings import Sampling, default_of, flag_of, limits_of
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
@@ -23,19 +26,6 @@ FolderFlag = Annotated[
 ]
 
 
-def setting(name: str) -> Any:
-    """Declare a flag for a setting of generation, with its own help and group."""
-    limits = limits_of(name)
-    metavar = {float: "X", tuple: "TEXT"}.get(type(default_of(name)), "N")
-    flag = f"--{name.replace('_', '-')}"
-    return typer.Option(flag, help=limits.help, metavar=metavar, rich_help_panel=limits.group)
-
-
-Temperature = Annotated[float, setting("temperature")]
-TopK = Annotated[int, setting("top_k")]
-TopP = Annotated[float, setting("top_p")]
-MinP = Annotated[float, setting("min_p")]
-Seed = Annotated[int | None, setting("seed")]
 Json = Annotated[
     bool,
     typer.Option("--json", metavar="", help="Write JSON, a record on each line.", rich_help_panel="Output"),
@@ -54,11 +44,53 @@ Html = Annotated[
         "--html", help="Also write it as a page into this file.", metavar="FILE", rich_help_panel="Output"
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where to compute: auto, cpu, cuda or mps.",
+        metavar="NAME",
+        rich_help_panel="Input",
+        show_default=False,
+    ),
+]
 
-TEMPERATURE: float = default_of("temperature")
-TOP_K: int = default_of("top_k")
-TOP_P: float = default_of("top_p")
-MIN_P: float = default_of("min_p")
+_METAVARS = {"logit_bias": "TOKEN=X", "filters": "NAMES"}
+_KINDS: dict[type, tuple[str, Any]] = {float: ("X", float), int: ("N", int), tuple: ("TEXT", list[str])}
+
+
+def with_sampling(
+    names: Iterable[str], several: Iterable[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command with `**flags` a flag for each of these settings.
+
+    Those in `several` can be given several times.
+    """
+    return lambda command: add_flags(
+        command, {name: _annotation(name, several=name in several) for name in names}
+    )
+
+
+def _annotation(name: str, *, several: bool) -> Any:
+    limits, default, kind = limits_of(name), default_of(name), type_of(name, Sampling)
+    text = limits.help.rstrip(".") + ("; repeatable" if several else "")
+    if default not in (None, (), "", False):
+        text += f" [dim]({default:g})[/dim]" if isinstance(default, float) else f" [dim]({default})[/dim]"
+    metavar, hint = _KINDS.get(kind, ("|".join(limits.choices) or "TEXT", kind))
+    metavar = "" if kind is bool else _METAVARS.get(name, metavar)
+    hint = list[hint] if several else hint  # type: ignore[valid-type]
+    option = typer.Option(
+        flag_of(name), help=text, metavar=metavar, rich_help_panel=limits.group, show_default=False
+    )
+    return Annotated[hint | None, option]
+
+
+def read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of generation that were given."""
+    return {
+        name: tuple(value) if type_of(name, Sampling) is tuple else value
+        for name, value in flags.items()
+        if value or (value == 0 and value is not False)  # 0 is a number that was given
+    }
 
 
 def prompt_from_argument(prompt: str) -> str:
@@ -92,9 +124,10 @@ def runs_folder() -> Path:
 
 
 def run_or_path(name: str) -> Path:
-    """Return the folder that a path or the bare name of a run means."""
+    """Return the folder that a path or the bare name of a run means, there or not."""
     named = runs_folder() / name
-    return named if not Path(name).exists() and named.is_dir() else Path(name)
+    bare = Path(name).name == name and runs_folder().is_dir()
+    return named if not Path(name).exists() and (named.is_dir() or bare) else Path(name)
 
 
 def find_folder(given: str | None, flag: str | None) -> Path:
@@ -112,14 +145,16 @@ def find_folder(given: str | None, flag: str | None) -> Path:
     return run_or_path(path) if path else newest_run(runs_folder())
 
 
-def open_checkpoint(given: str | None, flag: str | None, *, quiet: bool) -> "Checkpoint":
+def open_checkpoint(given: str | None, flag: str | None, *, device: str, quiet: bool) -> "Checkpoint":
     """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it."""
     from mygpt_cli.checkpoint import frozen, load
+    from mygpt_cli.device import pick_device
     from mygpt_cli.ui.console import note
 
     found = find_folder(given, flag)
+    place = pick_device(device)
     checkpoint = load(found)
-    frozen(checkpoint.model)
+    frozen(checkpoint.model).to(place)
     if not quiet:
         for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
             note(message)

@@ -382,7 +382,7 @@ def _sampled(trainer: "Trainer") -> Any:
 
     tokenizer, model = trainer.dataset.tokenizer, trainer.model
     sampling = Sampling(seed=trainer.config.seed, max_new_tokens=80)
-    parts = generate(model, tokenizer, read_prompt(tokenizer, "", model.config.context), sampling)
+    parts = generate(model, tokenizer, [read_prompt(tokenizer, "", model.config.context)], sampling)
     return Sampled(
         step=trainer.history.step, text="".join(part.text for part in parts if isinstance(part, Chunk))
     )

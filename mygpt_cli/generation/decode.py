@@ -1,58 +1,14 @@
-"""From a prompt to one token after another: prefill, decode one token, choose.
+"""Growing texts as a model reads them: no token twice while they fit, and a rule for when they do not.
 
-Shapes: B sequences that share a prompt, T tokens, V entries of the vocabulary.
+Shapes: B sequences of T tokens, V entries of the vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mygpt_cli.errors import MygptError
-from mygpt_cli.generation.logits import chain, logits_to_probs
-from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
-from mygpt_cli.randomness import derive
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which token each of B sequences takes, and the draw that decided it.
-
-    All tokens lie end to end in the order of their ids, each as long as its probability: token i from
-    `ends[:, i - 1]` (0 for the first) up to `ends[:, i]`, (B, V). The `draws` (B,), in [0, 1), fall on the
-    `ids` (B,).
-    """
-
-    ids: Tensor
-    draws: Tensor
-    ends: Tensor
-
-
-@dataclass(frozen=True)
-class Step:
-    """One new token for each of B sequences, and everything that led to it.
-
-    `stages` holds the logits (B, V), in float64 on the CPU: first the model's own, then those after each
-    filter of the chain, by name. `probs` (B, V) are the probabilities that the choice was made from.
-    """
-
-    index: int
-    stages: tuple[tuple[str, Tensor], ...]
-    probs: Tensor
-    choice: Choice
-
-    @property
-    def logits(self) -> Tensor:
-        """The model's own logits (B, V)."""
-        return self.stages[0][1]
-
-    def logprobs(self) -> Tensor:
-        """Return the log-probability (B,) of the chosen tokens by the model itself, before any filter."""
-        chosen = self.logits.gather(-1, self.choice.ids[:, None])[:, 0]
-        return chosen - self.logits.logsumexp(dim=-1)
 
 
 @torch.inference_mode()
@@ -67,57 +23,99 @@ def decode_one_token(model: GPT, ids: Tensor, cache: KVCache) -> Tensor:
     return model.unembed(model.hidden(ids[:, None], cache=cache)[:, -1])
 
 
-def draw(seed: int, number: int, index: int) -> float:
-    """Return the random number in [0, 1) that decides token `index` of sample `number`.
+def window_start(length: int, start: int, context: int, window: str) -> int:
+    """Return from which token on a model sees a text of this length, given from where it did before.
 
-    It depends on nothing else, so a sample is the same alone or among others, and each draw can be redone.
+    While the text fits the context, that stays. Then `exact` moves on to the last tokens that fit, for each
+    token anew. `half` moves on to the last half of the context, which leaves room for as many tokens again:
+    reading anew costs one more position for each token on average. As it begins a text, a prompt that is too
+    long is seen from the last tokens on that fit. What the model sees, it sees as if the text began there.
     """
-    return (derive(seed, "sample", number, index) >> 10) / 2**53
+    if length - start <= context:
+        return start
+    return length - (context if window == "exact" else max(1, context // 2))
 
 
-def choose(probs: Tensor, draws: Tensor) -> Choice:
-    """Pick from each row of probabilities (B, V), float64, the token where its draw (B,) falls."""
-    ends = probs.cumsum(dim=-1)
-    ends = ends / ends[:, -1:]
-    ids = torch.searchsorted(ends, draws[:, None], right=True)[:, 0]
-    return Choice(ids, draws, ends)
+class Reader:
+    """Texts of equal length, and the model's logits for what comes next.
 
-
-def decode(
-    model: GPT, prompt: Sequence[int], sampling: Sampling, *, known: int | None = None
-) -> Iterator[Step]:
-    """Yield a step for each of `max_new_tokens` new tokens of `num_samples` sequences.
-
-    `prompt` has at least one id. Ids from `known` on are padding of the vocabulary and do not exist here.
-    Where the text is longer than the model's context, the model sees its last part, as if it began there.
-    Raises MygptError when the logits are not finite.
+    `ids` (B, T), T at least 1, are on the CPU; at most `room` more tokens will be read after them.
     """
-    context, batch = model.config.context, sampling.num_samples
-    device = model.embedding.device
-    filters = chain(sampling)
-    window = torch.tensor([prompt[-context:]], device=device)  # (1, T)
-    cache = model.new_cache(1, min(context, window.size(1) + sampling.max_new_tokens))
-    logits = prefill(model, window, cache).expand(batch, -1)
-    window, cache = window.expand(batch, -1), cache.repeat(batch)
-    for index in range(sampling.max_new_tokens):
-        if index:
-            last = window[:, -1]
-            inside = cache.length < context
-            logits = decode_one_token(model, last, cache) if inside else prefill(model, window)
-        stages = [("logits", _checked(logits[:, :known], index))]
-        for name, apply in filters:
-            stages.append((name, apply(stages[-1][1])))
-        probs = logits_to_probs(stages[-1][1])
-        draws = [draw(sampling.seed, number, index) for number in range(1, batch + 1)]
-        choice = choose(probs, torch.tensor(draws, dtype=torch.float64))
-        yield Step(index, tuple(stages), probs, choice)
-        window = torch.cat((window, choice.ids[:, None].to(device)), dim=1)[:, -context:]
 
+    def __init__(self, model: GPT, ids: Tensor, *, room: int, window: str, known: int | None = None) -> None:
+        context = model.config.context
+        self.model = model
+        self.window = window
+        self.known = known
+        self.length = ids.size(1)
+        self._ids = ids
+        self._start = max(0, self.length - context)
+        self._cache = model.new_cache(len(ids), min(context, self.length - self._start + room))
+        self._logits: Tensor | None = None
 
-def _checked(logits: Tensor, index: int) -> Tensor:
-    if not logits.isfinite().all():
-        raise MygptError(
-            f"the model's logits for new token {index + 1} are not finite numbers",
+    @property
+    def ids(self) -> Tensor:
+        """All tokens so far (B, T)."""
+        return self._ids[:, : self.length]
+
+    def append(self, ids: Tensor) -> None:
+        """Go on with one more token (B,) for each text."""
+        if self.length == self._ids.size(1):
+            self._ids = torch.cat((self._ids, torch.empty_like(self._ids)), dim=1)  # twice the room
+        self._ids[:, self.length] = ids
+        self.length += 1
+        self._logits = None
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these texts (R,), in this order; one that is named several times goes on several times."""
+        self._ids = self._ids[rows]
+        self._cache.select(rows.to(self._cache.keys.device))
+        if self._logits is not None:
+            self._logits = self._logits[rows]
+
+    def logits(self) -> Tensor:
+        """Return the logits (B, V) of the next token, float64 on the CPU, without padding of the vocabulary.
+
+        Raises MygptError when they are not finite.
+        """
+        if self._logits is None:
+            # In double precision a choice can be redone by hand, and small shares add up.
+            self._logits = self._read()[:, : self.known].cpu().double()
+            if not self._logits.isfinite().all():
+                raise self._fault()
+        return self._logits
+
+    def _read(self) -> Tensor:
+        start = window_start(self.length, self._start, self.model.config.context, self.window)
+        if start != self._start:
+            self._start, self._cache.length = start, 0
+        unread = self.ids[:, start + self._cache.length :].to(self._cache.keys.device)
+        if self._cache.length:
+            return decode_one_token(self.model, unread[:, 0], self._cache)
+        return prefill(self.model, unread, self._cache)
+
+    def _fault(self) -> MygptError:
+        seen = self.ids[:, self._start :].to(self._cache.keys.device)
+        return MygptError(
+            f"the model's logits for token {self.length + 1} are not finite numbers:"
+            f" they go wrong in {unsound_part(self.model, seen)}",
             "the checkpoint's weights are damaged, or its training diverged: take an earlier one",
         )
-    return logits.cpu().double()  # double: the choice can be redone by hand, and small shares add up
+
+
+@torch.inference_mode()
+def unsound_part(model: GPT, ids: Tensor) -> str:
+    """Return which part of a model is the first to give numbers that are not finite for ids (B, T)."""
+    sound: list[bool] = []
+
+    def look(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        sound.extend(bool(x.isfinite().all()) for x in (inputs[0], output))
+
+    hooks = [block.register_forward_hook(look) for block in model.blocks]
+    model.hidden(ids)
+    for hook in hooks:
+        hook.remove()
+    if not sound[0]:
+        return "the embedding"
+    broken = [number for number, good in enumerate(sound[1::2], 1) if not good]
+    return f"layer {broken[0]} of {len(model.blocks)}" if broken else "the head"

@@ -1,19 +1,14 @@
-"""Filters: pure functions from logits to logits, in one visible chain.
+"""Filters: pure functions from logits to logits.
 
 They act on the last axis of a floating-point tensor (..., V) and keep its type and shape. A token that is cut
-gets the logit -inf. Every filter keeps at least one token of each row.
+gets the logit -inf. Those that look back take the token ids (B, T) before it. `chain.py` puts them in order.
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-from mygpt_cli.generation.settings import Sampling
-
-Filter = Callable[[Tensor], Tensor]
 
 
 def greedy(logits: Tensor) -> Tensor:
@@ -51,23 +46,68 @@ def min_p(logits: Tensor, share: float) -> Tensor:
     return logits.masked_fill(probs < share * probs.amax(dim=-1, keepdim=True), -math.inf)
 
 
-def chain(sampling: Sampling) -> list[tuple[str, Filter]]:
-    """List the filters that these settings ask for, named, in the order in which they are applied.
+def typical_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the tokens whose surprise is nearest to the entropy, until their probabilities reach p, in (0, 1].
 
-    The order is that of transformers: temperature, top-k, top-p, min-p. Greedy choice replaces them all.
+    Surprise is the negative log-probability. Tokens as near as the last stay too (Meister et al., 2023).
     """
-    if sampling.greedy:
-        return [("greedy", greedy)]
-    filters: list[tuple[str, Filter]] = []
-    if sampling.temperature != 1:
-        filters.append(("temperature", partial(temperature, degree=sampling.temperature)))
-    if sampling.top_k:
-        filters.append(("top-k", partial(top_k, k=sampling.top_k)))
-    if sampling.top_p < 1:
-        filters.append(("top-p", partial(top_p, p=sampling.top_p)))
-    if sampling.min_p:
-        filters.append(("min-p", partial(min_p, share=sampling.min_p)))
-    return filters
+    surprise = -logits.log_softmax(dim=-1)
+    probs = surprise.neg().exp()
+    distance = (surprise - torch.special.entr(probs).sum(dim=-1, keepdim=True)).abs()
+    nearest, order = distance.sort(dim=-1)
+    reached = probs.gather(-1, order).cumsum(dim=-1)
+    last = (reached < p).sum(dim=-1, keepdim=True).clamp(max=logits.size(-1) - 1)
+    return logits.masked_fill(distance > nearest.gather(-1, last), -math.inf)
+
+
+def repetition_penalty(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
+    """Make tokens that occur in the ids (B, T) less likely, by a penalty above 1 (Keskar et al., 2019).
+
+    Positive logits (B, V) are divided by the penalty (above 0), negative ones multiplied.
+    """
+    seen = logits.gather(-1, ids)
+    return logits.scatter(-1, ids, torch.where(seen < 0, seen * penalty, seen / penalty))
+
+
+def frequency_penalty(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
+    """Subtract the penalty from logits (B, V) once for each time that a token occurs in the ids (B, T)."""
+    return logits - penalty * _counts(logits, ids)
+
+
+def presence_penalty(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
+    """Subtract the penalty from the logits (B, V) of all tokens that occur in the ids (B, T)."""
+    return logits - penalty * _counts(logits, ids).clamp(max=1)
+
+
+def _counts(logits: Tensor, ids: Tensor) -> Tensor:
+    return torch.zeros_like(logits).scatter_add(-1, ids, torch.ones_like(ids, dtype=logits.dtype))
+
+
+def no_repeat_ngram(logits: Tensor, ids: Tensor, n: int) -> Tensor:
+    """Cut tokens from logits (B, V) that would repeat n (at least 1) tokens of the ids (B, T) in a row."""
+    if ids.size(1) < n:
+        return logits
+    ngrams = ids.unfold(1, n, 1)  # (B, T - n + 1, n)
+    latest = ids[:, ids.size(1) - n + 1 :]  # (B, n - 1)
+    same = (ngrams[..., :-1] == latest[:, None]).all(dim=-1)
+    lost = torch.zeros_like(logits).scatter_add(-1, ngrams[..., -1], same.to(logits.dtype)) > 0
+    return logits.masked_fill(lost, -math.inf)
+
+
+def bias(logits: Tensor, ids: Tensor, sequence: Sequence[int], amount: float) -> Tensor:
+    """Add an amount (-inf cuts) to the last token of a sequence, where the ids (B, T) end with the others."""
+    *before, token = sequence
+    if len(before) > ids.size(1):
+        return logits
+    follows = (ids[:, ids.size(1) - len(before) :] == ids.new_tensor(before)).all(dim=-1, keepdim=True)
+    here = torch.zeros_like(logits, dtype=torch.bool)
+    here[:, token : token + 1] = follows
+    return torch.where(here, logits + amount, logits)
+
+
+def cut(logits: Tensor, token: int) -> Tensor:
+    """Cut one token."""
+    return logits.index_fill(-1, torch.tensor([token], device=logits.device), -math.inf)
 
 
 def logits_to_probs(logits: Tensor) -> Tensor:

@@ -1,12 +1,17 @@
 """From the steps of decoding to text, as soon as it is certain."""
 
 import codecs
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from torch import Tensor
 
 from mygpt_cli.errors import MygptError
-from mygpt_cli.generation.decode import decode
+from mygpt_cli.generation.beam import beam_search
+from mygpt_cli.generation.chain import Chain, chain
+from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer
@@ -84,10 +89,21 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
+class Likely(NamedTuple):
+    """A token that was among the likeliest at some place, and its log-probability by the model."""
+
+    id: int
+    logprob: float
+
+
 @dataclass(frozen=True)
 class Chunk:
-    """Text that sample `number` (from 1) goes on with; bytes that are not UTF-8 are lone surrogates."""
+    """Text that a sample goes on with; bytes that are not UTF-8 are lone surrogates.
 
+    `prompt` and `number` count the prompts and the samples of each from 1.
+    """
+
+    prompt: int
     number: int
     text: str
 
@@ -96,61 +112,203 @@ class Chunk:
 class Sample:
     """A finished sample: its text without the prompt, and for each token its id and log-probability.
 
-    The log-probabilities (natural) are the model's own, before any filter. The ids include the token that
-    ended the text.
+    The log-probabilities (natural) are the model's own, before any filter; `top` are the likeliest tokens at
+    each place, where they were asked for. The ids include the token that ended the text. `exhausted` counts
+    the tokens for which the filters left nothing and the best one stood in. `score` is that of a beam.
     """
 
+    prompt: int
     number: int
     text: str
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     reason: Reason
+    top: tuple[tuple[Likely, ...], ...] = ()
+    exhausted: int = 0
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How long it took, in seconds, to the first token and in all, and how many new tokens that were."""
+
+    tokens: int
+    first: float
+    seconds: float
+
+
+Event = Chunk | Sample | Stats
 
 
 class _Growing:
     """A sample as it is written."""
 
-    def __init__(self, number: int, stop: Sequence[str]) -> None:
+    def __init__(self, prompt: int, number: int, tokenizer: Tokenizer, sampling: Sampling) -> None:
+        self.prompt = prompt
         self.number = number
-        self.decoder = TextDecoder(stop)
+        self.tokenizer = tokenizer
+        self.longest = sampling.max_new_tokens
+        self.decoder = TextDecoder(sampling.stop)
         self.text = ""
         self.ids: list[int] = []
         self.logprobs: list[float] = []
-        self.reason: Reason | None = None
+        self.top: list[tuple[Likely, ...]] = []
+        self.exhausted = 0
+        self.score: float | None = None
+        self.done = False
 
-    def add(self, token: int, logprob: float, tokenizer: Tokenizer, *, last: bool) -> str:
-        """Take the next token and return the text that is now certain."""
+    def add(self, token: int, logprob: float) -> Iterator[Chunk | Sample]:
+        """Take the next token; pass on the text that is now certain, and the sample when that is all."""
         self.ids.append(token)
         self.logprobs.append(logprob)
-        if token == tokenizer.end_of_text:
-            self.reason = "end_of_text"
+        reason: Reason | None = None
+        if token == self.tokenizer.end_of_text:
+            reason = "end_of_text"
             text = self.decoder.finish()
         else:
-            text = self.decoder.push(tokenizer.token_bytes(token))
+            text = self.decoder.push(self.tokenizer.token_bytes(token))
             if self.decoder.stopped:
-                self.reason = "stop"
-            elif last:
-                self.reason = "length"
+                reason = "stop"
+            elif len(self.ids) == self.longest:
+                reason = "length"
                 text += self.decoder.finish()
         self.text += text
-        return text
+        if text:
+            yield Chunk(self.prompt, self.number, text)
+        if reason:
+            self.done = True
+            yield Sample(
+                prompt=self.prompt,
+                number=self.number,
+                text=self.text,
+                ids=tuple(self.ids),
+                logprobs=tuple(self.logprobs),
+                reason=reason,
+                top=tuple(self.top),
+                exhausted=self.exhausted,
+                score=self.score,
+            )
 
 
 def generate(
-    model: GPT, tokenizer: Tokenizer, prompt: Prompt, sampling: Sampling
+    model: GPT, tokenizer: Tokenizer, prompts: Sequence[Prompt], sampling: Sampling, *, top: int = 0
+) -> Iterator[Event]:
+    """Write samples: chunks of text as they come, samples as they end, and last how long it took.
+
+    Prompts of as many tokens are decoded together as one batch, others one after the other, so that each
+    gives what it gives alone. `top` asks for that many of the likeliest tokens at each place, where there are
+    no beams. Raises UsageError or TextError for filters that name what the tokenizer does not have.
+    """
+    return _generate(model, tokenizer, prompts, sampling, chain(sampling, tokenizer), top)
+
+
+def _generate(
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    filters: Chain,
+    top: int,
+) -> Iterator[Event]:
+    clock = _Clock()
+    for group in _by_length(prompts):
+        if sampling.beams == 1:
+            yield from _sample(model, tokenizer, group, sampling, filters, top, clock)
+            continue
+        for place, prompt in group:
+            yield from _search(model, tokenizer, place, prompt, sampling, filters, clock)
+    yield Stats(clock.tokens, clock.first, clock.now())
+
+
+class _Clock:
+    """Counts tokens, and the seconds to the first and to the last of them."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.first = 0.0
+        self._begin = time.perf_counter()
+
+    def now(self) -> float:
+        return time.perf_counter() - self._begin
+
+    def count(self, tokens: int) -> None:
+        self.first = self.first or self.now()
+        self.tokens += tokens
+
+
+def _by_length(prompts: Sequence[Prompt]) -> Iterable[list[tuple[int, Prompt]]]:
+    """Put together the prompts of as many tokens, each with its place counted from 1."""
+    groups: dict[int, list[tuple[int, Prompt]]] = {}
+    for place, prompt in enumerate(prompts, 1):
+        groups.setdefault(len(prompt.ids), []).append((place, prompt))
+    return groups.values()
+
+
+def _sample(
+    model: GPT,
+    tokenizer: Tokenizer,
+    group: list[tuple[int, Prompt]],
+    sampling: Sampling,
+    filters: Chain,
+    top: int,
+    clock: _Clock,
 ) -> Iterator[Chunk | Sample]:
-    """Write samples from one prompt, decoded together: chunks of text as they come, samples as they end."""
-    growing = [_Growing(number, sampling.stop) for number in range(1, sampling.num_samples + 1)]
-    for step in decode(model, prompt.ids, sampling, known=tokenizer.vocab_size):
-        last = step.index + 1 == sampling.max_new_tokens
-        tokens = zip(growing, step.choice.ids.tolist(), step.logprobs().tolist(), strict=True)
-        for sample, token, logprob in tokens:
-            if sample.reason:
-                continue
-            if text := sample.add(token, logprob, tokenizer, last=last):
-                yield Chunk(sample.number, text)
-            if sample.reason:
-                ids, logprobs = tuple(sample.ids), tuple(sample.logprobs)
-                yield Sample(sample.number, sample.text, ids, logprobs, sample.reason)
-        if all(sample.reason for sample in growing):
+    """Draw texts for prompts of equal length; those that end leave the batch."""
+    numbers = range(1, sampling.num_samples + 1)
+    growing = [_Growing(place, number, tokenizer, sampling) for place, _ in group for number in numbers]
+    prompts = [prompt.ids for _, prompt in group]
+    sampler = Sampler(model, prompts, sampling, filters, known=tokenizer.vocab_size)
+    for step in sampler:
+        clock.count(len(growing))
+        ids, logprobs = step.choice.ids.tolist(), step.logprobs().tolist()
+        likeliest = _likeliest(step.logits, top)
+        for row, sample in enumerate(growing):
+            sample.top += likeliest[row : row + 1]
+            sample.exhausted += bool(step.exhausted[row])
+            yield from sample.add(ids[row], logprobs[row])
+        going = [row for row, sample in enumerate(growing) if not sample.done]
+        if not going:
             return
+        growing = [growing[row] for row in going]
+        sampler.keep(going)
+
+
+def _likeliest(logits: Tensor, count: int) -> list[tuple[Likely, ...]]:
+    """Return for each row of logits (B, V) the likeliest tokens, the best first; nothing where count is 0."""
+    if not count:
+        return []
+    best = logits.log_softmax(dim=-1).topk(min(count, logits.size(1)))
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [tuple(map(Likely, ids, logprobs)) for ids, logprobs in rows]
+
+
+def _search(
+    model: GPT,
+    tokenizer: Tokenizer,
+    place: int,
+    prompt: Prompt,
+    sampling: Sampling,
+    filters: Chain,
+    clock: _Clock,
+) -> Iterator[Chunk | Sample]:
+    """Find the most probable texts for a prompt."""
+    stops = [stop.encode() for stop in sampling.stop]
+    longest = max(map(len, stops), default=0)
+
+    def ends(ids: tuple[int, ...]) -> bool:
+        latest = tokenizer.decode_bytes(ids[-longest:]) if stops else b""
+        return ids[-1] == tokenizer.end_of_text or any(stop in latest for stop in stops)
+
+    known = tokenizer.vocab_size
+    beams = beam_search(model, prompt.ids, sampling, filters, ends=ends, known=known)
+    if len(beams) < sampling.num_samples:
+        raise MygptError(
+            f"the filters allow only {len(beams)} of {sampling.num_samples} texts",
+            "ask for fewer with --num-samples",
+        )
+    for number, beam in enumerate(beams, 1):
+        clock.count(len(beam.ids))
+        sample = _Growing(place, number, tokenizer, sampling)
+        sample.exhausted, sample.score = beam.exhausted, beam.score(sampling.length_penalty)
+        for token, logprob in zip(beam.ids, beam.logprobs, strict=True):
+            yield from sample.add(token, logprob)

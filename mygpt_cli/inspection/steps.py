@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mygpt_cli.generation.decode import Step, decode
+from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.logits import logits_to_probs
+from mygpt_cli.generation.sampler import Sampler, Step
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.model.gpt import GPT
@@ -81,7 +82,8 @@ def view_steps(
 ) -> Iterator[StepView]:
     """Generate `max_new_tokens` tokens, or up to the end of the text, and show the choice of each."""
     context = prompt.text.encode()
-    for step in decode(model, prompt.ids, sampling, known=tokenizer.vocab_size):
+    filters = chain(sampling, tokenizer)
+    for step in Sampler(model, [prompt.ids], sampling, filters, known=tokenizer.vocab_size, watch=True):
         view = _view(step, tokenizer, context, top)
         yield view
         if view.picked.id == tokenizer.end_of_text:
@@ -92,6 +94,7 @@ def view_steps(
 def _view(step: Step, tokenizer: Tokenizer, context: bytes, top: int) -> StepView:
     logits, probs = step.logits[0], logits_to_probs(step.logits[0])
     final, choice = step.probs[0], step.choice
+    filtered = step.stages[-1][1][0] if step.stages else logits
     picked = int(choice.ids[0])
     order = logits.sort(descending=True, stable=True).indices
     shown = order[:top].tolist()
@@ -120,11 +123,11 @@ def _view(step: Step, tokenizer: Tokenizer, context: bytes, top: int) -> StepVie
         candidates=tuple(candidates),
         others=Others(
             count=int(rest.sum()),
-            kept=int(step.stages[-1][1][0][rest].isfinite().sum()),
+            kept=int(filtered[rest].isfinite().sum()),
             probability=float(probs[rest].sum()),
             final_probability=float(final[rest].sum()),
         ),
-        filters=tuple(name for name, _ in step.stages[1:]),
+        filters=tuple(name for name, _ in step.stages),
         draw=float(choice.draws[0]),
         model_spread=_spread(probs),
         final_spread=_spread(final),

@@ -30,11 +30,14 @@ class KVCache:
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
-    def repeat(self, times: int) -> "KVCache":
-        """Copy a cache of one sequence for each of several that go on from it."""
-        layers, batch, *rest = self.keys.shape
-        copy = KVCache((layers, batch * times, *rest), dtype=self.keys.dtype, device=self.keys.device)  # type: ignore[arg-type]
-        copy.keys[:] = self.keys.repeat_interleave(times, dim=1)
-        copy.values[:] = self.values.repeat_interleave(times, dim=1)
-        copy.length = self.length
-        return copy
+    def select(self, rows: Tensor) -> None:
+        """Keep these sequences (R,), in this order; one that is named several times goes on several times."""
+        self.keys = _pick(self.keys, rows, self.length)
+        self.values = _pick(self.values, rows, self.length)
+
+
+def _pick(whole: Tensor, rows: Tensor, length: int) -> Tensor:
+    layers, _, *rest = whole.shape
+    picked = whole.new_zeros(layers, len(rows), *rest)
+    picked[:, :, :, :length] = whole[:, rows, :, :length]
+    return picked

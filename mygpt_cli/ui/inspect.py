@@ -64,5 +64,4 @@ def step_record(view: "StepView", sampling: "Sampling") -> dict[str, Any]:
         token: bytes = candidate.pop("token")
         candidate |= {"text": token.decode("utf-8", "replace"), "bytes": token.hex()}
     settings = dataclasses.asdict(sampling)
-    chosen = {name: settings[name] for name in ("temperature", "top_k", "top_p", "min_p")}
-    return record | {"seed": sampling.seed, "settings": chosen}
+    return record | {"seed": settings.pop("seed"), "settings": settings}

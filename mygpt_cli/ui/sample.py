@@ -3,16 +3,24 @@
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import deque
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rich.text import Text
 
-from mygpt_cli.ui.console import stdout_console
+from mygpt_cli.ui.console import note, show, stdout_console
 from mygpt_cli.ui.text import safe
+from mygpt_cli.ui.top import render_top
+from mygpt_cli.ui.units import count_of, duration
 
 if TYPE_CHECKING:
     from mygpt_cli.generation.settings import Sampling
-    from mygpt_cli.generation.stream import Chunk, Prompt, Sample
+    from mygpt_cli.generation.stream import Chunk, Prompt, Sample, Stats
+    from mygpt_cli.tokenizer import Tokenizer
+
+Place = tuple[int, int, int]  # which settings, from 0; which prompt and which of its samples, from 1
 
 
 class Output(Protocol):
@@ -60,93 +68,135 @@ class Pipe:
         """Add nothing: the text is all there is."""
 
 
-class TextWriter:
-    """Writes the prompt and what follows it; several samples one after the other, each under a title.
+class Writer:
+    """Shows what `generate` yields, run after run with one of the settings each, in the order of the samples.
 
-    The first unfinished sample streams; what those after it say meanwhile is kept until their turn.
+    What a sample says before its turn is kept until then.
     """
 
-    def __init__(self, prompt: "Prompt", sampling: "Sampling") -> None:
-        self.prompt = prompt.text
-        self.count = sampling.num_samples
-        self.out: Output = Terminal() if sys.stdout.isatty() else Pipe()
-        self.turn = 0
-        self.waiting: dict[int, list[str]] = {number: [] for number in range(1, self.count + 1)}
-        self.finished: set[int] = set()
+    def __init__(
+        self, prompts: "Sequence[Prompt]", samplings: "Sequence[Sampling]", tokenizer: "Tokenizer"
+    ) -> None:
+        self.prompts, self.samplings, self.tokenizer = prompts, samplings, tokenizer
+        runs, places = range(len(samplings)), range(1, len(prompts) + 1)
+        numbers = range(1, samplings[0].num_samples + 1)
+        self._waiting: dict[Place, deque[Chunk | Sample]] = {
+            place: deque() for place in product(runs, places, numbers)
+        }
+        self._turns = iter(self._waiting)
+        self._turn: Place | None = None
 
-    def __enter__(self) -> "TextWriter":
+    def __enter__(self) -> Self:
         self._next_turn()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.out.end()
-
-    def show(self, event: "Chunk | Sample") -> None:
-        """Take the next event of `generate`."""
-        from mygpt_cli.generation.stream import Chunk
-
-        if isinstance(event, Chunk):
-            if event.number == self.turn:
-                self.out.write(event.text)
-            else:
-                self.waiting[event.number].append(event.text)
-            return
-        self.finished.add(event.number)
-        while self.turn in self.finished and self.turn < self.count:
-            self._next_turn()
-
-    def _next_turn(self) -> None:
-        self.turn += 1
-        if self.count > 1:
-            before = "\n\n" if self.turn > 1 else ""
-            self.out.write(f"{before}==> sample {self.turn} of {self.count} <==\n", "bold")
-        self.out.write(self.prompt, "dim")
-        for text in self.waiting.pop(self.turn):
-            self.out.write(text)
-
-
-class JsonWriter:
-    """Writes one JSON line for each sample, in the order of their numbers."""
-
-    def __init__(self, prompt: "Prompt", sampling: "Sampling") -> None:
-        self.prompt = prompt
-        self.settings = dataclasses.asdict(sampling)
-        self.seed = self.settings.pop("seed")
-        self.next = 1
-        self.waiting: dict[int, dict[str, Any]] = {}
-
-    def __enter__(self) -> "JsonWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, event: "Chunk | Sample") -> None:
-        """Take the next event of `generate`."""
+    def show(self, event: "Chunk | Sample", run: int) -> None:
+        """Take the next event of the run with settings number `run`, counted from 0."""
         from mygpt_cli.generation.stream import Chunk
 
-        if isinstance(event, Chunk):
-            return
-        self.waiting[event.number] = self._record(event)
-        while record := self.waiting.pop(self.next, None):
-            write_json(record)
-            self.next += 1
+        self._waiting[run, event.prompt, event.number].append(event)
+        while self._turn and (waiting := self._waiting[self._turn]):
+            earliest = waiting.popleft()
+            if isinstance(earliest, Chunk):
+                self.chunk(earliest)
+            else:
+                self.sample(earliest, self.samplings[self._turn[0]])
+                self._next_turn()
 
-    def _record(self, sample: "Sample") -> dict[str, Any]:
-        return {
+    def _next_turn(self) -> None:
+        self._turn = next(self._turns, None)
+        if self._turn:
+            self.begin(*self._turn)
+
+    def begin(self, run: int, prompt: int, number: int) -> None:
+        """Take note of the sample whose turn it is."""
+
+    def chunk(self, chunk: "Chunk") -> None:
+        """Show text of the sample whose turn it is."""
+
+    def sample(self, sample: "Sample", sampling: "Sampling") -> None:
+        """Show what there is to say in the end about the sample whose turn it is."""
+
+
+class TextWriter(Writer):
+    """Writes each prompt and what follows it; several samples one after the other, each under a title."""
+
+    def __enter__(self) -> Self:
+        self.out: Output = Terminal() if sys.stdout.isatty() else Pipe()
+        self.titled = False
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self.out.end()
+
+    def begin(self, run: int, prompt: int, number: int) -> None:
+        """Write the title and the prompt."""
+        count = self.samplings[run].num_samples
+        parts = [f"temperature {self.samplings[run].temperature:g}"] if len(self.samplings) > 1 else []
+        parts += [f"prompt {prompt} of {len(self.prompts)}"] if len(self.prompts) > 1 else []
+        parts += [f"sample {number} of {count}"] if count > 1 else []
+        if parts:
+            before = "\n\n" if self.titled else ""
+            self.out.write(f"{before}==> {', '.join(parts)} <==\n", "bold")
+            self.titled = True
+        self.out.write(self.prompts[prompt - 1].text, "dim")
+
+    def chunk(self, chunk: "Chunk") -> None:
+        """Write text as it comes."""
+        self.out.write(chunk.text)
+
+    def sample(self, sample: "Sample", sampling: "Sampling") -> None:
+        """Write a table of the likeliest tokens, where there is one."""
+        if sample.top:
+            self.out.write("\n\n")
+            console = stdout_console()
+            show(console, render_top(sample, self.tokenizer, console.width))
+
+
+class JsonWriter(Writer):
+    """Writes one JSON line for each sample, in the order of their numbers."""
+
+    def sample(self, sample: "Sample", sampling: "Sampling") -> None:
+        """Write the line of a sample."""
+        settings = dataclasses.asdict(sampling)
+        prompt = self.prompts[sample.prompt - 1]
+        record: dict[str, Any] = {
+            "prompt_number": sample.prompt,
             "number": sample.number,
-            "prompt": self.prompt.text,
+            "prompt": prompt.text,
             "text": sample.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
             "reason": sample.reason,
-            "prompt_ids": self.prompt.ids,
+            "prompt_ids": prompt.ids,
             "ids": sample.ids,
             "logprobs": sample.logprobs,
-            "seed": self.seed,
-            "settings": self.settings,
+            "exhausted": sample.exhausted,
+            "seed": settings.pop("seed"),
+            "settings": settings,
         }
+        if sample.score is not None:
+            record["score"] = sample.score
+        if sample.top:
+            record["top_logprobs"] = [[self._likely(*entry) for entry in top] for top in sample.top]
+        write_json(record)
+
+    def _likely(self, token: int, logprob: float) -> dict[str, Any]:
+        text = self.tokenizer.token_bytes(token).decode("utf-8", "replace")
+        return {"id": token, "text": text, "logprob": logprob}
 
 
 def write_json(record: dict[str, Any]) -> None:
     """Write one JSON line to stdout, in ASCII, which every terminal and every locale passes on unchanged."""
     sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def show_stats(stats: "Stats") -> None:
+    """Say on stderr how fast it went."""
+    speed = stats.tokens / stats.seconds
+    note(
+        f"{count_of(stats.tokens, 'token')} in {duration(stats.seconds)}: {speed:,.0f} tokens/s,"
+        f" the first after {1000 * stats.first:,.0f} ms"
+    )

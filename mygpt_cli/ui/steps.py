@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mygpt_cli.generation.settings import field_of
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.text import one_line, tail, visible
 
@@ -24,13 +25,18 @@ PICKED = "▸"
 
 def render_settings(sampling: "Sampling") -> Text:
     """Say once how the tokens are chosen."""
-    if sampling.greedy:
-        return Text("greedy: the best token is always taken", style="dim")
-    parts = [f"temperature {sampling.temperature:g}"]
-    parts += [f"top-k {sampling.top_k}"] if sampling.top_k else []
-    parts += [f"top-p {sampling.top_p:g}"] if sampling.top_p < 1 else []
-    parts += [f"min-p {sampling.min_p:g}"] if sampling.min_p else []
-    return Text(f"{', '.join(parts)}, seed {sampling.seed}", style="dim")
+    values = {name: getattr(sampling, field_of(name)) for name in sampling.active if name != "greedy"}
+    parts = [f"{name} {_value(value)}" for name, value in values.items()]
+    parts += ["greedy: the best token is always taken" if sampling.greedy else f"seed {sampling.seed}"]
+    return Text(", ".join(parts), style="dim")
+
+
+def _value(value: object) -> str:
+    """Write the value of a setting: a number, a text, or several."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    texts = value if isinstance(value, tuple) else (value,)
+    return " ".join(f"'{one_line(text)}'" if isinstance(text, str) else str(text) for text in texts)
 
 
 def render_step(view: "StepView", width: int) -> RenderableType:
@@ -110,11 +116,11 @@ def _spread(spread: "Spread") -> str:
 
 def _is_filtered(view: "StepView") -> bool:
     """Whether there are final probabilities to show beside the model's: greedy choice needs none."""
-    return bool(view.filters) and not _is_greedy(view)
+    return view.filters not in ((), ("greedy",))
 
 
 def _is_greedy(view: "StepView") -> bool:
-    return view.filters == ("greedy",)
+    return view.filters[-1:] == ("greedy",)
 
 
 def render_footer(view: "StepView") -> RenderableType:

@@ -1,0 +1,101 @@
+"""Beam search: the most probable texts, by going on with several at a time.
+
+Each round extends every running text by every token and keeps the `beams` best by the sum of their
+log-probabilities, after the filters. A text that ends is among the finished ones when only fewer than `beams`
+extensions were better; of these the best by score stay: the sum divided by the length, the new tokens, to the
+power of the length penalty (Wu et al., 2016). The search is over at the greatest length, where running texts
+count as finished, or as soon as there are `beams` finished ones and the best running text, at its present
+length, scores no better than the worst of them. That is the default of transformers (`early_stopping=False`).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from mygpt_cli.generation.chain import Chain, run
+from mygpt_cli.generation.decode import Reader
+from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.model.gpt import GPT
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A text in the search: its new token ids, and for each the model's own log-probability.
+
+    `total` is the sum of the log-probabilities after the filters. `exhausted` counts the tokens for which the
+    filters left nothing and the best token stood in.
+    """
+
+    ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    total: float = 0.0
+    exhausted: int = 0
+
+    def score(self, length_penalty: float) -> float:
+        """Return the total, made comparable between texts of different length."""
+        return self.total / math.pow(len(self.ids), length_penalty)
+
+
+def beam_search(
+    model: GPT,
+    prompt: tuple[int, ...],
+    sampling: Sampling,
+    filters: Chain,
+    *,
+    ends: Callable[[tuple[int, ...]], bool],
+    known: int | None = None,
+) -> list[Beam]:
+    """Return the `num_samples` best texts after a prompt, the best first.
+
+    `ends` says of new ids whether the text ends with them. Ids from `known` on are padding of the vocabulary.
+    """
+    beams, longest = sampling.beams, sampling.max_new_tokens
+
+    def score(beam: Beam) -> float:
+        return beam.score(sampling.length_penalty)
+
+    reader = Reader(model, torch.tensor([prompt]), room=longest - 1, window=sampling.window, known=known)
+    running, finished = [Beam()], list[Beam]()
+    for length in range(1, longest + 1):
+        candidates = _extend(reader, running, filters, len(prompt), 2 * beams)
+        # Of twice as many candidates as there are beams, enough go on even if the best ones all end.
+        going = []
+        for place, (parent, beam) in enumerate(candidates):
+            if length < longest and not ends(beam.ids):
+                going.append((parent, beam))
+            elif place < beams:
+                finished.append(beam)
+        finished.sort(key=score, reverse=True)
+        del finished[beams:], going[beams:]
+        running = [beam for _, beam in going]
+        hopeless = len(finished) == beams and running and score(running[0]) <= score(finished[-1])
+        if not running or hopeless:
+            break
+        reader.select(torch.tensor([parent for parent, _ in going]))
+        reader.append(torch.tensor([beam.ids[-1] for beam in running]))
+    return finished[: sampling.num_samples]
+
+
+def _extend(
+    reader: Reader, running: list[Beam], filters: Chain, start: int, count: int
+) -> list[tuple[int, Beam]]:
+    """Return the best extensions of the running texts by one token, each with the row of its parent."""
+    own = reader.logits().log_softmax(dim=-1)  # (B, V)
+    filtered = run(filters, own, reader.ids, start)
+    totals = filtered.logits + own.new_tensor([beam.total for beam in running])[:, None]
+    best = totals.flatten().topk(min(count, totals.numel()))
+    candidates = []
+    for total, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        row, token = divmod(place, own.size(1))
+        if total > -math.inf:
+            parent = running[row]
+            beam = Beam(
+                (*parent.ids, token),
+                (*parent.logprobs, float(own[row, token])),
+                total,
+                parent.exhausted + int(filtered.exhausted[row]),
+            )
+            candidates.append((row, beam))
+    return candidates

@@ -1,0 +1,137 @@
+"""A conversation in a terminal: prompts one after the other, and commands that change the settings.
+
+What the model writes goes to stdout, all else to stderr.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from mygpt_cli.errors import MygptError, UsageError, did_you_mean
+from mygpt_cli.generation.settings import default_of, knobs, limits_of, parse_setting, resolve_each
+from mygpt_cli.ui.console import note, show, stderr_console
+from mygpt_cli.ui.errors import print_error
+from mygpt_cli.ui.text import one_line
+
+MARK = "> "
+COMMANDS = {
+    "/set NAME VALUE": "Change a setting; without a value, put back its default.",
+    "/settings": "Show all settings.",
+    "/help": "Show this.",
+    "/quit": "Leave, as Ctrl-D does.",
+}
+
+
+def interact(given: dict[str, Any], respond: Callable[[str, dict[str, Any]], None], history: Path) -> None:
+    """Ask for prompts and answer each, until the input ends.
+
+    `given` are the settings to begin with. Ctrl-C stops a text that is being written, or drops a line that
+    is being typed. The lines are remembered in the file `history`, where the system has a way to do so.
+    """
+    with _remembering(history):
+        if sys.stdin.isatty():
+            note("type a text to go on from, or /help; Ctrl-C stops the text, Ctrl-D leaves")
+        while True:
+            try:
+                line = _read_line()
+                if line is None or line.strip() == "/quit":
+                    return
+                if line.startswith("/"):
+                    given = _command(line, given)
+                elif line:
+                    respond(line, given)
+            except KeyboardInterrupt:
+                stderr_console().print()
+            except MygptError as error:
+                print_error(error.message, error.hint)
+
+
+def _read_line() -> str | None:
+    """Return the next line without its end, None when there is none."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        try:
+            return input(MARK)
+        except EOFError:
+            sys.stdout.write("\n")
+            return None
+    if sys.stdin.isatty():
+        sys.stderr.write(MARK)
+        sys.stderr.flush()
+    line = sys.stdin.readline()
+    return line.rstrip("\n") if line else None
+
+
+def _command(line: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Carry out a command and return the settings after it; UsageError for one that cannot be."""
+    command, _, rest = line.partition(" ")
+    if command == "/help":
+        _show_pairs(COMMANDS)
+    elif command == "/settings":
+        _show_settings(given)
+    elif command == "/set":
+        return _set(rest, given)
+    else:
+        known = [name.split()[0] for name in COMMANDS]
+        raise UsageError(f"there is no command {command}{did_you_mean(command, known)}", "/help lists them")
+    return given
+
+
+def _set(rest: str, given: dict[str, Any]) -> dict[str, Any]:
+    word, _, text = rest.lstrip().partition(" ")
+    name = word.removeprefix("--").replace("-", "_")
+    if name not in knobs():
+        raise UsageError(f"there is no setting '{word}'{did_you_mean(name, knobs())}", "/settings lists them")
+    changed = {key: value for key, value in given.items() if key != name}
+    if text:
+        try:
+            changed[name] = parse_setting(name, text)
+        except ValueError as error:
+            raise UsageError(f"{word}: {error}", limits_of(name).help) from None
+    resolve_each({"seed": 0} | changed)
+    return changed
+
+
+def _show_settings(given: dict[str, Any]) -> None:
+    values = {name: given.get(name, default_of(name)) for name in knobs()}
+    _show_pairs({name.replace("_", "-"): _value(value) for name, value in values.items()})
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "new for each text"
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _show_pairs(pairs: Mapping[str, str]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, text in pairs.items():
+        table.add_row(Text(name), Text(one_line(text), style="dim"))
+    show(stderr_console(), table)
+
+
+@contextlib.contextmanager
+def _remembering(history: Path) -> Iterator[None]:
+    """Keep the lines that are typed in a file, where there is a module for it and the file can be used."""
+    try:
+        import readline
+    except ImportError:  # Windows
+        yield
+        return
+    with contextlib.suppress(OSError):
+        readline.read_history_file(history)
+    readline.set_history_length(1000)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            history.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(history)
