@@ -11,12 +11,17 @@ from mygpt_cli.generation.decode import decode_one_token, prefill
 from mygpt_cli.model.decoder import WEIGHTS, Decoder, round_weights
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
+from mygpt_cli.model.native import compile_library
 from tests.test_model_gpt import VARIANTS, random_model
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("decoder")
+
+
+def new_decoder(model: GPT, kind: str, folder: Path) -> Decoder:
+    return Decoder(model, kind, compile_library("decode", WEIGHTS[kind], folder))
 
 
 def filled(model: GPT, ids: torch.Tensor) -> KVCache:
@@ -31,7 +36,7 @@ def filled(model: GPT, ids: torch.Tensor) -> KVCache:
 def test_logits_are_those_of_the_model(variant: str, kind: str, folder: Path) -> None:
     model = random_model(**VARIANTS[variant])
     round_weights(model, kind)
-    decoder = Decoder(model, kind, folder)
+    decoder = new_decoder(model, kind, folder)
     ids = torch.randint(0, 53, (5, 20), generator=torch.Generator().manual_seed(1))
     one, other = filled(model, ids[:, :3]), filled(model, ids[:, :3])
     for t in range(3, 20):
@@ -49,7 +54,7 @@ def test_a_sequence_is_the_same_bits_alone_or_among_others(
 ) -> None:
     place %= batch
     model = random_model(arch="nanochat", width=width, heads=1, mlp_width=3 * width + 1)
-    decoder = Decoder(model, "float32", folder)
+    decoder = new_decoder(model, "float32", folder)
     ids = torch.randint(0, 53, (batch, 6), generator=torch.Generator().manual_seed(batch))
     together, alone = model.new_cache(batch), model.new_cache(1)
     for t in range(6):

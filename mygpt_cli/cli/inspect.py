@@ -11,6 +11,7 @@ from mygpt_cli.cli.sampling import (
     FolderFlag,
     Html,
     Json,
+    Quantize,
     Quiet,
     Svg,
     find_folder,
@@ -54,6 +55,7 @@ def inspect(
         ),
     ] = 5,
     device: Device = "auto",
+    quantize: Quantize = None,
     svg: Svg = None,
     html: Html = None,
     json: Json = False,
@@ -73,7 +75,7 @@ def inspect(
     to = Export(svg, html)
     history = None if text is not None else _history(find_folder(folder, checkpoint))
     try:
-        loaded = open_checkpoint(folder, checkpoint, device=device, quiet=quiet)
+        loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
     except CheckpointError as error:
         if history is None or _saved(Path(history.folder)) or not (history.running or history.step):
             raise

@@ -13,6 +13,7 @@ from mygpt_cli.cli.sampling import (
     Folder,
     FolderFlag,
     Json,
+    Quantize,
     Quiet,
     decode_prompt,
     fresh_seed,
@@ -58,6 +59,7 @@ def sample(
         ),
     ] = False,
     device: Device = "auto",
+    quantize: Quantize = None,
     show_probs: Annotated[
         bool,
         typer.Option(
@@ -84,13 +86,13 @@ def sample(
         from mygpt_cli.dataset import cache_folder
         from mygpt_cli.ui.interactive import interact
 
-        loaded = open_checkpoint(folder, checkpoint, device=device, quiet=quiet)
+        loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
         interact(given, lambda text, given: _ask(loaded, text, given, output), cache_folder() / "history")
         return
     if prompt and prompts_by_line:
         raise UsageError("--prompts-by-line is for a file or standard input", "give --prompt several times")
     texts = _prompt_texts(prompt, prompt_file, by_line=prompts_by_line)
-    loaded = open_checkpoint(folder, checkpoint, device=device, quiet=quiet)
+    loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
     write(loaded, texts, samplings, output)
     if "seed" not in given and not (samplings[0].greedy or samplings[0].beams > 1 or json or quiet):
         from mygpt_cli.ui.console import note

@@ -93,6 +93,17 @@ def read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="Bits of the weights: bfloat16 [dim](on a CPU)[/dim], int8, or none to keep them as they are.",
+        metavar="KIND",
+        rich_help_panel="Input",
+        show_default=False,
+    ),
+]
+
+
 def prompt_from_argument(prompt: str) -> str:
     """Return a prompt given on the command line; TextError when its bytes are not UTF-8."""
     try:
@@ -145,16 +156,21 @@ def find_folder(given: str | None, flag: str | None) -> Path:
     return run_or_path(path) if path else newest_run(runs_folder())
 
 
-def open_checkpoint(given: str | None, flag: str | None, *, device: str, quiet: bool) -> "Checkpoint":
+def open_checkpoint(
+    given: str | None, flag: str | None, *, device: str, quantize: str | None, quiet: bool
+) -> "Checkpoint":
     """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it."""
     from mygpt_cli.checkpoint import frozen, load
+    from mygpt_cli.dataset import cache_folder
     from mygpt_cli.device import pick_device
+    from mygpt_cli.model.decoder import speed_up
     from mygpt_cli.ui.console import note
 
     found = find_folder(given, flag)
     place = pick_device(device)
     checkpoint = load(found)
-    frozen(checkpoint.model).to(place)
+    model = frozen(checkpoint.model).to(place)
+    speed_up(model, quantize, cache_folder() / "kernels")
     if not quiet:
         for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
             note(message)

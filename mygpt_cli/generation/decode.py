@@ -20,6 +20,8 @@ def prefill(model: GPT, ids: Tensor, cache: KVCache | None = None) -> Tensor:
 @torch.inference_mode()
 def decode_one_token(model: GPT, ids: Tensor, cache: KVCache) -> Tensor:
     """Read one more token (B,) for each sequence in the cache; return the next token's logits (B, V)."""
+    if model.decoder is not None:
+        return model.decoder.step(ids, cache)
     return model.unembed(model.hidden(ids[:, None], cache=cache)[:, -1])
 
 

@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from mygpt_cli.errors import ResourceError, UsageError, did_you_mean
 from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.native import compile_library
@@ -32,6 +33,31 @@ def round_weights(model: GPT, kind: str) -> None:
                 weight.copy_(weight.bfloat16() if kind == "bfloat16" else torch.mul(*_quantised(weight)))
 
 
+def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
+    """Round a model's weights and let it decode by compiled code, where it can.
+
+    `quantize` is `bfloat16`, `int8` or `none`; without one, weights are rounded to bfloat16 where that is
+    faster. UsageError when it is something else.
+    """
+    kinds = {None: "bfloat16", "none": "float32"} | {kind: kind for kind in WEIGHTS if kind != "float32"}
+    if quantize not in kinds:
+        names = [name for name in kinds if name]
+        raise UsageError(
+            f"weights cannot be quantized to '{quantize}'{did_you_mean(str(quantize), names)}",
+            ", ".join(names),
+        )
+    try:
+        if model.embedding.device.type == "cpu":
+            library = compile_library("decode", WEIGHTS[kinds[quantize]], folder)
+            round_weights(model, kinds[quantize])
+            model.decoder = Decoder(model, kinds[quantize], library)
+            return
+    except ResourceError:  # no compiler: slower, and that is all
+        pass
+    if quantize:
+        round_weights(model, kinds[quantize])
+
+
 def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return whole numbers from -127 to 127 and the scale of each row (rows, 1)."""
     scale = weight.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / 127
@@ -39,13 +65,10 @@ def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Decoder:
-    """A model's weights, packed for `decode.c`; `kind` is that of `round_weights`.
+    """A model's weights, packed for `decode.c` compiled for this `kind` of them."""
 
-    Raises ResourceError where it cannot be compiled; what is compiled is kept in the folder.
-    """
-
-    def __init__(self, model: GPT, kind: str, folder: Path) -> None:
-        self._function = compile_library("decode", WEIGHTS[kind], folder)["decode"]
+    def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
+        self._function = library["decode"]
         self._function.restype = None
         self._function.argtypes = [*[ctypes.c_void_p] * 4, ctypes.c_long, *[ctypes.c_void_p] * 4]
         self._function.argtypes += [ctypes.c_float] * 2

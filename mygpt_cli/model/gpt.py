@@ -5,6 +5,7 @@ K key/value heads, D head width, F feed-forward width, V vocabulary.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,9 @@ from mygpt_cli.model import fused
 from mygpt_cli.model.kernels import Kernels
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.masks import Masks
+
+if TYPE_CHECKING:
+    from mygpt_cli.model.decoder import Decoder
 
 
 class Linear(nn.Module):
@@ -168,7 +172,7 @@ class GPT(nn.Module):
     """A decoder-only transformer; its weights are undefined until `initialise` or a checkpoint fills them.
 
     `compute_dtype` is the type of the activations and matrix products; weights keep their own. With
-    `kernels`, training on a CPU takes its written-out pass.
+    `kernels`, training on a CPU takes its written-out pass; with a `decoder`, generation its compiled step.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -176,6 +180,7 @@ class GPT(nn.Module):
         self.config = config
         self.compute_dtype = torch.float32
         self.kernels: Kernels | None = None
+        self.decoder: Decoder | None = None
         self.cos: Tensor
         self.sin: Tensor
         gpt2 = config.arch == "gpt2"

@@ -1,0 +1,185 @@
+"""`python -m benchmarks.generate`: tokens per second side by side with transformers.
+
+Models with random weights, a prompt of 16 tokens, greedy choice. mygpt writes as `mygpt sample` does, filters
+and choice included. The memory's read speed is measured in the same run: no token can come faster than all
+weights are read. `--checkpoint` also measures what rounding the weights of a trained model costs on a text.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mygpt_cli import checkpoint
+from mygpt_cli.config import ModelConfig
+from mygpt_cli.dataset import val_windows
+from mygpt_cli.generation.chain import chain
+from mygpt_cli.generation.sampler import Sampler
+from mygpt_cli.generation.settings import resolve
+from mygpt_cli.model.decoder import round_weights, speed_up
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+
+MODELS = {
+    "GPT-2 small, 124 M": {"vocab_size": 50257, "layers": 12, "heads": 12, "width": 768, "context": 1024},
+    "6 layers of 384, 10.6 M": {"vocab_size": 65, "layers": 6, "heads": 6, "width": 384, "context": 256},
+}
+CASES = (  # model, sequences at once, new tokens, kinds of weights
+    ("GPT-2 small, 124 M", 1, 100, ("none", "bfloat16", "int8")),
+    ("6 layers of 384, 10.6 M", 1, 100, ("none", "bfloat16", "int8")),
+    ("6 layers of 384, 10.6 M", 64, 200, ("bfloat16",)),
+)
+BYTES = {"none": 4, "bfloat16": 2, "int8": 1}
+REPEATS = 3
+
+
+def new_model(name: str) -> GPT:
+    """Return a gpt2 model with random weights."""
+    model = GPT(ModelConfig(arch="gpt2", **MODELS[name]))  # type: ignore[arg-type]
+    model.initialise(torch.Generator().manual_seed(1))
+    return checkpoint.frozen(model)
+
+
+def read_speed() -> float:
+    """Return the memory's read speed in bytes per second: the best of some sums of 256 MB."""
+    numbers = torch.ones(64 * 2**20)
+    best = math.inf
+    for _ in range(8):
+        start = time.perf_counter()
+        numbers.sum()
+        best = min(best, time.perf_counter() - start)
+    return numbers.numel() * 4 / best
+
+
+def seconds_of(write: Callable[[], object]) -> float:
+    """Return the median time of some runs, after one that does not count."""
+    write()
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        write()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def ours(model: GPT, tokenizer: Tokenizer, count: int, tokens: int) -> float:
+    """Return the tokens per second of mygpt, for all sequences together."""
+    sampling = resolve({"temperature": 0.0, "seed": 1, "max_new_tokens": tokens, "num_samples": count})
+    filters = chain(sampling, tokenizer)
+
+    def write() -> None:
+        for _ in Sampler(model, [list(range(16))], sampling, filters):
+            pass
+
+    return count * tokens / seconds_of(write)
+
+
+def theirs(name: str, count: int, tokens: int, dtype: torch.dtype) -> float:
+    """Return the tokens per second of transformers' generate with its cache."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape = MODELS[name]
+    config = GPT2Config(
+        vocab_size=shape["vocab_size"],
+        n_positions=shape["context"],
+        n_embd=shape["width"],
+        n_layer=shape["layers"],
+        n_head=shape["heads"],
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    model = GPT2LMHeadModel(config).eval().to(dtype)
+    ids = torch.arange(16)[None].repeat(count, 1)
+    flags: dict[str, Any] = {"do_sample": False, "max_new_tokens": tokens, "min_new_tokens": tokens}
+    mask = torch.ones_like(ids)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        return count * tokens / seconds_of(lambda: model.generate(ids, attention_mask=mask, **flags))
+
+
+@torch.inference_mode()
+def bits_per_byte(folder: Path, text: str, kind: str) -> float:
+    """Return the loss of a checkpoint on a text, its weights rounded."""
+    loaded = checkpoint.load(folder)
+    model = checkpoint.frozen(loaded.model)
+    round_weights(model, "float32" if kind == "none" else kind)
+    ids = loaded.tokenizer.encode_array(text)
+    nats = 0.0
+    for x, y in val_windows(ids, loaded.config.context, 16):
+        logits = model(torch.from_numpy(x)).flatten(0, 1)
+        nats += torch.nn.functional.cross_entropy(
+            logits, torch.from_numpy(y).flatten(), reduction="sum"
+        ).item()
+    first = len(loaded.tokenizer.decode_bytes(ids[:1].tolist()))
+    return nats / math.log(2) / (len(text.encode()) - first)
+
+
+def main() -> None:
+    """Measure, print the tables, and write JSON when asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--checkpoint", type=Path, help="a trained model, to see what rounding costs")
+    parser.add_argument("--text", type=Path, help="the text to see it on: its last tenth")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    arguments = parser.parse_args()
+    console, results = Console(), []
+    speed = read_speed()
+    table = Table(title=f"Tokens per second; memory reads {speed / 1e9:.1f} GB/s")
+    for column in ("model", "at once", "weights", "transformers", "mygpt", "ratio", "of the limit"):
+        table.add_column(column, justify="left" if column in ("model", "weights") else "right")
+    letters = train_tokenizer("char", ["text"], vocab_size=None, end_of_text=False)  # no filter asks for it
+    with tempfile.TemporaryDirectory() as folder:
+        for name, count, tokens, kinds in CASES:
+            base = {
+                dtype: theirs(name, count, tokens, dtype)
+                for dtype in ((torch.float32, torch.bfloat16) if count == 1 else (torch.float32,))
+            }
+            for kind in kinds:
+                model = new_model(name)
+                speed_up(model, kind, Path(folder))
+                rate = ours(model, letters, count, tokens)
+                peer = base.get(torch.float32 if kind == "none" else torch.bfloat16, base[torch.float32])
+                read = sum(p.numel() for p in model.parameters() if p is not model.positions) * BYTES[kind]
+                share = rate / count * read / speed
+                row = (
+                    name,
+                    str(count),
+                    kind,
+                    f"{peer:.0f}",
+                    f"{rate:.0f}",
+                    f"{rate / peer:.1f}",
+                    f"{share:.0%}",
+                )
+                table.add_row(*row)
+                results.append(
+                    {"model": name, "at_once": count, "weights": kind, "transformers": peer, "mygpt": rate}
+                )
+    console.print(table)
+    if arguments.checkpoint and arguments.text:
+        whole = arguments.text.read_text(encoding="utf-8")
+        text = whole[int(len(whole) * 0.9) :]
+        table = Table(title="What rounding the weights costs")
+        for column in ("weights", "bits per byte", "change"):
+            table.add_column(column, justify="right")
+        exact = bits_per_byte(arguments.checkpoint, text, "none")
+        for kind in BYTES:
+            loss = bits_per_byte(arguments.checkpoint, text, kind)
+            table.add_row(kind, f"{loss:.4f}", f"{loss / exact - 1:+.3%}")
+            results.append({"weights": kind, "bits_per_byte": loss})
+        console.print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"read_speed": speed, "results": results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
