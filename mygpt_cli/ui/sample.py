@@ -13,7 +13,7 @@ from rich.text import Text
 from mygpt_cli.ui.console import note, show, stdout_console
 from mygpt_cli.ui.text import safe
 from mygpt_cli.ui.top import render_top
-from mygpt_cli.ui.units import count_of, duration
+from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
     from mygpt_cli.generation.settings import Sampling
@@ -126,7 +126,7 @@ class TextWriter(Writer):
 
     def __enter__(self) -> Self:
         self.out: Output = Terminal() if sys.stdout.isatty() else Pipe()
-        self.titled = False
+        self.gap = ""  # what parts a title from the section before it
         return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
@@ -139,9 +139,8 @@ class TextWriter(Writer):
         parts += [f"prompt {prompt} of {len(self.prompts)}"] if len(self.prompts) > 1 else []
         parts += [f"sample {number} of {count}"] if count > 1 else []
         if parts:
-            before = "\n\n" if self.titled else ""
-            self.out.write(f"{before}==> {', '.join(parts)} <==\n", "bold")
-            self.titled = True
+            self.out.write(f"{self.gap}==> {', '.join(parts)} <==\n", "bold")
+            self.gap = "\n\n"
         self.out.write(self.prompts[prompt - 1].text, "dim")
 
     def chunk(self, chunk: "Chunk") -> None:
@@ -154,6 +153,7 @@ class TextWriter(Writer):
             self.out.write("\n\n")
             console = stdout_console()
             show(console, render_top(sample, self.tokenizer, console.width))
+            self.gap = "\n"
 
 
 class JsonWriter(Writer):
@@ -197,6 +197,6 @@ def show_stats(stats: "Stats") -> None:
     """Say on stderr how fast it went."""
     speed = stats.tokens / stats.seconds
     note(
-        f"{count_of(stats.tokens, 'token')} in {duration(stats.seconds)}: {speed:,.0f} tokens/s,"
+        f"{count_of(stats.tokens, 'token')} in {stats.seconds:.2f} s: {speed:,.0f} tokens/s,"
         f" the first after {1000 * stats.first:,.0f} ms"
     )
