@@ -1,8 +1,10 @@
 /* One step of generation: the next token's logits of B sequences, each weight read once for all of them.
 
    Weights are float32, bfloat16, or int8 with one scale for each row; everything else is float32. Every sum is
-   taken in the same order whatever B is, so that a sequence is the same bits alone or among others. Rows of
-   weights and of activations end in zeros, up to a multiple of LANES. */
+   taken in the same order whatever B is, so that a sequence is the same bits alone or among others.
+
+   Matrices are kept as they are read: of TILE rows at a time, LANES numbers of each in turn (`load`). Zeros fill
+   the last tile, and the rows of weights and activations up to a multiple of LANES. */
 
 #include <math.h>
 #include <stdint.h>
@@ -13,26 +15,35 @@
 #define FOR _Pragma("omp for schedule(static)")
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint32_t bits __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4)));
 
+/* The next LANES numbers of each row of a tile. */
 #if defined(BFLOAT16)
-typedef uint16_t weight;
-typedef uint16_t packed __attribute__((vector_size(2 * LANES), aligned(2)));
-typedef uint32_t wide __attribute__((vector_size(4 * LANES)));
-static inline vector load(const weight *w) {
-    return (vector)(__builtin_convertvector(*(const packed *)w, wide) << 16);
+typedef uint16_t weight; /* in each 32 bits, a number of the first row of a pair and one of the second */
+static inline void load(const weight *from, vector rows[TILE]) {
+    for (int pair = 0; pair < TILE / 2; pair++) {
+        const bits both = *(const bits *)(from + pair * 2 * LANES);
+        rows[2 * pair] = (vector)(both << 16);
+        rows[2 * pair + 1] = (vector)(both & 0xffff0000u);
+    }
 }
 #elif defined(INT8)
-typedef int8_t weight;
-typedef int8_t packed __attribute__((vector_size(LANES), aligned(1)));
-static inline vector load(const weight *w) { return __builtin_convertvector(*(const packed *)w, vector); }
+typedef int8_t weight; /* in each 32 bits, a number of each row */
+static inline void load(const weight *from, vector rows[TILE]) {
+    const whole all = *(const whole *)from;
+    for (int r = 0; r < TILE; r++) rows[r] = __builtin_convertvector((all << (24 - 8 * r)) >> 24, vector);
+}
 #else
 typedef float weight;
-static inline vector load(const weight *w) { return *(const vector *)w; }
+static inline void load(const weight *from, vector rows[TILE]) {
+    for (int r = 0; r < TILE; r++) rows[r] = *(const vector *)(from + r * LANES);
+}
 #endif
 
 /* A linear layer, a norm and a block as Python lays them out: addresses, 0 for what there is not. */
 typedef struct {
-    const weight *rows; /* (out, in rounded up) */
+    const weight *tiles;
     const float *scales, *bias;
 } linear;
 typedef struct {
@@ -54,12 +65,26 @@ typedef struct {
 
 static long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
 
+/* Halve the vectors whose sums are wanted: blocks of a, then of b, each half as long. */
+#define LOW8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define HIGH8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define LOW4 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
+#define HIGH4 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
+#define LOW2 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29
+#define HIGH2 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31
+#define LOW1 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define HIGH1 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define HALVE(a, b, n) (__builtin_shufflevector(a, b, LOW##n) + __builtin_shufflevector(a, b, HIGH##n))
+
+/* The sums of four vectors, each in a quarter of what comes, still to be halved twice. */
+static inline vector quarters(const vector v[4]) {
+    const vector ab = HALVE(v[0], v[1], 8), cd = HALVE(v[2], v[3], 8);
+    return HALVE(ab, cd, 4);
+}
+
 static inline float total(vector v) {
-    float a[LANES];
-    memcpy(a, &v, sizeof a);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) a[i] += a[i + half];
-    return a[0];
+    const vector four[4] = {v, v, v, v}, q = quarters(four), two = HALVE(q, q, 2), one = HALVE(two, two, 1);
+    return one[0];
 }
 
 static inline float exponential(float x) {
@@ -91,47 +116,51 @@ static inline float activated(float x, long kind) {
     }
 }
 
-/* y[s][r] = or += activated(weights[r] · x[s]) for a tile of R rows and S sequences. */
+#define AHEAD 2048 /* bytes that are asked of the memory before their turn */
+
+/* Of one tile of weights and S sequences, 1 or TILE: y[s][row + r] = or += activated(weights[r] · x[s]). */
 static inline __attribute__((always_inline)) void multiply_tile(const linear *w, const float *x, float *y, long row,
-                                                                long in, long out, long kind, int add, int R, int S) {
+                                                                long in, long rows, long out, long kind, int add,
+                                                                const int S) {
+    const weight *from = w->tiles + row * in;
     vector sums[TILE][TILE];
-    for (int r = 0; r < R; r++)
-        for (int s = 0; s < S; s++) sums[r][s] = (vector){0};
-    for (long k = 0; k < in; k += LANES) {
+    for (int s = 0; s < S; s++)
+        for (int r = 0; r < TILE; r++) sums[s][r] = (vector){0};
+    for (long k = 0; k < in; k += LANES, from += TILE * LANES) {
+        for (size_t line = 0; line < TILE * LANES * sizeof(weight); line += 64)
+            __builtin_prefetch((const char *)from + AHEAD + line);
         vector loaded[TILE];
-        for (int r = 0; r < R; r++) loaded[r] = load(w->rows + (row + r) * in + k);
+        load(from, loaded);
         for (int s = 0; s < S; s++) {
             const vector v = *(const vector *)(x + s * in + k);
-            for (int r = 0; r < R; r++) sums[r][s] += loaded[r] * v;
+            for (int r = 0; r < TILE; r++) sums[s][r] += loaded[r] * v;
         }
     }
+    vector quarter[TILE];
+    for (int s = 0; s < TILE; s++) quarter[s] = quarters(sums[s < S ? s : 0]);
+    const vector first = HALVE(quarter[0], quarter[1], 2), second = HALVE(quarter[2], quarter[3], 2);
+    const vector totals = HALVE(first, second, 1);
+    float sum[TILE * TILE];
+    memcpy(sum, &totals, sizeof sum);
     for (int s = 0; s < S; s++)
-        for (int r = 0; r < R; r++) {
-            float sum = total(sums[r][s]);
-            if (w->scales) sum *= w->scales[row + r];
-            if (w->bias) sum += w->bias[row + r];
+        for (int r = 0; r < TILE && row + r < rows; r++) {
+            float value = sum[s * TILE + r];
+            if (w->scales) value *= w->scales[row + r];
+            if (w->bias) value += w->bias[row + r];
             float *to = y + s * out + row + r;
-            *to = add ? *to + sum : activated(sum, kind);
+            *to = add ? *to + value : activated(value, kind);
         }
 }
 
-static inline __attribute__((always_inline)) void multiply_rows(const linear *w, const float *x, float *y, long row,
-                                                                long in, long out, long batch, long kind, int add, int R) {
-    long s = 0;
-    for (; s + TILE <= batch; s += TILE) multiply_tile(w, x + s * in, y + s * out, row, in, out, kind, add, R, TILE);
-    for (; s < batch; s++) multiply_tile(w, x + s * in, y + s * out, row, in, out, kind, add, R, 1);
-}
-
-/* One linear layer, its rows shared out among the threads: x (B, in) to y (B, out). */
+/* One linear layer, its tiles shared out among the threads: x (B, in) to y (B, out). */
 static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long batch, long kind,
                      int add) {
-    const long tiles = (rows + TILE - 1) / TILE;
     FOR
-    for (long t = 0; t < tiles; t++) {
-        if ((t + 1) * TILE <= rows)
-            multiply_rows(w, x, y, t * TILE, in, out, batch, kind, add, TILE);
-        else
-            for (long row = t * TILE; row < rows; row++) multiply_rows(w, x, y, row, in, out, batch, kind, add, 1);
+    for (long row = 0; row < rows; row += TILE) {
+        long s = 0;
+        for (; s + TILE <= batch; s += TILE)
+            multiply_tile(w, x + s * in, y + s * out, row, in, rows, out, kind, add, TILE);
+        for (; s < batch; s++) multiply_tile(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1);
     }
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mygpt_cli.errors import ResourceError, UsageError, did_you_mean
@@ -16,7 +17,7 @@ from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.native import compile_library
 
-LANES = 16
+LANES, TILE = 16, 4  # those of `decode.c`
 ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu")  # in the order of `decode.c`
 WEIGHTS = {"float32": [], "bfloat16": ["-DBFLOAT16"], "int8": ["-DINT8"]}
 
@@ -120,20 +121,27 @@ class Decoder:
                 yield from (*self._packed(linear.weight), linear.bias)
 
     def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the rows of a matrix as they are kept, ending in zeros, and their scales."""
-        rows = torch.nn.functional.pad(weight.detach(), (0, -weight.size(1) % LANES))
-        if self.kind == "bfloat16":
-            return rows.bfloat16(), None
+        """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
+        rows, columns = weight.shape
+        padded = F.pad(weight.detach(), (0, -columns % LANES, 0, -rows % TILE))
         if self.kind == "int8":
-            whole, scales = _quantised(rows)
-            return whole.to(torch.int8), scales
-        return rows, None
+            numbers, scales = _quantised(padded)
+            return _tiled(numbers.to(torch.int8), TILE), scales
+        if self.kind == "bfloat16":
+            return _tiled(padded.bfloat16(), 2), None
+        return _tiled(padded, 1), None
 
     def _address(self, tensor: Tensor | None) -> int:
         if tensor is None:
             return 0
         self._tensors.append(tensor.detach().contiguous())
         return self._tensors[-1].data_ptr()
+
+
+def _tiled(rows: Tensor, together: int) -> Tensor:
+    """Order rows by tile, by LANES columns, by `together` rows, by column, by row."""
+    tiles = rows.view(-1, TILE // together, together, rows.size(1) // LANES, LANES)
+    return tiles.permute(0, 3, 1, 4, 2).contiguous()
 
 
 def _padded(width: int) -> int:
