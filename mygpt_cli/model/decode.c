@@ -41,7 +41,8 @@ static inline void load(const weight *from, vector rows[TILE]) {
 }
 #endif
 
-/* A linear layer, a norm and a block as Python lays them out: addresses, 0 for what there is not. */
+/* A linear layer, a norm and a block as Python lays them out: addresses, 0 for what there is not. Scales and bias
+   have as many numbers as there are rows in the tiles. */
 typedef struct {
     const weight *tiles;
     const float *scales, *bias;
@@ -87,33 +88,46 @@ static inline float total(vector v) {
     return one[0];
 }
 
-static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    float n = __builtin_rintf(x * 1.44269504f);
-    float f = x * 1.44269504f - n;
-    float p = 1.5403530e-4f;
+static inline vector choose(whole where, vector yes, vector no) {
+    return (vector)((where & (whole)yes) | (~where & (whole)no));
+}
+
+/* e to the x by 2^n · 2^f with f in [-1/2, 1/2]; NaN stays NaN. */
+static inline vector exponential(vector x) {
+    const vector zero = {0}, magic = zero + 12582912.0f; /* added and taken away again, it rounds */
+    x = choose(x < -87.0f, zero - 87.0f, x);
+    x = choose(x > 88.0f, zero + 88.0f, x);
+    const vector n = x * 1.44269504f + magic - magic, f = x * 1.44269504f - n;
+    vector p = zero + 1.5403530e-4f;
     p = p * f + 1.3333558e-3f;
     p = p * f + 9.6181291e-3f;
     p = p * f + 5.5504109e-2f;
     p = p * f + 2.4022651e-1f;
     p = p * f + 6.9314718e-1f;
     p = p * f + 1.0f;
-    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, 4);
-    return p * power;
+    return p * (vector)((__builtin_convertvector(n, whole) + 127) << 23);
 }
 
 enum { RELU, RELU2, GELU_NEW, GELU, IDENTITY };
 
-static inline float activated(float x, long kind) {
+static inline vector activated(vector x, long kind) {
+    const vector zero = {0}, positive = choose(x < zero, zero, x);
     switch (kind) {
-    case RELU: return x < 0.0f ? 0.0f : x;
-    case RELU2: return x < 0.0f ? 0.0f : x * x;
-    case GELU_NEW: return x / (1.0f + exponential(-1.5957691f * (x + 0.044715f * x * x * x)));
-    case GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+    case RELU: return positive;
+    case RELU2: return positive * positive;
+    case GELU_NEW: return x / (exponential(-1.5957691f * (x + 0.044715f * x * x * x)) + 1.0f);
+    case GELU:
+        for (int i = 0; i < LANES; i++) x[i] *= 0.5f * (1.0f + erff(x[i] * 0.70710678f));
+        return x;
     default: return x;
     }
+}
+
+/* The four numbers of a tile's rows, once for each of four sequences. */
+static inline vector each_row(const float *of_rows) {
+    vector v;
+    for (int i = 0; i < LANES; i++) v[i] = of_rows[i % TILE];
+    return v;
 }
 
 #define AHEAD 2048 /* bytes that are asked of the memory before their turn */
@@ -139,16 +153,16 @@ static inline __attribute__((always_inline)) void multiply_tile(const linear *w,
     vector quarter[TILE];
     for (int s = 0; s < TILE; s++) quarter[s] = quarters(sums[s < S ? s : 0]);
     const vector first = HALVE(quarter[0], quarter[1], 2), second = HALVE(quarter[2], quarter[3], 2);
-    const vector totals = HALVE(first, second, 1);
-    float sum[TILE * TILE];
-    memcpy(sum, &totals, sizeof sum);
+    vector totals = HALVE(first, second, 1);
+    if (w->scales) totals *= each_row(w->scales + row);
+    if (w->bias) totals += each_row(w->bias + row);
+    totals = activated(totals, kind);
+    float of_tile[TILE * TILE];
+    memcpy(of_tile, &totals, sizeof of_tile);
     for (int s = 0; s < S; s++)
         for (int r = 0; r < TILE && row + r < rows; r++) {
-            float value = sum[s * TILE + r];
-            if (w->scales) value *= w->scales[row + r];
-            if (w->bias) value += w->bias[row + r];
             float *to = y + s * out + row + r;
-            *to = add ? *to + value : activated(value, kind);
+            *to = of_tile[s * TILE + r] + (add ? *to : 0.0f);
         }
 }
 
@@ -203,13 +217,17 @@ static void rotate(float *x, const float *cosines, const float *sines, long widt
 
 /* One query head over its keys and values (T, D): y (D) is their mean, weighed by the match. */
 static void attend(const float *q, const float *keys, const float *values, float *y, long time, long width) {
-    float weights[time], most = -INFINITY, sum = 0.0f;
+    float weights[padded(time)], most = -INFINITY, sum = 0.0f;
     const float factor = 1.0f / sqrtf((float)width);
     for (long t = 0; t < time; t++) {
         weights[t] = dot(q, keys + t * width, width) * factor;
         most = weights[t] > most ? weights[t] : most;
     }
-    for (long t = 0; t < time; t++) weights[t] = exponential(weights[t] - most);
+    for (long t = time; t < padded(time); t++) weights[t] = most;
+    for (long t = 0; t < time; t += LANES) {
+        vector *some = (vector *)(weights + t);
+        *some = exponential(*some - most);
+    }
     for (long t = 0; t < time; t++) sum += weights[t];
     memset(y, 0, width * sizeof(float));
     for (long t = 0; t < time; t++) {

@@ -118,12 +118,12 @@ class Decoder:
             for norm in (block.attention_norm, block.mlp_norm):
                 yield from (norm.weight, norm.bias)
             for linear in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
-                yield from (*self._packed(linear.weight), linear.bias)
+                bias = linear.bias
+                yield from (*self._packed(linear.weight), bias if bias is None else _whole_tiles(bias))
 
     def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
-        rows, columns = weight.shape
-        padded = F.pad(weight.detach(), (0, -columns % LANES, 0, -rows % TILE))
+        padded = _whole_tiles(F.pad(weight.detach(), (0, -weight.size(1) % LANES)))
         if self.kind == "int8":
             numbers, scales = _quantised(padded)
             return _tiled(numbers.to(torch.int8), TILE), scales
@@ -136,6 +136,12 @@ class Decoder:
             return 0
         self._tensors.append(tensor.detach().contiguous())
         return self._tensors[-1].data_ptr()
+
+
+def _whole_tiles(rows: Tensor) -> Tensor:
+    """Fill the last tile of (rows,) or (rows, columns) with zeros."""
+    missing = rows.new_zeros(-len(rows) % TILE, *rows.shape[1:])
+    return torch.cat((rows.detach(), missing))
 
 
 def _tiled(rows: Tensor, together: int) -> Tensor:
