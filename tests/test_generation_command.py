@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mygpt_cli.checkpoint import load
 from mygpt_cli.cli.app import run
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Sample, generate, read_prompt
+from mygpt_cli.model.decoder import round_weights
 from tests.standins import random_checkpoint
 
 Captured = pytest.CaptureFixture[bytes]
@@ -33,6 +35,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
 
 def expected(folder: Path, prompt: str, number: int = 1, **settings: object) -> Sample:
     checkpoint = load(folder)
+    round_weights(checkpoint.model, "bfloat16")
     sampling = Sampling(**({"seed": 5, "max_new_tokens": 20} | settings))  # type: ignore[arg-type]
     start = read_prompt(checkpoint.tokenizer, prompt, checkpoint.config.context)
     events = generate(checkpoint.model, checkpoint.tokenizer, [start], sampling)
@@ -302,3 +305,26 @@ def test_a_run_that_is_not_there_gets_the_nearest_name(
     (tmp_path / "checkpoints").symlink_to(folder.parent, target_is_directory=True)
     assert run(["sample", "rum"]) == 3
     assert b"(did you mean 'run'?)" in capsysbinary.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["none", "bfloat16", "int8"])
+def test_rounded_weights_write_what_a_model_of_such_weights_does(
+    folder: Path, capsysbinary: Captured, kind: str
+) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "5", "--quantize", kind]
+    assert run([*flags, "--max-new-tokens", "20", "--json"]) == 0
+    record = json.loads(capsysbinary.readouterr().out)
+    checkpoint = load(folder)
+    round_weights(checkpoint.model, "float32" if kind == "none" else kind)
+    model = checkpoint.model.eval()
+    ids = checkpoint.tokenizer.encode("A")
+    for token, logprob in zip(record["ids"], record["logprobs"], strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([ids]))[0, -1, : checkpoint.tokenizer.vocab_size]
+        assert logits.log_softmax(-1)[token].item() == pytest.approx(logprob, abs=1e-4)
+        ids = [*ids, token]
+
+
+def test_an_unknown_kind_of_weights(folder: Path, capsysbinary: Captured) -> None:
+    assert run(["sample", "--checkpoint", str(folder), "--prompt", "A", "--quantize", "int4"]) == 2
+    assert b"did you mean 'int8'" in capsysbinary.readouterr().err

@@ -121,7 +121,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     adamw = chosen.get("optimizer") == "adamw"
     chosen.setdefault("lr", 1e-3 if adamw else 5e-3)
     chosen.setdefault("muon_lr", 0.02)
-    chosen.setdefault("weight_decay", 0.1 if adamw else 0.0)
+    chosen.setdefault("weight_decay", 0.1)
     chosen.setdefault("beta1", 0.9 if adamw else 0.8)
     chosen.setdefault("beta2", 0.99 if adamw else 0.95)
 
