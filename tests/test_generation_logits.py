@@ -180,3 +180,25 @@ def test_no_warper_leaves_nothing(logits: list[float], degree: float, k: int, p:
     assert float(probs.sum()) == pytest.approx(1)
     assert probs[out.argmax()] > 0
     assert math.isclose(float(row[out.argmax()]), float(row.max()))
+
+
+@given(
+    p=st.floats(0.05, 0.99),
+    spread=st.sampled_from([0.5, 3.0, 8.0]),
+    coarse=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=30, deadline=None)
+def test_top_p_of_a_large_vocabulary_is_that_of_the_sorted_one(
+    p: float, spread: float, coarse: bool, seed: int
+) -> None:
+    logits = spread * torch.randn(3, 9000, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    if coarse:
+        logits = logits.round(decimals=1)  # with many that are equal
+    quick = on._top_p_of_best(logits, p)
+    if quick is None:
+        assert (on.top_p(logits, p) > -math.inf).sum(-1).max() >= 1000
+        return
+    probs, order = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
+    stays = torch.empty_like(order, dtype=torch.bool).scatter(-1, order, probs.cumsum(-1) - probs < p)
+    assert torch.equal(quick > -math.inf, stays)

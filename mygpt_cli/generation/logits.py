@@ -33,11 +33,28 @@ def top_p(logits: Tensor, p: float) -> Tensor:
 
     Among equal tokens, those with the lower ids stay.
     """
+    if (kept := _top_p_of_best(logits, p)) is not None:
+        return kept
     ascending, order = logits.flip(-1).sort(dim=-1, stable=True)
     order = logits.size(-1) - 1 - order  # a stable sort of the flipped row puts higher ids first
     cut = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - p
     cut[..., -1] = False
     return logits.masked_fill(torch.empty_like(cut).scatter(-1, order, cut), -math.inf)
+
+
+def _top_p_of_best(logits: Tensor, p: float, best: int = 1024) -> Tensor | None:
+    """Do the work of `top_p` without sorting a large vocabulary; None where the best do not suffice."""
+    if logits.size(-1) < 8 * best:
+        return None
+    values = logits.topk(best, dim=-1).values  # (..., K)
+    reached = (values - logits.logsumexp(dim=-1, keepdim=True)).exp().cumsum(dim=-1)
+    last = (reached < p).sum(dim=-1, keepdim=True)  # the place of the last one that stays
+    if (last >= best - 1).any():
+        return None
+    least = values.gather(-1, last)
+    room = ((values == least) & (torch.arange(best, device=values.device) <= last)).sum(dim=-1, keepdim=True)
+    equal = logits == least
+    return logits.masked_fill((logits < least) | (equal & (equal.cumsum(dim=-1) > room)), -math.inf)
 
 
 def min_p(logits: Tensor, share: float) -> Tensor:
