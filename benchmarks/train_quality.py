@@ -23,8 +23,8 @@ from benchmarks import reference
 SHORT_TIMES = (6, 7, 8, 9, 10, 12, 15, 20, 30)
 
 
-def run_default(path: Path, seconds: float, *flags: str) -> dict[str, Any]:
-    """Run the command on a fresh cache; return its wall-clock and its best validation."""
+def run_default(path: Path, seconds: float, *flags: str, svg: Path | None = None) -> dict[str, Any]:
+    """Run the command on a fresh cache; return its wall-clock and its best validation; draw its curves."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
@@ -44,6 +44,16 @@ def run_default(path: Path, seconds: float, *flags: str) -> dict[str, Any]:
             text=True,
         )
         wall = time.perf_counter() - started
+        if svg:
+            inspect = [
+                *command[:3],
+                "inspect",
+                f"{folder}/runs/{path.stem}-001",
+                "--quiet",
+                "--svg",
+                str(svg),
+            ]
+            subprocess.run(inspect, capture_output=True, check=True)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     best = min((e for e in events if e["event"] == "evaluated"), key=lambda e: e["bits_per_byte"])
     plan = next(e for e in events if e["event"] == "plan")["config"]
@@ -73,6 +83,7 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--reach", action="store_true", help="look for the shortest time to the classic loss")
     parser.add_argument("--long", type=float, default=0.0, metavar="SECONDS", help="add a longer run")
+    parser.add_argument("--svg", type=Path, help="draw the curves of the last default run here")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
 
@@ -91,7 +102,7 @@ def main() -> None:
     for path in arguments.files:
         classic = reference.run(path)
         add(path, "classic", vars(classic), classic.bits_per_byte)
-        add(path, "default", run_default(path, classic.seconds), classic.bits_per_byte)
+        add(path, "default", run_default(path, classic.seconds, svg=arguments.svg), classic.bits_per_byte)
         if arguments.reach:
             for seconds in SHORT_TIMES:
                 result = run_default(path, seconds)
@@ -104,7 +115,8 @@ def main() -> None:
                     )
                     break
         if arguments.long:
-            add(path, "default, longer", run_default(path, arguments.long), classic.bits_per_byte)
+            longer = run_default(path, arguments.long, svg=arguments.svg)
+            add(path, "default, longer", longer, classic.bits_per_byte)
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2))
