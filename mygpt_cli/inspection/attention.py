@@ -78,6 +78,7 @@ class AttentionView:
     contributions: Contributions
 
 
+@torch.no_grad()
 def view_attention(
     traced: Trace, tokenizer: Tokenizer, *, layer: int | None = None, head: int | None = None
 ) -> AttentionView:

@@ -41,6 +41,7 @@ class Contributions:
     rounding: Contribution
 
 
+@torch.no_grad()
 def contributions(traced: Trace) -> Contributions:
     """Take apart the best token's logit after the last token, and its lead over the second."""
     model = traced.model
@@ -63,6 +64,7 @@ def contributions(traced: Trace) -> Contributions:
     return Contributions(answer, rival, logit, logit - float(logits[rival]), tuple(rows[:-1]), rows[-1])
 
 
+@torch.no_grad()
 def direction_of(model: GPT, stream: Tensor, token: int) -> tuple[Tensor, float]:
     """Return what to multiply a part of the last stream (C) with, and the share of the norm's bias.
 

@@ -17,7 +17,7 @@ from mygpt_cli.ui.explain import INDENT, explained
 from mygpt_cli.ui.export import Export, Screen
 from mygpt_cli.ui.lens import one_word, render_title, token_fields
 from mygpt_cli.ui.shade import legend, shade, shade_style
-from mygpt_cli.ui.steps import NARROWEST, WIDEST, light_table, percent
+from mygpt_cli.ui.steps import NARROWEST, ROOMY, WIDEST, light_table, percent
 from mygpt_cli.ui.text import head, visible
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def render_attention(
     view: "AttentionView", width: int, *, explain: bool = False
 ) -> tuple[RenderableType, ...]:
     """Render the parts of the view for a screen of `width` cells (60 or more)."""
-    width = max(NARROWEST, width)
-    narrow = min(width, WIDEST)
+    narrow = max(NARROWEST, min(width, WIDEST))
     answer = Text("answer ").append(visible(view.answer_token), style="bold green")
     heads, parts = _heads(view, narrow), _parts(view, narrow)
     shown: list[RenderableType] = [
@@ -73,7 +72,7 @@ def render_attention(
         explained(parts, _part_sentences(view.contributions, view), explain=explain),
     ]
     for heat in view.maps:
-        shown += [Text(), Map(view, heat, width, explain)]
+        shown += [Text(), Map(view, heat, explain)]
     return (*shown, Text(), Constrain(Text(_summary(view), style="dim"), WIDEST))
 
 
@@ -85,17 +84,18 @@ def _heads(view: "AttentionView", width: int) -> Table:
     table.add_column("logit", width=6, justify="right")
     table.add_column("without", width=7, justify="right")
     table.add_column("change", width=6, justify="right")
-    table.add_column("now", ratio=1, min_width=4, no_wrap=True)
+    if width >= ROOMY:
+        table.add_column("last token's looks", ratio=1, min_width=4, no_wrap=True, overflow="ellipsis")
     for found in view.heads:
-        table.add_row(
+        row: list[RenderableType] = [
             str(found.layer),
             str(found.head),
             _name(found),
             f"{found.logit:+.2f}",
             percent(found.probability),
             _change(found, view),
-            Strip(found.weights),
-        )
+        ]
+        table.add_row(*row, *([Strip(found.weights)] if width >= ROOMY else []))
     return table
 
 
@@ -166,14 +166,13 @@ class Map:
 
     view: "AttentionView"
     heat: "HeatMap"
-    width: int
     explain: bool
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         tokens, ascii_only = self.view.tokens, options.ascii_only
         found = next(h for h in self.view.heads if (h.layer, h.head) == (self.heat.layer, self.heat.head))
         digits = len(str(len(tokens)))
-        room = self.width - digits - LABEL - 2
+        room = max(NARROWEST, options.max_width) - digits - LABEL - 2
         count = min(len(tokens), room // 2)
         start = len(tokens) - count
         longest = max(cell_len(visible(token)) for token in tokens[start:])
@@ -193,8 +192,9 @@ class Map:
             if self.explain:
                 sentence = _row_sentence(self.heat.weights[at], tokens)
                 yield Text(" " * INDENT + sentence, style="dim italic", no_wrap=True, overflow="ellipsis")
-        note = f"the last {count:,} of {len(tokens):,} positions; " if start else ""
-        yield Text(f"{note}{legend(ascii_only=ascii_only)}", style="dim")
+        if start:
+            yield Text(f"the last {count:,} of {len(tokens):,} positions", style="dim")
+        yield Text(legend(ascii_only=ascii_only), style="dim")
 
 
 def _padded(text: str, cells: int) -> str:
@@ -248,7 +248,7 @@ def _summary(view: "AttentionView") -> str:
     most = max(view.heads, key=lambda found: abs(found.probability - view.probability))
     points = 100 * (most.probability - view.probability)
     return (
-        "A head is named by where more than half of its attention goes; the change is what the answer's"
-        " probability does, in points, when the head is removed. Names say what a head looks at, not what"
-        f" it is for. What matters most here is head {most.head} of layer {most.layer} ({points:+.1f})."
+        "A head is named by what gets more than half of its attention; the change is what the answer's"
+        " probability does, in points, without the head."
+        f" What matters most here is head {most.head} of layer {most.layer} ({points:+.1f})."
     )

@@ -52,12 +52,11 @@ def render_lens(
     views: Sequence["Position"], width: int, *, explain: bool = False
 ) -> tuple[RenderableType, ...]:
     """Render the parts of the view for a screen of `width` cells (60 or more)."""
-    last, width = views[-1], max(NARROWEST, width)
-    narrow = min(width, WIDEST)
+    last, narrow = views[-1], max(NARROWEST, min(width, WIDEST))
     return (
         render_title("lens", [view.token for view in views], narrow),
         Text(),
-        Grid(views, width, explain),
+        Grid(views, explain),
         Text(),
         _said(last),
         Text(),
@@ -79,12 +78,12 @@ class Grid:
     """The best token after each layer (rows), shaded by its probability, at the last positions (columns)."""
 
     views: Sequence["Position"]
-    width: int
     explain: bool
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shown, cells = _fitting(self.views, self.width)
-        table = light_table(LABEL + 1 + len(shown) * (cells + 2))
+        shown, cells = _fitting(self.views, max(NARROWEST, options.max_width))
+        table = light_table(LABEL + len(shown) * (cells + 2))
+        table.padding = 0  # the shades keep columns apart
         table.add_column("position\ntoken", width=LABEL)
         for view in shown:
             title = Text(f"{view.index}\n").append(head(visible(view.token), cells), style="bold not dim")
@@ -95,13 +94,14 @@ class Grid:
         table.add_row("decided", *(Text(str(view.decided), style="dim") for view in shown))
         yield explained(table, _grid_sentences(self.views), explain=self.explain)
         rest = len(self.views) - len(shown)
-        note = f"the last {len(shown):,} of {len(self.views):,} positions; " if rest else ""
-        yield Text(f"{note}{legend(ascii_only=options.ascii_only)}", style="dim")
+        if rest:
+            yield Text(f"the last {len(shown):,} of {len(self.views):,} positions", style="dim")
+        yield Text(legend(ascii_only=options.ascii_only), style="dim")
 
 
 def _fitting(views: Sequence["Position"], width: int) -> tuple[Sequence["Position"], int]:
     """Return the last positions that there is room for, and how many cells their tokens get."""
-    room = width - LABEL - 1
+    room = width - LABEL
     for cells in range(1, LONGEST + 1):
         shown = views[-(room // (cells + 2)) :]
         if max(map(_widest, shown)) <= cells:
@@ -145,22 +145,23 @@ def _said(view: "Position") -> Text:
 
 def _table(view: "Position", width: int) -> Table:
     digits = max(4, *(len(f"{guess.answer_rank:,}") for guess in view.guesses))
+    roomy = width >= ROOMY
     table = light_table(width)
-    table.add_column("", width=1)
-    table.add_column("after", width=LABEL)
-    table.add_column("token", width=7 + (width - NARROWEST) // 5, no_wrap=True, overflow="ellipsis")
-    table.add_column("share", width=6, justify="right")
+    table.add_column("  after", width=2 + LABEL)
+    table.add_column(
+        "token", width=11 if roomy else None, ratio=None if roomy else 1, no_wrap=True, overflow="ellipsis"
+    )
+    table.add_column("its own", width=7, justify="right")
     table.add_column("rank", width=digits, justify="right")
-    table.add_column("answer", width=6, justify="right")
+    table.add_column("share", width=6, justify="right")
     table.add_column("entropy", width=7, justify="right")
-    table.add_column("from end", width=8, justify="right")
-    if width >= ROOMY:
+    table.add_column("away", width=6, justify="right")
+    if roomy:
         table.add_column("", ratio=1, min_width=4, no_wrap=True, overflow="crop")
     for guess in view.guesses:
         right, first = guess.id == view.answer, guess.layer == view.decided
         row: list[RenderableType] = [
-            PICKED if first else "",
-            _name(guess),
+            f"{PICKED if first else ' '} {_name(guess)}",
             Text(visible(guess.token)),
             percent(guess.probability),
             f"{guess.answer_rank:,}",
@@ -168,7 +169,7 @@ def _table(view: "Position", width: int) -> Table:
             f"{guess.entropy:.2f}",
             f"{guess.divergence:.2f}",
         ]
-        row += [Bar(guess.answer_probability, "green")] if width >= ROOMY else []
+        row += [Bar(guess.answer_probability, "green")] if roomy else []
         table.add_row(*row, style="bold green" if first else "green" if right else "")
     return table
 
@@ -194,7 +195,6 @@ def one_word(token: bytes) -> str:
 def _summary(view: "Position") -> str:
     place = f"layer {view.decided}" if view.decided else "the embedding"
     return (
-        "Each row is what the model would say next if it stopped there: its best token and that one's share,"
-        f" rank and share of the final answer, entropy and distance from the final distribution in bits."
-        f" {PICKED} From {place} on, the answer is {one_word(view.answer_token)}."
+        "Each row is what it would say next if it stopped there; rank and share are the final answer's there."
+        f" {PICKED} From {place} on, it says {one_word(view.answer_token)}."
     )
