@@ -84,5 +84,5 @@ def test_heads_are_chosen_by_layer_and_number() -> None:
     every = view_attention(found, byte_tokenizer(), head=2)
     assert [(h.layer, h.head) for h in every.heads] == [(1, 2), (2, 2)]
     for layer, head in ((0, 1), (3, 1), (1, 3)):
-        with pytest.raises(UsageError, match="the model has (layers|heads) 1 to 2"):
+        with pytest.raises(UsageError, match=r"the model has (layers|heads) 1 to 2"):
             view_attention(found, byte_tokenizer(), layer=layer, head=head)
