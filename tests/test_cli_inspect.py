@@ -111,3 +111,63 @@ def test_a_run_without_metrics(copied: Path, capsys: pytest.CaptureFixture[str])
     captured = capsys.readouterr()
     assert "nothing measured" in captured.out
     assert "token embedding" in captured.out
+
+
+@pytest.mark.parametrize("width", ["60", "120"])
+@pytest.mark.parametrize(
+    "flags", [["--lens"], ["--attention"], ["--attention", "--layer", "2", "--head", "1"]]
+)
+def test_views_into_the_model(mygpt: Command, cycle_run: Path, flags: list[str], width: str) -> None:
+    command = ["inspect", cycle_run, "--prompt", "I love AI ! I lo", "--explain", *flags]
+    done = mygpt(*command, env={"COLUMNS": width})
+    assert done.returncode == 0, done.stderr.decode()
+    text = done.stdout.decode()
+    assert "v" in text
+    assert all(len(line) <= int(width) for line in text.splitlines())
+    assert ("layer 2, head 1" in text) or flags[-1] != "1"
+
+
+def test_views_agree_on_the_answer(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["inspect", copied.name, "--prompt", "I love AI ! I lo", "--json", "--quantize", "none"]
+    assert run([*command, "--steps", "1", "--temperature", "0"]) == 0
+    step = json.loads(capsys.readouterr().out)["candidates"][0]
+    assert run([*command, "--lens", "--html", "a.html"]) == 0
+    last = [json.loads(line) for line in capsys.readouterr().out.splitlines()][-1]
+    assert run([*command, "--attention", "--svg", "a.svg"]) == 0
+    attention = json.loads(capsys.readouterr().out)
+    assert last["answer"] == attention["answer"] == step["id"]
+    assert last["guesses"][-1]["probability"] == pytest.approx(step["probability"], abs=1e-6)
+    assert attention["probability"] == pytest.approx(step["probability"], abs=1e-6)
+    assert attention["contributions"]["logit"] == pytest.approx(step["logit"], abs=1e-4)
+    assert "lens" in check_harmless(Path("a.html").read_text()).text
+    check_harmless(Path("a.svg").read_text())
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--prompt", "I", "--lens", "--attention"], "--lens and --attention are different views"),
+        (["--prompt", "I", "--lens", "--steps", "2"], "--steps and --lens are different views"),
+        (["--lens"], "--lens shows what follows a prompt"),
+        (["--prompt", "I", "--lens", "--layer", "1"], "--layer and --head choose heads of --attention"),
+        (["--prompt", "I", "--explain"], "--explain adds sentences to a view"),
+        (["--prompt", "I", "--attention", "--layer", "3"], "--layer 3: the model has layers 1 to 2"),
+        (["--prompt", "I", "--attention", "--head", "0"], "--head 0: the model has heads 1 to 2"),
+    ],
+)
+def test_views_that_cannot_be_shown(
+    cycle_run: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", str(cycle_run), *flags]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+
+
+def test_a_prompt_longer_than_the_context_says_so(
+    cycle_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", str(cycle_run), "--prompt", "I love AI ! " * 9, "--lens"]) == 0
+    captured = capsys.readouterr()
+    assert "the model sees only the last 48" in captured.err
+    assert "position 48" in captured.out

@@ -25,8 +25,11 @@ from mygpt_cli.errors import CheckpointError, UsageError
 from mygpt_cli.generation.settings import FILTERS, field_of, knobs, resolve
 
 if TYPE_CHECKING:
+    from mygpt_cli.checkpoint import Checkpoint
+    from mygpt_cli.generation.stream import Prompt
     from mygpt_cli.inspection.history import RunHistory
 
+EXPLAINED = ("--lens", "--attention")  # the views that have sentences for --explain
 CHOICE = {"filters", "seed", "window", *map(field_of, FILTERS)} - {"min_new_tokens"}
 
 
@@ -54,6 +57,28 @@ def inspect(
             show_default=False,
         ),
     ] = 5,
+    lens: Annotated[
+        bool,
+        typer.Option("--lens", help="What it would say after each layer.", rich_help_panel="Views"),
+    ] = False,
+    attention: Annotated[
+        bool,
+        typer.Option(
+            "--attention", help="What each head looks at, and what it does.", rich_help_panel="Views"
+        ),
+    ] = False,
+    layer: Annotated[
+        int | None,
+        typer.Option(help="Heads of this layer only, from 1.", metavar="L", rich_help_panel="Views"),
+    ] = None,
+    head: Annotated[
+        int | None,
+        typer.Option(help="Heads of this number only, from 1.", metavar="H", rich_help_panel="Views"),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Add a sentence to every row.", rich_help_panel="Views"),
+    ] = False,
     device: Device = "auto",
     quantize: Quantize = None,
     svg: Svg = None,
@@ -64,8 +89,11 @@ def inspect(
 ) -> None:
     """Show how a run has gone and what its checkpoint is; with --prompt, show how it comes to each word."""
     sampling = resolve({"seed": fresh_seed(), "max_new_tokens": steps or 5} | read_flags(flags))
-    if prompt is None and steps is not None:
-        raise UsageError("--steps shows the choices after a prompt", 'give one with --prompt "..."')
+    view = _view({"--steps": steps is not None, "--lens": lens, "--attention": attention}, prompt)
+    if (layer is not None or head is not None) and view != "--attention":
+        raise UsageError("--layer and --head choose heads of --attention", "add --attention")
+    if explain and view not in EXPLAINED:
+        raise UsageError("--explain adds sentences to a view", f"add one of {', '.join(EXPLAINED)}")
     text = None if prompt is None else prompt_from_argument(prompt)
 
     from mygpt_cli.ui.console import note
@@ -95,8 +123,45 @@ def inspect(
     start = read_prompt(loaded.tokenizer, text, loaded.config.context)
     if start.note and not quiet:
         note(start.note)
+    if view == "--lens":
+        _show_lens(loaded, start, explain=explain, json=json, to=to)
+        return
+    if view == "--attention":
+        _show_attention(loaded, start, layer, head, explain=explain, json=json, to=to)
+        return
     views = view_steps(loaded.model, loaded.tokenizer, start, sampling, top=top)
     show_steps(views, sampling, json=json, to=to)
+
+
+def _view(flags: dict[str, bool], prompt: str | None) -> str | None:
+    """Return the flag of the one view that was asked for; UsageError for several, or one without a prompt."""
+    given = [flag for flag, is_given in flags.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are different views", "ask for one at a time")
+    if given and prompt is None:
+        raise UsageError(f"{given[0]} shows what follows a prompt", 'give one with --prompt "..."')
+    return given[0] if given else None
+
+
+def _show_lens(loaded: "Checkpoint", start: "Prompt", **shown: Any) -> None:
+    from mygpt_cli.inspection.lens import view_lens
+    from mygpt_cli.inspection.trace import trace
+    from mygpt_cli.ui.lens import show_lens
+
+    tokenizer = loaded.tokenizer
+    show_lens(view_lens(trace(loaded.model, start.ids, tokenizer.vocab_size), tokenizer), **shown)
+
+
+def _show_attention(
+    loaded: "Checkpoint", start: "Prompt", layer: int | None, head: int | None, **shown: Any
+) -> None:
+    from mygpt_cli.inspection.attention import view_attention
+    from mygpt_cli.inspection.trace import trace
+    from mygpt_cli.ui.attention import show_attention
+
+    tokenizer = loaded.tokenizer
+    traced = trace(loaded.model, start.ids, tokenizer.vocab_size)
+    show_attention(view_attention(traced, tokenizer, layer=layer, head=head), **shown)
 
 
 def _history(folder: Path) -> "RunHistory | None":

@@ -1,0 +1,172 @@
+"""What each head looks at, what that makes it, and what becomes of the answer without it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mygpt_cli.errors import UsageError
+from mygpt_cli.inspection.contributions import Contributions, contributions, direction_of
+from mygpt_cli.inspection.trace import Trace, attention_of, layers_of, logits_of, without_heads
+from mygpt_cli.tokenizer import Tokenizer
+
+NAMED = 0.5  # of a head's attention, on average: what is more gives it its name
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The share of its attention (0 to 1) that a head gives to each kind of place, on average.
+
+    It is taken over the positions where there is such a place, from the third on; None where there is none.
+    `previous_token` is the token just before; `first_token` the text's first; `same_token` earlier tokens
+    equal to this one; `induction` tokens that followed one equal to this one (Olsson et al., 2022); `itself`
+    this very token.
+    """
+
+    previous_token: float | None
+    first_token: float | None
+    same_token: float | None
+    induction: float | None
+    itself: float | None
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head, by its layer and number, both from 1.
+
+    `kind` is the measure with the largest share, and `share` that share; `named` whether it is above half of
+    the attention. `logit` is what the head itself writes towards the answer's logit. `probability` is the
+    answer's with this head removed. `weights` are those of the last token on each.
+    """
+
+    layer: int
+    head: int
+    kind: str | None
+    share: float | None
+    named: bool
+    measures: Measures
+    logit: float
+    probability: float
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """All weights of a head: for each token, those on it and the ones before."""
+
+    layer: int
+    head: int
+    weights: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class AttentionView:
+    """The heads that were asked for, and how the model's answer after the text comes about.
+
+    `tokens` are those of the text. `probability` is the answer's, with all heads in place.
+    """
+
+    ids: tuple[int, ...]
+    tokens: tuple[bytes, ...]
+    answer: int
+    answer_token: bytes
+    rival_token: bytes
+    probability: float
+    heads: tuple[Head, ...]
+    maps: tuple[HeatMap, ...]
+    contributions: Contributions
+
+
+@torch.no_grad()
+def view_attention(
+    traced: Trace, tokenizer: Tokenizer, *, layer: int | None = None, head: int | None = None
+) -> AttentionView:
+    """Look at all heads, or those of a layer or a number, from 1.
+
+    The map of each head that was asked for is drawn; of all of them, that of the one whose removal moves the
+    answer's probability most. UsageError for a layer or head that is not there.
+    """
+    config = traced.model.config
+    faults = [*_beyond("layer", layer, config.layers), *_beyond("head", head, config.heads)]
+    if faults:
+        raise UsageError(faults)
+    parts = contributions(traced)
+    answer = parts.answer
+    probability = float(logits_of(traced, traced.streams[-1][-1]).softmax(-1)[answer])
+    numbers = [head - 1] if head else list(range(config.heads))
+    layers = [layer - 1] if layer else range(config.layers)
+    heads = [found for at in layers for found in _heads(traced, at, numbers, answer)]
+    most = max(heads, key=lambda found: abs(found.probability - probability))
+    return AttentionView(
+        ids=traced.ids,
+        tokens=tuple(map(tokenizer.token_bytes, traced.ids)),
+        answer=answer,
+        answer_token=tokenizer.token_bytes(answer),
+        rival_token=tokenizer.token_bytes(parts.rival),
+        probability=probability,
+        heads=tuple(heads),
+        maps=tuple(_map(traced, found) for found in (heads if layer or head else [most])),
+        contributions=parts,
+    )
+
+
+def _beyond(name: str, number: int | None, count: int) -> list[str]:
+    if number is None or 1 <= number <= count:
+        return []
+    return [f"--{name} {number}: the model has {name}s 1 to {count}"]
+
+
+def _heads(traced: Trace, layer: int, numbers: list[int], answer: int) -> Iterable[Head]:
+    weights, values = (part.cpu() for part in attention_of(traced, layer))
+    removed = without_heads(traced, layer, numbers).softmax(-1)[:, answer].tolist()
+    direction, _ = direction_of(traced.model, traced.streams[-1][-1], answer)
+    matrix = layers_of(traced.model)[layer].attention.out.weight.cpu().double()  # (C, H × D)
+    pull = (direction @ matrix).view(values.shape[1:]) * values[-1].double()  # (H, D)
+    for number, probability in zip(numbers, removed, strict=True):
+        measures = measure(weights[number], traced.ids)
+        shares = [(share, kind) for kind, share in vars(measures).items() if share is not None]
+        share, kind = max(shares, default=(None, None), key=lambda found: found[0])
+        yield Head(
+            layer=layer + 1,
+            head=number + 1,
+            kind=kind,
+            share=share,
+            named=share is not None and share > NAMED,
+            measures=measures,
+            logit=float(pull[number].sum()),
+            probability=probability,
+            weights=tuple(weights[number, -1].tolist()),
+        )
+
+
+def measure(weights: Tensor, ids: Sequence[int]) -> Measures:
+    """Say where a head's weights (T, T), query by key, lie.
+
+    The first two positions say nothing: there, the previous token is also the first.
+    """
+    size = len(ids)
+    tokens = torch.tensor(ids)
+    earlier = torch.ones(size, size, dtype=torch.bool).tril(-1)
+    same = (tokens[:, None] == tokens) & earlier
+    first = torch.zeros_like(same)
+    first[1:, 0] = True
+    return Measures(
+        previous_token=_share(weights, earlier & ~earlier.tril(-2)),
+        first_token=_share(weights, first),
+        same_token=_share(weights, same),
+        induction=_share(weights, same.roll(1, dims=1) & earlier),
+        itself=_share(weights, torch.eye(size, dtype=torch.bool)),
+    )
+
+
+def _share(weights: Tensor, places: Tensor) -> float | None:
+    """Return the mean weight on the places (T, T) over the rows from the third on that have any."""
+    rows = places.any(1)
+    rows[:2] = False
+    return float((weights * places).sum(1)[rows].mean()) if rows.any() else None
+
+
+def _map(traced: Trace, head: Head) -> HeatMap:
+    weights = attention_of(traced, head.layer - 1)[0][head.head - 1].tolist()
+    return HeatMap(head.layer, head.head, tuple(tuple(row[: i + 1]) for i, row in enumerate(weights)))

@@ -1,0 +1,254 @@
+"""Attention on the screen and as JSON: the heads, what the answer is made of, and heat maps."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.constrain import Constrain
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from mygpt_cli.ui.bar import Bar
+from mygpt_cli.ui.explain import INDENT, explained
+from mygpt_cli.ui.export import Export, Screen
+from mygpt_cli.ui.lens import one_word, render_title, token_fields
+from mygpt_cli.ui.shade import legend, shade, shade_style
+from mygpt_cli.ui.steps import NARROWEST, ROOMY, WIDEST, light_table, percent
+from mygpt_cli.ui.text import head, visible
+
+if TYPE_CHECKING:
+    from mygpt_cli.inspection.attention import AttentionView, Head, HeatMap
+    from mygpt_cli.inspection.contributions import Contribution, Contributions
+
+LABEL = 10  # cells of a token beside its row of a map
+LARGEST = 8  # cells of a weight in a map
+MEANING = {
+    "previous_token": "the token just before",
+    "first_token": "the text's first token",
+    "same_token": "earlier tokens equal to the one it stands on",
+    "induction": "what followed the same token earlier",
+    "itself": "the token it stands on",
+}
+
+
+def show_attention(
+    view: "AttentionView", *, explain: bool = False, json: bool, to: Export | None = None
+) -> None:
+    """Write what the heads do, what the answer's logit is made of, and the maps."""
+    with Screen("attention", json=json, to=to) as screen:
+        screen.record(attention_record(view))
+        screen.show(*render_attention(view, screen.width, explain=explain))
+
+
+def attention_record(view: "AttentionView") -> dict[str, Any]:
+    """Return the view for JSON: tokens as text and as bytes in hexadecimal."""
+    record = dataclasses.asdict(view)
+    pairs = zip(record.pop("ids"), record.pop("tokens"), strict=True)
+    texts = [{"id": token, **token_fields(text)} for token, text in pairs]
+    ends = token_fields(record.pop("answer_token"), "answer_") | token_fields(
+        record.pop("rival_token"), "rival_"
+    )
+    return {"tokens": texts} | ends | record
+
+
+def render_attention(
+    view: "AttentionView", width: int, *, explain: bool = False
+) -> tuple[RenderableType, ...]:
+    """Render the parts of the view for a screen of `width` cells (60 or more)."""
+    narrow = max(NARROWEST, min(width, WIDEST))
+    answer = Text("answer ").append(visible(view.answer_token), style="bold green")
+    heads, parts = _heads(view, narrow), _parts(view, narrow)
+    shown: list[RenderableType] = [
+        render_title("attention", view.tokens, narrow),
+        Text(),
+        answer.append(f"  {percent(view.probability)}"),
+        Text(),
+        explained(heads, [_head_sentence(found, view) for found in view.heads], explain=explain),
+        Text(),
+        explained(parts, _part_sentences(view.contributions, view), explain=explain),
+    ]
+    for heat in view.maps:
+        shown += [Text(), Map(view, heat, explain)]
+    return (*shown, Text(), Constrain(Text(_summary(view), style="dim"), WIDEST))
+
+
+def _heads(view: "AttentionView", width: int) -> Table:
+    table = light_table(width)
+    table.add_column("layer", width=5, justify="right")
+    table.add_column("head", width=4, justify="right")
+    table.add_column("looks at", width=19, no_wrap=True)
+    table.add_column("logit", width=6, justify="right")
+    table.add_column("without", width=7, justify="right")
+    table.add_column("change", width=6, justify="right")
+    if width >= ROOMY:
+        table.add_column("last token's looks", ratio=1, min_width=4, no_wrap=True, overflow="ellipsis")
+    for found in view.heads:
+        row: list[RenderableType] = [
+            str(found.layer),
+            str(found.head),
+            _name(found),
+            f"{found.logit:+.2f}",
+            percent(found.probability),
+            _change(found, view),
+        ]
+        table.add_row(*row, *([Strip(found.weights)] if width >= ROOMY else []))
+    return table
+
+
+def _name(found: "Head") -> Text:
+    if found.kind is None or found.share is None:
+        return Text("too short to tell", style="dim")
+    if not found.named:
+        return Text("mixed", style="dim")
+    return Text(f"{_words(found.kind)} {found.share:.0%}", style="bold")
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _change(found: "Head", view: "AttentionView") -> Text:
+    points = 100 * (found.probability - view.probability)
+    style = "dim" if abs(points) < 1 else "red" if points < 0 else "green"
+    return Text(f"{points:+.1f}", style=style)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The last weights that fit, a cell each."""
+
+    weights: Sequence[float]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(4, options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _shades(self.weights[-options.max_width :], 1, ascii_only=options.ascii_only)
+
+
+def _shades(weights: Sequence[float], cells: int, *, ascii_only: bool) -> Text:
+    text = Text(no_wrap=True)
+    for weight in weights:
+        text.append(shade(weight, ascii_only=ascii_only) * cells, style=shade_style(weight))
+    return text
+
+
+def _parts(view: "AttentionView", width: int) -> Table:
+    every = view.contributions
+    table = light_table(width)
+    table.add_column("what adds to the logit", width=22, no_wrap=True)
+    table.add_column("layer", width=5, justify="right")
+    table.add_column("logit", width=8, justify="right")
+    rival = Text("over ").append(head(visible(view.rival_token), 6))
+    table.add_column(rival, width=11, justify="right", no_wrap=True)
+    table.add_column("", ratio=1, min_width=4, no_wrap=True)
+    most = max(abs(part.logit) for part in every.parts) or 1.0
+    for part in every.parts:
+        bar = Bar(abs(part.logit) / most, "cyan" if part.logit > 0 else "red")
+        table.add_row(part.part, str(part.layer or ""), *_numbers(part.logit, part.lead), bar)
+    lost = every.rounding
+    table.add_row("rounding", "", f"{lost.logit:+.0e}", f"{lost.lead:+.0e}", "", style="dim")
+    table.add_row("the logit itself", "", *_numbers(every.logit, every.lead), "", style="bold")
+    return table
+
+
+def _numbers(logit: float, lead: float) -> tuple[str, str]:
+    return f"{logit:+.3f}", f"{lead:+.3f}"
+
+
+@dataclass(frozen=True)
+class Map:
+    """A heat map of a head: a row for each of the last tokens that fit, and in it its weights on those."""
+
+    view: "AttentionView"
+    heat: "HeatMap"
+    explain: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        tokens, ascii_only = self.view.tokens, options.ascii_only
+        found = next(h for h in self.view.heads if (h.layer, h.head) == (self.heat.layer, self.heat.head))
+        digits = len(str(len(tokens)))
+        room = max(NARROWEST, options.max_width) - digits - LABEL - 2
+        count = min(len(tokens), room // 2)
+        start = len(tokens) - count
+        longest = max(cell_len(visible(token)) for token in tokens[start:])
+        cells = min(longest + 1, LARGEST, room // count)
+        title = Text(f"layer {self.heat.layer}, head {self.heat.head}: ", style="bold")
+        yield title.append_text(_name(found))
+        above = Text(" " * (digits + LABEL + 2), style="dim", no_wrap=True)
+        if cells > min(longest, 3):
+            names = (head(visible(token), cells - 1) for token in tokens[start:])
+            yield above.append("".join(_padded(name, cells) for name in names).rstrip())
+        else:
+            yield above.append(_ticks(start, count, cells).rstrip())
+        for at in range(start, len(tokens)):
+            row = Text(f"{at + 1:>{digits}} ", style="dim", no_wrap=True)
+            row.append(_padded(head(visible(tokens[at]), LABEL), LABEL + 1), style="not dim")
+            yield row.append_text(_shades(self.heat.weights[at][start:], cells, ascii_only=ascii_only))
+            if self.explain:
+                sentence = _row_sentence(self.heat.weights[at], tokens)
+                yield Text(" " * INDENT + sentence, style="dim italic", no_wrap=True, overflow="ellipsis")
+        if start:
+            yield Text(f"the last {count:,} of {len(tokens):,} positions", style="dim")
+        yield Text(legend(ascii_only=ascii_only), style="dim")
+
+
+def _padded(text: str, cells: int) -> str:
+    return text + " " * (cells - cell_len(text))
+
+
+def _ticks(start: int, count: int, cells: int) -> str:
+    """Write the numbers of positions above their columns, with room between them."""
+    line = ""
+    for at in range(count):
+        number = str(start + at + 1)
+        fits = (count - at) * cells >= len(number)
+        if fits and (start + at + 1) % 5 == 0 and len(line) <= at * cells:
+            line = line.ljust(at * cells) + number + " "
+    return line
+
+
+def _row_sentence(weights: Sequence[float], tokens: Sequence[bytes]) -> str:
+    best = max(range(len(weights)), key=lambda at: weights[at])
+    where = "itself" if best == len(weights) - 1 else f"{one_word(tokens[best])} at {best + 1}"
+    return f"looks most at {where}, with {percent(weights[best])}"
+
+
+def _head_sentence(found: "Head", view: "AttentionView") -> str:
+    points = 100 * abs(found.probability - view.probability)
+    less = "less" if found.probability < view.probability else "more"
+    change = f"without it the answer is {points:.1f} points {less} likely."
+    if found.kind is None or found.share is None:
+        return f"The text is too short to say what it looks at; {change}"
+    if found.named:
+        return f"{found.share:.0%} of its attention goes to {MEANING[found.kind]}; {change}"
+    return f"No kind gets half its attention ({_words(found.kind)} {found.share:.0%}); {change}"
+
+
+def _part_sentences(every: "Contributions", view: "AttentionView") -> list[str]:
+    answer, rival = one_word(view.answer_token), one_word(view.rival_token)
+    return [
+        *(_part_sentence(part, answer, rival) for part in every.parts),
+        "What float32 loses on the way: the difference between the sum and the logit.",
+        f"What the model gives {answer}, and its lead over {rival}: the sum of all rows above.",
+    ]
+
+
+def _part_sentence(part: "Contribution", answer: str, rival: str) -> str:
+    up = "Raises" if part.logit > 0 else "Lowers"
+    helps = "more for" if part.lead > 0 else "less for"
+    return f"{up} {answer} by {abs(part.logit):.3f}; speaks {helps} it than for {rival}."
+
+
+def _summary(view: "AttentionView") -> str:
+    most = max(view.heads, key=lambda found: abs(found.probability - view.probability))
+    points = 100 * (most.probability - view.probability)
+    return (
+        "A head is named by what gets more than half of its attention; the change is what the answer's"
+        " probability does, in points, without the head."
+        f" What matters most here is head {most.head} of layer {most.layer} ({points:+.1f})."
+    )

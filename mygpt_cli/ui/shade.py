@@ -1,0 +1,27 @@
+"""Shares as glyphs that fill a cell more or less, so that they can be told apart without colour."""
+
+STEPS = (0.02, 0.125, 0.25, 0.5, 0.75)
+SHADES = " ·░▒▓█"
+ASCII_SHADES = " .:+#@"
+STYLES = ("", "dim", "dim cyan", "cyan", "cyan", "bold cyan")
+LEGEND = "· from 2%, ░ 12.5%, ▒ 25%, ▓ 50%, █ 75%"
+
+
+def level(share: float) -> int:
+    """Return how many of the steps a share (0 to 1) reaches."""
+    return sum(share >= step for step in STEPS)
+
+
+def shade(share: float, *, ascii_only: bool = False) -> str:
+    """Return the glyph of a share (0 to 1)."""
+    return (ASCII_SHADES if ascii_only else SHADES)[level(share)]
+
+
+def shade_style(share: float) -> str:
+    """Return the colour that goes with the glyph."""
+    return STYLES[level(share)]
+
+
+def legend(*, ascii_only: bool = False) -> str:
+    """Say which glyph begins at which share."""
+    return LEGEND.translate(str.maketrans(SHADES, ASCII_SHADES)) if ascii_only else LEGEND
