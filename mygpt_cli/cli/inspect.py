@@ -21,6 +21,7 @@ from mygpt_cli.cli.sampling import (
     read_flags,
     with_sampling,
 )
+from mygpt_cli.cli.views import Request, one_view, show_view
 from mygpt_cli.errors import CheckpointError, UsageError
 from mygpt_cli.generation.settings import FILTERS, field_of, knobs, resolve
 
@@ -54,6 +55,41 @@ def inspect(
             show_default=False,
         ),
     ] = 5,
+    tokens: Annotated[
+        bool,
+        typer.Option("--tokens", metavar="", help="How a text is cut into tokens.", rich_help_panel="Views"),
+    ] = False,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="A text to look at: how surprising is it?", metavar="FILE", rich_help_panel="Views"
+        ),
+    ] = None,
+    copied: Annotated[
+        bool,
+        typer.Option(
+            "--copied",
+            metavar="",
+            help="What of the text, or of what follows --prompt, stands in the training text.",
+            rich_help_panel="Views",
+        ),
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="What another checkpoint does otherwise.", metavar="OTHER", rich_help_panel="Views"
+        ),
+    ] = None,
+    weights: Annotated[
+        bool,
+        typer.Option("--weights", metavar="", help="The tensors, in numbers.", rich_help_panel="Views"),
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", metavar="", help="Add a plain sentence to every row.", rich_help_panel="Output"
+        ),
+    ] = False,
     device: Device = "auto",
     quantize: Quantize = None,
     svg: Svg = None,
@@ -63,17 +99,26 @@ def inspect(
     **flags: Any,
 ) -> None:
     """Show how a run has gone and what its checkpoint is; with --prompt, show how it comes to each word."""
+    given = {"--tokens": tokens, "--copied": copied, "--compare": compare is not None, "--weights": weights}
+    view = one_view(given) or (None if text is None else "--text")
     sampling = resolve({"seed": fresh_seed(), "max_new_tokens": steps or 5} | read_flags(flags))
     if prompt is None and steps is not None:
         raise UsageError("--steps shows the choices after a prompt", 'give one with --prompt "..."')
-    text = None if prompt is None else prompt_from_argument(prompt)
+    start_text = None if prompt is None else prompt_from_argument(prompt)
 
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.export import Export
     from mygpt_cli.ui.inspect import show_steps, show_summary
 
     to = Export(svg, html)
-    history = None if text is not None else _history(find_folder(folder, checkpoint))
+    if view:
+        from mygpt_cli.ui.texts import Shown
+
+        shown = Shown(top, explain, json, to)
+        place = (folder, checkpoint, start_text, text, compare, steps, device, quantize)
+        show_view(view, Request(*place, sampling=sampling, quiet=quiet, shown=shown))
+        return
+    history = None if start_text is not None else _history(find_folder(folder, checkpoint))
     try:
         loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
     except CheckpointError as error:
@@ -83,7 +128,7 @@ def inspect(
             note(f"{error.message} yet")
         show_summary(None, history, json=json, to=to)
         return
-    if text is None:
+    if start_text is None:
         from mygpt_cli.inspection.summary import summarise
 
         show_summary(summarise(loaded), history, json=json, to=to)
@@ -92,7 +137,7 @@ def inspect(
     from mygpt_cli.generation.stream import read_prompt
     from mygpt_cli.inspection.steps import view_steps
 
-    start = read_prompt(loaded.tokenizer, text, loaded.config.context)
+    start = read_prompt(loaded.tokenizer, start_text, loaded.config.context)
     if start.note and not quiet:
         note(start.note)
     views = view_steps(loaded.model, loaded.tokenizer, start, sampling, top=top)
