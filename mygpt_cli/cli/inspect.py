@@ -61,9 +61,7 @@ def inspect(
     ] = False,
     text: Annotated[
         str | None,
-        typer.Option(
-            help="A text to look at: how surprising is it?", metavar="FILE", rich_help_panel="Views"
-        ),
+        typer.Option(help="How surprising a text is.", metavar="FILE", rich_help_panel="Views"),
     ] = None,
     copied: Annotated[
         bool,
@@ -76,9 +74,7 @@ def inspect(
     ] = False,
     compare: Annotated[
         str | None,
-        typer.Option(
-            help="What another checkpoint does otherwise.", metavar="OTHER", rich_help_panel="Views"
-        ),
+        typer.Option(help="How another checkpoint differs.", metavar="OTHER", rich_help_panel="Views"),
     ] = None,
     weights: Annotated[
         bool,

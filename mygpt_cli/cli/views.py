@@ -114,7 +114,7 @@ def _copied(request: Request) -> None:
 
     if request.prompt is None and request.file is None:
         raise UsageError(
-            "--copied needs a text", "give a file with --text, or let the model write after --prompt"
+            "--copied needs a text", "give one with --text FILE, or have one written with --prompt"
         )
     part = request.part() if request.file is not None else None
     checkpoint = request.open()
@@ -152,8 +152,10 @@ def _compare(request: Request) -> None:
     texts: list[Surprisal] = []
     prompt: tuple[int, ...] = ()
     with progress_bar(quiet=request.quiet) as progress:
-        for side in (first, other) if part else ():
-            ids = encode(side.tokenizer, part) if part else ()
+        for side in (first, other):
+            if part is None:
+                break
+            ids = encode(side.tokenizer, part)
             model = as_validated(side)
             if request.prompt is not None and side is first:
                 prompt = tuple(int(token) for token in ids)

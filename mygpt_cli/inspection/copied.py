@@ -171,7 +171,8 @@ def _fingerprints(codes: np.ndarray, least: int) -> np.ndarray:
     values ^= values >> np.uint64(31)
     sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(values * _powers(BASE, len(codes)))))
     windows = sums[least:] - sums[:-least]
-    return windows * _powers(pow(BASE, -1, 2**64), len(windows))
+    prints: np.ndarray = windows * _powers(pow(BASE, -1, 2**64), len(windows))
+    return prints
 
 
 def _powers(base: int, count: int) -> np.ndarray:

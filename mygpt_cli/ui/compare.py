@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import RenderableType
 from rich.text import Text
 
-from mygpt_cli.ui.rows import Column, Row, Rows, bar
+from mygpt_cli.ui.rows import Column, Row, Rows, bar, closing
 from mygpt_cli.ui.steps import WIDEST, percent
 from mygpt_cli.ui.text import one_line, tail, visible
 from mygpt_cli.ui.units import count, count_of
@@ -40,7 +40,7 @@ def render_compare(
     if view.texts and view.changes is not None:
         parts += [Text(), _tokens(view.texts, view.changes, tokenizer, width, top, explain)]
     parts += [Text(), _weights(view, width, explain)]
-    return [*parts, Text(), Text(_words(view), style="dim")]
+    return [*parts, Text(), closing(_words(view))]
 
 
 def _losses(texts: "Texts", same_tokens: bool, width: int, explain: bool) -> Rows:
@@ -116,7 +116,8 @@ def _words(view: "Comparison") -> str:
     if view.texts:
         change = view.texts[1].bits_per_byte - view.texts[0].bits_per_byte
         better = "better than" if change < 0 else "worse than" if change > 0 else "as well as"
-        words.append(f"B predicts the text {better} A, by {abs(change):.4f} bits per byte.")
+        by = f", by {abs(change):.4f} bits per byte" if change else ""
+        words.append(f"B predicts the text {better} A{by}.")
     if view.divergence is not None:
         words.append(f"Their next tokens diverge by {max(0.0, view.divergence):.4f} bits.")
     total = sum(tensor.norm**2 for tensor in view.tensors) ** 0.5

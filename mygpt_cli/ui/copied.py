@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from mygpt_cli.ui.rows import Column, Row, Rows
+from mygpt_cli.ui.rows import Column, Row, Rows, closing
 from mygpt_cli.ui.steps import WIDEST, percent
 from mygpt_cli.ui.text import head, one_line, tail
 from mygpt_cli.ui.units import count, count_of
@@ -29,7 +29,11 @@ def render_copied(
         parts += [_marked(copied, text), Text()]
     if copied.passages:
         place = (width - 20) * 2 // 5
-        columns = [Column("length", 8, right=True), Column("copied passage", 0), Column("stands at", place)]
+        columns = [
+            Column("length", 8, right=True),
+            Column("copied passage", 0),
+            Column("file:line, character", place),
+        ]
         longest = sorted(copied.passages, key=lambda passage: (passage.start - passage.stop, passage.start))
         rows = []
         for passage in longest[:MOST_SHOWN]:
@@ -38,20 +42,21 @@ def render_copied(
             file = tail(one_line(passage.file), place - len(where))
             size = passage.stop - passage.start
             sentence = (
-                f"Characters {count(passage.start)} to {count(passage.stop)} of this text stand word for word in"
-                f" {one_line(passage.file)}, line {count(passage.line)}, from character {count(passage.offset)} on."
+                f"Characters {count(passage.start)} to {count(passage.stop)} of this text stand word for word"
+                f" in {one_line(passage.file)}, line {count(passage.line)}, from character"
+                f" {count(passage.offset)} on."
             )
             rows.append(Row([count(size), head(said, width), f"{file}{where}"], sentence))
         if (more := len(longest) - MOST_SHOWN) > 0:
             rows.append(Row([Text(f"… {count_of(more, 'shorter passage')} more", style="dim")]))
         parts += [Rows(columns, rows, width, explain), Text()]
     words = (
-        f"{percent(copied.share)} of the text is copied and {percent(1 - copied.share)} is new: copied is a stretch"
-        f" of {copied.least} characters or more that stands word for word in the training text."
+        f"{percent(copied.share)} of the text is copied and {percent(1 - copied.share)} is new: copied is a"
+        f" stretch of {copied.least} characters or more that stands word for word in the training text."
     )
     if copied.characters < copied.least:
         words += " This text is shorter than that."
-    return [*parts, Text(words, style="dim")]
+    return [*parts, closing(words)]
 
 
 def _marked(copied: "Copied", text: str) -> Text:

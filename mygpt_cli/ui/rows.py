@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.constrain import Constrain
 from rich.padding import Padding
 from rich.text import Text
 
 from mygpt_cli.ui.bar import draw_bar
+from mygpt_cli.ui.steps import WIDEST
 
 GAP = 2
 STROKES = " ▁▂▃▄▅▆▇█"
@@ -72,6 +74,11 @@ class Rows:
             line.append_text(Text.assemble(blank, text) if column.right else Text.assemble(text, blank))
         line.rstrip()
         return line
+
+
+def closing(words: str) -> RenderableType:
+    """Return the plain sentences that a view ends with."""
+    return Constrain(Text(words, style="dim"), WIDEST)
 
 
 def bar(share: float) -> Drawn:

@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from mygpt_cli.ui.rows import Column, Row, Rows, bar
+from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
 from mygpt_cli.ui.steps import WIDEST, percent
 from mygpt_cli.ui.text import one_line, tail, visible
 from mygpt_cli.ui.units import count, count_of
@@ -40,6 +40,7 @@ class Running:
             shown.append(text + sign + end, style=colour_of(float(bits[place])))
         if (more := len(self.view.ids) - MOST_SHOWN) > 0:
             shown.append(f" … {count_of(more, 'token')} more", style="dim")
+        shown.rstrip()
         yield from console.render(shown, options.update(width=min(self.width, options.max_width)))
         yield Text()
 
@@ -88,7 +89,7 @@ def render_surprisal(
         Text(),
         _worst(view, tokenizer, width, top, explain),
         Text(),
-        Text(_words(view), style="dim"),
+        closing(_words(view)),
     ]
 
 
@@ -100,11 +101,8 @@ def _spread(view: "Surprisal", width: int, explain: bool) -> Rows:
         name = "first" if limit == 1 else f"{low + 1} to {limit:g}" if np.isfinite(limit) else f"beyond {low}"
         mean = f"{bits[here].mean():.2f}" if here.any() else ""
         share = int(here.sum()) / total
-        sentence = (
-            f"In {percent(share)} of the places, the token that came was the model's choice number {name}."
-        )
-        if limit == 1:
-            sentence = f"In {percent(share)} of the places, the token that came was the model's first choice."
+        choice = "first choice" if limit == 1 else f"choice number {name}"
+        sentence = f"In {percent(share)} of the places, the token that came was the model's {choice}."
         rows.append(Row([name, count(int(here.sum())), percent(share), mean, bar(share)], sentence))
         low = int(limit) if np.isfinite(limit) else low
     columns = [Column("rank", 12), Column("tokens", 9, right=True), Column("share", 7, right=True)]
@@ -118,7 +116,7 @@ def _worst(view: "Surprisal", tokenizer: "Tokenizer", width: int, top: int, expl
     columns = [Column("line", 7, right=True), Column("worst places", 0), Column("bits", 6, right=True)]
     columns += [Column("rank", 6, right=True), Column("expected", 14 if width < 78 else 20)]
     room = width - sum(column.width for column in columns) - 2 * (len(columns) - 1)
-    rows = []
+    rows: list[Row] = []
     for place, line in zip(places, lines, strict=True):
         before = tokenizer.decode_bytes(view.ids[max(0, place - 40) : place].tolist())
         token = visible(tokenizer.token_bytes(int(view.ids[place])))
@@ -132,7 +130,7 @@ def _worst(view: "Surprisal", tokenizer: "Tokenizer", width: int, top: int, expl
             f"Here '{token}' had a chance of one in {2 ** min(bits, 60.0):,.0f}; '{expected}' would have been"
             f" the model's first choice."
         )
-        cells = [
+        cells: list[Cell] = [
             count(line),
             found,
             f"{bits:.2f}",
@@ -160,6 +158,6 @@ def lines_of(view: "Surprisal", tokenizer: "Tokenizer", places: list[int]) -> li
 def _words(view: "Surprisal") -> str:
     return (
         f"{view.bits_per_byte:.4f} bits per byte and {view.nats_per_token:.4f} nats per token over"
-        f" {count_of(len(view.nats), 'predicted token')}: the model is as unsure as if it chose each token among"
-        f" {view.perplexity:,.1f} equally likely ones."
+        f" {count_of(len(view.nats), 'predicted token')}: the model is as unsure as if it chose each"
+        f" token among {view.perplexity:,.1f} equally likely ones."
     )

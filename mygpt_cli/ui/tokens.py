@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from mygpt_cli.ui.rows import Column, Row, Rows, bar
+from mygpt_cli.ui.rows import Column, Row, Rows, bar, closing
 from mygpt_cli.ui.steps import WIDEST, percent
 from mygpt_cli.ui.text import visible
 from mygpt_cli.ui.units import count, count_of
@@ -26,7 +26,7 @@ def render_tokens(cut: "Cut", width: int, *, explain: bool = False) -> list[Rend
         parts += _entries("most frequent in this text", cut.frequent, len(cut.ids), width, explain)
     if cut.longest:
         parts += _entries("longest of the vocabulary", cut.longest, len(cut.ids), width, explain)
-    return [*parts, Text(_words(cut), style="dim")]
+    return [*parts, closing(_words(cut))]
 
 
 def _running(cut: "Cut") -> Text:
@@ -82,7 +82,8 @@ def _entries(
     rows = []
     for entry in entries:
         share = entry.count / total if total else 0.0
-        sentence = f"An entry of {count_of(len(entry.token), 'byte')}, and {percent(share)} of the tokens of this text."
+        size = count_of(len(entry.token), "byte")
+        sentence = f"An entry of {size}, and {percent(share)} of the tokens of this text."
         rows.append(Row([visible(entry.token), str(entry.id), count(entry.count), bar(share)], sentence))
     return [Rows(columns, rows, width, explain), Text()]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from mygpt_cli.ui.rows import Column, Row, Rows, histogram
+from mygpt_cli.ui.rows import Column, Row, Rows, closing, histogram
 from mygpt_cli.ui.steps import WIDEST
 from mygpt_cli.ui.text import one_line
 
@@ -29,7 +29,7 @@ def render_weights(
         " above its neighbours', mark where training left its mark most."
     )
     table = Rows([*columns, Column("histogram", 0)], rows, min(width, WIDEST), explain)
-    return [table, Text(), Text(words, style="dim")]
+    return [table, Text(), closing(words)]
 
 
 def tensor_name(name: str, shape: Sequence[int]) -> Text:
@@ -39,7 +39,8 @@ def tensor_name(name: str, shape: Sequence[int]) -> Text:
 
 def short(number: float) -> str:
     """Write a number in at most nine cells."""
-    return f"{number:.4g}"
+    texts = (f"{number:.{digits}g}" for digits in (4, 3, 2))
+    return next(text for text in texts if len(text) <= 9)
 
 
 def _sentence(tensor: "Weights") -> str:
