@@ -106,14 +106,17 @@ def surprisal(
             "give a longer text",
         )
     rows = min(ROWS, 2**24 // model.config.vocab_size)
-    parts, done = [], 0
+    count, done = len(ids) - 1, 0
+    # Made at once: small results among the large tensors would keep their memory from being used again.
+    nats, best_nats = np.empty(count, np.float32), np.empty(count, np.float32)
+    ranks, best = np.empty(count, np.int32), np.empty(count, np.int32)
     for part in _predict(model, ids, max(1, rows // model.config.context)):
-        parts.append(part)
-        done += len(part[0])
-        progress("reading the text", done / (len(ids) - 1))
-    nats, ranks, best, best_nats = (np.concatenate(column) for column in zip(*parts, strict=True))
-    size = sum(len(tokenizer.token_bytes(token)) for token in ids[1:].tolist())
-    return Surprisal(ids, nats, ranks, best, best_nats, size)
+        here = slice(done, done + len(part[0]))
+        nats[here], ranks[here], best[here], best_nats[here] = part
+        done = here.stop
+        progress("reading the text", done / count)
+    lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)])
+    return Surprisal(ids, nats, ranks, best, best_nats, int(lengths[ids[1:]].sum()))
 
 
 def _predict(model: GPT, ids: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, ...]]:

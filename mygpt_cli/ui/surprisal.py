@@ -64,15 +64,13 @@ class Legend:
     """Says what colours and signs mean."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        line = Text("surprisal ", style="dim")
-        low = 0.0
+        line = Text("bits  ", style="dim")
         for limit, colour in COLOURS:
-            name = f"{low:g} to {limit:g} bits" if np.isfinite(limit) else f"{low:g} bits and more"
-            line.append(name, style=colour or "not dim").append("  ")
-            low = limit
+            name = f"under {limit:g}" if np.isfinite(limit) else "more"
+            line.append(f"{name}  ", style=colour or "not dim")
         yield line
         signs = [plain if options.ascii_only else sign for _, sign, plain in SIGNS]
-        yield Text(f"rank      1  2 to 10 {signs[1]}  11 to 100 {signs[2]}  beyond {signs[3]}", style="dim")
+        yield Text(f"rank  1  2 to 10 {signs[1]}  11 to 100 {signs[2]}  beyond {signs[3]}", style="dim")
 
 
 def render_surprisal(
