@@ -120,6 +120,14 @@ def test_tokens_of_a_prompt_of_a_file_and_of_nothing(
     assert "longest of the vocabulary" in capsys.readouterr().out
 
 
+def test_standard_input_and_prompts_that_look_like_other_formats(mygpt: Command, trained: Path) -> None:
+    data = (trained / "val.txt").read_bytes()
+    done = mygpt("inspect", "--tokens", "--text", "-", "--json", cwd=trained, input=data)
+    assert records(done)[0]["bytes"] == len(data)
+    done = mygpt("inspect", "--tokens", "--prompt", "GIF87a", "--json", cwd=trained)
+    assert records(done)[0]["characters"] == 6
+
+
 def test_weights_are_those_that_were_saved(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from mygpt_cli.checkpoint import load
 
@@ -128,7 +136,7 @@ def test_weights_are_those_that_were_saved(trained: Path, capsys: pytest.Capture
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     tensors = dict(load(folder).model.named_parameters())
     assert [line["name"] for line in lines] == list(tensors)
-    assert all(line["high"] == float(tensors[line["name"]].max()) for line in lines)
+    assert all(line["high"] == tensors[line["name"]].max().item() for line in lines)
 
 
 @pytest.mark.parametrize(

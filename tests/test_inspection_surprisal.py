@@ -52,10 +52,10 @@ def test_a_text_is_cut_as_training_cuts_it(tmp_path: Path, tiny_dataset: Dataset
     path = tmp_path / "part.txt"
     text = tiny_dataset.tokenizer.decode(tiny_dataset.val.tolist())
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert encode(tiny_dataset.tokenizer, open_text(str(path))).tolist() == tiny_dataset.val.tolist()
+    assert encode(tiny_dataset.tokenizer, open_text(str(path)).chunks()).tolist() == tiny_dataset.val.tolist()
     path.write_text(f"{text}é")
     with pytest.raises(TextError, match=f"character {len(text) + 1}"):
-        encode(tiny_dataset.tokenizer, open_text(str(path)))
+        encode(tiny_dataset.tokenizer, open_text(str(path)).chunks())
 
 
 def test_what_cannot_be_measured() -> None:
@@ -65,7 +65,7 @@ def test_what_cannot_be_measured() -> None:
     with pytest.raises(TextError, match="empty"):
         surprisal(model, tokenizer, np.empty(0, np.uint32))
     with torch.no_grad():
-        model.blocks[1].mlp.up.weight.fill_(math.nan)  # type: ignore[union-attr]
+        dict(model.named_parameters())["blocks.1.mlp.up.weight"].fill_(math.nan)
     with pytest.raises(MygptError, match="layer 2 of 2"):
         surprisal(model, tokenizer, np.array([65, 66], np.uint32))
 

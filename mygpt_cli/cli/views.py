@@ -9,7 +9,7 @@ from mygpt_cli.errors import TextError, UsageError
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
-    from mygpt_cli.corpus import Part
+    from mygpt_cli.corpus import Chunk
     from mygpt_cli.generation.settings import Sampling
     from mygpt_cli.inspection.copied import Copied
     from mygpt_cli.ui.texts import Shown
@@ -39,17 +39,13 @@ class Request:
         quantize = self.quantize or "none"
         return open_checkpoint(*which, device=self.device, quantize=quantize, quiet=self.quiet)
 
-    def part(self) -> "Part | None":
-        """Return the text to look at, or None."""
-        from mygpt_cli.corpus import Part, open_text
-        from mygpt_cli.document import Document
+    def chunks(self) -> "list[Chunk]":
+        """Return the text to look at, or nothing."""
+        from mygpt_cli.corpus import Chunk, open_text
 
         if self.file is not None:
-            return open_text(self.file)
-        if not self.prompt:
-            return None
-        document = Document("the prompt", self.prompt.encode()).measured()
-        return Part((document,), 0, document.characters, document.bytes)
+            return list(open_text(self.file).chunks())
+        return [Chunk(self.prompt, True)] if self.prompt else []
 
 
 def one_view(flags: Mapping[str, object]) -> str | None:
@@ -68,16 +64,13 @@ def show_view(name: str, request: Request) -> None:
 
 
 def _tokens(request: Request) -> None:
-    import numpy as np
-
     from mygpt_cli.inspection.surprisal import encode
     from mygpt_cli.inspection.tokens import cut
     from mygpt_cli.ui.texts import show_tokens
 
-    part = request.part()
+    chunks = request.chunks()
     tokenizer = request.open().tokenizer
-    ids = encode(tokenizer, part) if part else np.empty(0, np.uint32)
-    show_tokens(cut(tokenizer, ids, top=request.shown.top), request.shown)
+    show_tokens(cut(tokenizer, encode(tokenizer, chunks), top=request.shown.top), request.shown)
 
 
 def _weights(request: Request) -> None:
@@ -95,11 +88,11 @@ def _surprisal(request: Request) -> None:
     from mygpt_cli.ui.progress import progress_bar
     from mygpt_cli.ui.texts import show_surprisal
 
-    part = _needed(request)
+    chunks = request.chunks()
     checkpoint = request.open()
-    text, tokenizer = _text(part), checkpoint.tokenizer
+    text, tokenizer = _text(chunks), checkpoint.tokenizer
     with progress_bar(quiet=request.quiet) as progress:
-        view = surprisal(as_validated(checkpoint), tokenizer, encode(tokenizer, part), progress)
+        view = surprisal(as_validated(checkpoint), tokenizer, encode(tokenizer, chunks), progress)
         corpus = training_text(checkpoint)
         copied: Copied | str = (
             corpus if isinstance(corpus, str) else find_copied(text, corpus.train, progress=progress)
@@ -116,7 +109,7 @@ def _copied(request: Request) -> None:
         raise UsageError(
             "--copied needs a text", "give one with --text FILE, or have one written with --prompt"
         )
-    part = request.part() if request.file is not None else None
+    given = None if request.file is None else _text(request.chunks())
     checkpoint = request.open()
     corpus = training_text(checkpoint)
     if isinstance(corpus, str):
@@ -125,7 +118,7 @@ def _copied(request: Request) -> None:
             "put its files back where config.toml of the run names them",
         )
     with progress_bar(quiet=request.quiet) as progress:
-        text = _text(part) if part else _written(checkpoint, request)
+        text = _written(checkpoint, request) if given is None else given
         copied = find_copied(text, corpus.train, progress=progress)
     show_copied(copied, text, request.shown)
 
@@ -147,18 +140,16 @@ def _compare(request: Request) -> None:
     from mygpt_cli.ui.progress import progress_bar
     from mygpt_cli.ui.texts import show_compare
 
-    part = request.part()
+    chunks = request.chunks()
     first, other = request.open(), request.open(request.other)
     texts: list[Surprisal] = []
     prompt: tuple[int, ...] = ()
     with progress_bar(quiet=request.quiet) as progress:
-        for side in (first, other):
-            if part is None:
-                break
-            ids = encode(side.tokenizer, part)
+        for side in (first, other) if chunks else ():
+            ids = encode(side.tokenizer, chunks)
             model = as_validated(side)
             if request.prompt is not None and side is first:
-                prompt = tuple(int(token) for token in ids)
+                prompt = tuple(ids.tolist())
             if len(ids) > 1 or request.file is not None:
                 texts.append(surprisal(model, side.tokenizer, ids, progress))
     both = (texts[0], texts[1]) if len(texts) == 2 else None
@@ -166,15 +157,8 @@ def _compare(request: Request) -> None:
     show_compare(view, first.tokenizer, request.shown)
 
 
-def _needed(request: Request) -> "Part":
-    part = request.part()
-    if part is None:
-        raise UsageError("there is no text to look at", "give a file with --text")
-    return part
-
-
-def _text(part: "Part") -> str:
-    return "".join(chunk.text for chunk in part.chunks())
+def _text(chunks: "list[Chunk]") -> str:
+    return "".join(chunk.text for chunk in chunks)
 
 
 VIEWS: dict[str, Callable[[Request], None]] = {

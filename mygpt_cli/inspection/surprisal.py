@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mygpt_cli.checkpoint import Checkpoint
-from mygpt_cli.corpus import Part
+from mygpt_cli.corpus import Chunk
 from mygpt_cli.dataset import val_windows
 from mygpt_cli.errors import MygptError, ResourceError, TextError, UsageError, is_out_of_memory
 from mygpt_cli.generation.decode import unsound_part
@@ -78,13 +78,13 @@ def as_validated(checkpoint: Checkpoint) -> GPT:
     return checkpoint.model
 
 
-def encode(tokenizer: Tokenizer, part: Part) -> np.ndarray:
+def encode(tokenizer: Tokenizer, chunks: Iterable[Chunk]) -> np.ndarray:
     """Return the ids of a text, cut into pieces as training cuts it.
 
     Raises TextError for a character that the tokenizer does not know.
     """
     found, place = [], 0
-    for chunk in texts(part.chunks()):
+    for chunk in texts(chunks):
         try:
             found.append(tokenizer.encode_array(chunk.text))
         except UnknownCharacterError as fault:
