@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -83,7 +84,7 @@ def _tokens(
         before = tokenizer.decode_bytes(texts[0].ids[max(0, index - 39) : index + 1].tolist())
         token = visible(tokenizer.token_bytes(int(texts[0].ids[index + 1])))
         shown = Text(
-            tail(one_line(before.decode("utf-8", "surrogateescape")), max(4, width - 30 - len(token)))
+            tail(one_line(before.decode("utf-8", "surrogateescape")), max(4, width - 30 - cell_len(token)))
         )
         shown.append(token, style="bold")
         a, b = (float(text.bits[index]) for text in texts)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
@@ -118,7 +119,9 @@ def _worst(view: "Surprisal", tokenizer: "Tokenizer", width: int, top: int, expl
     for place, line in zip(places, lines, strict=True):
         before = tokenizer.decode_bytes(view.ids[max(0, place - 40) : place].tolist())
         token = visible(tokenizer.token_bytes(int(view.ids[place])))
-        found = Text(tail(one_line(before.decode("utf-8", "surrogateescape")), max(4, room - len(token))))
+        found = Text(
+            tail(one_line(before.decode("utf-8", "surrogateescape")), max(4, room - cell_len(token)))
+        )
         found.append(token, style="bold red")
         share = float(np.exp(-view.best_nats[place - 1]))
         expected = visible(_known(tokenizer, int(view.best[place - 1])))
