@@ -29,7 +29,7 @@ Progress = Callable[[str, float], None]
 class Surprisal:
     """What a model makes of a text of n tokens; arrays of n - 1, as nothing precedes the first token.
 
-    `nats` are the losses. `ranks` count from 1, and are one more than how many tokens were more probable. `best` are
+    `nats` are the losses. `ranks` are one more than the number of tokens that were more probable. `best` are
     the ids of the tokens that were the most probable in each place, `best_nats` the losses these would have
     had. `bytes` are those of the predicted tokens.
     """
