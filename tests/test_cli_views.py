@@ -34,8 +34,8 @@ def test_bits_per_byte_are_those_that_training_reported(mygpt: Command, trained:
     (record,) = records(mygpt("inspect", "story-001/last", "--text", "val.txt", "--json", cwd=trained))
     metrics = (trained / "checkpoints" / "story-001" / "metrics.jsonl").read_text().splitlines()
     reported = [event for event in map(json.loads, metrics) if event["event"] == "evaluated"][-1]
-    assert record["bits_per_byte"] == pytest.approx(reported["bits_per_byte"], rel=2e-4)
-    assert record["nats_per_token"] == pytest.approx(reported["val_loss"], rel=2e-4)
+    assert record["bits_per_byte"] == pytest.approx(reported["bits_per_byte"], rel=1e-5)
+    assert record["nats_per_token"] == pytest.approx(reported["val_loss"], rel=1e-5)
     assert len(record["nats"]) == record["tokens"]  # type: ignore[arg-type]
     assert record["nats"][0] is None  # type: ignore[index]
 
