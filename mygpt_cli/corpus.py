@@ -139,6 +139,17 @@ def open_corpus(
     )
 
 
+def open_text(source: str) -> Part:
+    """Read one file, or "-" for standard input, as a whole; raises TextError for what is no text."""
+    if source != STDIN and not os.path.lexists(source):
+        raise TextError(_missing(source).message, "check the name")
+    try:
+        document = _document(Path(source), False, "strict").measured()
+    except NotTextError as fault:
+        raise TextError(fault.message, "give a text file in UTF-8") from None
+    return Part((document,), 0, document.characters, document.bytes)
+
+
 def _slice(document: Document, first: int, last: int) -> Iterator[Chunk]:
     position = 0
     with closing(document.chunks()) as texts:

@@ -21,6 +21,7 @@ from mygpt_cli.cli.sampling import (
     read_flags,
     with_sampling,
 )
+from mygpt_cli.cli.views import VIEWS, Request, one_view, show_view
 from mygpt_cli.errors import CheckpointError, UsageError
 from mygpt_cli.generation.settings import FILTERS, field_of, knobs, resolve
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mygpt_cli.generation.stream import Prompt
     from mygpt_cli.inspection.history import RunHistory
 
-EXPLAINED = ("--lens", "--attention")  # the views that have sentences for --explain
+AFTER_A_PROMPT = ("--steps", "--lens", "--attention")
 CHOICE = {"filters", "seed", "window", *map(field_of, FILTERS)} - {"min_new_tokens"}
 
 
@@ -59,12 +60,17 @@ def inspect(
     ] = 5,
     lens: Annotated[
         bool,
-        typer.Option("--lens", help="What it would say after each layer.", rich_help_panel="Views"),
+        typer.Option(
+            "--lens", metavar="", help="What it would say after each layer.", rich_help_panel="Views"
+        ),
     ] = False,
     attention: Annotated[
         bool,
         typer.Option(
-            "--attention", help="What each head looks at, and what it does.", rich_help_panel="Views"
+            "--attention",
+            metavar="",
+            help="What each head looks at, and what it does.",
+            rich_help_panel="Views",
         ),
     ] = False,
     layer: Annotated[
@@ -75,9 +81,36 @@ def inspect(
         int | None,
         typer.Option(help="Heads of this number only, from 1.", metavar="H", rich_help_panel="Views"),
     ] = None,
+    tokens: Annotated[
+        bool,
+        typer.Option("--tokens", metavar="", help="How a text is cut into tokens.", rich_help_panel="Views"),
+    ] = False,
+    text: Annotated[
+        str | None,
+        typer.Option(help="How surprising a text is.", metavar="FILE", rich_help_panel="Views"),
+    ] = None,
+    copied: Annotated[
+        bool,
+        typer.Option(
+            "--copied",
+            metavar="",
+            help="What of the text, or of what follows --prompt, stands in the training text.",
+            rich_help_panel="Views",
+        ),
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="How another checkpoint differs.", metavar="OTHER", rich_help_panel="Views"),
+    ] = None,
+    weights: Annotated[
+        bool,
+        typer.Option("--weights", metavar="", help="The tensors, in numbers.", rich_help_panel="Views"),
+    ] = False,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Add a sentence to every row.", rich_help_panel="Views"),
+        typer.Option(
+            "--explain", metavar="", help="Add a plain sentence to every row.", rich_help_panel="Output"
+        ),
     ] = False,
     device: Device = "auto",
     quantize: Quantize = None,
@@ -88,20 +121,33 @@ def inspect(
     **flags: Any,
 ) -> None:
     """Show how a run has gone and what its checkpoint is; with --prompt, show how it comes to each word."""
+    given = {"--lens": lens, "--attention": attention, "--tokens": tokens, "--copied": copied}
+    if not copied:
+        given = {"--steps": steps is not None} | given
+    given |= {"--compare": compare is not None, "--weights": weights}
+    view = one_view(given) or (None if text is None else "--text")
     sampling = resolve({"seed": fresh_seed(), "max_new_tokens": steps or 5} | read_flags(flags))
-    view = _view({"--steps": steps is not None, "--lens": lens, "--attention": attention}, prompt)
-    if (layer is not None or head is not None) and view != "--attention":
+    if prompt is None and view in AFTER_A_PROMPT:
+        raise UsageError(f"{view} shows what follows a prompt", 'give one with --prompt "..."')
+    if (layer is not None or head is not None) and not attention:
         raise UsageError("--layer and --head choose heads of --attention", "add --attention")
-    if explain and view not in EXPLAINED:
-        raise UsageError("--explain adds sentences to a view", f"add one of {', '.join(EXPLAINED)}")
-    text = None if prompt is None else prompt_from_argument(prompt)
+    if explain and view in (None, "--steps"):
+        raise UsageError("--explain adds sentences to a view", "add one, such as --lens")
+    start_text = None if prompt is None else prompt_from_argument(prompt)
 
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.export import Export
     from mygpt_cli.ui.inspect import show_steps, show_summary
 
     to = Export(svg, html)
-    history = None if text is not None else _history(find_folder(folder, checkpoint))
+    if view in VIEWS:
+        from mygpt_cli.ui.texts import Shown
+
+        shown = Shown(top, explain, json, to)
+        place = (folder, checkpoint, start_text, text, compare, steps, device, quantize)
+        show_view(view, Request(*place, sampling=sampling, quiet=quiet, shown=shown))
+        return
+    history = None if start_text is not None else _history(find_folder(folder, checkpoint))
     try:
         loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
     except CheckpointError as error:
@@ -111,7 +157,7 @@ def inspect(
             note(f"{error.message} yet")
         show_summary(None, history, json=json, to=to)
         return
-    if text is None:
+    if start_text is None:
         from mygpt_cli.inspection.summary import summarise
 
         show_summary(summarise(loaded), history, json=json, to=to)
@@ -120,7 +166,7 @@ def inspect(
     from mygpt_cli.generation.stream import read_prompt
     from mygpt_cli.inspection.steps import view_steps
 
-    start = read_prompt(loaded.tokenizer, text, loaded.config.context)
+    start = read_prompt(loaded.tokenizer, start_text, loaded.config.context)
     if start.note and not quiet:
         note(start.note)
     if view == "--lens":
@@ -131,16 +177,6 @@ def inspect(
         return
     views = view_steps(loaded.model, loaded.tokenizer, start, sampling, top=top)
     show_steps(views, sampling, json=json, to=to)
-
-
-def _view(flags: dict[str, bool], prompt: str | None) -> str | None:
-    """Return the flag of the one view that was asked for; UsageError for several, or one without a prompt."""
-    given = [flag for flag, is_given in flags.items() if is_given]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} are different views", "ask for one at a time")
-    if given and prompt is None:
-        raise UsageError(f"{given[0]} shows what follows a prompt", 'give one with --prompt "..."')
-    return given[0] if given else None
 
 
 def _show_lens(loaded: "Checkpoint", start: "Prompt", **shown: Any) -> None:

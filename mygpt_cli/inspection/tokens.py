@@ -1,0 +1,72 @@
+"""How a text is cut into tokens, and what a vocabulary holds."""
+
+import codecs
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from mygpt_cli.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of the vocabulary; `count` says how often the text has it."""
+
+    id: int
+    token: bytes
+    count: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A text of `characters` as the tokens `ids`, and what the vocabulary of `vocab_size` holds.
+
+    `longest` are the entries of most bytes, none for characters; `frequent` those that the text has most
+    often. `distinct` counts the entries that it has at all.
+    """
+
+    ids: tuple[int, ...]
+    tokens: tuple[bytes, ...]
+    characters: int
+    kind: str
+    vocab_size: int
+    distinct: int
+    longest: tuple[Entry, ...]
+    frequent: tuple[Entry, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The length of the text in UTF-8."""
+        return sum(map(len, self.tokens))
+
+    @property
+    def tokens_per_character(self) -> float:
+        """How many tokens a character takes; 0 without a text."""
+        return len(self.ids) / self.characters if self.characters else 0.0
+
+
+def cut(tokenizer: Tokenizer, ids: np.ndarray, *, top: int) -> Cut:
+    """Describe some tokens and list up to `top` of the longest and of the most frequent entries."""
+    sequence = ids.tolist()
+    tokens = tuple(map(tokenizer.token_bytes, sequence))
+    counts = Counter(sequence)
+
+    def entry(token: int) -> Entry:
+        return Entry(token, tokenizer.token_bytes(token), counts[token])
+
+    specials = set(tokenizer.vocabulary.specials.values())
+    learned = [token for token in range(tokenizer.vocab_size) if token not in specials]
+    longest = sorted(learned, key=lambda token: (-len(tokenizer.token_bytes(token)), token))
+    frequent = sorted(counts, key=lambda token: (-counts[token], token))
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return Cut(
+        ids=tuple(sequence),
+        tokens=tokens,
+        characters=sum(len(decoder.decode(token)) for token in tokens),
+        kind=tokenizer.kind,
+        vocab_size=tokenizer.vocab_size,
+        distinct=len(counts),
+        longest=() if tokenizer.kind == "char" else tuple(map(entry, longest[:top])),
+        frequent=tuple(map(entry, frequent[:top])),
+    )

@@ -1,0 +1,131 @@
+"""Two checkpoints side by side, on the screen."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.cells import cell_len
+from rich.console import RenderableType
+from rich.text import Text
+
+from mygpt_cli.ui.rows import Column, Row, Rows, bar, closing
+from mygpt_cli.ui.steps import WIDEST, percent
+from mygpt_cli.ui.text import one_line, tail, visible
+from mygpt_cli.ui.units import count, count_of
+from mygpt_cli.ui.weights import short, tensor_name
+
+if TYPE_CHECKING:
+    from mygpt_cli.inspection.compare import Comparison
+    from mygpt_cli.inspection.surprisal import Surprisal
+    from mygpt_cli.tokenizer import Tokenizer
+
+    Texts = tuple[Surprisal, Surprisal]
+
+
+def render_compare(
+    view: "Comparison", tokenizer: "Tokenizer", width: int, *, top: int, explain: bool = False
+) -> list[RenderableType]:
+    """Render what moved between two checkpoints, the `top` tokens that moved most, for 60 cells or more."""
+    width = min(width, WIDEST)
+    parts: list[RenderableType] = []
+    for name, side in zip("AB", view.sides, strict=True):
+        step = "" if side.step is None else f", step {count(side.step)}"
+        parts.append(
+            Text.assemble((f"{name}  ", "bold"), one_line(side.folder), (step, "dim"), overflow="fold")
+        )
+    if not view.same_tokens:
+        parts += [Text(), Text("Their tokenizers differ, so only bits per byte and weights can be compared.")]
+    if view.texts:
+        parts += [Text(), _losses(view.texts, view.same_tokens, width, explain)]
+    if view.next:
+        parts += [Text(), _next(view, width, explain)]
+    if view.texts and view.changes is not None:
+        parts += [Text(), _tokens(view.texts, view.changes, tokenizer, width, top, explain)]
+    parts += [Text(), _weights(view, width, explain)]
+    return [*parts, Text(), closing(_words(view))]
+
+
+def _losses(texts: "Texts", same_tokens: bool, width: int, explain: bool) -> Rows:
+    columns = [Column("over the text", 0), *(Column(name, 10, right=True) for name in ("A", "B", "B - A"))]
+    first, other = texts
+    rows = []
+    for name, sentence in (
+        ("bits per byte", "How many bits each byte of the text takes: lower is better, whatever the tokens."),
+        ("nats per token", "The mean loss that training reports."),
+        ("perplexity", "As many equally likely tokens would be as hard to guess among."),
+    ):
+        if name == "bits per byte" or same_tokens:
+            a, b = (getattr(side, name.replace(" ", "_")) for side in (first, other))
+            rows.append(Row([name, f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}"], sentence))
+    tokens = len(first.nats), len(other.nats)
+    sentence = "How many tokens were predicted: all but the first."
+    rows.append(Row(["tokens", *map(count, tokens), f"{tokens[1] - tokens[0]:+,}"], sentence))
+    return Rows(columns, rows, width, explain)
+
+
+def _next(view: "Comparison", width: int, explain: bool) -> Rows:
+    columns = [Column("next token", 16), *(Column(name, 7, right=True) for name in ("A", "B", "B - A"))]
+    columns.append(Column("B", 0))
+    rows = []
+    for shift in view.next:
+        token = visible(shift.token)
+        sentence = f"'{token}' goes from {percent(shift.probability)} to {percent(shift.other_probability)}."
+        shares = percent(shift.probability), percent(shift.other_probability)
+        rows.append(Row([token, *shares, f"{shift.change:+.1%}", bar(shift.other_probability)], sentence))
+    return Rows(columns, rows, width, explain)
+
+
+def _tokens(
+    texts: "Texts", changes: np.ndarray, tokenizer: "Tokenizer", width: int, top: int, explain: bool
+) -> Rows:
+    columns = [Column("tokens that moved most", 0)]
+    columns += [Column(name, 8, right=True) for name in ("A bits", "B bits", "B - A")]
+    rows = []
+    for index in np.argsort(-np.abs(changes), kind="stable")[:top].tolist():
+        before = tokenizer.decode_bytes(texts[0].ids[max(0, index - 39) : index + 1].tolist())
+        token = visible(tokenizer.token_bytes(int(texts[0].ids[index + 1])))
+        shown = Text(
+            tail(one_line(before.decode("utf-8", "surrogateescape")), max(4, width - 30 - cell_len(token)))
+        )
+        shown.append(token, style="bold")
+        a, b = (float(text.bits[index]) for text in texts)
+        better = "less" if b < a else "more" if b > a else "as much"
+        sentence = f"B is {better} surprised by '{token}' here {'than' if a != b else 'as'} A."
+        rows.append(Row([shown, f"{a:.2f}", f"{b:.2f}", f"{b - a:+.2f}"], sentence))
+    return Rows(columns, rows, width, explain)
+
+
+def _weights(view: "Comparison", width: int, explain: bool) -> Rows:
+    columns = [Column(name, 9, right=True) for name in ("norm A", "norm B", "distance", "cosine")]
+    rows = []
+    for tensor in view.tensors:
+        share = tensor.share
+        cosine = "" if tensor.cosine is None else f"{tensor.cosine:.4f}"
+        numbers = (tensor.norm, tensor.other_norm, tensor.distance)
+        moved = "by all of its length" if share is None else f"by {percent(share)} of its length"
+        sentence = f"It moved {moved}; a cosine of 1 means that it kept its direction."
+        rows.append(Row([tensor_name(tensor.name, tensor.shape)]))
+        rows.append(Row([*map(short, numbers), cosine, bar(min(1.0, share or 0.0))], sentence))
+    rows += [
+        Row([Text(f"{one_line(name)}: not in both, or of another shape", style="dim")])
+        for name in view.unlike
+    ]
+    return Rows([*columns, Column("moved", 0)], rows, width, explain)
+
+
+def _words(view: "Comparison") -> str:
+    words = []
+    if view.texts:
+        change = view.texts[1].bits_per_byte - view.texts[0].bits_per_byte
+        better = "better than" if change < 0 else "worse than" if change > 0 else "as well as"
+        by = f", by {abs(change):.4f} bits per byte" if change else ""
+        words.append(f"B predicts the text {better} A{by}.")
+    if view.divergence is not None:
+        words.append(f"Their next tokens diverge by {max(0.0, view.divergence):.4f} bits.")
+    total = sum(tensor.norm**2 for tensor in view.tensors) ** 0.5
+    apart = sum(tensor.distance**2 for tensor in view.tensors) ** 0.5
+    if total:
+        words.append(
+            f"Over {count_of(len(view.tensors), 'tensor')} that both have, the weights moved by"
+            f" {percent(apart / total)} of their length."
+        )
+    return " ".join(words) or "They have no tensor in common."

@@ -1,0 +1,86 @@
+"""What a text shares with the training text, on the screen."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from mygpt_cli.ui.rows import Column, Row, Rows, closing
+from mygpt_cli.ui.steps import WIDEST, percent
+from mygpt_cli.ui.text import head, one_line, tail
+from mygpt_cli.ui.units import count, count_of
+
+if TYPE_CHECKING:
+    from mygpt_cli.inspection.copied import Copied
+
+MOST_SHOWN = 20
+
+
+def render_copied(
+    copied: "Copied", text: str, width: int, *, running: bool = False, explain: bool = False
+) -> list[RenderableType]:
+    """Render the passages that were copied, the longest first, and their share, for 60 cells or more.
+
+    `running` shows the text itself first, with the passages marked.
+    """
+    width = min(width, WIDEST)
+    parts: list[RenderableType] = []
+    if running:
+        parts += [_marked(copied, text), Text()]
+    if copied.passages:
+        place = (width - 20) * 2 // 5
+        columns = [
+            Column("length", 8, right=True),
+            Column("copied passage", 0),
+            Column("file:line, character", place),
+        ]
+        longest = sorted(copied.passages, key=lambda passage: (passage.start - passage.stop, passage.start))
+        rows = []
+        for passage in longest[:MOST_SHOWN]:
+            said = one_line(text[passage.start : min(passage.stop, passage.start + width)])
+            where = f":{passage.line}, {passage.offset}"
+            file = tail(one_line(passage.file), place - len(where))
+            size = passage.stop - passage.start
+            sentence = (
+                f"Characters {count(passage.start)} to {count(passage.stop)} of this text stand word for word"
+                f" in {one_line(passage.file)}, line {count(passage.line)}, from character"
+                f" {count(passage.offset)} on."
+            )
+            rows.append(Row([count(size), head(said, width), f"{file}{where}"], sentence))
+        if (more := len(longest) - MOST_SHOWN) > 0:
+            rows.append(Row([Text(f"… {count_of(more, 'shorter passage')} more", style="dim")]))
+        parts += [Rows(columns, rows, width, explain), Text()]
+    words = (
+        f"{percent(copied.share)} of the text is copied and {percent(1 - copied.share)} is new: copied is a"
+        f" stretch of {copied.least} characters or more that stands word for word in the training text."
+    )
+    if copied.characters < copied.least:
+        words += " This text is shorter than that."
+    return [*parts, closing(words)]
+
+
+def _marked(copied: "Copied", text: str) -> Text:
+    """Write the text with copied stretches in brackets and in colour."""
+    shown = Text(overflow="fold")
+    reached = 0
+    for start, stop in _stretches(copied):
+        shown.append(_lines(text[reached:start]))
+        shown.append("⟦", style="bold red").append(_lines(text[start:stop]), style="red")
+        shown.append("⟧", style="bold red")
+        reached = stop
+    return shown.append(_lines(text[reached:]))
+
+
+def _stretches(copied: "Copied") -> list[tuple[int, int]]:
+    """Join passages that touch."""
+    joined: list[tuple[int, int]] = []
+    for passage in copied.passages:
+        if joined and passage.start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], passage.stop)
+        else:
+            joined.append((passage.start, passage.stop))
+    return joined
+
+
+def _lines(text: str) -> str:
+    return one_line(text).replace("↵", "↵\n")

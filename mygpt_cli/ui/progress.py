@@ -1,0 +1,26 @@
+"""How much of a long work is done, on stderr and only where someone watches."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mygpt_cli.ui.console import stderr_console
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """Yield a function that takes what is being done and the share of it that is done; it leaves no trace."""
+    from rich.progress import Progress, TaskID
+
+    console = stderr_console()
+    silent = quiet or not console.is_terminal or console.is_dumb_terminal
+    tasks: dict[str, TaskID] = {}
+    with Progress(console=console, transient=True, disable=silent) as progress:
+
+        def tell(stage: str, share: float) -> None:
+            if stage not in tasks:
+                for task in tasks.values():
+                    progress.update(task, visible=False)
+                tasks[stage] = progress.add_task(stage, total=1.0)
+            progress.update(tasks[stage], completed=share)
+
+        yield tell

@@ -1,0 +1,99 @@
+"""Tables whose rows can each be followed by a sentence; they keep their shape at every width."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.constrain import Constrain
+from rich.padding import Padding
+from rich.text import Text
+
+from mygpt_cli.ui.bar import draw_bar
+from mygpt_cli.ui.steps import WIDEST
+
+GAP = 2
+STROKES = " ▁▂▃▄▅▆▇█"
+ASCII_STROKES = " .:-=+*%#"
+
+Drawn = Callable[[int, bool], str]  # from a width in cells, and whether only ASCII can be shown
+Cell = str | Text | Drawn
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of so many cells; 0 takes what the others leave."""
+
+    title: str
+    width: int
+    right: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of a row, already made safe, and a sentence that explains them; one cell alone spans all."""
+
+    cells: Sequence[Cell]
+    sentence: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of `width` cells; what does not fit into its column is cut off with `…`."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    width: int
+    explain: bool = False
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ascii_only = options.ascii_only
+        yield self._line(self.columns, [column.title for column in self.columns], "dim", ascii_only)
+        yield Text(("-" if ascii_only else "─") * self.width, style="dim", no_wrap=True)
+        for row in self.rows:
+            columns = [Column("", self.width)] if len(row.cells) == 1 else self.columns
+            yield self._line(columns, row.cells, row.style, ascii_only)
+            if self.explain and row.sentence:
+                sentence = Text(row.sentence, style="dim italic", overflow="fold")
+                yield from console.render(
+                    Padding(sentence, (0, 0, 0, GAP)),
+                    options.update(width=min(self.width, options.max_width)),
+                )
+
+    def _line(self, columns: Sequence[Column], cells: Sequence[Cell], style: str, ascii_only: bool) -> Text:
+        fixed = sum(column.width for column in columns) + GAP * (len(columns) - 1)
+        line = Text(style=style, no_wrap=True, overflow="crop", end="\n")
+        for number, (column, cell) in enumerate(zip(columns, cells, strict=True)):
+            width = column.width or max(4, self.width - fixed)
+            if callable(cell):
+                cell = cell(width, ascii_only)
+            text = cell.copy() if isinstance(cell, Text) else Text(cell)
+            text.truncate(width, overflow="ellipsis")
+            blank = " " * (width - text.cell_len)
+            line.append(" " * GAP if number else "")
+            line.append_text(Text.assemble(blank, text) if column.right else Text.assemble(text, blank))
+        line.rstrip()
+        return line
+
+
+def closing(words: str) -> RenderableType:
+    """Return the plain sentences that a view ends with."""
+    return Constrain(Text(words, style="dim"), WIDEST)
+
+
+def bar(share: float) -> Drawn:
+    """Return a cell with a bar over a share, 0 to 1."""
+    return lambda width, ascii_only: draw_bar(share, width, ascii_only=ascii_only)
+
+
+def histogram(counts: Sequence[int]) -> Drawn:
+    """Return a cell with a small histogram, a sign for each bin; what is not empty never looks so."""
+
+    def draw(width: int, ascii_only: bool) -> str:
+        signs = ASCII_STROKES if ascii_only else STROKES
+        highest = max([*counts, 1])
+        heights = (max(bool(n), round(n / highest * (len(signs) - 1))) for n in counts)
+        each = max(1, width // len(counts))
+        return "".join(signs[height] * each for height in heights)
+
+    return draw
