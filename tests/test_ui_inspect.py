@@ -16,15 +16,17 @@ from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.inspection.steps import Candidate, Others, Spread, StepView
 from mygpt_cli.inspection.summary import Part, Summary, TokenizerFacts, Training
 from mygpt_cli.ui.bar import draw_bar
+from mygpt_cli.ui.columns import percent
 from mygpt_cli.ui.console import console_for, show
 from mygpt_cli.ui.inspect import show_steps, show_summary
-from mygpt_cli.ui.steps import percent, render_footer, render_settings, render_step
+from mygpt_cli.ui.steps import render_footer, render_settings, render_step
 from mygpt_cli.ui.summary import render_summary
 
 
 def candidate(rank: int, token: bytes, share: float, final: float, **changes: object) -> Candidate:
     values = {"rank": rank, "id": 40 + rank, "token": token, "logit": 5.0 - rank, "probability": share}
     values |= {"final_probability": final, "cut_by": None, "low": 0.25, "high": 0.25 + final, "picked": False}
+    values["stages"] = (0.5, final)
     return Candidate(**(values | changes))  # type: ignore[arg-type]
 
 
@@ -36,7 +38,9 @@ VIEW = StepView(
         candidate(2, b"\n", 0.25, 0.25, picked=True),
         candidate(3, b"\xe2\x80", 0.125, 0.0, cut_by="top-k"),
     ),
-    others=Others(count=1000, kept=0, probability=0.125, final_probability=0.0),
+    others=Others(
+        count=1000, kept=0, probability=0.125, stages=((0.2, 1000), (0.0, 0)), final_probability=0.0
+    ),
     filters=("temperature", "top-k"),
     draw=0.375,
     model_spread=Spread(2.5, 5.657),

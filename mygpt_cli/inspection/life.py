@@ -14,7 +14,8 @@ from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.steps import StepView, view_steps
 from mygpt_cli.model.gpt import GPT, Block, activate, attention_weights
-from mygpt_cli.tokenizer import BytePairTokenizer, Tokenizer
+from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokenizer_json import BytePairVocabulary
 
 SHOWN = 8  # first values of each stage
 
@@ -40,7 +41,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Attended:
-    """A token that a head looks at: its position from 1, as the model sees the text, and its weight."""
+    """A token that a head looks at: its position from 1 and its weight."""
 
     position: int
     id: int
@@ -123,21 +124,20 @@ def view_life(
     if not 1 <= position <= length:
         raise UsageError(f"there is no position {position}", f"the prompt has positions 1 to {length:,}")
     before = prompt.ids[:position]
-    seen = before[-model.config.context :]
-    tracer = Tracer(model, tokenizer, seen, top)
-    logits = tracer.run()
-    own = prefill(model, torch.tensor([seen], device=logits.device))
     ended = Prompt(tokenizer.decode_bytes(before).decode("utf-8", "replace"), before)
     (choice,) = view_steps(model, tokenizer, ended, replace(sampling, max_new_tokens=1), top=top)
-    token = tokenizer.token_bytes(before[-1])
-    merges = merges_of(token, tokenizer.vocabulary.ranks) if isinstance(tokenizer, BytePairTokenizer) else []
+    tracer = Tracer(model, tokenizer, before, top)
+    logits = tracer.run()
+    own = prefill(model, torch.tensor([tracer.ids], device=logits.device))
+    token, vocabulary = tokenizer.token_bytes(before[-1]), tokenizer.vocabulary
+    merges = merges_of(token, vocabulary.ranks) if isinstance(vocabulary, BytePairVocabulary) else []
     return LifeView(
         arch=model.config.arch,
         activation=model.config.activation,
         softcap=model.config.softcap,
         position=position,
         length=length,
-        context=tokenizer.decode_bytes(seen),
+        context=tokenizer.decode_bytes(tracer.ids),
         token=token,
         id=before[-1],
         vocab_size=tokenizer.vocab_size,
@@ -156,7 +156,9 @@ class Tracer:
     """Runs a model's own modules one after the other on token ids, and notes each stage of the last one."""
 
     def __init__(self, model: GPT, tokenizer: Tokenizer, ids: tuple[int, ...], top: int) -> None:
-        self.model, self.tokenizer, self.ids, self.top = model, tokenizer, ids, top
+        self.model, self.tokenizer, self.top = model, tokenizer, top
+        self.ids = ids[-model.config.context :]
+        self._start = len(ids) - len(self.ids)
         self.stages: list[Stage] = []
         self.heads: list[Head] = []
         self._layer: int | None = None
@@ -212,17 +214,18 @@ class Tracer:
     def _head(self, head: int, norms: list[float], weights: Tensor) -> Head:
         best = weights.topk(min(self.top, len(weights)))
         attended = tuple(
-            Attended(at + 1, self.ids[at], self.tokenizer.token_bytes(self.ids[at]), weight)
+            Attended(self._start + at + 1, self.ids[at], self.tokenizer.token_bytes(self.ids[at]), weight)
             for at, weight in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         )
         rest = weights.index_fill(0, best.indices, 0.0).double().sum()
-        return Head(self._layer or 0, head, *norms, attended, float(rest))
+        query, key, value, output = norms
+        return Head(self._layer or 0, head, query, key, value, output, attended, float(rest))
 
     def _feed_forward(self, block: Block, x: Tensor) -> Tensor:
         """Return the residual stream (1, T, C) after a layer's feed-forward part."""
         normed = block.mlp_norm(x)
         units = activate(block.mlp.up(normed), block.mlp.activation)  # (1, T, F)
-        narrowed = block.mlp.down(units)
+        narrowed: Tensor = block.mlp.down(units)
         after = x + narrowed
         self._note(8, "norm", normed[0, -1], x[0, -1])
         self._note(8, "units", units[0, -1], active=int((units[0, -1] > 0).sum()))
@@ -251,7 +254,7 @@ class Tracer:
 
 
 def merges_of(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """Return the merges that byte-pair encoding makes of a token's bytes: the pair of lowest rank each time."""
+    """Return the merges that make a token of its bytes: the pair of lowest rank each time."""
     parts, merges = [token[at : at + 1] for at in range(len(token))], []
     while pairs := list(_mergeable(parts, ranks)):
         _, at = min(pairs)

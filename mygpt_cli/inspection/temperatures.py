@@ -60,7 +60,7 @@ def view_temperatures(
     *,
     top: int = 5,
 ) -> TemperaturesView:
-    """Show what each temperature makes of the logits after a prompt; the other filters act as they are set."""
+    """Show what each temperature makes of the logits after a prompt; other filters act as they are set."""
     settings = [replace(sampling, temperature=degree) for degree in temperatures]
     reader = Reader(
         model, torch.tensor([prompt.ids]), room=0, window=sampling.window, known=tokenizer.vocab_size
@@ -77,7 +77,9 @@ def view_temperatures(
         context=prompt.text.encode(),
         temperatures=tuple(temperatures),
         candidates=tuple(
-            Shares(token, tokenizer.token_bytes(token), float(logits[0, token]), tuple(probs[:, token].tolist()))
+            Shares(
+                token, tokenizer.token_bytes(token), float(logits[0, token]), tuple(probs[:, token].tolist())
+            )
             for token in shown
         ),
         others=OtherShares(

@@ -125,7 +125,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
-    """Return how much each query (B, H, T, D) takes from each key (B, H, S, D), (B, H, T, S); rows sum to 1."""
+    """Return the shares (B, H, T, S) that queries (B, H, T, D) take from keys (B, H, S, D); they sum to 1."""
     t, s = q.size(-2), k.size(-2)
     future = torch.full((t, s), -math.inf, dtype=q.dtype, device=q.device).triu(s - t + 1)
     scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1) + future  # (B, H, T, S)

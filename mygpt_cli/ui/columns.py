@@ -1,0 +1,45 @@
+"""Light tables, and columns that go on in further tables where a screen has no room for all."""
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.table import Table
+
+NARROWEST = 60  # a screen narrower than this cuts the lines off
+WIDEST = 100
+
+
+def fitting(width: int) -> int:
+    """Return the width of a view on a screen of this width."""
+    return max(NARROWEST, min(width, WIDEST))
+
+
+def light_table(width: int, *, header: bool = True, footer: bool = False) -> Table:
+    """Return an empty table with one thin line under its header and space between its columns."""
+    return Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        width=width,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        border_style="dim",
+        header_style="dim",
+        show_header=header,
+        show_footer=footer,
+    )
+
+
+def pack(widths: Sequence[int], room: int) -> Iterator[range]:
+    """Yield which columns of these widths go into each table that has this room for them, spaces included."""
+    start, taken = 0, 0
+    for at, width in enumerate(widths):
+        if at > start and taken + width + 1 > room:
+            yield range(start, at)
+            start, taken = at, 0
+        taken += width + 1
+    yield range(start, len(widths))
+
+
+def percent(share: float) -> str:
+    """Write a share (0 to 1) as a percentage of one decimal; what is not 0 never looks like it."""
+    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
