@@ -72,12 +72,12 @@ def test_a_step_at_80_columns() -> None:
         """\
 step 1  Once upon
 
-         token               id    logit   model   final
+       token              id   logit  model    temp   top-k  final
 ────────────────────────────────────────────────────────────────────────────────
-      1  ␣a                  41     4.00   50.0%   75.0%  ████████████████▌
-▸     2  ↵                   42     3.00   25.0%   25.0%  █████▌
-      3  <E2 80>             43     2.00   12.5%     cut  by top-k
-         1,000 more                        12.5%     cut
+     1 ␣a                 41    4.00  50.0%   50.0%   75.0%  75.0% ███████████▎
+▸    2 ↵                  42    3.00  25.0%   50.0%   25.0%  25.0% ███▊
+     3 <E2 80>            43    2.00  12.5%   50.0%     cut    cut by top-k
+       1,000 more                     12.5%   20.0%     cut    cut
 
   draw 0.375000 in [0.250000, 0.500000): ↵
   entropy 2.50 bits, 5.7 choices → 0.81 bits, 1.8 choices
@@ -151,8 +151,9 @@ def test_every_screen_keeps_its_shape(width: int, colour: bool) -> None:
         assert ("\x1b" in screen) == colour
         lines = plain.splitlines()
         assert all(cell_len(line) <= width for line in lines)
-        # One line for each row: nothing wraps.
-        assert len(lines) == 9 + len(view.candidates)
+        # One line for each row: nothing wraps, and what there is no room for goes into a second table.
+        once, twice = 9 + len(view.candidates), 13 + 2 * len(view.candidates)
+        assert len(lines) == (once if width > 60 else twice)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", render(render_summary(SUMMARY, width), width, colour=colour))
     assert all(cell_len(line) <= width for line in plain.splitlines())
 
@@ -192,6 +193,7 @@ def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
         "bytes": "e280",
         "logit": 2.0,
         "probability": 0.125,
+        "stages": [0.5, 0.0],
         "final_probability": 0.0,
         "cut_by": "top-k",
         "low": 0.25,

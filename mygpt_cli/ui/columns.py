@@ -14,13 +14,13 @@ def fitting(width: int) -> int:
     return max(NARROWEST, min(width, WIDEST))
 
 
-def light_table(width: int, *, header: bool = True, footer: bool = False) -> Table:
-    """Return an empty table with one thin line under its header and space between its columns."""
+def light_table(width: int, *, gap: int = 2, header: bool = True, footer: bool = False) -> Table:
+    """Return an empty table with one thin line under its header and 1 or 2 spaces between its columns."""
     return Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
         width=width,
-        padding=(0, 1, 0, 0),
+        padding=(0, gap - 1, 0, 0),
         pad_edge=False,
         border_style="dim",
         header_style="dim",
@@ -29,14 +29,14 @@ def light_table(width: int, *, header: bool = True, footer: bool = False) -> Tab
     )
 
 
-def pack(widths: Sequence[int], room: int) -> Iterator[range]:
-    """Yield which columns of these widths go into each table that has this room for them, spaces included."""
+def pack(widths: Sequence[int], room: int, gap: int) -> Iterator[range]:
+    """Yield which columns of these widths, each with a gap, go into each table with this room for them."""
     start, taken = 0, 0
     for at, width in enumerate(widths):
-        if at > start and taken + width + 1 > room:
+        if at > start and taken + width + gap > room:
             yield range(start, at)
             start, taken = at, 0
-        taken += width + 1
+        taken += width + gap
     yield range(start, len(widths))
 
 

@@ -76,6 +76,8 @@ def show_temperatures(
     """Write the next token at several temperatures."""
     with Screen("temperatures", json=json, to=to) as screen:
         screen.record(_texts(dataclasses.asdict(view)) | _settings(sampling))
+        rest = dataclasses.replace(sampling, temperature=1.0)
+        screen.show(render_settings(rest), Text())
         screen.show(render_temperatures(view, screen.width, explain=explain))
 
 
@@ -88,6 +90,7 @@ def show_life(
         record["merges"] = [[left.hex(), right.hex()] for left, right in view.merges]
         record["choice"] = step_record(view.choice, sampling)
         screen.record(record)
+        screen.show(render_settings(sampling), Text())
         screen.show(render_life(view, screen.width, explain=explain))
 
 

@@ -40,7 +40,7 @@ def render_life(view: "LifeView", width: int, *, explain: bool = False) -> Rende
             Text(),
             _heads(heads, width, explain=explain),
             Text(),
-            _stages(view, [stage for stage in here if stage.number > 6], width, explain=explain),
+            _stages(view, [stage for stage in here if stage.number > 6], width, last=7, explain=explain),
             Text(),
         ]
     parts += [Text("prediction", style="bold"), _stages(view, after, width, explain=explain)]
@@ -89,16 +89,22 @@ def _beginning(view: "LifeView", *, explain: bool) -> Iterator[RenderableType]:
 
 
 def _stages(
-    view: "LifeView", stages: "Sequence[Stage]", width: int, *, header: bool = False, explain: bool = False
+    view: "LifeView",
+    stages: "Sequence[Stage]",
+    width: int,
+    *,
+    last: int = 0,
+    header: bool = False,
+    explain: bool = False,
 ) -> RenderableType:
-    table = light_table(width, header=header)
+    """Render stages as rows, numbered where the number is not that of the `last` one."""
+    table = light_table(width, gap=1, header=header)
     table.add_column("", width=NUMBER, justify="right", style="dim")
     table.add_column("stage", width=NAME, no_wrap=True)
     table.add_column("shape", width=SHAPE, justify="right", style="dim", no_wrap=True)
     table.add_column("norm", width=NORM, justify="right", no_wrap=True)
     table.add_column("cos", width=COSINE, justify="right")
     table.add_column("  first values", ratio=1, no_wrap=True, overflow="crop", style="dim")
-    last = 0
     for stage in stages:
         number = "" if stage.number == last else str(stage.number)
         last = stage.number
@@ -119,11 +125,13 @@ def _values(stage: "Stage", room: int) -> str:
 def number_of(value: float) -> str:
     """Write a number in at most 6 cells, or 7 with its sign, as exactly as that allows."""
     size = abs(value)
+    if 0 < size < 0.005:
+        return f"{value:.0e}"
     return f"{value:.2f}" if size < 100 else f"{value:.1f}" if size < 1000 else f"{value:.0e}"
 
 
 def _heads(heads: "Sequence[Head]", width: int, *, explain: bool) -> RenderableType:
-    table = light_table(width)
+    table = light_table(width, gap=1)
     table.add_column("", width=NUMBER, justify="right", style="dim")
     table.add_column("head", width=4, justify="right")
     for name in NORMS:

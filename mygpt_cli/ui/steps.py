@@ -105,12 +105,13 @@ def _tables(view: "StepView", width: int) -> Iterator[Table]:
     others, columns = view.others, list(_columns(view))
     digits = len(str(len(view.candidates) + others.count - 1))
     name_width = 12 + (width - 60) // 5
-    room = width - (1 + digits + name_width + digits + 4)
-    for part in pack([column.width for column in columns], room - 1):
+    gap = 1 if len(view.filters) > 1 else 2
+    room = width - (1 + digits + name_width + digits + 4 * gap)
+    for part in pack([column.width for column in columns], room - 1, gap):
         here = columns[part.start : part.stop]
-        bar = room - sum(column.width + 1 for column in here)
+        bar = room - sum(column.width + gap for column in here)
         bar = bar if part.stop == len(columns) and bar >= NARROWEST_BAR else 0
-        table = light_table(width)
+        table = light_table(width, gap=gap)
         table.add_column("", width=1)
         table.add_column("", width=digits, justify="right")
         table.add_column("token", width=name_width, no_wrap=True, overflow="ellipsis")

@@ -43,9 +43,9 @@ def _tables(view: "TemperaturesView", width: int) -> Iterator[Table]:
     digits = max(2, len(str(count - 1)))
     name_width = 12 + (width - 60) // 5
     room = width - (name_width + digits + 7 + 3)
-    for part in pack([SHARE] * len(view.temperatures), room - 1):
+    for part in pack([SHARE] * len(view.temperatures), room - 1, 1):
         bar = min(WIDEST_BAR, (room - 1) // len(part) - SHARE - 2)
-        table = light_table(width)
+        table = light_table(width, gap=1)
         table.add_column("token", width=name_width, no_wrap=True, overflow="ellipsis")
         table.add_column("id", width=digits, justify="right")
         table.add_column("logit", width=7, justify="right")
@@ -71,7 +71,7 @@ def _tables(view: "TemperaturesView", width: int) -> Iterator[Table]:
             ]
             table.add_row(f"{view.others.count:,} more", "", "", *cells, style="dim")
         for name, values in (
-            ("entropy, bits", [f"{view.spreads[at].entropy:.2f}" for at in part]),
+            ("entropy bits", [f"{view.spreads[at].entropy:.2f}" for at in part]),
             ("choices", [f"{view.spreads[at].choices:,.1f}" for at in part]),
         ):
             cells = [cell for value in values for cell in ([value] + [""] * (bar > 0))]
