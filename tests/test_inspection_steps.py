@@ -42,7 +42,7 @@ def test_the_numbers_are_those_of_transformers(folder: Path) -> None:
             theirs.TopPLogitsWarper(0.7),
             theirs.MinPLogitsWarper(0.01),
         ):
-            after.append(warper(None, after[-1]))  # type: ignore[arg-type]
+            after.append(warper(None, after[-1]))
         stages = [filtered.softmax(-1)[0].tolist() for filtered in after[1:]]
         final = stages[-1]
         probs = logits.softmax(-1)[0].tolist()

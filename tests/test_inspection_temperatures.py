@@ -56,6 +56,10 @@ def test_each_column_is_what_the_step_at_that_temperature_shows(model: GPT) -> N
         assert view.spreads[at] == step.final_spread
         expected = {c.id: c.final_probability for c in step.candidates}
         assert {c.id: c.probabilities[at] for c in view.candidates} == expected
+        assert {c.id for c in view.candidates if c.cut[at]} == {c.id for c in step.candidates if c.cut_by}
+        few = at_degrees(model, top=3, top_k=30)
+        kept = sum(not c.cut[at] for c in few.candidates) + few.others.kept[at]
+        assert kept == (30 if degree else 1)
 
 
 def test_all_that_are_picked_are_listed_in_the_order_of_their_logits(model: GPT) -> None:

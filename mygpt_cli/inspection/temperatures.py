@@ -18,19 +18,21 @@ from mygpt_cli.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Shares:
-    """A token that could come next: its logit, and its final probability at each temperature."""
+    """A token that could come next: its logit, its final probability at each temperature, and where it is cut."""
 
     id: int
     token: bytes
     logit: float
     probabilities: tuple[float, ...]
+    cut: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
 class OtherShares:
-    """All tokens that are not listed, taken together."""
+    """All tokens that are not listed, taken together; `kept` of them are left at each temperature."""
 
     count: int
+    kept: tuple[int, ...]
     probabilities: tuple[float, ...]
 
 
@@ -67,24 +69,31 @@ def view_temperatures(
     )
     logits, start = reader.logits(), len(prompt.ids)
     each = [run(chain(one, tokenizer), logits, reader.ids, start).logits for one in settings]
-    probs = logits_to_probs(torch.cat(each))  # (number of temperatures, V)
+    filtered = torch.cat(each)  # (number of temperatures, V)
+    probs, cut = logits_to_probs(filtered), filtered.isneginf()
     number = draw(sampling.seed, 1, 0)
     picked = choose(probs, torch.full((len(probs),), number, dtype=torch.float64)).ids.tolist()
     order = logits[0].sort(descending=True, stable=True).indices.tolist()
     listed = set(order[:top]) | set(picked)
     shown = [token for token in order if token in listed]
+    rest = torch.ones(len(order), dtype=torch.bool).index_fill(0, torch.tensor(shown), False)
     return TemperaturesView(
         context=prompt.text.encode(),
         temperatures=tuple(temperatures),
         candidates=tuple(
             Shares(
-                token, tokenizer.token_bytes(token), float(logits[0, token]), tuple(probs[:, token].tolist())
+                id=token,
+                token=tokenizer.token_bytes(token),
+                logit=float(logits[0, token]),
+                probabilities=tuple(probs[:, token].tolist()),
+                cut=tuple(cut[:, token].tolist()),
             )
             for token in shown
         ),
         others=OtherShares(
             count=len(order) - len(shown),
-            probabilities=tuple(probs.index_fill(1, torch.tensor(shown), 0.0).sum(dim=1).tolist()),
+            kept=tuple((~cut[:, rest]).sum(dim=1).tolist()),
+            probabilities=tuple(probs[:, rest].sum(dim=1).tolist()),
         ),
         spreads=tuple(map(spread, probs)),
         draw=number,

@@ -127,7 +127,7 @@ def number_of(value: float) -> str:
     size = abs(value)
     if 0 < size < 0.005:
         return f"{value:.0e}"
-    return f"{value:.2f}" if size < 100 else f"{value:.1f}" if size < 1000 else f"{value:.0e}"
+    return f"{value:.2f}" if size < 100 else f"{value:.1f}" if size < 999.95 else f"{value:.0e}"
 
 
 def _heads(heads: "Sequence[Head]", width: int, *, explain: bool) -> RenderableType:

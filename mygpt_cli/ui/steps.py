@@ -200,6 +200,7 @@ def _is_greedy(view: "StepView") -> bool:
 def render_footer(view: "StepView") -> RenderableType:
     """Render the text as it stands after the last step, and a sentence on what the tables show."""
     words = "Each row is a token that could come next, with the model's own probability for it"
+    words += ", what each filter makes of it" if len(view.filters) > 1 else ""
     words += ", and the final one, after the filters" if _is_filtered(view) else ""
     written = Text(one_line(view.context.decode("utf-8", "surrogateescape")))
     written.append(one_line(view.picked.token.decode("utf-8", "surrogateescape")), style="bold")

@@ -59,16 +59,17 @@ def _tables(view: "TemperaturesView", width: int) -> Iterator[Table]:
             for at in part:
                 picked = view.picked[at] == candidate.id
                 style = "bold green" if picked else ""
-                share = percent(candidate.probabilities[at])
+                share = "cut" if candidate.cut[at] else percent(candidate.probabilities[at])
                 cells.append(Text(f"{PICKED if picked else ''}{share:>7}", style=style))
                 cells += [Bar(candidate.probabilities[at], style or "cyan")] if bar > 0 else []
             token = Text(visible(candidate.token))
             table.add_row(token, str(candidate.id), f"{candidate.logit:.2f}", *cells)
         if view.others.count:
-            shares = [view.others.probabilities[at] for at in part]
-            cells = [
-                cell for share in shares for cell in ([percent(share)] + [Bar(share, "dim")] * (bar > 0))
-            ]
+            cells = []
+            for at in part:
+                left = view.others.probabilities[at]
+                cells.append(percent(left) if view.others.kept[at] else "cut")
+                cells += [Bar(left, "dim")] if bar > 0 else []
             table.add_row(f"{view.others.count:,} more", "", "", *cells, style="dim")
         for name, values in (
             ("entropy bits", [f"{view.spreads[at].entropy:.2f}" for at in part]),
@@ -83,9 +84,9 @@ def _sentences(view: "TemperaturesView") -> list[str]:
     """Say in words what each row shows."""
     told = []
     for candidate in view.candidates:
-        shares = zip(view.temperatures, candidate.probabilities, strict=True)
-        listed = ", ".join(f"{percent(share)} at {degree:g}" for degree, share in shares)
-        told.append(f"{visible(candidate.token)} gets {listed}.")
+        shares = zip(view.temperatures, candidate.probabilities, candidate.cut, strict=True)
+        listed = ", ".join(f"{'cut' if cut else percent(share)} at {at:g}" for at, share, cut in shares)
+        told.append(f"{visible(candidate.token)}: {listed}.")
     if view.others.count:
         told.append(f"What is left for the {view.others.count:,} other tokens together.")
     told.append("The entropy says how open the choice is: 0 bits where one token is certain.")
