@@ -219,7 +219,7 @@ def test_steps_elsewhere_than_on_a_terminal_are_plain(capsys: pytest.CaptureFixt
     assert out.startswith("temperature 0.5, top-k 2, seed 7\n\nstep 1  Once upon\n")
     assert "\x1b" not in out
     assert all(line == line.rstrip() and cell_len(line) <= 80 for line in out.splitlines())
-    assert out.endswith("▸ marks the one picked.\n")
+    assert out.endswith("▸ marks\nthe one picked.\n")
 
 
 def test_columns_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from mygpt_cli.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Shares:
-    """A token that could come next: its logit, its final probability at each temperature, and where it is cut."""
+    """A token that could come next: its logit, and at each temperature its share and whether it is cut."""
 
     id: int
     token: bytes

@@ -136,7 +136,7 @@ def _heads(heads: "Sequence[Head]", width: int, *, explain: bool) -> RenderableT
     table.add_column("head", width=4, justify="right")
     for name in NORMS:
         table.add_column(name, width=6, justify="right", no_wrap=True)
-    table.add_column(Text("attends to"), ratio=1, no_wrap=True, overflow="crop")
+    table.add_column(Text("share token position"), ratio=1, no_wrap=True, overflow="crop")
     for one in heads:
         norms = [number_of(norm) for norm in (one.query, one.key, one.value, one.output)]
         number = "7" if one is heads[0] else ""
