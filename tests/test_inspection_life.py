@@ -43,11 +43,11 @@ def test_the_stages_put_together_are_the_models_own_pass(variant: str, length: i
     view = life_of(variant, length)
     assert view.difference < 1e-5
     assert len(view.context) == min(length, 24)
-    assert [stage.number for stage in view.stages] == sorted(
-        [stage.number for stage in view.stages if stage.number < 6]
-    ) + [n for _ in range(2) for n in (6, 6, 6, 6, 7, 7, 8, 8, 8, 8)] + [
-        stage.number for stage in view.stages if stage.number > 8
-    ]
+    numbers = [stage.number for stage in view.stages]
+    inner = [6, 6, 6, 6, 7, 7, 8, 8, 8, 8]
+    assert [stage.number for stage in view.stages if stage.layer] == inner * 2
+    assert [number for number in numbers if number < 6] == numbers[: numbers.index(6)]
+    assert numbers[-2:] == [10, 11]
     assert bool(named(view, "soft cap")) == (view.softcap > 0)
     assert bool(named(view, "position")) == (view.arch == "gpt2")
     assert bool(named(view, "rotary cosines")) == (view.arch == "nanochat")
@@ -64,8 +64,6 @@ def test_what_a_head_takes_sums_to_one(variant: str) -> None:
             assert sum(at.weight for at in head.attended) + head.rest == pytest.approx(1, abs=1e-5)
             assert len(head.attended) == min(top, position)
             assert all(1 <= at.position <= position for at in head.attended)
-            # A mean of values is no longer than the longest, and with one value it is that one.
-            assert head.output > 0
 
 
 @pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
