@@ -140,28 +140,67 @@ def test_views_agree_on_the_answer(copied: Path, capsys: pytest.CaptureFixture[s
     assert attention["probability"] == pytest.approx(step["probability"], abs=1e-6)
     assert attention["contributions"]["logit"] == pytest.approx(step["logit"], abs=1e-4)
     assert "lens" in check_harmless(Path("a.html").read_text()).text
+
+
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+def test_the_life_of_a_token(mygpt: Command, cycle_run: Path, width: str) -> None:
+    command = ("inspect", cycle_run, "--prompt", "I love", "--life", "--position", 3, "--explain")
+    done = mygpt(*command, env={"COLUMNS": width})
+    assert done.returncode == 0, done.stderr.decode()
+    out = done.stdout.decode()
+    assert all(len(line) <= int(width) for line in out.splitlines())
+    assert "position 3 of 6  I l\n" in out
+    assert "layer 2 of 2" in out
+    assert "The text goes on with o: the model's number 1," in " ".join(out.split())
+
+
+def test_life_and_temperatures_as_json_and_as_pages(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["inspect", copied.name, "--prompt", "I love", "--seed", "5", "--json"]
+    assert run([*command, "--life", "--html", "a.html"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["difference"] < 1e-5
+    assert (record["text"], record["bytes"], record["position"]) == ("e", "65", 6)
+    assert len(record["heads"]) == 4
+    assert record["heads"][0]["attended"][0]["text"] in "I love"
+    assert record["choice"]["candidates"][0]["text"] == " "
+    assert "prediction" in check_harmless(Path("a.html").read_text()).text
+    assert run([*command, "--temperatures", "0.1, 1,2", "--svg", "a.svg"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["temperatures"] == [0.1, 1.0, 2.0]
+    assert record["seed"] == 5
+    assert all(len(candidate["probabilities"]) == 3 for candidate in record["candidates"])
     check_harmless(Path("a.svg").read_text())
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "told"),
     [
         (["--prompt", "I", "--lens", "--attention"], "--lens and --attention are different views"),
         (["--prompt", "I", "--lens", "--steps", "2"], "--steps and --lens are different views"),
-        (["--lens"], "--lens shows what follows a prompt"),
+        (["--lens"], "--lens shows what each layer would say after a prompt"),
         (["--prompt", "I", "--lens", "--layer", "1"], "--layer and --head choose heads of --attention"),
-        (["--prompt", "I", "--explain"], "--explain adds sentences to a view"),
+        (["--explain"], "--explain adds sentences to a view"),
         (["--prompt", "I", "--attention", "--layer", "3"], "--layer 3: the model has layers 1 to 2"),
         (["--prompt", "I", "--attention", "--head", "0"], "--head 0: the model has heads 1 to 2"),
+        (["--life"], "--life shows the life of a token of a prompt"),
+        (["--temperatures", "1,2"], "--temperatures shows the choice after a prompt"),
+        (["--prompt", "I", "--life", "--steps", "2"], "--steps and --life are different views"),
+        (["--prompt", "I", "--life", "--temperatures", "1"], "--temperatures and --life are different"),
+        (["--prompt", "I", "--position", "1"], "--position is that of the token for --life"),
+        (["--prompt", "I", "--life", "--position", "2"], "the prompt has positions 1 to 1"),
+        (["--prompt", "I", "--temperatures", "1,x"], "--temperatures are numbers with commas, not '1,x'"),
+        (["--prompt", "I", "--temperatures", "1,-1"], "--temperature must be"),
+        (["--prompt", "I", "--temperatures", "1,nan"], "--temperature"),
+        (["--prompt", "I", "--temperatures", "1", "--temperature", "0"], "exclude each other"),
     ],
 )
 def test_views_that_cannot_be_shown(
-    cycle_run: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    cycle_run: Path, capsys: pytest.CaptureFixture[str], flags: list[str], told: str
 ) -> None:
     assert run(["inspect", str(cycle_run), *flags]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert said in captured.err
+    assert told in captured.err
 
 
 def test_a_prompt_longer_than_the_context_says_so(

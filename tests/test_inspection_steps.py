@@ -35,16 +35,24 @@ def test_the_numbers_are_those_of_transformers(folder: Path) -> None:
     for view in steps_of(checkpoint, "Once upon", top=10, temperature=0.6, top_k=20, top_p=0.7, min_p=0.01):
         with torch.no_grad():
             logits = other(torch.tensor([ids])).logits[:, -1].double()
-        final: Any = theirs.TemperatureLogitsWarper(0.6)(None, logits)
-        final = theirs.TopKLogitsWarper(20)(None, final)
-        final = theirs.TopPLogitsWarper(0.7)(None, final)
-        final = theirs.MinPLogitsWarper(0.01)(None, final).softmax(-1)[0].tolist()
+        after: list[Any] = [logits]
+        for warper in (
+            theirs.TemperatureLogitsWarper(0.6),
+            theirs.TopKLogitsWarper(20),
+            theirs.TopPLogitsWarper(0.7),
+            theirs.MinPLogitsWarper(0.01),
+        ):
+            after.append(warper(None, after[-1]))
+        stages = [filtered.softmax(-1)[0].tolist() for filtered in after[1:]]
+        final = stages[-1]
         probs = logits.softmax(-1)[0].tolist()
         best = sorted(range(len(probs)), key=lambda token: -probs[token])
         assert [c.id for c in view.candidates[:10]] == best[:10]
         for candidate in view.candidates:
             assert candidate.logit == pytest.approx(float(logits[0, candidate.id]), abs=1e-4)
             assert candidate.probability == pytest.approx(probs[candidate.id], abs=1e-5)
+            expected = [shares[candidate.id] for shares in stages]
+            assert candidate.stages == pytest.approx(expected, abs=1e-5)
             assert candidate.final_probability == pytest.approx(final[candidate.id], abs=1e-5)
             assert best[candidate.rank - 1] == candidate.id
             assert (candidate.cut_by is None) == (final[candidate.id] > 0)
@@ -61,6 +69,10 @@ def test_every_column_sums_to_one_and_intervals_are_as_long_as_probabilities(fol
         listed = view.candidates
         assert sum(c.probability for c in listed) + view.others.probability == pytest.approx(1)
         assert sum(c.final_probability for c in listed) + view.others.final_probability == pytest.approx(1)
+        assert view.filters == ("temperature", "top-p")
+        for at, (share, kept) in enumerate(view.others.stages):
+            assert sum(c.stages[at] for c in listed) + share == pytest.approx(1)
+            assert (share > 0) == (kept > 0)
         assert len(listed) + view.others.count == 280
         for candidate in listed:
             assert candidate.high - candidate.low == pytest.approx(candidate.final_probability, abs=1e-12)

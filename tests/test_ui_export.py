@@ -123,7 +123,7 @@ def test_a_long_run_makes_a_small_picture() -> None:
 def test_a_screen_as_a_page_and_as_a_picture_keeps_its_shape(width: int) -> None:
     part = render_step(VIEW, width)
     page = Page(to_html("steps", [part], width))
-    assert "      1  ␣a" in page.text
+    assert "    1 ␣a" in page.text
     root = ET.fromstring(to_svg("steps", [part], width))
     right = [
         float(element.attrib["x"]) + float(element.attrib["textLength"])

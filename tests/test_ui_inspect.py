@@ -16,15 +16,17 @@ from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.inspection.steps import Candidate, Others, Spread, StepView
 from mygpt_cli.inspection.summary import Part, Summary, TokenizerFacts, Training
 from mygpt_cli.ui.bar import draw_bar
+from mygpt_cli.ui.columns import percent
 from mygpt_cli.ui.console import console_for, show
 from mygpt_cli.ui.inspect import show_steps, show_summary
-from mygpt_cli.ui.steps import percent, render_footer, render_settings, render_step
+from mygpt_cli.ui.steps import render_footer, render_settings, render_step
 from mygpt_cli.ui.summary import render_summary
 
 
 def candidate(rank: int, token: bytes, share: float, final: float, **changes: object) -> Candidate:
     values = {"rank": rank, "id": 40 + rank, "token": token, "logit": 5.0 - rank, "probability": share}
     values |= {"final_probability": final, "cut_by": None, "low": 0.25, "high": 0.25 + final, "picked": False}
+    values["stages"] = (0.5, final)
     return Candidate(**(values | changes))  # type: ignore[arg-type]
 
 
@@ -36,7 +38,9 @@ VIEW = StepView(
         candidate(2, b"\n", 0.25, 0.25, picked=True),
         candidate(3, b"\xe2\x80", 0.125, 0.0, cut_by="top-k"),
     ),
-    others=Others(count=1000, kept=0, probability=0.125, final_probability=0.0),
+    others=Others(
+        count=1000, kept=0, probability=0.125, stages=((0.2, 1000), (0.0, 0)), final_probability=0.0
+    ),
     filters=("temperature", "top-k"),
     draw=0.375,
     model_spread=Spread(2.5, 5.657),
@@ -68,12 +72,12 @@ def test_a_step_at_80_columns() -> None:
         """\
 step 1  Once upon
 
-         token               id    logit   model   final
+       token              id   logit  model    temp   top-k  final
 ────────────────────────────────────────────────────────────────────────────────
-      1  ␣a                  41     4.00   50.0%   75.0%  ████████████████▌
-▸     2  ↵                   42     3.00   25.0%   25.0%  █████▌
-      3  <E2 80>             43     2.00   12.5%     cut  by top-k
-         1,000 more                        12.5%     cut
+     1 ␣a                 41    4.00  50.0%   50.0%   75.0%  75.0% █████████▊
+▸    2 ↵                  42    3.00  25.0%   50.0%   25.0%  25.0% ███▎
+     3 <E2 80>            43    2.00  12.5%   50.0%     cut    cut by top-k
+       1,000 more                     12.5%   20.0%     cut    cut
 
   draw 0.375000 in [0.250000, 0.500000): ↵
   entropy 2.50 bits, 5.7 choices → 0.81 bits, 1.8 choices
@@ -147,8 +151,9 @@ def test_every_screen_keeps_its_shape(width: int, colour: bool) -> None:
         assert ("\x1b" in screen) == colour
         lines = plain.splitlines()
         assert all(cell_len(line) <= width for line in lines)
-        # One line for each row: nothing wraps.
-        assert len(lines) == 9 + len(view.candidates)
+        # One line for each row: nothing wraps, and what there is no room for goes into a second table.
+        once, twice = 9 + len(view.candidates), 13 + 2 * len(view.candidates)
+        assert len(lines) == (once if width > 60 else twice)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", render(render_summary(SUMMARY, width), width, colour=colour))
     assert all(cell_len(line) <= width for line in plain.splitlines())
 
@@ -188,6 +193,7 @@ def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
         "bytes": "e280",
         "logit": 2.0,
         "probability": 0.125,
+        "stages": [0.5, 0.0],
         "final_probability": 0.0,
         "cut_by": "top-k",
         "low": 0.25,
@@ -213,7 +219,7 @@ def test_steps_elsewhere_than_on_a_terminal_are_plain(capsys: pytest.CaptureFixt
     assert out.startswith("temperature 0.5, top-k 2, seed 7\n\nstep 1  Once upon\n")
     assert "\x1b" not in out
     assert all(line == line.rstrip() and cell_len(line) <= 80 for line in out.splitlines())
-    assert out.endswith("▸ marks the one picked.\n")
+    assert out.endswith("▸ marks\nthe one picked.\n")
 
 
 def test_columns_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:

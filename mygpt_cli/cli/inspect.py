@@ -1,5 +1,6 @@
 """`mygpt inspect`: how a run has gone, what a checkpoint is, and how it comes to each word."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,14 +24,21 @@ from mygpt_cli.cli.sampling import (
 )
 from mygpt_cli.cli.views import VIEWS, Request, one_view, show_view
 from mygpt_cli.errors import CheckpointError, UsageError
-from mygpt_cli.generation.settings import FILTERS, field_of, knobs, resolve
+from mygpt_cli.generation.settings import FILTERS, Sampling, field_of, knobs, resolve
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
     from mygpt_cli.generation.stream import Prompt
     from mygpt_cli.inspection.history import RunHistory
 
-AFTER_A_PROMPT = ("--steps", "--lens", "--attention")
+# The views that go on from a prompt, and what they show of it.
+AFTER_A_PROMPT = {
+    "--steps": "the choices after",
+    "--temperatures": "the choice after",
+    "--life": "the life of a token of",
+    "--lens": "what each layer would say after",
+    "--attention": "what heads look at in",
+}
 CHOICE = {"filters", "seed", "window", *map(field_of, FILTERS)} - {"min_new_tokens"}
 
 
@@ -58,6 +66,20 @@ def inspect(
             show_default=False,
         ),
     ] = 5,
+    temperatures: Annotated[
+        str | None,
+        typer.Option(help="Show the next token at each of these.", metavar="X,Y,…", rich_help_panel="Views"),
+    ] = None,
+    life: Annotated[
+        bool,
+        typer.Option("--life", help="Show all stages of a token.", metavar="", rich_help_panel="Views"),
+    ] = False,
+    position: Annotated[
+        int | None,
+        typer.Option(
+            help="Of which token, from 1 [dim](the last)[/dim].", metavar="P", rich_help_panel="Views"
+        ),
+    ] = None,
     lens: Annotated[
         bool,
         typer.Option(
@@ -121,18 +143,22 @@ def inspect(
     **flags: Any,
 ) -> None:
     """Show how a run has gone and what its checkpoint is; with --prompt, show how it comes to each word."""
-    given = {"--lens": lens, "--attention": attention, "--tokens": tokens, "--copied": copied}
+    given = {"--temperatures": temperatures is not None, "--life": life, "--lens": lens}
+    given |= {"--attention": attention, "--tokens": tokens, "--copied": copied}
     if not copied:
         given = {"--steps": steps is not None} | given
     given |= {"--compare": compare is not None, "--weights": weights}
     view = one_view(given) or (None if text is None else "--text")
     sampling = resolve({"seed": fresh_seed(), "max_new_tokens": steps or 5} | read_flags(flags))
     if prompt is None and view in AFTER_A_PROMPT:
-        raise UsageError(f"{view} shows what follows a prompt", 'give one with --prompt "..."')
+        raise UsageError(f"{view} shows {AFTER_A_PROMPT[view]} a prompt", 'give one with --prompt "..."')
+    if position is not None and not life:
+        raise UsageError("--position is that of the token for --life", "add --life")
+    degrees = None if temperatures is None else _temperatures(temperatures, flags)
     if (layer is not None or head is not None) and not attention:
         raise UsageError("--layer and --head choose heads of --attention", "add --attention")
-    if explain and view in (None, "--steps"):
-        raise UsageError("--explain adds sentences to a view", "add one, such as --lens")
+    if explain and view is None and prompt is None:
+        raise UsageError("--explain adds sentences to a view", "add one, such as --weights")
     start_text = None if prompt is None else prompt_from_argument(prompt)
 
     from mygpt_cli.ui.console import note
@@ -175,8 +201,34 @@ def inspect(
     if view == "--attention":
         _show_attention(loaded, start, layer, head, explain=explain, json=json, to=to)
         return
+    if degrees:
+        _show_temperatures(loaded, start, sampling, degrees, top, explain=explain, json=json, to=to)
+        return
+    if life:
+        _show_life(loaded, start, sampling, position, top, explain=explain, json=json, to=to)
+        return
     views = view_steps(loaded.model, loaded.tokenizer, start, sampling, top=top)
-    show_steps(views, sampling, json=json, to=to)
+    show_steps(views, sampling, json=json, to=to, explain=explain)
+
+
+def _show_temperatures(
+    loaded: "Checkpoint", start: "Prompt", sampling: Sampling, degrees: list[float], top: int, **shown: Any
+) -> None:
+    from mygpt_cli.inspection.temperatures import view_temperatures
+    from mygpt_cli.ui.inspect import show_temperatures
+
+    view = view_temperatures(loaded.model, loaded.tokenizer, start, sampling, degrees, top=top)
+    show_temperatures(view, sampling, **shown)
+
+
+def _show_life(
+    loaded: "Checkpoint", start: "Prompt", sampling: Sampling, position: int | None, top: int, **shown: Any
+) -> None:
+    from mygpt_cli.inspection.life import view_life
+    from mygpt_cli.ui.inspect import show_life
+
+    view = view_life(loaded.model, loaded.tokenizer, start, sampling, position=position, top=top)
+    show_life(view, sampling, **shown)
 
 
 def _show_lens(loaded: "Checkpoint", start: "Prompt", **shown: Any) -> None:
@@ -198,6 +250,19 @@ def _show_attention(
     tokenizer = loaded.tokenizer
     traced = trace(loaded.model, start.ids, tokenizer.vocab_size)
     show_attention(view_attention(traced, tokenizer, layer=layer, head=head), **shown)
+
+
+def _temperatures(text: str, flags: Mapping[str, Any]) -> list[float]:
+    """Read temperatures with commas between them; UsageError where that is not what they are."""
+    if flags.get("temperature") is not None:
+        raise UsageError("--temperatures and --temperature exclude each other", "give one of them")
+    try:
+        degrees = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--temperatures are numbers with commas, not '{text}'", "0.1,0.5,1,1.5,2") from None
+    for degree in degrees:
+        Sampling(seed=0, temperature=degree)  # says what is wrong with it
+    return degrees
 
 
 def _history(folder: Path) -> "RunHistory | None":

@@ -20,8 +20,9 @@ from mygpt_cli.tokenizer import Tokenizer
 class Candidate:
     """A token that could come next.
 
-    `rank` counts from 1 by logit. `probability` is the model's own, `final_probability` that after the
-    filters; `cut_by` names the filter that removed it. A draw in [low, high) picks it.
+    `rank` counts from 1 by logit. `probability` is the model's own, `stages` those after each filter, and
+    `final_probability` the last of them; `cut_by` names the filter that removed it. A draw in [low, high)
+    picks it.
     """
 
     rank: int
@@ -29,6 +30,7 @@ class Candidate:
     token: bytes
     logit: float
     probability: float
+    stages: tuple[float, ...]
     final_probability: float
     cut_by: str | None
     low: float
@@ -38,11 +40,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Others:
-    """All tokens that are not listed, taken together; `kept` of them passed the filters."""
+    """All tokens that are not listed, taken together; `kept` of them passed the filters.
+
+    `stages` are their probabilities after each filter, and how many it left.
+    """
 
     count: int
     kept: int
     probability: float
+    stages: tuple[tuple[float, int], ...]
     final_probability: float
 
 
@@ -94,7 +100,7 @@ def view_steps(
 def _view(step: Step, tokenizer: Tokenizer, context: bytes, top: int) -> StepView:
     logits, probs = step.logits[0], logits_to_probs(step.logits[0])
     final, choice = step.probs[0], step.choice
-    filtered = step.stages[-1][1][0] if step.stages else logits
+    stages = [(after[0], logits_to_probs(after[0])) for _, after in step.stages]
     picked = int(choice.ids[0])
     order = logits.sort(descending=True, stable=True).indices
     shown = order[:top].tolist()
@@ -108,6 +114,7 @@ def _view(step: Step, tokenizer: Tokenizer, context: bytes, top: int) -> StepVie
             token=tokenizer.token_bytes(token),
             logit=float(logits[token]),
             probability=float(probs[token]),
+            stages=tuple(float(shares[token]) for _, shares in stages),
             final_probability=float(final[token]),
             cut_by=_cut_by(step, token),
             low=float(ends[token - 1]) if token else 0.0,
@@ -117,20 +124,22 @@ def _view(step: Step, tokenizer: Tokenizer, context: bytes, top: int) -> StepVie
         for token in shown
     ]
     rest = torch.ones_like(logits, dtype=torch.bool).index_fill(0, torch.tensor(shown), False)
+    left = [(float(shares[rest].sum()), int(after[rest].isfinite().sum())) for after, shares in stages]
     return StepView(
         index=step.index + 1,
         context=context,
         candidates=tuple(candidates),
         others=Others(
             count=int(rest.sum()),
-            kept=int(filtered[rest].isfinite().sum()),
+            kept=left[-1][1] if left else int(rest.sum()),
             probability=float(probs[rest].sum()),
+            stages=tuple(left),
             final_probability=float(final[rest].sum()),
         ),
         filters=tuple(name for name, _ in step.stages),
         draw=float(choice.draws[0]),
-        model_spread=_spread(probs),
-        final_spread=_spread(final),
+        model_spread=spread(probs),
+        final_spread=spread(final),
     )
 
 
@@ -138,6 +147,7 @@ def _cut_by(step: Step, token: int) -> str | None:
     return next((name for name, logits in step.stages if logits[0, token].isneginf()), None)
 
 
-def _spread(probs: Tensor) -> Spread:
+def spread(probs: Tensor) -> Spread:
+    """Measure how open a choice with these probabilities (V,) is."""
     entropy = float(torch.special.entr(probs).sum()) / math.log(2)
     return Spread(entropy, 2**entropy)

@@ -70,8 +70,15 @@ class Attention(nn.Module):
         self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, layer: int, cache: KVCache | None
     ) -> Tensor:
         """Let every position of (B, T, C) gather from itself and those before it."""
+        q, k, v = self.project(x, rotary)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)  # 2 × (B, K, S, D)
+        return self.merge(attend(q, self.share(k), self.share(v)))
+
+    def project(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the queries (B, H, T, D), keys and values (B, K, T, D) of (B, T, C)."""
         cfg = self.config
-        b, t, c = x.shape
+        b, t, _ = x.shape
         heads = self.qkv(x).view(b, t, cfg.heads + 2 * cfg.kv_heads, cfg.head_width).transpose(1, 2)
         q, k, v = heads.split(
             [cfg.heads, cfg.kv_heads, cfg.kv_heads], dim=1
@@ -79,13 +86,17 @@ class Attention(nn.Module):
         if rotary is not None:
             q = F.rms_norm(rotate(q, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
             k = F.rms_norm(rotate(k, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
-        if cache is not None:
-            k, v = cache.extend(layer, k, v)  # 2 × (B, K, S, D)
-        if cfg.kv_heads != cfg.heads:
-            k = k.repeat_interleave(cfg.heads // cfg.kv_heads, dim=1)  # (B, H, S, D)
-            v = v.repeat_interleave(cfg.heads // cfg.kv_heads, dim=1)
-        y = attend(q, k, v)  # (B, H, T, D)
-        mixed: Tensor = self.out(y.transpose(1, 2).reshape(b, t, c))  # heads side by side: (B, T, C)
+        return q, k, v
+
+    def share(self, x: Tensor) -> Tensor:
+        """Repeat keys or values (B, K, S, D) for the heads that share them: (B, H, S, D)."""
+        cfg = self.config
+        return x if cfg.kv_heads == cfg.heads else x.repeat_interleave(cfg.heads // cfg.kv_heads, dim=1)
+
+    def merge(self, y: Tensor) -> Tensor:
+        """Lay what the heads gathered (B, H, T, D) side by side and mix it: (B, T, C)."""
+        b, _, t, _ = y.shape
+        mixed: Tensor = self.out(y.transpose(1, 2).reshape(b, t, self.config.width))
         return mixed
 
 
@@ -110,10 +121,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
         mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(s - t)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attention_weights(q, k) @ v
+
+
+def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """Return the shares (B, H, T, S) that queries (B, H, T, D) take from keys (B, H, S, D); they sum to 1."""
+    t, s = q.size(-2), k.size(-2)
     future = torch.full((t, s), -math.inf, dtype=q.dtype, device=q.device).triu(s - t + 1)
     scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1) + future  # (B, H, T, S)
-    weights = torch.softmax(scores, dim=-1)
-    return weights @ v
+    return torch.softmax(scores, dim=-1)
 
 
 class MLP(nn.Module):
@@ -211,29 +227,42 @@ class GPT(nn.Module):
     def hidden(self, ids: Tensor, *, cache: KVCache | None = None, masks: Masks | None = None) -> Tensor:
         """Map token ids (B, T) to the final normalised residual stream (B, T, C)."""
         start = 0 if cache is None else cache.length
-        end = start + ids.size(1)
-        x = F.embedding(ids, self.embedding).to(self.compute_dtype)  # (B, T, C)
-        rotary = None
-        if self.positions is not None:
-            x = x + self.positions[start:end].to(x.dtype)
-        else:
-            x = self.norm(x)
-            rotary = (self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype))  # 2 × (T, D/2)
+        x, rotary = self.place(self.embed(ids), start)
         x = dropout(x, masks)
         for block in self.blocks:
             x = block(x, rotary, cache, masks)
         if cache is not None:
-            cache.length = end
+            cache.length = start + ids.size(1)
         normed: Tensor = self.norm(x)
         return normed
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """Look up the vectors (B, T, C) of token ids (B, T)."""
+        return F.embedding(ids, self.embedding).to(self.compute_dtype)
+
+    def place(self, x: Tensor, start: int = 0) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Tell vectors (B, T, C) their positions, from `start` on: added to them, or as rotary tables beside.
+
+        The tables are the cosines and sines for `rotate`, 2 × (T, D/2); vectors that get them are normalised.
+        """
+        end = start + x.size(1)
+        if self.positions is not None:
+            return x + self.positions[start:end].to(x.dtype), None
+        return self.norm(x), (self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype))
+
     def unembed(self, hidden: Tensor) -> Tensor:
         """Map the final residual stream (..., C) to float32 logits (..., V)."""
+        return self.cap(self.score(hidden))
+
+    def score(self, hidden: Tensor) -> Tensor:
+        """Match the final residual stream (..., C) with every token: float32 logits (..., V) before a cap."""
         weight = self.embedding if self.head is None else self.head.weight
-        logits = F.linear(hidden, weight.to(hidden.dtype)).float()
-        if cap := self.config.softcap:
-            logits = cap * torch.tanh(logits / cap)
-        return logits
+        return F.linear(hidden, weight.to(hidden.dtype)).float()
+
+    def cap(self, logits: Tensor) -> Tensor:
+        """Squeeze logits softly between minus and plus the cap, where there is one."""
+        cap = self.config.softcap
+        return cap * torch.tanh(logits / cap) if cap else logits
 
     def new_cache(self, batch_size: int, length: int | None = None) -> KVCache:
         """Allocate an empty key/value cache for this many sequences, by default of a whole context."""

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mygpt_cli.ui.bar import Bar
+from mygpt_cli.ui.columns import NARROWEST, ROOMY, WIDEST, fitting, light_table, percent
 from mygpt_cli.ui.explain import INDENT, explained
 from mygpt_cli.ui.export import Export, Screen
 from mygpt_cli.ui.lens import one_word, render_title, token_fields
 from mygpt_cli.ui.shade import legend, shade, shade_style
-from mygpt_cli.ui.steps import NARROWEST, ROOMY, WIDEST, light_table, percent
 from mygpt_cli.ui.text import head, visible
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def render_attention(
     view: "AttentionView", width: int, *, explain: bool = False
 ) -> tuple[RenderableType, ...]:
     """Render the parts of the view for a screen of `width` cells (60 or more)."""
-    narrow = max(NARROWEST, min(width, WIDEST))
+    narrow = fitting(width)
     answer = Text("answer ").append(visible(view.answer_token), style="bold green")
     heads, parts = _heads(view, narrow), _parts(view, narrow)
     shown: list[RenderableType] = [

@@ -7,8 +7,8 @@ from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
+from mygpt_cli.ui.columns import WIDEST, percent
 from mygpt_cli.ui.rows import Column, Row, Rows, bar, closing
-from mygpt_cli.ui.steps import WIDEST, percent
 from mygpt_cli.ui.text import one_line, tail, visible
 from mygpt_cli.ui.units import count, count_of
 from mygpt_cli.ui.weights import short, tensor_name

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
+from mygpt_cli.ui.columns import WIDEST, percent
 from mygpt_cli.ui.rows import Column, Row, Rows, closing
-from mygpt_cli.ui.steps import WIDEST, percent
 from mygpt_cli.ui.text import head, one_line, tail
 from mygpt_cli.ui.units import count, count_of
 

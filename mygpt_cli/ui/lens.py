@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mygpt_cli.ui.bar import Bar
+from mygpt_cli.ui.columns import NARROWEST, ROOMY, WIDEST, fitting, light_table, percent
 from mygpt_cli.ui.explain import explained
 from mygpt_cli.ui.export import Export, Screen
 from mygpt_cli.ui.shade import legend, shade
-from mygpt_cli.ui.steps import NARROWEST, PICKED, ROOMY, WIDEST, light_table, percent
+from mygpt_cli.ui.steps import PICKED
 from mygpt_cli.ui.text import head, one_line, tail, visible
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def render_lens(
     views: Sequence["Position"], width: int, *, explain: bool = False
 ) -> tuple[RenderableType, ...]:
     """Render the parts of the view for a screen of `width` cells (60 or more)."""
-    last, narrow = views[-1], max(NARROWEST, min(width, WIDEST))
+    last, narrow = views[-1], fitting(width)
     return (
         render_title("lens", [view.token for view in views], narrow),
         Text(),

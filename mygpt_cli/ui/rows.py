@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from mygpt_cli.ui.bar import draw_bar
-from mygpt_cli.ui.steps import WIDEST
+from mygpt_cli.ui.columns import WIDEST
 
 GAP = 2
 STROKES = " ▁▂▃▄▅▆▇█"

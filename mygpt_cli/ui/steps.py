@@ -1,8 +1,9 @@
 """The choice at every step, as tables."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
 from rich.padding import Padding
@@ -11,16 +12,29 @@ from rich.text import Text
 
 from mygpt_cli.generation.settings import field_of
 from mygpt_cli.ui.bar import Bar
+from mygpt_cli.ui.columns import WIDEST, fitting, light_table, pack, percent
+from mygpt_cli.ui.explain import Explained
 from mygpt_cli.ui.text import one_line, tail, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.generation.settings import Sampling
     from mygpt_cli.inspection.steps import Candidate, Spread, StepView
 
-NARROWEST = 60  # a screen narrower than this cuts the lines off
-WIDEST = 100
-ROOMY = 72  # cells from which there is room to name the filter that cut a token
 PICKED = "▸"
+NARROWEST_BAR = 4
+# The filters as the heads of narrow columns.
+HEADS = {
+    "logit-bias": "bias",
+    "repetition-penalty": "repeat",
+    "frequency-penalty": "freq",
+    "presence-penalty": "pres",
+    "no-repeat-ngram": "n-gram",
+    "min-new-tokens": "min-new",
+    "ignore-end": "no-end",
+    "begin-with": "begin",
+    "temperature": "temp",
+    "typical-p": "typical",
+}
 
 
 def render_settings(sampling: "Sampling") -> Text:
@@ -39,39 +53,96 @@ def _value(value: object) -> str:
     return " ".join(f"'{one_line(text)}'" if isinstance(text, str) else str(text) for text in texts)
 
 
-def render_step(view: "StepView", width: int) -> RenderableType:
+def render_step(view: "StepView", width: int, *, explain: bool = False) -> RenderableType:
     """Render one step for a screen of `width` cells (60 or more): title, table, and how it was decided."""
-    width = max(NARROWEST, min(width, WIDEST))
+    width = fitting(width)
     title = Text(f"step {view.index}  ", style="bold")
     context = one_line(view.context.decode("utf-8", "surrogateescape"))
     title.append(tail(context, width - title.cell_len) or "(no text yet)", style="not bold")
-    return Group(title, Text(), _table(view, width), Text(), _decision(view), Text())
+    return Group(title, Text(), render_choice(view, width, explain=explain), Text())
 
 
-def _table(view: "StepView", width: int) -> Table:
-    filtered = _is_filtered(view)
-    others = view.others
+def render_choice(view: "StepView", width: int, *, explain: bool = False) -> RenderableType:
+    """Render the candidates for the next token, column by column, and how one of them was picked."""
+    sentences = [_sentence(view, candidate) for candidate in view.candidates] if explain else []
+    if explain and view.others.count:
+        sentences.append(_sentence_on_others(view))
+    parts: list[RenderableType] = []
+    for table in _tables(view, width):
+        parts += [Explained(table, sentences), Text()]
+        sentences = []
+    return Group(*parts, _decision(view))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of shares or logits: its head, its width, a cell for each candidate and one for the others."""
+
+    head: str
+    width: int
+    cells: list[str]
+    others: str
+
+
+def _columns(view: "StepView") -> Iterator[_Column]:
+    """List what happens to the candidates from left to right, with a column for each of several filters."""
+    listed, others = view.candidates, view.others
+    yield _Column("logit", 7, [f"{candidate.logit:.2f}" for candidate in listed], "")
+    yield _Column("model", 6, [percent(c.probability) for c in listed], percent(others.probability))
+    if not _is_filtered(view):
+        return
+    for at, name in enumerate(view.filters if len(view.filters) > 1 else ()):
+        gone = view.filters[: at + 1]
+        cells = ["cut" if c.cut_by in gone else percent(c.stages[at]) for c in listed]
+        share, kept = others.stages[at]
+        yield _Column(HEADS.get(name, name), 7, cells, percent(share) if kept else "cut")
+    final = ["cut" if c.cut_by else percent(c.final_probability) for c in listed]
+    yield _Column("final", 6, final, percent(others.final_probability) if others.kept else "cut")
+
+
+def _tables(view: "StepView", width: int) -> Iterator[Table]:
+    """Yield the table of the candidates, and further ones with the columns for which it has no room."""
+    others, columns = view.others, list(_columns(view))
     digits = len(str(len(view.candidates) + others.count - 1))
-    table = light_table(width)
-    table.add_column("", width=1)
-    table.add_column("", width=digits, justify="right")
-    table.add_column("token", width=12 + (width - 60) // 5, no_wrap=True, overflow="ellipsis")
-    table.add_column("id", width=digits, justify="right")
-    table.add_column("logit", width=7, justify="right")
-    table.add_column("model", width=6, justify="right")
-    if filtered:
-        table.add_column("final", width=6, justify="right")
-    table.add_column("", ratio=1, min_width=4, no_wrap=True, overflow="crop")
-    for candidate in view.candidates:
-        table.add_row(*_row(candidate, filtered=filtered, roomy=width >= ROOMY), style=_style(candidate))
-    if others.count:
-        name = Text(f"{others.count:,} more")
-        shares: list[RenderableType] = [percent(others.probability)]
-        if filtered:
-            shares.append(percent(others.final_probability) if others.kept else "cut")
-        bar = Bar(others.final_probability if filtered else others.probability, "dim")
-        table.add_row("", "", name, "", "", *shares, bar, style="dim")
-    return table
+    name_width = 12 + (width - 60) // 5
+    gap = 1 if len(view.filters) > 1 else 2
+    room = width - (1 + digits + name_width + digits + 4 * gap)
+    for part in pack([column.width for column in columns], room - 1, gap):
+        here = columns[part.start : part.stop]
+        bar = room - sum(column.width + gap for column in here)
+        bar = bar if part.stop == len(columns) and bar >= NARROWEST_BAR else 0
+        table = light_table(width, gap=gap)
+        table.add_column("", width=1)
+        table.add_column("", width=digits, justify="right")
+        table.add_column("token", width=name_width, no_wrap=True, overflow="ellipsis")
+        table.add_column("id", width=digits, justify="right")
+        for column in here:
+            table.add_column(column.head, width=column.width, justify="right", no_wrap=True)
+        table.add_column("", ratio=1, no_wrap=True, overflow="crop")
+        for at, candidate in enumerate(view.candidates):
+            mark, rank = PICKED if candidate.picked else "", str(candidate.rank)
+            cells = [str(candidate.id), *(column.cells[at] for column in here)]
+            end = _bar(view, candidate, bar)
+            table.add_row(mark, rank, Text(visible(candidate.token)), *cells, end, style=_style(candidate))
+        if others.count:
+            share = others.final_probability if _is_filtered(view) else others.probability
+            name = Text(f"{others.count:,} more")
+            cells = [column.others for column in here]
+            table.add_row("", "", name, "", *cells, Bar(share, "dim") if bar else "", style="dim")
+        yield table
+
+
+def _bar(view: "StepView", candidate: "Candidate", width: int) -> RenderableType:
+    """Draw a candidate's share, or say what cut it, where there is room."""
+    if not width:
+        return ""
+    style = "green" if candidate.picked else "cyan"
+    if not _is_filtered(view):
+        return Bar(candidate.probability, style)
+    if candidate.cut_by:
+        words = f"by {candidate.cut_by}"
+        return words if len(words) <= width else ""
+    return Bar(candidate.final_probability, style)
 
 
 def _style(candidate: "Candidate") -> str:
@@ -80,21 +151,24 @@ def _style(candidate: "Candidate") -> str:
     return "dim" if candidate.cut_by else ""
 
 
-def _row(candidate: "Candidate", *, filtered: bool, roomy: bool) -> list[RenderableType]:
-    row: list[RenderableType] = [
-        PICKED if candidate.picked else "",
-        str(candidate.rank),
-        Text(visible(candidate.token)),
-        str(candidate.id),
-        f"{candidate.logit:.2f}",
-        percent(candidate.probability),
-    ]
-    style = "green" if candidate.picked else "cyan"
-    if not filtered:
-        return [*row, Bar(candidate.probability, style)]
-    if candidate.cut_by:
-        return [*row, "cut", f"by {candidate.cut_by}" if roomy else ""]
-    return [*row, percent(candidate.final_probability), Bar(candidate.final_probability, style)]
+def _sentence(view: "StepView", candidate: "Candidate") -> str:
+    """Say in words what became of a candidate."""
+    told = f"{visible(candidate.token)} is the model's number {candidate.rank:,}, with "
+    told += f"{percent(candidate.probability)} of the probability"
+    for name, share in zip(view.filters, candidate.stages, strict=True):
+        if candidate.cut_by == name:
+            return f"{told}; {name} cuts it."
+        told += f", {percent(share)} after {name}"
+    if _is_greedy(view):
+        return f"{told}: it is the best that is left, and so it is picked."
+    told += f". A draw from {candidate.low:.6f} up to {candidate.high:.6f} picks it"
+    return f"{told}, and it does." if candidate.picked else f"{told}."
+
+
+def _sentence_on_others(view: "StepView") -> str:
+    others = view.others
+    told = f"All other tokens share {percent(others.probability)}"
+    return f"{told}; the filters leave {others.kept:,} of them." if _is_filtered(view) else f"{told}."
 
 
 def _decision(view: "StepView") -> RenderableType:
@@ -126,27 +200,9 @@ def _is_greedy(view: "StepView") -> bool:
 def render_footer(view: "StepView") -> RenderableType:
     """Render the text as it stands after the last step, and a sentence on what the tables show."""
     words = "Each row is a token that could come next, with the model's own probability for it"
+    words += ", what each filter makes of it" if len(view.filters) > 1 else ""
     words += ", and the final one, after the filters" if _is_filtered(view) else ""
     written = Text(one_line(view.context.decode("utf-8", "surrogateescape")))
     written.append(one_line(view.picked.token.decode("utf-8", "surrogateescape")), style="bold")
     words += f". {PICKED} marks the one picked."
     return Constrain(Group(written, Text(), Text(words, style="dim")), WIDEST)
-
-
-def light_table(width: int, *, footer: bool = False) -> Table:
-    """Return an empty table with one thin line under its header and space between its columns."""
-    return Table(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        width=width,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        border_style="dim",
-        header_style="dim",
-        show_footer=footer,
-    )
-
-
-def percent(share: float) -> str:
-    """Write a share (0 to 1) as a percentage of one decimal; what is not 0 never looks like it."""
-    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"

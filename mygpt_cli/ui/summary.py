@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mygpt_cli.ui.bar import Bar
-from mygpt_cli.ui.steps import WIDEST, light_table, percent
+from mygpt_cli.ui.columns import WIDEST, light_table, percent
 from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.units import count_of, duration
 

@@ -7,8 +7,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from mygpt_cli.ui.columns import WIDEST, percent
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
-from mygpt_cli.ui.steps import WIDEST, percent
 from mygpt_cli.ui.text import one_line, tail, visible
 from mygpt_cli.ui.units import count, count_of
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.ui.steps import light_table, percent
+from mygpt_cli.ui.columns import light_table, percent
 from mygpt_cli.ui.text import visible
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
+from mygpt_cli.ui.columns import WIDEST
 from mygpt_cli.ui.rows import Column, Row, Rows, closing, histogram
-from mygpt_cli.ui.steps import WIDEST
 from mygpt_cli.ui.text import one_line
 
 if TYPE_CHECKING:

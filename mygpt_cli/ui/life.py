@@ -1,0 +1,210 @@
+"""The life of a token, stage by stage, as tables."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mygpt_cli.ui.columns import fitting, light_table, percent
+from mygpt_cli.ui.explain import Explained
+from mygpt_cli.ui.steps import render_choice
+from mygpt_cli.ui.text import head, one_line, tail, visible
+
+if TYPE_CHECKING:
+    from mygpt_cli.inspection.life import Attended, Head, LifeView, Stage
+
+NUMBER, NAME, SHAPE, NORM, COSINE, VALUE = 2, 14, 9, 8, 5, 7  # cells of each column
+BEFORE_VALUES = NUMBER + NAME + SHAPE + NORM + COSINE + 5
+NORMS = ("query", "key", "value", "output")
+BEFORE_ATTENDED = NUMBER + 4 + 7 * len(NORMS) + 2
+WIDEST_TOKEN = 12
+
+
+def render_life(view: "LifeView", width: int, *, explain: bool = False) -> RenderableType:
+    """Render the stages of a token for a screen of `width` cells (60 or more)."""
+    width = fitting(width)
+    layers = sorted({stage.layer for stage in view.stages if stage.layer is not None})
+    before = [stage for stage in view.stages if stage.number < 6]
+    after = [stage for stage in view.stages if stage.number > 8]
+    parts: list[RenderableType] = [_title(view, width), Text(), *_beginning(view, explain=explain), Text()]
+    parts += [_stages(view, before, width, header=True, explain=explain), Text()]
+    for layer in layers:
+        here = [stage for stage in view.stages if stage.layer == layer]
+        heads = [head for head in view.heads if head.layer == layer]
+        parts += [
+            Text(f"layer {layer} of {len(layers)}", style="bold"),
+            _stages(view, [stage for stage in here if stage.number == 6], width, explain=explain),
+            Text(),
+            _heads(heads, width, explain=explain),
+            Text(),
+            _stages(view, [stage for stage in here if stage.number > 6], width, last=7, explain=explain),
+            Text(),
+        ]
+    parts += [Text("prediction", style="bold"), _stages(view, after, width, explain=explain)]
+    parts += [
+        Text.assemble(("12", "dim"), f" {'choice':<{NAME}} ", visible(view.choice.picked.token)),
+        Text(),
+    ]
+    parts += [render_choice(view.choice, width, explain=explain), Text(), *_end(view)]
+    return Group(*parts)
+
+
+def _title(view: "LifeView", width: int) -> Text:
+    title = Text(f"position {view.position:,} of {view.length:,}  ", style="bold")
+    text = one_line(view.context.decode("utf-8", "surrogateescape"))
+    return title.append(tail(text, width - title.cell_len), style="not bold")
+
+
+def _beginning(view: "LifeView", *, explain: bool) -> Iterator[RenderableType]:
+    """Render the stages that are text: the token, its bytes and how they were merged, its id."""
+    if view.tokenizer == "char":
+        cut = "one character is one token"
+    elif len(view.token) == 1:
+        cut = "one byte is one token"
+    elif view.merged:
+        cut = ", ".join(f"{visible(left)} + {visible(right)}" for left, right in view.merges)
+    else:
+        cut = "looked up as a whole"
+    for number, name, shown, sentence in (
+        (1, "text", visible(view.token), "The piece of the text that this token stands for."),
+        (
+            2,
+            "bytes",
+            f"{view.token.hex(' ').upper()}  {cut}",
+            "The text as UTF-8, and what made it one token.",
+        ),
+        (3, "token id", f"{view.id} of 0 to {view.vocab_size - 1}", "Its number: all that the model gets."),
+    ):
+        row = Table.grid(padding=(0, 1, 0, 0))
+        row.add_column(width=NUMBER, justify="right", style="dim")
+        row.add_column(width=NAME)
+        row.add_column(overflow="fold")
+        row.add_row(str(number), name, Text(shown))
+        yield row
+        if explain:
+            yield Padding(Text(sentence, style="dim"), (0, 0, 0, 4))
+
+
+def _stages(
+    view: "LifeView",
+    stages: "Sequence[Stage]",
+    width: int,
+    *,
+    last: int = 0,
+    header: bool = False,
+    explain: bool = False,
+) -> RenderableType:
+    """Render stages as rows, numbered where the number is not that of the `last` one."""
+    table = light_table(width, gap=1, header=header)
+    table.add_column("", width=NUMBER, justify="right", style="dim")
+    table.add_column("stage", width=NAME, no_wrap=True)
+    table.add_column("shape", width=SHAPE, justify="right", style="dim", no_wrap=True)
+    table.add_column("norm", width=NORM, justify="right", no_wrap=True)
+    table.add_column("cos", width=COSINE, justify="right")
+    table.add_column("  first values", ratio=1, no_wrap=True, overflow="crop", style="dim")
+    for stage in stages:
+        number = "" if stage.number == last else str(stage.number)
+        last = stage.number
+        shape = " × ".join(map(str, stage.shape))
+        cosine = "" if stage.cosine is None else f"{stage.cosine:.2f}"
+        values = _values(stage, width - BEFORE_VALUES)
+        style = "bold" if stage.name == "residual" else ""
+        table.add_row(number, Text(stage.name, style), shape, number_of(stage.norm), cosine, values)
+    return Explained(table, [_sentence(view, stage) for stage in stages] if explain else [])
+
+
+def _values(stage: "Stage", room: int) -> str:
+    if stage.active is not None:
+        return f"  {stage.active:,} active"
+    return "".join(f"{number_of(value):>{VALUE}}" for value in stage.values[: room // VALUE])
+
+
+def number_of(value: float) -> str:
+    """Write a number in at most 6 cells, or 7 with its sign, as exactly as that allows."""
+    size = abs(value)
+    if 0 < size < 0.005:
+        return f"{value:.0e}"
+    return f"{value:.2f}" if size < 100 else f"{value:.1f}" if size < 999.95 else f"{value:.0e}"
+
+
+def _heads(heads: "Sequence[Head]", width: int, *, explain: bool) -> RenderableType:
+    table = light_table(width, gap=1)
+    table.add_column("", width=NUMBER, justify="right", style="dim")
+    table.add_column("head", width=4, justify="right")
+    for name in NORMS:
+        table.add_column(name, width=6, justify="right", no_wrap=True)
+    table.add_column(Text("share token position"), ratio=1, no_wrap=True, overflow="crop")
+    for one in heads:
+        norms = [number_of(norm) for norm in (one.query, one.key, one.value, one.output)]
+        number = "7" if one is heads[0] else ""
+        table.add_row(number, str(one.head), *norms, _attended(one.attended, width - BEFORE_ATTENDED))
+    return Explained(table, [_sentence_on(one) for one in heads] if explain else [])
+
+
+def _attended(attended: "Sequence[Attended]", room: int) -> Text:
+    """Write as many of the tokens that a head looks at as there is room for: share, token, position."""
+    line = Text()
+    for one in attended:
+        token = head(visible(one.token), WIDEST_TOKEN)
+        entry = Text.assemble((percent(one.weight), ""), f" {token}", (f" {one.position:,}", "dim"))
+        if line and line.cell_len + 2 + entry.cell_len > room:
+            break
+        line = Text("  ").join((line, entry)) if line else entry
+    return line
+
+
+def _sentence_on(one: "Head") -> str:
+    listed = ", ".join(
+        f"{percent(at.weight)} from {visible(at.token)} at position {at.position:,}" for at in one.attended
+    )
+    rest = f", {percent(one.rest)} from all others" if one.rest > 0 else ""
+    return f"Head {one.head} takes {listed}{rest}."
+
+
+def _sentence(view: "LifeView", stage: "Stage") -> str:
+    """Say in words what happens at a stage."""
+    gpt2 = view.arch == "gpt2"
+    kind = "mean 0, spread 1, then a learned gain" if gpt2 else "brought to a fixed length"
+    turned = "" if gpt2 else ", turned by the position and brought to a fixed length"
+    told = {
+        "embedding": f"Row {view.id} of the token table: what the model has learned about this token.",
+        "position": "The row of the position table for this place, which is added.",
+        "rotary cosines": "The angles of this place, by which each layer turns queries and keys.",
+        "norm": f"A copy of the residual stream, {kind}.",
+        "query": f"What each head looks for{turned}.",
+        "key": f"What each head of keys offers to be found by{turned}.",
+        "value": "What each head of values hands over to those that find it.",
+        "attention": "What the heads gathered, mixed together, to be added.",
+        "units": f"The feed-forward units after {view.activation}; active are those above 0.",
+        "feed-forward": "What the units write, to be added.",
+        "final norm": f"The residual stream for the last time, {kind}.",
+        "logits": "A score for every token of the vocabulary that could come next.",
+        "soft cap": f"The scores squeezed softly between -{view.softcap:g} and {view.softcap:g}.",
+        "softmax": "The scores as probabilities, which sum to 1.",
+    }
+    if stage.name == "residual":
+        added = {5: "Embedding and position", 7: "The stream and the attention"}
+        return f"{added.get(stage.number, 'The stream and the feed-forward part')}, added up."
+    if stage.number == 5 and stage.name == "norm":
+        return f"The embedding, {kind}: it tells no position yet."
+    return told[stage.name]
+
+
+def _end(view: "LifeView") -> Iterator[RenderableType]:
+    if view.follows:
+        follows = view.follows
+        told = f"The text goes on with {visible(follows.token)}: the model's number {follows.rank:,},"
+        yield Text(f"{told} with {percent(follows.probability)}.")
+    yield Text(
+        f"Put together, the stages differ from the model's own forward pass by {view.difference:.1e} at most,"
+        " in any logit."
+    )
+    yield Text()
+    yield Text(
+        "Each row is what the model makes of this one token at a stage: its length (norm), how far it points"
+        " as the residual stream before it did (cos), and where each head looks.",
+        style="dim",
+    )
