@@ -53,7 +53,7 @@ class Run:
         return run
 
     def configure(self, config: TrainConfig) -> None:
-        """Write `config.toml`, in one piece or not at all."""
+        """Write `config.toml`, in one piece or not at all; ResourceError when it cannot be written."""
         _replace(self.folder / CONFIG, to_toml(config))
 
     @contextlib.contextmanager
@@ -131,12 +131,7 @@ class Run:
         """Drop the metrics of steps that a resumed run will take again."""
         path = self.folder / METRICS
         kept = [line for line in _lines(path) if _step_of(line) <= step and _event_of(line) != "finished"]
-        try:
-            _replace(path, "".join(f"{line}\n" for line in kept))
-        except OSError as error:
-            raise ResourceError(
-                f"cannot write to {path}: {error.strerror}", "free some space and --resume"
-            ) from None
+        _replace(path, "".join(f"{line}\n" for line in kept))
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the events of `metrics.jsonl`; a last line cut off by a crash is left out."""
@@ -154,19 +149,19 @@ def as_record(event: Event) -> dict[str, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file in one piece or not at all."""
+    """Write a file in one piece or not at all; ResourceError when it cannot be written."""
     new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)  # of a process that was cut off, or a link
     try:
+        new.unlink(missing_ok=True)  # of a process that was cut off, or a link
         with new.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             new.unlink()
-        raise
+        raise ResourceError(f"cannot write to {path}: {error.strerror}", "free some space") from None
 
 
 def _append(descriptor: int, text: bytes) -> None:
@@ -241,6 +236,9 @@ def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: N
                 for folder in run.save(trainer, best=event.best):
                     saved.append(folder)
                     yield folder
+                if trainer.config is not config:  # memory ran out, and micro-batches became smaller
+                    run.configure(trainer.config)
+                    config = trainer.config
             except ResourceError as error:
                 if event.best and not saved:  # the next one that is better than the one on disk is the best
                     history.best_step, history.best_bits_per_byte = best
@@ -248,9 +246,6 @@ def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: N
                     raise
                 yield Noted(step=event.step, text=f"{error.message}; training goes on, and saves again later")
             best = history.best_step, history.best_bits_per_byte
-            if trainer.config is not config:  # memory ran out, and micro-batches became smaller
-                config = trainer.config
-                run.configure(config)
             continue
         if isinstance(event, Started | Progress | Evaluated | Noted | Finished):
             try:

@@ -192,10 +192,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         report.plan(trainer, plan)
         if dry_run:
             return
-        try:
-            run.configure(trainer.config)
-        except OSError as error:
-            raise ResourceError(f"cannot write to {folder}: {error.strerror}", "free some space") from None
+        run.configure(trainer.config)
         run.forget_after(history.step)
         _drive(run, trainer, report)
 
