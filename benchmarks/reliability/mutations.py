@@ -6,6 +6,7 @@ model, or another one that works; in under a second and 200 MB. The same `--seed
 """
 
 import argparse
+import copy
 import json
 import os
 import random
@@ -40,8 +41,33 @@ class Pairs(list[Any]):
 
 EVIL: list[Any] = [
     *(None, True, False, 0, 1, 2, -1, -(2**31), 2**31 - 1, 2**31, 2**53, 2**63, 2**64, 10**30, 10**400, 0.5),
-    *(-0.0, 1e308, -1e308, 5e-324, float("nan"), float("inf"), -float("inf"), 10**18, 65536, 262144, 1_000_000),
-    *("", "a", "../../etc/passwd", "/etc/passwd", "..", ".", "a/b", "C:\\x", "\x00", "\x1b[31m", "\u202e", "\ud800"),
+    *(
+        -0.0,
+        1e308,
+        -1e308,
+        5e-324,
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        10**18,
+        65536,
+        262144,
+        1_000_000,
+    ),
+    *(
+        "",
+        "a",
+        "../../etc/passwd",
+        "/etc/passwd",
+        "..",
+        ".",
+        "a/b",
+        "C:\\x",
+        "\x00",
+        "\x1b[31m",
+        "\u202e",
+        "\ud800",
+    ),
     *("é" * 300, "x" * 200_000, "(a+)+$" * 50, "(?=\\w{200})" * 300, "(" * 4000, "\\p{L}{900}" * 300, "[["),
     *("gpt2", "llama", "BPE", "F8_E4M3", "I64", "BOOL", "__proto__", "__metadata__", "{}", "%s%n", "[bold]x"),
     *([], [0], [[]], [0, 0], [1] * 50_000, [2**62, 4], [-1, -1], [0] * 100, {}, {"a": 1}, [None], ["a", "b"]),
@@ -104,7 +130,7 @@ def change(document: Any, rng: random.Random) -> None:
     elif how == 5:
         other, at = rng.choice(places(document))
         if at < len(other):
-            part = other[at]
+            part = copy.deepcopy(other[at])  # or it might come to hold itself
             put(part[1] if isinstance(other, Pairs) else part)
     elif how == 6 and isinstance(value, str):
         put(value + rng.choice(("\x00", "\ud800", "../", "😀", "x" * 10_000, " ")))
@@ -135,7 +161,10 @@ def mutated_bytes(raw: bytes, rng: random.Random) -> bytes:
             lambda: raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1 :],
             lambda: raw[:at] + raw[at : at + 64] + raw[at:],
             lambda: raw + rng.choice((b" ", b"\x00" * 4096, raw)),
-            lambda: rng.choice((b"\xef\xbb\xbf", b"[" * 100_000, b'{"a":' * 100_000, b"\x80\x04", b"PK\x03\x04")) + raw,
+            lambda: (
+                rng.choice((b"\xef\xbb\xbf", b"[" * 100_000, b'{"a":' * 100_000, b"\x80\x04", b"PK\x03\x04"))
+                + raw
+            ),
             lambda: b"",
         )
     )()
@@ -159,7 +188,10 @@ def mutated_tensors(raw: bytes, rng: random.Random) -> bytes:
         part = rng.choice(("data_offsets", "shape", "dtype"))
         for index, (key, value) in enumerate(entry):
             if key == part and part == "dtype":
-                entry[index] = (key, rng.choice(("F64", "F16", "BF16", "I32", "F8_E5M2", "BOOL", "F4", "C64", "U64")))
+                entry[index] = (
+                    key,
+                    rng.choice(("F64", "F16", "BF16", "I32", "F8_E5M2", "BOOL", "F4", "C64", "U64")),
+                )
             elif key == part:
                 value[rng.randrange(len(value))] = number
                 if rng.random() < 0.3:
@@ -174,7 +206,9 @@ def mutated_tensors(raw: bytes, rng: random.Random) -> bytes:
 
 def replaced(path: Path, rng: random.Random) -> str:
     """Put something in the place of a file that is none; return what."""
-    what = rng.choice(("link", "link inside", "device", "endless", "circle", "pipe", "folder", "sparse", "none"))
+    what = rng.choice(
+        ("link", "link inside", "device", "endless", "circle", "pipe", "folder", "sparse", "none")
+    )
     raw = path.read_bytes()
     path.unlink()
     if what == "link":
@@ -232,7 +266,8 @@ def opened(folder: Path, expected: dict[str, torch.Tensor]) -> str:
         return "refused" if error.exit_code in (3, 4) else f"unclean: exit {error.exit_code}: {error.message}"
     found = loaded.model.state_dict()
     same = found.keys() == expected.keys() and all(
-        found[name].shape == value.shape and bool((found[name] == value).all()) for name, value in expected.items()
+        found[name].shape == value.shape and bool((found[name] == value).all())
+        for name, value in expected.items()
     )
     return "equal" if same else "another"
 
@@ -257,11 +292,15 @@ class Watch:
             path = os.path.realpath(os.fsdecode(arguments[0]))
             flags = arguments[2] if isinstance(arguments[2], int) else 0
             inside = path.startswith(self.folder)
-            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or not (inside or path.startswith(self._allowed)):
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or not (
+                inside or path.startswith(self._allowed)
+            ):
                 self.seen.append(f"open {path}")
 
 
-def work(good: Path, kind: str, seed: str, numbers: range, out: int, expected: dict[str, torch.Tensor]) -> None:
+def work(
+    good: Path, kind: str, seed: str, numbers: range, out: int, expected: dict[str, torch.Tensor]
+) -> None:
     """Try some mutations and write a line about each."""
     watch = Watch()
     folder = good.with_name("tried")
@@ -272,7 +311,7 @@ def work(good: Path, kind: str, seed: str, numbers: range, out: int, expected: d
         signal.alarm(PATIENCE)
         high = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begin = time.perf_counter()
-        watch.folder, watch.seen = str(folder), []
+        watch.folder, watch.seen = str(good.parent), []
         try:
             outcome = opened(folder, expected)
         except BaseException as fault:
