@@ -1,7 +1,7 @@
-"""`python -m benchmarks.reliability.damage [--flips 1000]`: every truncation and random bit flips are noticed.
+"""`python -m benchmarks.reliability.damage [--flips 1000]`: truncations and flipped bits are noticed.
 
-Each file of a small run's `last` is cut off at every length and has single bits flipped. Every time opening it
-must be refused with the run's other checkpoint offered.
+Each file of a small run's `last` is cut off at every length and has single bits flipped. Every time opening
+it must be refused with the run's other checkpoint offered.
 """
 
 import argparse
