@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mygpt_cli import checkpoint, runs
@@ -59,12 +59,30 @@ class Trial:
         corpus = open_corpus([str(text)])
         self.dataset: Dataset = prepare(corpus, tokenizer="char", cache=folder / "cache")
         self.config = TrainConfig(
-            **{
-                **dict(vocab_size=None, layers=1, heads=2, width=16, context=16, dropout=0.1, bias=False),
-                **dict(bpe_dropout=0.0, steps=6, batch_size=2, lr=3e-3, muon_lr=0.02, weight_decay=0.1),
-                **dict(beta1=0.9, beta2=0.95, schedule="linear", warmup=1, decay_share=0.5, final_lr=0.0),
-                **dict(eval_every=2, save_every=2, log_every=1, patience=0, dtype="float32"),
-            }
+            vocab_size=None,
+            layers=1,
+            heads=2,
+            width=16,
+            context=16,
+            dropout=0.1,
+            bpe_dropout=0.0,
+            bias=False,
+            steps=6,
+            batch_size=2,
+            lr=3e-3,
+            muon_lr=0.02,
+            weight_decay=0.1,
+            beta1=0.9,
+            beta2=0.95,
+            schedule="linear",
+            warmup=1,
+            decay_share=0.5,
+            final_lr=0.0,
+            patience=0,
+            dtype="float32",
+            eval_every=2,
+            save_every=2,
+            log_every=1,
         )
         torch.set_num_threads(1)
         self.folder = folder
@@ -105,7 +123,7 @@ class Trial:
     def resume(self, folder: Path) -> int:
         """Go on from what is on the disk, to the end; return the step it went on from."""
         last = checkpoint.load(folder, prefer=("last",))
-        config = TrainConfig(**({"vocab_size": None} | from_file(folder / runs.CONFIG)))
+        config = replace(self.config, **from_file(folder / runs.CONFIG))
         trainer = Trainer(config, self.dataset, last.model, history_of(last.state))
         trainer.optimizer.load_state(checkpoint.load_optimizer(last.folder))
         step = trainer.history.step

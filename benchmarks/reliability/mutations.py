@@ -1,8 +1,8 @@
 """`python -m benchmarks.reliability.mutations [--count 10000]`: hostile checkpoints, file by file.
 
-Each kind of file is changed with regard to its structure, vouched for by the manifest, and opened in a process
-that says when anything outside the folder is opened, written or run. A clean end is a CheckpointError, the same
-model, or another one that works; in under a second and 200 MB. The same `--seed` gives the same files.
+Each kind of file is changed with regard to its structure, vouched for by the manifest, and opened in a
+process that says when anything outside the folder is opened, written or run. A clean end is a
+CheckpointError, the same model, or another one that works; in under a second and 200 MB. The same `--seed` gives the same files.
 """
 
 import argparse
@@ -27,11 +27,19 @@ from mygpt_cli.errors import MygptError
 from mygpt_cli.inspection.summary import summarise
 from mygpt_cli.runs import history_of
 
-KINDS = ("model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json")
+KINDS: tuple[str, ...] = ("model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json")
 KINDS += ("training_state.json", "manifest.json")
 SECONDS, MEGABYTES, PATIENCE = 1.0, 200, 20
 RUNS_CODE = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class")
-TOUCHES = ("socket.connect", "socket.bind", "os.remove", "os.rename", "os.mkdir", "os.chmod", "os.link")
+TOUCHES: tuple[str, ...] = (
+    "socket.connect",
+    "socket.bind",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.chmod",
+    "os.link",
+)
 TOUCHES += ("os.symlink", "os.truncate", "shutil.rmtree", "ctypes.dlopen")
 
 
@@ -278,7 +286,12 @@ class Watch:
     def __init__(self) -> None:
         self.folder = ""
         self.seen: list[str] = []
-        self._allowed = (sys.prefix, sys.base_prefix, "/proc", str(Path(torch.__file__).parent))
+        self._allowed: tuple[str, ...] = (
+            sys.prefix,
+            sys.base_prefix,
+            "/proc",
+            str(Path(torch.__file__).parent),
+        )
         self._allowed += (str(Path(__file__).parents[2]), "/usr/share/zoneinfo")
         sys.addaudithook(self)
 
