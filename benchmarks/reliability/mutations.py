@@ -2,7 +2,8 @@
 
 Each kind of file is changed with regard to its structure, vouched for by the manifest, and opened in a
 process that says when anything outside the folder is opened, written or run. A clean end is a
-CheckpointError, the same model, or another one that works; in under a second and 200 MB. The same `--seed` gives the same files.
+CheckpointError, the same model, or another one that works; in under a second and 200 MB.
+The same `--seed` gives the same files.
 """
 
 import argparse
