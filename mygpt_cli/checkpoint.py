@@ -175,9 +175,9 @@ def verify(folder: Path) -> None:
         path = folder / name
         if Path(name).name != name or not isinstance(entry, dict) or entry.keys() != {"size", "sha256"}:
             raise CheckpointError(f"{folder / MANIFEST} is damaged", "take another checkpoint of this run")
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing", "take another checkpoint of this run")
         try:
+            if not path.is_file():
+                raise CheckpointError(f"{path} is missing", "take another checkpoint of this run")
             whole = path.stat().st_size == entry["size"] and _sha256(path) == entry["sha256"]
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}", "try again") from None

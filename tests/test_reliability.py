@@ -124,6 +124,14 @@ def piped(folder: Path) -> None:
     os.mkfifo(folder / checkpoint.STATE)
 
 
+def test_a_manifest_that_names_what_cannot_be_a_file_is_refused(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run") / "best"
+    manifest = folder / checkpoint.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"tokenizer.json"', f'"{"x" * 5000}"'))
+    with pytest.raises(CheckpointError, match="too long"):
+        checkpoint.load(folder)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders on Windows")
 @pytest.mark.parametrize(
     ("harm", "message"), [(poisoned, "not finite"), (piped, "missing|not an ordinary file")]
