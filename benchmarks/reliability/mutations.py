@@ -126,7 +126,7 @@ def change(document: Any, rng: random.Random) -> None:
     if how == 0:
         del holder[index]
     elif how == 1:
-        holder.insert(rng.randrange(len(holder) + 1), holder[index])
+        holder.insert(rng.randrange(len(holder) + 1), copy.deepcopy(holder[index]))
     elif how == 2 and is_object:
         holder[index] = (rng.choice([e for e in EVIL if isinstance(e, str)]), value)
     elif how == 3:
@@ -144,7 +144,7 @@ def change(document: Any, rng: random.Random) -> None:
     elif how == 6 and isinstance(value, str):
         put(value + rng.choice(("\x00", "\ud800", "../", "😀", "x" * 10_000, " ")))
     else:
-        new = rng.choice(EVIL)
+        new = copy.deepcopy(rng.choice(EVIL))
         put(Pairs(new.items()) if isinstance(new, dict) else new)
 
 
