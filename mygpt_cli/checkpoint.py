@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from mygpt_cli.errors import CheckpointError, ResourceError, did_you_mean
 from mygpt_cli.model import hf
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.strict_json import read_json
+from mygpt_cli.tensor_files import check_floats, read_header, read_tensors
 from mygpt_cli.tokenizer import Tokenizer, load_tokenizer
 
 MANIFEST = "manifest.json"
@@ -32,6 +33,7 @@ STATE = "training_state.json"
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 CONFIG = "config.json"
+SMALL = 2**20  # bytes: the limit of every JSON file but the tokenizer's
 RETRIES = 10  # while training replaces what is being read
 
 
@@ -60,21 +62,22 @@ def save(
     optimizer: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Replace the checkpoint in this folder; ResourceError, with the old one intact, when the disk fails."""
-    settle(folder)
     new, old = _beside(folder, "new"), _beside(folder, "old")
     try:
-        shutil.rmtree(new, ignore_errors=True)
+        settle(folder)
+        _remove(new)
         new.mkdir(parents=True)
         _write_files(new, model, tokenizer, state, optimizer)
-        shutil.rmtree(old, ignore_errors=True)  # left over from a save that was cut off at its end
+        _remove(old)  # left over from a save that was cut off at its end
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
         _sync(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(new, ignore_errors=True)
-        settle(folder)
+        _remove(new)
+        with contextlib.suppress(OSError):  # a reader finds the old one where it is, too
+            settle(folder)
         raise ResourceError(
             f"cannot save to {folder}: {getattr(error, 'strerror', None) or error}",
             "free some space, or choose another folder with --out; the checkpoint saved before is intact",
@@ -89,6 +92,15 @@ def settle(folder: Path) -> None:
             if _is_complete(candidate):
                 candidate.rename(folder)
                 break
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or a link in its place but not what it leads to, as far as the disk allows."""
+    if folder.is_symlink():
+        with contextlib.suppress(OSError):
+            folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _beside(folder: Path, suffix: str) -> Path:
@@ -108,7 +120,7 @@ def _write_files(
         "generation_config.json": json.dumps({"bos_token_id": eot, "eos_token_id": eot}, indent=2),
         "tokenizer.json": tokenizer.to_json(),
         "tokenizer_config.json": tokenizer.to_config_json(),
-        STATE: json.dumps(state, indent=2),
+        STATE: json.dumps(state, indent=2, allow_nan=False),
     }
     for name, text in documents.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
@@ -143,33 +155,50 @@ def _sha256(path: Path) -> str:
 
 
 def verify(folder: Path) -> None:
-    """Compare every file with the manifest; CheckpointError names the first that differs.
+    """Compare every file with the manifest; CheckpointError names the first that differs, or is a link out.
 
     A folder from elsewhere has no manifest and passes.
     """
+    _check_links(folder)
     if not (folder / MANIFEST).exists():
         if (folder / STATE).exists():
             raise CheckpointError(
                 f"{folder} is incomplete: its {MANIFEST} is missing", "take another checkpoint"
             )
         return
-    files = read_json(folder / MANIFEST).get("files")
-    if not isinstance(files, dict) or CONFIG not in files or WEIGHTS not in files:
+    manifest = read_json(folder / MANIFEST, SMALL)
+    files = manifest.get("files")
+    known = manifest.keys() == {"format", "files"} and manifest["format"] == 1
+    if not known or not isinstance(files, dict) or CONFIG not in files or WEIGHTS not in files:
         raise CheckpointError(f"{folder / MANIFEST} is damaged", "take another checkpoint of this run")
     for name, entry in files.items():
         path = folder / name
-        if Path(name).name != name or not isinstance(entry, dict):
+        if Path(name).name != name or not isinstance(entry, dict) or entry.keys() != {"size", "sha256"}:
             raise CheckpointError(f"{folder / MANIFEST} is damaged", "take another checkpoint of this run")
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing", "take another checkpoint of this run")
         try:
-            whole = path.stat().st_size == entry.get("size") and _sha256(path) == entry.get("sha256")
+            if not path.is_file():
+                raise CheckpointError(f"{path} is missing", "take another checkpoint of this run")
+            whole = path.stat().st_size == entry["size"] and _sha256(path) == entry["sha256"]
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}", "try again") from None
         if not whole:
             raise CheckpointError(
                 f"{path} is damaged: it is not what was saved", "take another checkpoint of this run"
             )
+
+
+def _check_links(folder: Path) -> None:
+    """Raise CheckpointError for a link that leads anywhere but to Hugging Face's cache around the folder."""
+    blobs = folder.resolve().parent.parent / "blobs"
+    try:
+        links = [path for path in folder.iterdir() if path.is_symlink()]
+        outside = [path for path in links if path.resolve().parent != blobs]
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise CheckpointError(f"cannot read {folder}: {error}", "try again") from None
+    if outside:
+        raise CheckpointError(
+            f"{outside[0]} is a link out of the checkpoint", "put a copy of what it leads to in its place"
+        )
 
 
 def _is_complete(folder: Path) -> bool:
@@ -221,16 +250,16 @@ def _found(path: Path, pattern: str) -> list[Path]:
 
 def _load(path: Path, prefer: Iterable[str]) -> Checkpoint:
     folder, notes = locate(path, prefer)
-    raw = read_json(folder / CONFIG)
-    config = hf.from_config(raw)
-    model = _load_model(folder, config)
+    config = hf.from_config(read_json(folder / CONFIG, SMALL))
+    names = _check_weights(folder, config)
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
             f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}",
             "tokenizer.json and config.json must come from the same model",
         )
-    state = read_json(folder / STATE) if (folder / STATE).exists() else None
+    state = read_json(folder / STATE, SMALL) if (folder / STATE).exists() else None
+    model = _load_model(folder / WEIGHTS, config, names)
     return Checkpoint(folder, model, tokenizer, model.config, state, tuple(notes))
 
 
@@ -238,7 +267,7 @@ def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
     """Find the checkpoint folder that a path means and verify it; also return what there is to tell."""
     for folder in (path, _beside(path, "new"), _beside(path, "old")):
         if (folder / CONFIG).is_file() and (folder == path or _is_complete(folder)):
-            verify(folder)
+            _verify_or_offer(folder)
             return folder, [] if folder == path else [f"{path} was being replaced; using {folder}"]
     notes: list[str] = []
     damage: CheckpointError | None = None
@@ -257,8 +286,25 @@ def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
                     notes.append(f"using {folder}")
                 return folder, notes
     if damage:
+        others = [path / name for name in ("last", "best") if _is_complete(path / name)]
+        if others:  # whole, and not what was asked for: it has no optimizer to resume with
+            damage.hint = (
+                f"{others[0]} is whole: `mygpt train --init-from {others[0]}` goes on learning from it"
+            )
         raise damage
     raise _not_found(path)
+
+
+def _verify_or_offer(folder: Path) -> None:
+    """Verify a folder that was asked for by itself; what is raised offers the run's other checkpoint."""
+    try:
+        verify(folder)
+    except CheckpointError as error:
+        for name in ("last", "best"):
+            other = folder.parent / name
+            if folder.name in ("last", "best") and other != folder and _is_complete(other):
+                raise CheckpointError(error.message, f"{other} is whole: take that") from None
+        raise
 
 
 def _not_found(path: Path) -> CheckpointError:
@@ -279,8 +325,8 @@ def _not_found(path: Path) -> CheckpointError:
     )
 
 
-def _load_model(folder: Path, config: ModelConfig) -> GPT:
-    """Fill a new model from `model.safetensors`, which is checked before any memory is taken for it."""
+def _check_weights(folder: Path, config: ModelConfig) -> dict[str, str]:
+    """Compare the header of `model.safetensors` with the configuration; return its names of our tensors."""
     path = folder / WEIGHTS
     if not path.is_file():
         hint = "the folder is not complete"
@@ -291,23 +337,22 @@ def _load_model(folder: Path, config: ModelConfig) -> GPT:
         if (folder / f"{WEIGHTS}.index.json").is_file():
             hint = "weights in several files are not opened: save again with a larger `max_shard_size`"
         raise CheckpointError(f"{path} is missing", hint)
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = hf.canonical_names(list(file.keys()), config)
-            hf.check_shapes(
-                config, {new: tuple(file.get_slice(old).get_shape()) for new, old in names.items()}
-            )
-            tensors = {new: file.get_tensor(old) for new, old in names.items()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error}", "copy it again from where it came from"
-        ) from None
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{path}: '{name}' holds {tensor.dtype}, not floating-point numbers")
-    config = hf.settle_biases(config, tensors)
-    model = GPT(config)
+    header = read_header(path)
+    names = hf.canonical_names(list(header), config)
+    hf.check_shapes(config, {new: header[old].shape for new, old in names.items()})
+    check_floats(path, header, names.values())
+    return names
+
+
+def _load_model(path: Path, config: ModelConfig, names: Mapping[str, str]) -> GPT:
+    """Fill a new model from a file whose header was checked."""
+    stored = read_tensors(path, names.values())
+    tensors = {new: stored[old] for new, old in names.items()}
+    model = GPT(hf.settle_biases(config, tensors))
     hf.fill(model, tensors)
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise CheckpointError(f"{path}: {name} is not finite", "take another checkpoint of this run")
     return model
 
 
@@ -315,12 +360,11 @@ def load_optimizer(folder: Path) -> dict[str, Tensor]:
     """Read the optimizer's state; CheckpointError when the folder has none that can be read."""
     path = folder / OPTIMIZER
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error}", "training cannot be resumed from here"
-        ) from None
+        header = read_header(path)
+        check_floats(path, header, header)
+        return read_tensors(path, header)
+    except CheckpointError as error:
+        raise CheckpointError(error.message, "training cannot be resumed from here") from None
 
 
 def newest_run(out: Path) -> Path:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from mygpt_cli import __version__, checkpoint
 from mygpt_cli.config import TrainConfig
@@ -20,6 +20,8 @@ from mygpt_cli.training.trainer import History, Trainer
 METRICS = "metrics.jsonl"
 CONFIG = "config.toml"
 LOCK = ".lock"
+MOST = 10**15  # of anything that a run counts
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a run from elsewhere may hold links to what is not its own
 
 
 class Run:
@@ -27,6 +29,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._unwritten: list[str] = []
 
     @classmethod
     def create(cls, out: Path, name: str, config: TrainConfig) -> "Run":
@@ -50,16 +53,14 @@ class Run:
         return run
 
     def configure(self, config: TrainConfig) -> None:
-        """Write `config.toml`, in one piece or not at all."""
-        new = self.folder / f"{CONFIG}.new"
-        new.write_text(to_toml(config), encoding="utf-8", newline="\n")
-        new.replace(self.folder / CONFIG)
+        """Write `config.toml`, in one piece or not at all; ResourceError when it cannot be written."""
+        _replace(self.folder / CONFIG, to_toml(config))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process; ResourceError when another process has it."""
         try:
-            descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o644)
         except OSError as error:
             raise ResourceError(
                 f"cannot lock {self.folder}: {error.strerror}", "is the folder writable?"
@@ -85,8 +86,8 @@ class Run:
         finally:
             os.close(descriptor)
 
-    def save(self, trainer: Trainer, *, best: bool) -> list[Saved]:
-        """Write `last/`, and `best/` when the model is the best so far."""
+    def save(self, trainer: Trainer, *, best: bool) -> Iterator[Saved]:
+        """Write `last/`, and first `best/` when the model is the best so far."""
         state = {
             "format": 1,
             "mygpt": __version__,
@@ -101,30 +102,36 @@ class Run:
             "tokenizer": trainer.dataset.tokenizer,
             "state": state,
         }
-        saved = []
         if best:
             checkpoint.save(self.folder / "best", **parts)
-            saved.append(Saved(step=trainer.history.step, folder=self.folder / "best"))
+            yield Saved(step=trainer.history.step, folder=self.folder / "best")
         checkpoint.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
-        return [*saved, Saved(step=trainer.history.step, folder=self.folder / "last")]
+        yield Saved(step=trainer.history.step, folder=self.folder / "last")
 
     def log(self, event: Started | Progress | Evaluated | Noted | Finished) -> None:
-        """Append an event to `metrics.jsonl`."""
+        """Append an event to `metrics.jsonl`, after those that could not be written before.
+
+        Raises ResourceError when it cannot be written now; the next call tries again.
+        """
+        self._unwritten.append(json.dumps(as_record(event)) + "\n")
         try:
-            with (self.folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
-                file.write(json.dumps(as_record(event)) + "\n")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINKS
+            descriptor = os.open(self.folder / METRICS, flags, 0o666)
+            try:
+                _append(descriptor, "".join(self._unwritten).encode())
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise ResourceError(
                 f"cannot write to {self.folder / METRICS}: {error.strerror}", "free some space and --resume"
             ) from None
+        self._unwritten.clear()
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will take again."""
         path = self.folder / METRICS
         kept = [line for line in _lines(path) if _step_of(line) <= step and _event_of(line) != "finished"]
-        beside = path.with_suffix(".new")
-        beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8", newline="\n")
-        beside.replace(path)
+        _replace(path, "".join(f"{line}\n" for line in kept))
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the events of `metrics.jsonl`; a last line cut off by a crash is left out."""
@@ -139,6 +146,34 @@ def as_record(event: Event) -> dict[str, Any]:
             value = None
         record[name] = str(value) if isinstance(value, Path) else value
     return record
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one piece or not at all; ResourceError when it cannot be written."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.unlink(missing_ok=True)  # of a process that was cut off, or a link
+        with new.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise ResourceError(f"cannot write to {path}: {error.strerror}", "free some space") from None
+
+
+def _append(descriptor: int, text: bytes) -> None:
+    """Write all of it; what a full disk took of it is taken back."""
+    size = os.fstat(descriptor).st_size
+    try:
+        while text:
+            text = text[os.write(descriptor, text) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
 
 
 def _number(folder: str, name: str) -> int:
@@ -162,7 +197,8 @@ def _is_record(line: str) -> bool:
 
 
 def _step_of(line: str) -> int:
-    return int(json.loads(line).get("step", 0))
+    step = json.loads(line).get("step", 0)
+    return step if isinstance(step, int) else 0
 
 
 def _event_of(line: str) -> str:
@@ -171,24 +207,54 @@ def _event_of(line: str) -> str:
 
 def history_of(state: dict[str, Any] | None) -> History:
     """Read back the trainer's history from a checkpoint's state; CheckpointError when it is not one."""
+    unknown = CheckpointError("the checkpoint does not say how far its training was", "train a new run")
     try:
-        return History(**(state or {})["history"])
+        history = History(**(state or {})["history"])
     except (KeyError, TypeError):
-        raise CheckpointError(
-            "the checkpoint does not say how far its training was", "train a new run"
-        ) from None
+        raise unknown from None
+    for name, kind in get_type_hints(History).items():
+        value = getattr(history, name)
+        kind = kind | int if isinstance(value, int) and kind not in (int, bool) else kind
+        wrong_truth = isinstance(value, bool) is not (kind is bool)
+        if not isinstance(value, kind) or wrong_truth or not 0 <= (value or 0) <= MOST:
+            raise unknown
+    return history
 
 
 def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
-    """Train into a run folder that this process has locked: save when due, log, and pass the events on."""
-    config = trainer.config
+    """Train into a run folder that this process has locked: save when due, log, and pass the events on.
+
+    While the disk fails training goes on, and says so; ResourceError when its end could not be saved.
+    """
+    config, history = trainer.config, trainer.history
+    best = history.best_step, history.best_bits_per_byte
+    logged = True
     for event in trainer.run(stop):
         if isinstance(event, SaveDue):
-            yield from run.save(trainer, best=event.best)
-            if trainer.config is not config:  # memory ran out, and micro-batches became smaller
-                config = trainer.config
-                run.configure(config)
+            saved: list[Saved] = []
+            try:
+                for folder in run.save(trainer, best=event.best):
+                    saved.append(folder)
+                    yield folder
+                if trainer.config is not config:  # memory ran out, and micro-batches became smaller
+                    run.configure(trainer.config)
+                    config = trainer.config
+            except ResourceError as error:
+                if event.best and not saved:  # the next one that is better than the one on disk is the best
+                    history.best_step, history.best_bits_per_byte = best
+                if event.last:
+                    raise
+                yield Noted(step=event.step, text=f"{error.message}; training goes on, and saves again later")
+            best = history.best_step, history.best_bits_per_byte
             continue
         if isinstance(event, Started | Progress | Evaluated | Noted | Finished):
-            run.log(event)
+            try:
+                run.log(event)
+                logged = True
+            except ResourceError as error:
+                if isinstance(event, Finished):
+                    raise
+                if logged:
+                    yield Noted(step=event.step, text=f"{error.message}; training goes on")
+                logged = False
         yield event

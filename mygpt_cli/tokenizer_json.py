@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mygpt_cli.errors import CheckpointError
-from mygpt_cli.strict_json import read_json
+from mygpt_cli.strict_json import read_bytes, read_json
 
 MAX_VOCABULARY = 1 << 20
 MAX_PATTERN = 4096
@@ -170,9 +170,9 @@ def _read_vocab_and_merges(folder: Path) -> BytePairVocabulary:
         specials[END_OF_TEXT] = vocab[END_OF_TEXT]
     path = folder / "merges.txt"
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise _damaged(path, "cannot be read") from fault
+        lines = read_bytes(path).decode("utf-8").split("\n")
+    except UnicodeDecodeError as fault:
+        raise _damaged(path, "is not UTF-8") from fault
     if lines[0].startswith("#version"):
         del lines[0]
     merges = _read_merges(path, [line for line in lines if line])
@@ -195,8 +195,8 @@ def _read_added_tokens(path: Path, added: list[Any]) -> dict[str, int]:
         if not isinstance(entry, dict):
             raise _damaged(path, "has an added token that is not an object")
         text = _get(path, entry, "content", str)
-        if not text or text in specials:
-            raise _damaged(path, f"has an added token twice or without text: {text!r}")
+        if not text or text in specials or any("\ud800" <= c <= "\udfff" for c in text):
+            raise _damaged(path, f"has an added token twice, without text, or of half characters: {text!r}")
         if entry.get("special") is not True or entry.get("lstrip") or entry.get("rstrip"):
             raise _unsupported(path, f"the added token {text!r}, which is not a plain special token,")
         specials[text] = entry.get("id")

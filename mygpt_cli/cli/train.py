@@ -181,7 +181,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         )
         _check_left(folder, history.step, trainer.config.steps)
         planned = checkpoint.state.get("steps")
-        if isinstance(planned, int) and planned != trainer.config.steps:
+        if isinstance(planned, int) and planned > 0 and planned != trainer.config.steps:
             report.notes([trainer.extend(planned)])
         try:
             trainer.optimizer.load_state(load_optimizer(checkpoint.folder))

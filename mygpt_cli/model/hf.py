@@ -226,7 +226,7 @@ class _Reader:
 
     def number(self, name: str, default: float) -> float:
         value = self.raw.get(name, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not -1e300 < value < 1e300:
             raise CheckpointError(f"config.json: {name} must be a number, not {value!r}")
         return float(value)
 

@@ -62,7 +62,7 @@ class Optimizer:
             parts = {}
             for part in ("step", "exp_avg", "exp_avg_sq"):
                 value = tensors[f"adamw.{name}.{part}"]
-                if part != "step" and value.shape != parameter.shape:
+                if value.shape != (() if part == "step" else parameter.shape):
                     raise ValueError(f"adamw.{name}.{part} has another shape than its parameter")
                 parts[part] = value.to(parameter.device).clone()
             self._adamw.state[parameter] = parts

@@ -9,6 +9,8 @@ from mygpt_cli import __version__
 from mygpt_cli.ui.console import stderr_console
 from mygpt_cli.ui.text import safe
 
+LONGEST = 4000  # characters of a message: what a file quotes of itself may be longer than any screen
+
 
 def print_error(message: str, hint: str = "") -> None:
     """Write `error: …` and `hint: …` to stderr."""
@@ -22,6 +24,8 @@ def print_error(message: str, hint: str = "") -> None:
 
 
 def _shown(text: str) -> str:
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}…"
     # A name from outside may hold a line end: what follows must not look like a line of ours.
     return re.sub(r"\n(?!  - )", "\n    ", safe(text))
 
