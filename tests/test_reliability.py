@@ -156,8 +156,8 @@ def test_no_connection_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def refused(*_: object, **__: object) -> None:
         raise AssertionError("a connection was opened")
 
-    for name in ("connect", "connect_ex", "bind"):
-        monkeypatch.setattr(socket, "socket", type("Closed", (socket.socket,), {name: refused}))
+    closed = dict.fromkeys(("connect", "connect_ex", "bind"), refused)
+    monkeypatch.setattr(socket, "socket", type("Closed", (socket.socket,), closed))
     monkeypatch.setattr(socket, "getaddrinfo", refused)
     monkeypatch.setattr(socket, "create_connection", refused)
     monkeypatch.chdir(tmp_path)
