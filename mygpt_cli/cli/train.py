@@ -224,11 +224,17 @@ def _prepare(
     past: "_Past | None" = None,
 ) -> "tuple[Trainer, Plan]":
     """Make the trainer of a new run, or of one that goes on from a checkpoint; also return the plan."""
+    from mygpt_cli.dataset import cache_folder, prepare
+    from mygpt_cli.model.native import build_training_ahead
+
+    compiled = cache_folder() / "kernels"
+    if settings.get("compile", "auto") != "off" and settings.get("device", "auto") in ("auto", "cpu"):
+        build_training_ahead(settings.get("dtype", "auto"), compiled)
+
     import torch
 
     from mygpt_cli.checkpoint import load
     from mygpt_cli.config import TrainConfig
-    from mygpt_cli.dataset import cache_folder, prepare
     from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
     from mygpt_cli.model.gpt import GPT
     from mygpt_cli.randomness import derive
@@ -247,7 +253,7 @@ def _prepare(
     dtype = pick_dtype(settings.get("dtype", "auto"), device)
     reasons = {"dtype": why_dtype(dtype, device)} if settings.get("dtype", "auto") == "auto" else {}
     settings = settings | {"dtype": str(dtype).removeprefix("torch.")}
-    compilation = compile_training(settings.get("compile", "auto"), device, dtype, cache_folder() / "kernels")
+    compilation = compile_training(settings.get("compile", "auto"), device, dtype, compiled)
     start = past.checkpoint if past else None
     if start is None and settings.get("init_from"):
         start = load(settings["init_from"])
@@ -275,8 +281,9 @@ def _prepare(
     def measured(config: TrainConfig) -> float:
         """Return the seconds per token, once it is certain that what was compiled works."""
         nonlocal compilation
-        compilation = compilation.proved(lambda: new_trainer(config).update(0))
-        return seconds_per_token(new_trainer(config))
+        scratch, before = new_trainer(config), compilation
+        compilation = before.proved(lambda: scratch.update(0))
+        return seconds_per_token(scratch if compilation is before else new_trainer(config))
 
     report.busy("measuring the speed of a step")
     chosen = plan(settings, dataset, measured)

@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mygpt_cli.model.native import compile_library
+from mygpt_cli.model.native import compile_library, training_options
 
-# Sums may be taken in any order, as the hardware likes; NaN and infinity still mean what they mean.
-FLAGS = ("-fno-signed-zeros", "-fassociative-math", "-freciprocal-math")
 # One letter an argument: a tensor or None, an integer, a real number.
 SIGNATURES = {
     "add_norm": "tttttttttiir",
@@ -45,5 +43,5 @@ class Kernels:
 
 def compile_kernels(dtype: torch.dtype, folder: Path) -> Kernels:
     """Compile for `float32` or `bfloat16`, unless the folder has it; ResourceError where that fails."""
-    options = [*FLAGS, *["-DBFLOAT16"] * (dtype == torch.bfloat16)]
+    options = training_options(str(dtype).removeprefix("torch."))
     return Kernels(compile_library("kernels", options, folder), dtype)

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.model.gpt import GPT
@@ -14,7 +15,7 @@ from mygpt_cli.model.gpt import GPT
 class Optimizer:
     """Muon for the matrices inside the blocks (`--optimizer muon`) and AdamW for all other parameters.
 
-    AdamW: Loshchilov and Hutter, 2019 (arXiv:1711.05101). Weight decay acts on matrices only.
+    Weight decay acts on matrices only.
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
@@ -25,54 +26,92 @@ class Optimizer:
             if config.optimizer == "muon" and name.startswith("blocks.") and p.ndim == 2
         }
         rest = {name: p for name, p in named.items() if name not in inside}
-        self._rest = rest
-        self._adamw = torch.optim.AdamW(
-            [
-                {"params": [p for p in rest.values() if p.ndim >= 2], "weight_decay": config.weight_decay},
-                {"params": [p for p in rest.values() if p.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=config.lr,
-            betas=(config.beta1, config.beta2),
-            fused=True,
-        )
+        self._adamw = AdamW(rest, config.beta1, config.beta2)
         self._muon = Muon(inside, model.config.width, model.compute_dtype) if inside else None
         self._config = config
 
     def step(self, share: float) -> None:
         """Update the parameters from their gradients, at this share of the peak learning rates."""
-        for group in self._adamw.param_groups:
-            group["lr"] = self._config.lr * share
-        self._adamw.step()
+        config = self._config
+        self._adamw.step(config.lr * share, config.weight_decay)
         if self._muon:
-            self._muon.step(self._config.muon_lr * share, self._config.weight_decay)
+            self._muon.step(config.muon_lr * share, config.weight_decay)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, as named tensors."""
-        tensors = {}
-        for name, parameter in self._rest.items():
-            for part, value in self._adamw.state[parameter].items():
-                tensors[f"adamw.{name}.{part}"] = value
+        tensors = {f"adamw.{name}": value for name, value in self._adamw.state().items()}
         if self._muon:
             tensors |= {f"muon.{name}": value for name, value in self._muon.momentum().items()}
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned; KeyError or ValueError when it is of another model."""
-        for name, parameter in self._rest.items():
-            parts = {}
-            for part in ("step", "exp_avg", "exp_avg_sq"):
-                value = tensors[f"adamw.{name}.{part}"]
-                if value.shape != (() if part == "step" else parameter.shape):
-                    raise ValueError(f"adamw.{name}.{part} has another shape than its parameter")
-                parts[part] = value.to(parameter.device).clone()
-            self._adamw.state[parameter] = parts
+        self._adamw.load_state(_under("adamw.", tensors))
         if self._muon:
-            self._muon.load_momentum(
-                {
-                    name.removeprefix("muon."): value
-                    for name, value in tensors.items()
-                    if name.startswith("muon.")
-                }
+            self._muon.load_momentum(_under("muon.", tensors))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+class AdamW:
+    """Adam with weight decay apart from the gradient (Loshchilov and Hutter, 2019, arXiv:1711.05101).
+
+    torch's own update of all parameters at once; its optimizer class would load torch's compiler, a second.
+    """
+
+    EPS = 1e-8
+
+    def __init__(self, parameters: Mapping[str, Tensor], beta1: float, beta2: float) -> None:
+        self._parameters = dict(parameters)
+        self._betas = beta1, beta2
+        self._state = {
+            name: {
+                "step": torch.zeros((), device=p.device),
+                "exp_avg": torch.zeros_like(p, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(p, requires_grad=False),
+            }
+            for name, p in parameters.items()
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the number of steps and both moments of each parameter."""
+        parts = self._state.items()
+        return {f"{name}.{part}": value for name, of_one in parts for part, value in of_one.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned; KeyError or ValueError when it is of another model."""
+        for name, parts in self._state.items():
+            for part, buffer in parts.items():
+                value = tensors[f"{name}.{part}"]
+                if value.shape != buffer.shape:
+                    raise ValueError(f"adamw.{name}.{part} has another shape than its parameter")
+                buffer.copy_(value)
+
+    @torch.no_grad()
+    def step(self, lr: float, weight_decay: float) -> None:
+        """Update all parameters from their gradients; only matrices decay."""
+        for matrices in (True, False):
+            names = [name for name, p in self._parameters.items() if (p.ndim >= 2) == matrices]
+            if not names:
+                continue
+            parameters = [self._parameters[name] for name in names]
+            adamw(
+                parameters,
+                [p.grad for p in parameters if p.grad is not None],
+                [self._state[name]["exp_avg"] for name in names],
+                [self._state[name]["exp_avg_sq"] for name in names],
+                [],
+                [self._state[name]["step"] for name in names],
+                fused=True,
+                amsgrad=False,
+                beta1=self._betas[0],
+                beta2=self._betas[1],
+                lr=lr,
+                weight_decay=weight_decay if matrices else 0.0,
+                eps=self.EPS,
+                maximize=False,
             )
 
 
