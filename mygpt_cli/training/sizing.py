@@ -6,6 +6,7 @@ largest is taken that still sees TOKENS_PER_PARAMETER. Text that is seen again a
 dropout and tokens split at random hold against it.
 """
 
+import bisect
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -309,13 +310,15 @@ def fit_steps(plan: Plan, scratch: Trainer, seconds: float, done: int = 0) -> in
     pace = seconds_per_step(scratch, min(2.0, seconds / 40)) * 1.01
     validation = _validation_seconds(scratch)
     left = seconds - (time.perf_counter() - start) - START
-    steps = int(left / pace)
+    steps = most = int(left / pace)
     for _ in range(3):  # the fewer steps, the fewer validations
         config = plan.config(done + max(1, steps))
-        saving = SAVE / min(config.eval_every, config.save_every)
-        steps = int(left / (pace + validation / config.eval_every + saving))
-    if steps % config.eval_every:  # it also ends with a validation
-        steps = int(steps - (validation + SAVE) / pace * (1 - steps % config.eval_every / config.eval_every))
+
+        def cost(count: int, every: int = config.eval_every, save: int = config.save_every) -> float:
+            saves = -(-count // min(every, save))
+            return count * pace - (-count // every) * validation + saves * SAVE
+
+        steps = bisect.bisect_right(range(most + 1), left, key=cost) - 1
     if steps < SHORTEST:
         needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace
         raise UsageError(
