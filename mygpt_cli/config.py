@@ -8,7 +8,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -249,6 +249,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         raise_faults(setting_faults(values))
+
+    def in_smaller_parts(self) -> "TrainConfig":
+        """Return the same training, the sequences of each step taken in smaller parts than before."""
+        parts = next(n for n in range(2, self.batch_size + 1) if self.batch_size % n == 0)
+        return replace(self, batch_size=self.batch_size // parts, accumulation=self.accumulation * parts)
 
     def model(self, vocab_size: int) -> ModelConfig:
         """Return the shape of the model for a vocabulary of this size."""

@@ -312,7 +312,7 @@ def test_a_time_to_go_on_for(
 ) -> None:
     assert train("text.txt", "--steps", 40, "--quiet") == 0
     capfd.readouterr()
-    monkeypatch.setattr("mygpt_cli.training.sizing.fit_steps", lambda *arguments: 160)
+    monkeypatch.setattr("mygpt_cli.preparation.fit_steps", lambda *arguments: 160)
     assert run(["train", "--resume", "text-001", "--time", "1h", "--json"]) == 0
     events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     plan = next(event for event in events if event["event"] == "plan")
@@ -358,6 +358,9 @@ def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureF
         events = map(json.loads, capfd.readouterr().out.splitlines())
         losses.append(next(e["bits_per_byte"] for e in events if e["event"] == "evaluated"))
     assert losses[0] < losses[1] - 1
+    assert run(["train", "--config", "checkpoints/other-001/config.toml", "--quiet"]) == 0  # the same again
+    weights = [Path(f"checkpoints/other-00{n}/last/model.safetensors").read_bytes() for n in (1, 3)]
+    assert weights[0] == weights[1]
     assert run(["train", "--resume", "other-001", "--steps", "4", "--quiet"]) == 0
     assert run(["train", "other.txt", "--init-from", "checkpoints/first-001", "--width", "32"]) == 2
     assert "--width 32 is not the checkpoint's 16" in capfd.readouterr().err

@@ -12,7 +12,7 @@ from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import ResourceError, TextError, UsageError
 from mygpt_cli.training import sizing
-from mygpt_cli.training.sizing import check_memory, fit_steps, plan
+from mygpt_cli.training.sizing import fit_memory, fit_steps, plan
 from mygpt_cli.training.trainer import Trainer
 from tests.test_training_trainer import new_trainer
 
@@ -161,9 +161,19 @@ def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(millio
 def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: Dataset) -> None:
     settings = {"layers": 12, "width": 768, "heads": 12, "context": 32, "batch_size": 4, "steps": 10}
     config = plan(settings, tiny_dataset, slow).config(10)
-    check_memory(config, 65, 24 * 10**9)
+    assert fit_memory(config, 65, 24 * 10**9) == config
     with pytest.raises(ResourceError, match=r"takes about 2 GB, and there are 1 GB") as fault:
-        check_memory(config, 65, 10**9)
+        fit_memory(config, 65, 10**9)
     fits = re.search(r"--layers (\d+) --width (\d+)", fault.value.hint)
     assert fits
-    check_memory(replace(config, layers=int(fits[1]), width=int(fits[2]), heads=1), 65, 10**9)
+    fit_memory(replace(config, layers=int(fits[1]), width=int(fits[2]), heads=1), 65, 10**9)
+
+
+def test_a_batch_larger_than_memory_is_taken_in_parts(tiny_dataset: Dataset) -> None:
+    settings = {"layers": 2, "width": 64, "context": 256, "batch_size": 24, "accumulation": 2, "steps": 10}
+    config = plan(settings, tiny_dataset, slow).config(10)
+    fitting = fit_memory(config, 65, 20 * 10**6)
+    assert fitting.batch_size < 12
+    assert fitting.batch_size * fitting.accumulation == 48
+    with pytest.raises(ResourceError):
+        fit_memory(config, 65, 10**6)

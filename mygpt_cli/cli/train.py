@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,10 +19,9 @@ from mygpt_cli.settings import from_environment, from_file, from_preset, merge
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
-    from mygpt_cli.config import ModelConfig
     from mygpt_cli.corpus import Corpus
-    from mygpt_cli.training.sizing import Plan
-    from mygpt_cli.training.trainer import History, Trainer
+    from mygpt_cli.preparation import Preparation
+    from mygpt_cli.training.trainer import Trainer
     from mygpt_cli.ui.train import Reporter
 
 OFTEN = ("eval_every", "save_every", "log_every")
@@ -117,7 +115,10 @@ def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float
     out = Path(settings.get("out", "checkpoints"))
     _check_writable(out)
     corpus = _read_text(settings, report)
-    trainer, plan = _prepare(settings, corpus, report, started)
+    prepared = _prepare(settings, corpus, report)
+    plan = prepared.plan()
+    trainer = prepared.new_trainer(prepared.configuration(plan, started))
+    report.notes(prepared.notes)
     report.plan(trainer, plan)
     if dry_run:
         return
@@ -176,9 +177,12 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
                 + (f": {join_faults(told, 'have changed')}" if told else ""),
                 "give the same files, or train a new run; --init-from goes on learning from another text",
             )
-        trainer, plan = _prepare(
-            settings, corpus, report, started, _Past(checkpoint, history, kept["steps"], set(given))
-        )
+        prepared = _prepare(settings, corpus, report, checkpoint)
+        plan = prepared.plan()
+        if plan.steps != kept["steps"]:
+            plan = plan.with_new_intervals(kept["steps"], set(given))
+        trainer = prepared.resumed_trainer(prepared.configuration(plan, started, history.step), history)
+        report.notes(prepared.notes)
         _check_left(folder, history.step, trainer.config.steps)
         planned = checkpoint.state.get("steps")
         if isinstance(planned, int) and planned > 0 and planned != trainer.config.steps:
@@ -197,16 +201,6 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         _drive(run, trainer, report)
 
 
-@dataclass(frozen=True)
-class _Past:
-    """What a resumed run brings: its newest checkpoint, its planned steps, and what is to change now."""
-
-    checkpoint: "Checkpoint"
-    history: "History"
-    steps: int
-    given: set[str]
-
-
 def _check_left(folder: Path, done: int, steps: int | None) -> None:
     """Raise UsageError when a run has already taken all of its steps."""
     if steps is not None and done >= steps:
@@ -217,112 +211,18 @@ def _check_left(folder: Path, done: int, steps: int | None) -> None:
 
 
 def _prepare(
-    settings: Settings,
-    corpus: "Corpus",
-    report: "Reporter",
-    started: float,
-    past: "_Past | None" = None,
-) -> "tuple[Trainer, Plan]":
-    """Make the trainer of a new run, or of one that goes on from a checkpoint; also return the plan."""
-    from mygpt_cli.dataset import cache_folder, prepare
+    settings: Settings, corpus: "Corpus", report: "Reporter", resumed: "Checkpoint | None" = None
+) -> "Preparation":
+    """Prepare training, compiling what it needs while torch loads."""
+    from mygpt_cli.dataset import cache_folder
     from mygpt_cli.model.native import build_training_ahead
 
-    compiled = cache_folder() / "kernels"
     if settings.get("compile", "auto") != "off" and settings.get("device", "auto") in ("auto", "cpu"):
-        build_training_ahead(settings.get("dtype", "auto"), compiled)
+        build_training_ahead(settings.get("dtype", "auto"), cache_folder() / "kernels")
 
-    import torch
+    from mygpt_cli.preparation import Preparation
 
-    from mygpt_cli.checkpoint import load
-    from mygpt_cli.config import TrainConfig
-    from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
-    from mygpt_cli.model.gpt import GPT
-    from mygpt_cli.randomness import derive
-    from mygpt_cli.training.compiling import compile_training
-    from mygpt_cli.training.sizing import (
-        check_memory,
-        fit_steps,
-        plan,
-        seconds_per_token,
-        start_settings,
-    )
-    from mygpt_cli.training.trainer import Trainer
-
-    keep_freed_memory()
-    device = pick_device(settings.get("device", "auto"))
-    dtype = pick_dtype(settings.get("dtype", "auto"), device)
-    reasons = {"dtype": why_dtype(dtype, device)} if settings.get("dtype", "auto") == "auto" else {}
-    settings = settings | {"dtype": str(dtype).removeprefix("torch.")}
-    compilation = compile_training(settings.get("compile", "auto"), device, dtype, compiled)
-    start = past.checkpoint if past else None
-    if start is None and settings.get("init_from"):
-        start = load(settings["init_from"])
-        settings = settings | start_settings(settings, start.config)
-    dataset = prepare(
-        corpus,
-        tokenizer=settings.get("tokenizer", "bpe"),
-        vocab_size=settings.get("vocab_size"),
-        existing=start.tokenizer if start else None,
-        progress=report.busy,
-    )
-
-    def new_trainer(config: TrainConfig) -> Trainer:
-        """Return a trainer that begins from weights drawn from the seed, or from those of a checkpoint."""
-        check_memory(config, dataset.tokenizer.vocab_size, total_memory(device))
-        model = GPT(start.config if start else config.model(dataset.tokenizer.vocab_size))
-        if start:
-            model.load_state_dict(start.model.state_dict())
-        else:
-            model.initialise(torch.Generator().manual_seed(derive(config.seed, "weights")))
-        model.compute_dtype = dtype
-        compilation.apply(model)
-        return Trainer(config, dataset, model.to(device))
-
-    def measured(config: TrainConfig) -> float:
-        """Return the seconds per token, once it is certain that what was compiled works."""
-        nonlocal compilation
-        scratch, before = new_trainer(config), compilation
-        compilation = before.proved(lambda: scratch.update(0))
-        return seconds_per_token(scratch if compilation is before else new_trainer(config))
-
-    report.busy("measuring the speed of a step")
-    chosen = plan(settings, dataset, measured)
-    if chosen.steps is not None:
-        config = chosen.config(chosen.steps)
-        compilation = compilation.proved(lambda: new_trainer(config).update(0))
-    chosen = replace(chosen, reasons={**chosen.reasons, **reasons})
-    if past and chosen.steps != past.steps:
-        chosen = chosen.with_new_intervals(past.steps, past.given)
-    report.notes([*chosen.notes, *filter(None, [compilation.note])])
-    steps, done, micro_batch = chosen.steps, past.history.step if past else 0, {}
-    if chosen.seconds is not None:
-        left = chosen.seconds - (time.perf_counter() - started)
-        scratch = new_trainer(chosen.config(done + 100))
-        steps = done + fit_steps(chosen, scratch, left, done)
-        report.notes(scratch.notes)  # memory may have run out
-        micro_batch = {name: getattr(scratch.config, name) for name in ("batch_size", "accumulation")}
-        del scratch
-    config = replace(chosen.config(steps or 1), **micro_batch)
-    if past is None:
-        return new_trainer(config), chosen
-    if different := _differences(config.model(past.checkpoint.config.vocab_size), past.checkpoint.config):
-        raise CheckpointError(
-            f"config.toml is not that of the checkpoint: {join_faults(different, 'differ')}",
-            "put these back, or train anew",
-        )
-    model = past.checkpoint.model.to(device)
-    model.compute_dtype = dtype
-    compilation.apply(model)
-    return Trainer(config, dataset, model, past.history), chosen
-
-
-def _differences(asked: "ModelConfig", there: "ModelConfig") -> list[str]:
-    names = ("arch", "layers", "heads", "width", "softcap", "bias")
-    return [
-        f"{name} is {getattr(asked, name)}, and {getattr(there, name)} in the weights"
-        for name in names
-        if getattr(asked, name) != getattr(there, name)
-    ]
+    return Preparation(settings, corpus, report.busy, resumed)
 
 
 def _find_run(name: str, given: Settings) -> Path:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mygpt_cli.config import BUDGETS, ModelConfig, Settings, TrainConfig, parse_duration
+from mygpt_cli.config import BUDGETS, ModelConfig, Settings, TrainConfig, flag_of, parse_duration
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import ResourceError, TextError, UsageError, join_faults
-from mygpt_cli.tokenizer import BytePairTokenizer
+from mygpt_cli.tokenizer import BytePairTokenizer, Tokenizer
 from mygpt_cli.training.schedule import warmup_steps
 from mygpt_cli.training.trainer import Trainer
 
@@ -154,14 +154,10 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     for name, value in _with_shape(chosen, layers, width).items():
         choose(name, value, f"about {HEAD_WIDTH} channels each" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
-    seen = (
-        f"the text is seen about {epochs:.2g} times"
-        if epochs < 10
-        else f"the text is seen {epochs:,.0f} times"
-    )
-    choose("dropout", _dropout(epochs, chosen["width"]), seen)
+    reason = "suits how often the text is seen"
+    choose("dropout", _dropout(epochs, chosen["width"]), reason)
     if byte_pairs:
-        choose("bpe_dropout", _bpe_dropout(epochs), seen)
+        choose("bpe_dropout", _bpe_dropout(epochs), reason)
     chosen.setdefault("bpe_dropout", 0.0)
     if "eval_every" not in chosen:
         reasons["eval_every"] = "validating takes a tenth of the time at most"
@@ -169,15 +165,21 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     return Plan(chosen, steps, seconds, tuple(notes), reasons, max(1.0, val_tokens / 3 / tokens_per_step))
 
 
-def check_memory(config: TrainConfig, vocab_size: int, memory: int) -> None:
-    """Raise ResourceError, naming a shape that fits, when training needs more than this many bytes."""
-    needed = _bytes_needed(config, config.layers, config.width, vocab_size)
-    if needed <= memory:
-        return
+def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig:
+    """Return the configuration with its batches in parts that this many bytes suffice for.
+
+    Raises ResourceError, naming a shape that fits, when they do not suffice for a single sequence.
+    """
+    while (needed := _bytes_needed(config, config.layers, config.width, vocab_size)) > memory:
+        if config.batch_size == 1:
+            break
+        config = config.in_smaller_parts()
+    else:
+        return config
     fitting = [shape for shape in SHAPES if _bytes_needed(config, *shape, vocab_size) <= 0.8 * memory]
-    hint = "a smaller --batch-size or --context needs less"
+    hint = "a smaller --context needs less"
     if fitting:
-        hint = "--layers {} --width {} would fit, or a smaller --batch-size or --context".format(*fitting[-1])
+        hint = "--layers {} --width {} would fit, or a smaller --context".format(*fitting[-1])
     raise ResourceError(
         f"training this model takes about {needed / 1e9:.0f} GB, and there are {memory / 1e9:.0f} GB", hint
     )
@@ -192,7 +194,7 @@ def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int)
     return 18.0 * parameters + float(size * tokens * kept)
 
 
-def start_settings(settings: Settings, model: ModelConfig) -> Settings:
+def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:
     """Return what starting with a trained model settles; UsageError lists the settings that contradict it."""
     shape = {name: getattr(model, name) for name in ("arch", "layers", "heads", "width", "softcap", "bias")}
     faults = [
@@ -200,15 +202,19 @@ def start_settings(settings: Settings, model: ModelConfig) -> Settings:
         for name, value in shape.items()
         if settings.get(name, value) != value
     ]
-    for name in ("tokenizer", "vocab_size"):
-        if name in settings:
-            faults.append(f"--{name.replace('_', '-')} is the checkpoint's own")
+    for name, value in (("tokenizer", tokenizer.kind), ("vocab_size", tokenizer.vocab_size)):
+        if settings.get(name, value) != value:
+            faults.append(f"{flag_of(name)} {settings[name]} is not the checkpoint's own")
     context = settings.get("context", min(model.context, CONTEXT))
     if context > model.context:
         faults.append(f"--context {context} is more than the checkpoint's {model.context}")
     if faults:
         raise UsageError(f"--init-from brings its own shape: {join_faults(faults)}", "leave these out")
-    return shape | {"context": context, "optimizer": settings.get("optimizer", "adamw")}
+    return shape | {
+        "tokenizer": tokenizer.kind,
+        "context": context,
+        "optimizer": settings.get("optimizer", "adamw"),
+    }
 
 
 def _budget(chosen: Settings, steps_per_epoch: float) -> tuple[int | None, float | None, str]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -200,10 +200,7 @@ class Trainer:
                 "a shorter --context or a smaller model (--layers, --width) needs less; "
                 "what was saved can be resumed on a machine with more memory",
             )
-        parts = next(n for n in range(2, config.batch_size + 1) if config.batch_size % n == 0)
-        self.config = replace(
-            config, batch_size=config.batch_size // parts, accumulation=config.accumulation * parts
-        )
+        self.config = config.in_smaller_parts()
         self.notes.append(
             f"memory ran out: {self.config.batch_size} sequences at once instead of {config.batch_size}, "
             f"{self.config.accumulation} times for each step, which learns from as many as before"

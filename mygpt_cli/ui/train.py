@@ -2,6 +2,7 @@
 
 import json as jsonlib
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SHOWN_SKIPPED = 10
 LABEL = 10  # cells before the text of a line
 WIDEST = 100
+QUIET_SECONDS = 10.0  # between two lines on what is being prepared
 
 
 def write_line(line: str) -> None:
@@ -149,6 +151,13 @@ class PlainReporter(Reporter):
         self.console = stderr_console()
         self._steps = 0
         self._interrupted = False
+        self._told = time.monotonic()
+
+    def busy(self, what: str, share: float = 0.0) -> None:
+        """Say what is being prepared when that takes long."""
+        if time.monotonic() - self._told > QUIET_SECONDS:
+            self._told = time.monotonic()
+            self.line("", f"{what} {share:.0%}" if share else what)
 
     def line(self, label: str, text: str, style: str = "") -> None:
         """Write one labelled line."""

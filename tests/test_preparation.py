@@ -1,0 +1,49 @@
+"""From settings and a text to a trainer."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mygpt_cli import preparation
+from mygpt_cli.config import Settings
+from mygpt_cli.corpus import Corpus, open_corpus
+from mygpt_cli.preparation import Preparation
+
+SMALL: Settings = {"layers": 1, "heads": 1, "width": 16, "context": 16, "tokenizer": "char"}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(200)))
+    return open_corpus([str(path)])
+
+
+def prepare(corpus: Corpus, settings: Settings) -> Preparation:
+    return Preparation(SMALL | settings, corpus, lambda what, share: None)
+
+
+def test_the_same_settings_begin_with_the_same_weights(corpus: Corpus) -> None:
+    trainers = []
+    for seed in (1, 1, 2):
+        prepared = prepare(corpus, {"steps": 5, "seed": seed})
+        trainers.append(prepared.new_trainer(prepared.configuration(prepared.plan(), time.perf_counter())))
+    first, second, other = (t.model.embedding for t in trainers)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_a_step_that_memory_does_not_suffice_for_is_taken_in_parts(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "total_memory", lambda device: 500_000)
+    for budget in ({"steps": 5}, {"time": "20s"}):
+        prepared = prepare(corpus, {"batch_size": 64, **budget})
+        trainer = prepared.new_trainer(prepared.configuration(prepared.plan(), time.perf_counter()))
+        config = trainer.config
+        assert config.batch_size < 64
+        assert config.batch_size * config.accumulation == 64
+        said = f"memory suffices for {config.batch_size} of a step's sequences at once"
+        assert sum(said in note for note in prepared.notes + trainer.notes) == 1
