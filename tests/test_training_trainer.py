@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -179,6 +180,8 @@ def test_a_spike_is_passed_over(tiny_dataset: Dataset, monkeypatch: pytest.Monke
     kept: list[torch.Tensor] = []
 
     def spiking(*arguments: object) -> torch.Tensor:
+        if not torch.is_grad_enabled():  # a validation
+            return real(*arguments)  # type: ignore[arg-type]
         if trainer.history.step == 110:
             kept.extend(p.clone() for p in trainer.model.parameters())
             return real(*arguments) * 1e4  # type: ignore[arg-type]
@@ -280,21 +283,29 @@ def test_other_faults_are_not_taken_for_a_lack_of_memory(
         trainer.update(0)
 
 
-def test_validation_takes_what_memory_allows(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = new_trainer(tiny_config(), tiny_dataset)
+def test_validation_takes_no_more_at_once_than_a_step(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(batch_size=3), tiny_dataset)
+    logits = trainer.model(torch.from_numpy(tiny_dataset.val[:-1].astype(np.int64)[:16])[None])
+    sizes = []
+    real = trainer.model.loss
+
+    def counted(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(ids))
+        return real(ids, targets)
+
+    monkeypatch.setattr(trainer.model, "loss", counted)
     expected = trainer.validation_loss(tiny_dataset.val)
-    real = trainer.model.forward
+    assert set(sizes) == {3, 1}
+    targets = torch.from_numpy(tiny_dataset.val[1:17].astype(np.int64))
+    by_hand = torch.nn.functional.cross_entropy(logits[0], targets, reduction="sum").item()
+    assert trainer.validation_loss(tiny_dataset.val[:17]) == pytest.approx(by_hand, rel=1e-5)
 
-    def failing(ids: torch.Tensor) -> torch.Tensor:
-        if ids.size(0) > most:
-            raise ON_LINUX
-        return real(ids)
-
-    monkeypatch.setattr(trainer.model, "forward", failing)
-    most = 3
+    run_out_of_memory(trainer, 1, ON_LINUX, monkeypatch)
     assert trainer.validation_loss(tiny_dataset.val) == pytest.approx(expected, rel=1e-6)
-    most = 0
-    with pytest.raises(ResourceError, match="while validating"):
+    run_out_of_memory(trainer, 0, ON_LINUX, monkeypatch)
+    with pytest.raises(ResourceError, match="a single sequence of 16 tokens"):
         trainer.validation_loss(tiny_dataset.val)
 
 

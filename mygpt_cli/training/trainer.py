@@ -4,10 +4,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mygpt_cli.config import TrainConfig
@@ -30,6 +30,8 @@ SPIKE = 20.0  # times that norm
 REFUSALS = 10  # steps in a row that must be refused before training is called diverged
 HOPELESS = 1.05  # times the best bits per byte
 NO_LONGER_IMPROVES = "no longer improves"
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -162,49 +164,53 @@ class Trainer:
         # The end of training is for the text as it will be seen in use.
         split = config.bpe_dropout if step < WHOLE_TOKENS_FROM * config.steps else 0.0
         x, y = self._batches.batch(step, split)
-        while (total := self._gradients(step, self._to_device(x), self._to_device(y))) is None:
-            self._halve_micro_batch()
+        ids, targets = self._to_device(x), self._to_device(y)
+        total = self._within_memory(lambda: self._gradients(step, ids, targets))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
         loss_value, norm_value = total.item(), norm.item()
         if self._acceptable(loss_value, norm_value):
             self.optimizer.step(self._lr_share(step))
         return loss_value, norm_value
 
-    def _gradients(self, step: int, x: Tensor, y: Tensor) -> Tensor | None:
-        """Gather the gradients of a step's windows (B, T) and return their loss; None if memory ran out."""
+    def _gradients(self, step: int, x: Tensor, y: Tensor) -> Tensor:
+        """Gather the gradients of a step's windows (B, T) and return their loss."""
         if self._masks:
             self._masks.start(derive(self.config.seed, "dropout", step))
         self.model.zero_grad()
         total = torch.zeros((), device=self.device)
         size, parts = self.config.batch_size, self.config.accumulation
-        try:
-            for ids, targets in zip(torch.split(x, size), torch.split(y, size), strict=True):
-                loss = self.model.loss(ids, targets, self._masks) / parts
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        for ids, targets in zip(torch.split(x, size), torch.split(y, size), strict=True):
+            loss = self.model.loss(ids, targets, self._masks) / parts
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
         return total
 
-    def _halve_micro_batch(self) -> None:
-        """Let a step take its windows in smaller parts; ResourceError when one part is one window."""
-        config = self.config
-        self.model.zero_grad()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if config.batch_size == 1:
-            raise ResourceError(
-                f"memory ran out on a single sequence of {config.context} tokens",
-                "a shorter --context or a smaller model (--layers, --width) needs less; "
-                "what was saved can be resumed on a machine with more memory",
+    def _within_memory(self, action: Callable[[], Result]) -> Result:
+        """Do this, again with smaller parts of a batch at once each time that memory runs out.
+
+        Raises ResourceError when memory does not suffice for a single window.
+        """
+        while True:
+            try:
+                return action()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            config = self.config
+            self.model.zero_grad()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if config.batch_size == 1:
+                raise ResourceError(
+                    f"memory ran out on a single sequence of {config.context} tokens",
+                    "a shorter --context or a smaller model (--layers, --width) needs less; "
+                    "what was saved can be resumed on a machine with more memory",
+                )
+            self.config = config.in_smaller_parts()
+            self.notes.append(
+                f"memory ran out: {self.config.batch_size} sequences at once instead of {config.batch_size}, "
+                f"{self.config.accumulation} times for each step, which learns from as many as before"
             )
-        self.config = config.in_smaller_parts()
-        self.notes.append(
-            f"memory ran out: {self.config.batch_size} sequences at once instead of {config.batch_size}, "
-            f"{self.config.accumulation} times for each step, which learns from as many as before"
-        )
 
     def _noted(self) -> Iterator[Noted]:
         """Say what there is to say."""
@@ -231,32 +237,18 @@ class Trainer:
             )
         return False
 
-    @torch.no_grad()
     def validation_loss(self, tokens: np.ndarray) -> float:
-        """Return the sum of nats over these tokens, each but the first predicted once."""
-        # Rows of logits, of which there are a few copies at once: at most 128 MB each.
-        rows = min(8192, 2**25 // self.model.config.vocab_size)
-        batch_size = max(1, rows // self.config.context)
-        while (total := self._sum_of_losses(tokens, batch_size)) is None:
-            if batch_size == 1:
-                raise ResourceError(
-                    "memory ran out while validating", "--resume goes on where there is more memory"
-                )
-            batch_size //= 2
-        return total
+        """Return the sum of nats over these tokens, each but the first predicted once.
 
-    def _sum_of_losses(self, tokens: np.ndarray, batch_size: int) -> float | None:
-        """Return the sum of nats, or None if memory ran out."""
+        It takes as many windows at once as a step does, so that memory suffices for it as well.
+        """
+        return self._within_memory(lambda: self._sum_of_losses(tokens))
+
+    @torch.no_grad()
+    def _sum_of_losses(self, tokens: np.ndarray) -> float:
         total = 0.0
-        try:
-            for x, y in val_windows(tokens, self.config.context, batch_size):
-                logits = self.model(self._to_device(x))
-                losses = F.cross_entropy(logits.flatten(0, 1), self._to_device(y).flatten(), reduction="sum")
-                total += losses.item()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        for x, y in val_windows(tokens, self.config.context, self.config.batch_size):
+            total += self.model.loss(self._to_device(x), self._to_device(y)).item() * y.size
         return total
 
     def _evaluate(self) -> Evaluated:
