@@ -53,6 +53,14 @@ static inline float exponential(float x) {
     return p * power;
 }
 
+/* The largest of some numbers, NaN left aside. */
+static inline float largest(const float *v, long count) {
+    float most = -INFINITY;
+    _Pragma("omp simd reduction(max : most)")
+    for (long j = 0; j < count; j++) most = v[j] > most ? v[j] : most;
+    return most;
+}
+
 static inline float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
 
 /* out = x + mask · branch, and normed = norm(out): RMSNorm, or LayerNorm where there is a gain.
@@ -214,11 +222,9 @@ void softmax(element *scores, long count, long time, float factor) {
     for (long r = 0; r < count * time; r++) {
         element *restrict s = scores + r * time;
         const long end = r % time + 1;
-        float e[time], most = -INFINITY, total = 0.0f;
-        for (long j = 0; j < end; j++) {
-            e[j] = get(s[j]) * factor;
-            most = e[j] > most ? e[j] : most;
-        }
+        float e[time], total = 0.0f;
+        for (long j = 0; j < end; j++) e[j] = get(s[j]) * factor;
+        const float most = largest(e, end);
         for (long j = 0; j < end; j++) {
             e[j] = exponential(e[j] - most);
             total += e[j];
@@ -293,22 +299,25 @@ void cross_entropy(element *logits, const int64_t *targets, float *restrict loss
     PARALLEL
     for (long r = 0; r < rows; r++) {
         element *restrict z = logits + r * vocab;
-        float v[vocab], most = -INFINITY, total = 0.0f;
+        float v[vocab], total = 0.0f;
         for (long j = 0; j < vocab; j++) v[j] = get(z[j]);
         if (cap > 0.0f)
             for (long j = 0; j < vocab; j++) v[j] = cap * hyperbolic_tangent(v[j] / cap);
-        for (long j = 0; j < vocab; j++) most = v[j] > most ? v[j] : most;
-        for (long j = 0; j < vocab; j++) total += exponential(v[j] - most);
-        const float at_target = v[targets[r]], inverse = 1.0f / total;
+        const float most = largest(v, vocab), at_target = v[targets[r]];
+        for (long j = 0; j < vocab; j++) {
+            v[j] = exponential(v[j] - most);
+            total += v[j];
+        }
         losses[r] = logf(total) + most - at_target;
+        const float inverse = 1.0f / total;
+        for (long j = 0; j < vocab; j++) v[j] *= inverse;
+        v[targets[r]] -= 1.0f;
         if (cap > 0.0f)
             for (long j = 0; j < vocab; j++) {
-                const float slope = share * (1.0f - (v[j] / cap) * (v[j] / cap));
-                z[j] = put(exponential(v[j] - most) * inverse * slope);
+                const float capped = hyperbolic_tangent(get(z[j]) / cap);
+                z[j] = put(v[j] * share * (1.0f - capped * capped));
             }
         else
-            for (long j = 0; j < vocab; j++) z[j] = put(exponential(v[j] - most) * inverse * share);
-        const float slope = cap > 0.0f ? 1.0f - (at_target / cap) * (at_target / cap) : 1.0f;
-        z[targets[r]] = put((exponential(at_target - most) * inverse - 1.0f) * slope * share);
+            for (long j = 0; j < vocab; j++) z[j] = put(v[j] * share);
     }
 }
