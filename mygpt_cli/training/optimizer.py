@@ -159,11 +159,11 @@ class Muon:
         ahead = torch._foreach_lerp(gradients, buffers, self.MOMENTUM)  # Nesterov's look ahead
         updates = dict(zip(names, ahead, strict=True))
         torch._foreach_mul_(parameters, 1.0 - lr * weight_decay)
-        for pieces in self._groups.values():
-            tall = [_tall(updates[name][part]) for name, part in pieces]
-            for (name, part), step in zip(
-                pieces, orthogonalise(torch.stack(tall).to(self._dtype)), strict=True
-            ):
+        for shape, pieces in self._groups.items():
+            tall = torch.empty(len(pieces), *shape, dtype=self._dtype, device=ahead[0].device)
+            for matrix, (name, part) in zip(tall, pieces, strict=True):
+                matrix.copy_(_tall(updates[name][part]))
+            for step, (name, part) in zip(orthogonalise(tall), pieces, strict=True):
                 target = self._parameters[name][part]
                 rows, columns = target.shape
                 turned = step.mT if rows < columns else step
