@@ -2,8 +2,8 @@
 
 gpt2 without biases, 4 layers, 4 heads, width 128, context 64, batch 12, characters, float32, AdamW 1e-3
 falling by a cosine to 1e-4 over 2,000 steps, warm-up 100, betas (.9, .99), decay .1, clip 1, no dropout.
-Windows are drawn at random. The first 90% of the characters train and the rest validates, every character
-predicted once in windows that do not overlap.
+Windows are drawn at random. The text is split as `mygpt train` splits it, and every character that validates
+is predicted once, in windows that do not overlap.
 """
 
 import math
@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mygpt_cli.corpus import open_corpus
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH = 4, 4, 128, 64, 12
 STEPS, WARMUP, PEAK, FLOOR = 2000, 100, 1e-3, 1e-4
@@ -122,7 +124,7 @@ def run(path: Path, steps: int = STEPS) -> Result:
     text = path.read_text(encoding="utf-8")
     alphabet = {character: i for i, character in enumerate(sorted(set(text)))}
     ids = torch.tensor([alphabet[character] for character in text])
-    cut = int(len(text) * 0.9)
+    cut = open_corpus([str(path)]).train.characters
     model = Classic(len(alphabet))
     optimizer = new_optimizer(model)
     loop = time.perf_counter()

@@ -174,7 +174,11 @@ class TrainConfig:
     files: tuple[str, ...] = knob("Texts to learn from.", "Text", ())
     val_file: str | None = knob("Validate on this file instead of a part of the text.", "Text", None)
     val_fraction: float = knob(
-        "Last part of the text, kept for validation.", "Text", 0.1, above=0, at_most=0.5
+        "Last part of the text, kept for validation; unless set, at most a million characters.",
+        "Text",
+        0.1,
+        above=0,
+        at_most=0.5,
     )
     errors: str = knob(
         "What to do with bytes that are not UTF-8.", "Text", "strict", choices=("strict", "replace")

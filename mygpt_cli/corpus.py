@@ -21,6 +21,9 @@ from mygpt_cli.errors import TextError, UsageError, did_you_mean
 
 STDIN = "-"
 ERRORS = ("strict", "replace")
+VAL_FRACTION = 0.1
+# The loss on so many is known to a few thousandths, and more would take from training its time.
+MOST_VAL_CHARACTERS = 1_000_000
 
 
 class Chunk(NamedTuple):
@@ -74,7 +77,8 @@ class Corpus:
     """A text for training and one for validation.
 
     `documents` counts the texts in `sources`; `name` is a slug for naming runs; `fingerprint` is a SHA-256
-    over the decoded text, its document boundaries and the split, and does not depend on file names.
+    over the decoded text, its document boundaries and the split, and does not depend on file names;
+    `val_fraction` makes the same split again.
     """
 
     train: Part
@@ -84,29 +88,36 @@ class Corpus:
     name: str
     sources: tuple[str, ...]
     fingerprint: str
+    val_fraction: float
 
 
 def open_corpus(
-    sources: Sequence[str], *, errors: str = "strict", val_fraction: float = 0.1, val_file: str | None = None
+    sources: Sequence[str],
+    *,
+    errors: str = "strict",
+    val_fraction: float | None = None,
+    val_file: str | None = None,
 ) -> Corpus:
     """Read the sources once, to check and to measure them, and split them for training and validation.
 
     A source is a file, a folder, a glob pattern or "-" for standard input; no source means the embedded
-    text. Of n characters the first int(n * (1 - val_fraction)) train and the rest validates; with
-    `val_file` everything in `sources` trains. `errors` is "strict" or "replace", and says what a byte that
-    is not UTF-8 does.
+    text. Of n characters the first int(n * (1 - val_fraction)) train and the rest validates: a tenth
+    unless said otherwise, and then a million characters at most. With `val_file` everything in `sources`
+    trains. `errors` is "strict" or "replace", and says what a byte that is not UTF-8 does.
 
     Raises TextError for a text that cannot be used and UsageError for a wrong `errors` or `val_fraction`
     (allowed: above 0, up to 0.5).
     """
     if errors not in ERRORS:
         raise UsageError(f"--errors is '{errors}'", f"use one of: {', '.join(ERRORS)}")
-    if not 0 < val_fraction <= 0.5:
+    if val_fraction is not None and not 0 < val_fraction <= 0.5:
         raise UsageError(f"--val-fraction is {val_fraction}", "use a number above 0 and at most 0.5")
 
     documents, skipped = _collect(sources, errors) if sources else ((_python_reference(),), ())
     total = sum(document.characters for document in documents)
     size = sum(document.bytes for document in documents)
+    if val_fraction is None:
+        val_fraction = min(VAL_FRACTION, MOST_VAL_CHARACTERS / max(1, total))
     if val_file is None:
         if total < 2:
             raise TextError(
@@ -136,6 +147,7 @@ def open_corpus(
         name=_slug(sources) if sources else "python-reference",
         sources=tuple(sources),
         fingerprint=_fingerprint(train, val),
+        val_fraction=val_fraction,
     )
 
 

@@ -40,7 +40,10 @@ class Preparation:
         chosen = settings.get("dtype", "auto")
         self._dtype = pick_dtype(chosen, self._device)
         self._reasons = {"dtype": why_dtype(self._dtype, self._device)} if chosen == "auto" else {}
-        self._settings = settings | {"dtype": str(self._dtype).removeprefix("torch.")}
+        self._settings = settings | {
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "val_fraction": corpus.val_fraction,
+        }
         self._compilation = compile_training(
             settings.get("compile", "auto"), self._device, self._dtype, cache_folder() / "kernels"
         )

@@ -318,7 +318,7 @@ def test_a_time_to_go_on_for(
     plan = next(event for event in events if event["event"] == "plan")
     assert set(plan["reasons"]) == {"steps"}  # all else is the run's
     assert events[-2]["step"] == plan["config"]["steps"] == 200
-    assert [event["step"] for event in events if event["event"] == "evaluated"] == list(range(60, 201, 20))
+    assert [event["step"] for event in events if event["event"] == "evaluated"] == list(range(80, 201, 40))
 
 
 def test_resuming_finds_the_tokens_again(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

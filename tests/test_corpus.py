@@ -383,3 +383,16 @@ def test_importing_costs_nothing() -> None:
     )
     root = str(Path(__file__).parents[1])
     subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": root})
+
+
+def test_of_a_large_text_no_more_is_kept_for_validation_than_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.txt", "é" * 1234)
+    assert open_corpus([path]).val.characters == 124
+    monkeypatch.setattr("mygpt_cli.corpus.MOST_VAL_CHARACTERS", 100)
+    corpus = open_corpus([path])
+    assert corpus.val.characters in (100, 101)  # a fraction rounds
+    again = open_corpus([path], val_fraction=corpus.val_fraction)
+    assert again.fingerprint == corpus.fingerprint
+    assert open_corpus([path], val_fraction=0.5).val.characters == 617

@@ -251,7 +251,7 @@ def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
     corpus = open_corpus(
         files,
         errors=settings.get("errors", "strict"),
-        val_fraction=settings.get("val_fraction", 0.1),
+        val_fraction=settings.get("val_fraction"),
         val_file=settings.get("val_file"),
     )
     report.text(corpus)

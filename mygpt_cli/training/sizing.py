@@ -58,8 +58,8 @@ class Plan:
     validation_steps: float  # what a validation costs, as a number of training steps
 
     def validations(self, steps: int) -> int:
-        """Return how many validations a run of this many steps can afford: a tenth of its time, or one."""
-        return max(1, min(VALIDATIONS, int(0.1 * steps / self.validation_steps)))
+        """Return how many validations so many steps can afford: a twentieth of their time, or one."""
+        return max(1, min(VALIDATIONS, int(0.05 * steps / self.validation_steps)))
 
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
@@ -160,7 +160,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
     chosen.setdefault("bpe_dropout", 0.0)
     if "eval_every" not in chosen:
-        reasons["eval_every"] = "validating takes a tenth of the time at most"
+        reasons["eval_every"] = "validating takes a twentieth of the time at most"
     # A prediction costs a third of what learning from it does.
     return Plan(chosen, steps, seconds, tuple(notes), reasons, max(1.0, val_tokens / 3 / tokens_per_step))
 
