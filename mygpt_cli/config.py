@@ -124,11 +124,13 @@ class ModelConfig:
 
 def shape_faults(arch: str, width: int, heads: int) -> list[str]:
     """Say why heads of this number cannot share this width, or nothing when they can."""
+    unit = heads if arch == "gpt2" else 2 * heads  # rotary positions turn channels in pairs
+    near = max(1, round(width / unit)) * unit
     if width % heads:
-        near = max(1, round(width / heads)) * heads
         return [f"width {width} is not divisible by {heads} heads (width {near} is)"]
-    if arch == "nanochat" and (width // heads) % 2:
-        return [f"rotary positions need an even head width, not {width} / {heads} = {width // heads}"]
+    if width % unit:
+        uneven = f"{width} / {heads} = {width // heads}"
+        return [f"rotary positions need an even head width, not {uneven} (width {near} gives one)"]
     return []
 
 

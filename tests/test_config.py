@@ -74,13 +74,13 @@ def test_every_setting_is_described() -> None:
         assert type_of(name) in (int, float, bool, str, tuple), name
 
 
-@given(st.integers(1, 64), st.integers(1, 512))
-def test_a_refused_shape_names_one_that_fits(heads: int, width: int) -> None:
-    faults = shape_faults("gpt2", width, heads)
-    assert bool(faults) == (width % heads != 0)
-    if faults:
-        named = int(faults[0].rsplit("width ", 1)[1].split(" ")[0])
-        assert named % heads == 0
+@given(st.sampled_from(["gpt2", "nanochat"]), st.integers(1, 64), st.integers(1, 512))
+def test_a_refused_shape_names_one_that_fits(arch: str, heads: int, width: int) -> None:
+    faults = shape_faults(arch, width, heads)
+    assert bool(faults) == (width % (heads if arch == "gpt2" else 2 * heads) != 0)
+    for fault in faults:
+        named = int(fault.rsplit("width ", 1)[1].split(" ")[0])
+        assert not shape_faults(arch, named, heads)
 
 
 def test_model_shape_faults() -> None:
