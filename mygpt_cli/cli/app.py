@@ -18,6 +18,7 @@ from mygpt_cli.ui.console import silence
 from mygpt_cli.ui.errors import print_error, print_version
 
 INTERRUPTED = 130
+SPINS = "1000"  # of a thread that waits, some tens of microseconds
 
 
 def build_app() -> typer.Typer:
@@ -53,6 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     130 and 143 interrupted.
     """
     debug = bool(os.environ.get("MYGPT_DEBUG"))
+    _let_threads_sleep()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows codes
@@ -89,6 +91,17 @@ def run(arguments: Sequence[str]) -> int:
         )
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _let_threads_sleep() -> None:
+    """Let torch's threads soon sleep while they wait for each other, unless the user decides.
+
+    GNU OpenMP has them spin for some ten milliseconds. On a machine that is busy with other work they spin
+    while the one they wait for has no processor: training took ten times as long. It reads this when torch
+    is loaded.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def _shortage(error: Exception) -> tuple[str, str] | None:

@@ -1,0 +1,50 @@
+"""The command as a whole: what becomes of errors, and what it asks of the threads."""
+
+import os
+
+import pytest
+
+from mygpt_cli.cli import app
+
+
+@pytest.mark.parametrize(("policy", "expected"), [(None, app.SPINS), ("active", None)])
+def test_threads_that_wait_soon_sleep_unless_the_user_decides(
+    policy: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")  # to have them put back
+        monkeypatch.delenv(name)
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    assert app.run(["--version"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OSError(28, "No space left on device"), 5, "cannot write: No space left on device"),
+        (MemoryError(), 5, "memory ran out"),
+        (RuntimeError("no such luck"), 1, "RuntimeError: no such luck"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 0, ""),
+    ],
+    ids=repr,
+)
+def test_what_goes_wrong_has_a_code_and_no_traceback(
+    error: BaseException,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def failing() -> object:
+        raise error
+
+    monkeypatch.setattr(app, "build_app", failing)
+    monkeypatch.setattr(app, "silence", lambda stream: None)
+    assert app.run([]) == code
+    told = capfd.readouterr().err
+    assert words in told
+    assert "Traceback" not in told
+    assert not told or "hint:" in told
