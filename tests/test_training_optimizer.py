@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.training.optimizer import Muon, Optimizer, orthogonalise
+from mygpt_cli.training.optimizer import EMBEDDING_RATE, Muon, Optimizer, orthogonalise
 from tests.conftest import tiny_config
 from tests.test_model_gpt import random_model
 
@@ -78,6 +78,33 @@ def test_adamw_is_torch_adamw_and_decays_matrices_only() -> None:
         theirs.step()
     for (name, mine), other in zip(model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(mine, other, msg=name)
+
+
+def test_beside_muon_the_embeddings_learn_faster_and_decay_as_the_head_does() -> None:
+    config = tiny_config(weight_decay=0.3)
+    model, reference = random_model(arch="nanochat"), random_model(arch="nanochat")
+    assert reference.head
+    lr = config.lr * 0.5
+    theirs = torch.optim.AdamW(
+        [
+            {
+                "params": [reference.embedding],
+                "lr": EMBEDDING_RATE * lr,
+                "weight_decay": 0.3 / EMBEDDING_RATE,
+            },
+            {"params": [reference.head.weight], "lr": lr, "weight_decay": 0.3},
+        ],
+        betas=(config.beta1, config.beta2),
+    )
+    ours = Optimizer(model, config)
+    for step in range(3):
+        with_gradients(model, step)
+        with_gradients(reference, step)
+        ours.step(0.5)
+        theirs.step()
+    assert model.head
+    torch.testing.assert_close(model.embedding, reference.embedding)
+    torch.testing.assert_close(model.head.weight, reference.head.weight)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

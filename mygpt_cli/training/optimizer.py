@@ -11,11 +11,16 @@ from torch.optim.adamw import adamw
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.model.gpt import GPT
 
+# A token's vector moves only in steps that see the token, and in nanochat it is normalised from unit variance:
+# at the rate that suits the head it hardly does.
+EMBEDDING_RATE = 8.0
+
 
 class Optimizer:
     """Muon for the matrices inside the blocks (`--optimizer muon`) and AdamW for all other parameters.
 
-    Weight decay acts on matrices only.
+    Weight decay acts on matrices only. Beside Muon, nanochat's embeddings learn at EMBEDDING_RATE times the
+    rate of AdamW.
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
@@ -26,7 +31,8 @@ class Optimizer:
             if config.optimizer == "muon" and name.startswith("blocks.") and p.ndim == 2
         }
         rest = {name: p for name, p in named.items() if name not in inside}
-        self._adamw = AdamW(rest, config.beta1, config.beta2)
+        rates = {"embedding": EMBEDDING_RATE} if inside and model.config.arch == "nanochat" else {}
+        self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
         self._muon = Muon(inside, model.config.width, model.compute_dtype) if inside else None
         self._config = config
 
@@ -59,13 +65,19 @@ class AdamW:
     """Adam with weight decay apart from the gradient (Loshchilov and Hutter, 2019, arXiv:1711.05101).
 
     torch's own update of all parameters at once; its optimizer class would load torch's compiler, a second.
+    `rates` names parameters with a learning rate of their own, as a multiple; they decay like the others.
     """
 
     EPS = 1e-8
 
-    def __init__(self, parameters: Mapping[str, Tensor], beta1: float, beta2: float) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Tensor], beta1: float, beta2: float, rates: Mapping[str, float]
+    ) -> None:
         self._parameters = dict(parameters)
         self._betas = beta1, beta2
+        self._groups: dict[tuple[bool, float], list[str]] = {}  # by whether they decay, and their rate
+        for name, p in parameters.items():
+            self._groups.setdefault((p.ndim >= 2, rates.get(name, 1.0)), []).append(name)
         self._state = {
             name: {
                 "step": torch.zeros((), device=p.device),
@@ -92,10 +104,7 @@ class AdamW:
     @torch.no_grad()
     def step(self, lr: float, weight_decay: float) -> None:
         """Update all parameters from their gradients; only matrices decay."""
-        for matrices in (True, False):
-            names = [name for name, p in self._parameters.items() if (p.ndim >= 2) == matrices]
-            if not names:
-                continue
+        for (decays, rate), names in self._groups.items():
             parameters = [self._parameters[name] for name in names]
             adamw(
                 parameters,
@@ -108,8 +117,8 @@ class AdamW:
                 amsgrad=False,
                 beta1=self._betas[0],
                 beta2=self._betas[1],
-                lr=lr,
-                weight_decay=weight_decay if matrices else 0.0,
+                lr=lr * rate,
+                weight_decay=weight_decay / rate if decays else 0.0,
                 eps=self.EPS,
                 maximize=False,
             )
