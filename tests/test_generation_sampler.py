@@ -108,10 +108,20 @@ def test_the_same_greedy_text_over_a_thousand_tokens(arch: str, window: str) -> 
 def test_who_else_is_in_the_batch_does_not_matter(
     arch: str, lengths: list[int], count: int, seed: int, leaving: list[int]
 ) -> None:
-    """Several prompts, several samples of each, some of which leave on the way."""
-    model = random_model(arch)
-    prompts = [[(seed + 5 * n + 3 * i) % VOCABULARY for i in range(lengths[0])] for n in range(len(lengths))]
-    sampling = Sampling(seed=seed, num_samples=count, temperature=1, max_new_tokens=15)
+    """Several prompts of any length, several samples of each, some of which leave on the way."""
+    model = standins.random_model(TOKENIZER.vocab_size, arch=arch, context=12)
+    prompts = [[(seed + 5 * n + 3 * i) % 257 for i in range(length)] for n, length in enumerate(lengths)]
+    sampling = Sampling(
+        seed=seed,
+        num_samples=count,
+        temperature=1,
+        max_new_tokens=15,
+        repetition_penalty=1.2,
+        no_repeat_ngram=3,
+        presence_penalty=0.2,
+        logit_bias=("a=1",),
+        ban=("ab",),
+    )
     sampler = Sampler(model, prompts, sampling, chain(sampling, TOKENIZER))
     alive = [(place, number) for place in range(len(prompts)) for number in range(1, count + 1)]
     written: dict[tuple[int, int], list[int]] = {key: [] for key in alive}

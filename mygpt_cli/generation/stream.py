@@ -2,7 +2,7 @@
 
 import codecs
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,6 +15,8 @@ from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer
+
+TOGETHER = 64  # texts in one batch: with more, memory grows and speed does not
 
 Reason = Literal["length", "stop", "end_of_text"]
 
@@ -195,9 +197,9 @@ def generate(
 ) -> Iterator[Event]:
     """Write samples: chunks of text as they come, samples as they end, and last how long it took.
 
-    Prompts of as many tokens are decoded together as one batch, others one after the other, so that each
-    gives what it gives alone. `top` asks for that many of the likeliest tokens at each place, where there are
-    no beams. Raises UsageError or TextError for filters that name what the tokenizer does not have.
+    Prompts are decoded together, and each gives what it gives alone. `top` asks for that many of the
+    likeliest tokens at each place, where there are no beams. Raises UsageError or TextError for filters that
+    name what the tokenizer does not have.
     """
     return _generate(model, tokenizer, prompts, sampling, chain(sampling, tokenizer), top)
 
@@ -211,12 +213,13 @@ def _generate(
     top: int,
 ) -> Iterator[Event]:
     clock = _Clock()
-    for group in _by_length(prompts):
-        if sampling.beams == 1:
-            yield from _sample(model, tokenizer, group, sampling, filters, top, clock)
-            continue
-        for place, prompt in group:
-            yield from _search(model, tokenizer, place, prompt, sampling, filters, clock)
+    together = 1 if sampling.beams > 1 else max(1, TOGETHER // sampling.num_samples)
+    for first in range(0, len(prompts), together):
+        batch = list(enumerate(prompts, 1))[first : first + together]
+        if sampling.beams > 1:
+            yield from _search(model, tokenizer, *batch[0], sampling, filters, clock)
+        else:
+            yield from _sample(model, tokenizer, batch, sampling, filters, top, clock)
     yield Stats(clock.tokens, clock.first, clock.now())
 
 
@@ -236,27 +239,20 @@ class _Clock:
         self.tokens += tokens
 
 
-def _by_length(prompts: Sequence[Prompt]) -> Iterable[list[tuple[int, Prompt]]]:
-    """Put together the prompts of as many tokens, each with its place counted from 1."""
-    groups: dict[int, list[tuple[int, Prompt]]] = {}
-    for place, prompt in enumerate(prompts, 1):
-        groups.setdefault(len(prompt.ids), []).append((place, prompt))
-    return groups.values()
-
-
 def _sample(
     model: GPT,
     tokenizer: Tokenizer,
-    group: list[tuple[int, Prompt]],
+    batch: list[tuple[int, Prompt]],
     sampling: Sampling,
     filters: Chain,
     top: int,
     clock: _Clock,
 ) -> Iterator[Chunk | Sample]:
-    """Draw texts for prompts of equal length; those that end leave the batch."""
+    """Draw texts for prompts, each with its place; those that end leave the batch."""
+    batch = sorted(batch, key=lambda entry: len(entry[1].ids))  # equally long ones are one step also in torch
     numbers = range(1, sampling.num_samples + 1)
-    growing = [_Growing(place, number, tokenizer, sampling) for place, _ in group for number in numbers]
-    prompts = [prompt.ids for _, prompt in group]
+    growing = [_Growing(place, number, tokenizer, sampling) for place, _ in batch for number in numbers]
+    prompts = [prompt.ids for _, prompt in batch]
     sampler = Sampler(model, prompts, sampling, filters, known=tokenizer.vocab_size)
     for step in sampler:
         clock.count(len(growing))
@@ -266,11 +262,22 @@ def _sample(
             sample.top += likeliest[row : row + 1]
             sample.exhausted += bool(step.exhausted[row])
             yield from sample.add(ids[row], logprobs[row])
-        going = [row for row, sample in enumerate(growing) if not sample.done]
-        if not going:
+        if all(sample.done for sample in growing):
             return
-        growing = [growing[row] for row in going]
-        sampler.keep(going)
+        if any(sample.done for sample in growing):
+            rows = _without([sample.done for sample in growing])
+            growing = [growing[row] for row in rows]
+            sampler.keep(rows)
+
+
+def _without(gone: Sequence[bool]) -> list[int]:
+    """Return the rows that are left, the last ones in the places of those gone: few have to move."""
+    rows = list(range(len(gone)))
+    for row in reversed(range(len(gone))):
+        if gone[row]:
+            rows[row] = rows[-1]
+            rows.pop()
+    return rows
 
 
 def _likeliest(logits: Tensor, count: int) -> list[tuple[Likely, ...]]:
