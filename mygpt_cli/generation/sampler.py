@@ -13,6 +13,7 @@ from mygpt_cli.generation.chain import Chain, run
 from mygpt_cli.generation.decode import Reader
 from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.generation.speculation import Speculator
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.randomness import derive
 
@@ -79,8 +80,8 @@ class Sampler:
     """Yields a step for each of `max_new_tokens` new tokens of `num_samples` sequences for each prompt.
 
     The prompts have at least one id each. Each is read once, and all sequences are decoded as one batch;
-    `keep` makes it smaller between steps. Ids from `known` on are padding of the vocabulary and
-    do not exist here.
+    `keep` makes it smaller between steps. `speculate` reads ahead where there is only one sequence. Ids from
+    `known` on are padding of the vocabulary and do not exist here.
     """
 
     def __init__(
@@ -99,7 +100,8 @@ class Sampler:
         self.watch = watch
         self.start = ids.size(1)
         self.numbers = list(range(1, count + 1)) * len(ids)
-        self.reader = Reader(
+        alone = sampling.speculate and len(self.numbers) == 1 and model.decoder is not None
+        self.reader = (Speculator if alone else Reader)(
             model,
             ids,
             room=sampling.max_new_tokens - 1,
@@ -110,6 +112,12 @@ class Sampler:
         if count > 1:
             self.reader.logits()
             self.reader.select([row for row in range(len(ids)) for _ in range(count)])
+
+    @property
+    def guesses(self) -> tuple[int, int]:
+        """How many tokens were guessed, and how many of them were right."""
+        reader = self.reader
+        return (reader.guessed, reader.right) if isinstance(reader, Speculator) else (0, 0)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these sequences of the batch only."""

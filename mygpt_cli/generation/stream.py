@@ -132,11 +132,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Stats:
-    """How long it took, in seconds, to the first token and in all, and how many new tokens that were."""
+    """How long it took, in seconds, to the first token and in all, and how many new tokens that were.
+
+    Where texts were read ahead, so many tokens were `guessed`, and so many of them were `right`.
+    """
 
     tokens: int
     first: float
     seconds: float
+    guessed: int = 0
+    right: int = 0
 
 
 Event = Chunk | Sample | Stats
@@ -220,14 +225,14 @@ def _generate(
             yield from _search(model, tokenizer, *batch[0], sampling, filters, clock)
         else:
             yield from _sample(model, tokenizer, batch, sampling, filters, top, clock)
-    yield Stats(clock.tokens, clock.first, clock.now())
+    yield Stats(clock.tokens, clock.first, clock.now(), clock.guessed, clock.right)
 
 
 class _Clock:
     """Counts tokens, and the seconds to the first and to the last of them."""
 
     def __init__(self) -> None:
-        self.tokens = 0
+        self.tokens = self.guessed = self.right = 0
         self.first = 0.0
         self._begin = time.perf_counter()
 
@@ -237,6 +242,10 @@ class _Clock:
     def count(self, tokens: int) -> None:
         self.first = self.first or self.now()
         self.tokens += tokens
+
+    def count_guesses(self, guessed: int, right: int) -> None:
+        self.guessed += guessed
+        self.right += right
 
 
 def _sample(
@@ -262,12 +271,13 @@ def _sample(
             sample.top += likeliest[row : row + 1]
             sample.exhausted += bool(step.exhausted[row])
             yield from sample.add(ids[row], logprobs[row])
-        if all(sample.done for sample in growing):
-            return
         if any(sample.done for sample in growing):
             rows = _without([sample.done for sample in growing])
             growing = [growing[row] for row in rows]
+            if not growing:
+                break
             sampler.keep(rows)
+    clock.count_guesses(*sampler.guesses)
 
 
 def _without(gone: Sequence[bool]) -> list[int]:

@@ -196,7 +196,8 @@ def write_json(record: dict[str, Any]) -> None:
 def show_stats(stats: "Stats") -> None:
     """Say on stderr how fast it went."""
     speed = stats.tokens / stats.seconds
+    guesses = f"; {stats.right:,} of {stats.guessed:,} guessed tokens were right" if stats.guessed else ""
     note(
         f"{count_of(stats.tokens, 'token')} in {stats.seconds:.2f} s: {speed:,.0f} tokens/s,"
-        f" the first after {1000 * stats.first:,.0f} ms"
+        f" the first after {1000 * stats.first:,.0f} ms{guesses}"
     )
