@@ -1,8 +1,10 @@
 """Flags that `sample` and `inspect` share: the checkpoint, and the settings of generation."""
 
+import contextlib
+import gc
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -156,6 +158,21 @@ def find_folder(given: str | None, flag: str | None) -> Path:
     return run_or_path(path) if path else newest_run(runs_folder())
 
 
+@contextlib.contextmanager
+def _all_to_stay() -> Iterator[None]:
+    """Collect no garbage meanwhile, nor ever look for it in what is there afterwards.
+
+    Looking through torch and all that it loads takes part of a second, and again at the exit.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@_all_to_stay()
 def open_checkpoint(
     given: str | None, flag: str | None, *, device: str, quantize: str | None, quiet: bool
 ) -> "Checkpoint":
