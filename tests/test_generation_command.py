@@ -108,14 +108,17 @@ def test_json_has_a_line_for_each_sample(folder: Path, capsysbinary: Captured) -
 def test_temperatures_and_prompts_have_sections_of_their_own(folder: Path, capsysbinary: Captured) -> None:
     flags = ["sample", "--checkpoint", str(folder), "--seed", "5", "--max-new-tokens", "20"]
     flags += ["--prompt", "A", "--prompt", "The cat", "--temperature", "0.3", "--temperature", "1.5"]
-    assert run(flags) == 0
+    assert run([*flags, "--stats"]) == 0
     sections = []
     for degree in (0.3, 1.5):
         for number, prompt in enumerate(("A", "The cat"), 1):
             text = expected(folder, prompt, temperature=degree).text.encode("utf-8", "surrogateescape")
             title = f"==> temperature {degree}, prompt {number} of 2 <==\n{prompt}"
             sections.append(title.encode() + text)
-    assert capsysbinary.readouterr().out == b"\n\n".join(sections)
+    captured = capsysbinary.readouterr()
+    assert captured.out == b"\n\n".join(sections)
+    stats = [line.split(b" tokens in ")[0] for line in captured.err.splitlines()]
+    assert stats == [b"note: temperature 0.3: 40", b"note: temperature 1.5: 40"]
     assert run([*flags, "--json"]) == 0
     records = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
     told = [
