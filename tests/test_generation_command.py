@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mygpt_cli.checkpoint import load
+from mygpt_cli.checkpoint import load, save
 from mygpt_cli.cli.app import run
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Sample, generate, read_prompt
@@ -331,3 +331,14 @@ def test_rounded_weights_write_what_a_model_of_such_weights_does(
 def test_an_unknown_kind_of_weights(folder: Path, capsysbinary: Captured) -> None:
     assert run(["sample", "--checkpoint", str(folder), "--prompt", "A", "--quantize", "int4"]) == 2
     assert b"did you mean 'int8'" in capsysbinary.readouterr().err
+
+
+def test_numbers_that_overflow_are_an_error_that_names_the_layer(
+    folder: Path, tmp_path: Path, capsysbinary: Captured
+) -> None:
+    broken = load(folder)
+    with torch.no_grad():
+        broken.model.get_parameter("blocks.1.mlp.up.weight").fill_(3e38)
+    save(tmp_path / "broken", model=broken.model, tokenizer=broken.tokenizer, state={})
+    assert run(["sample", "--checkpoint", str(tmp_path / "broken"), "--prompt", "A", "--seed", "1"]) == 1
+    assert b"not finite numbers: they go wrong in layer 2 of 2" in capsysbinary.readouterr().err
