@@ -206,78 +206,91 @@ def generate(
     likeliest tokens at each place, where there are no beams. Raises UsageError or TextError for filters that
     name what the tokenizer does not have.
     """
-    return _generate(model, tokenizer, prompts, sampling, chain(sampling, tokenizer), top)
+    return _Run(model, tokenizer, sampling, chain(sampling, tokenizer), top).write(prompts)
 
 
-def _generate(
-    model: GPT,
-    tokenizer: Tokenizer,
-    prompts: Sequence[Prompt],
-    sampling: Sampling,
-    filters: Chain,
-    top: int,
-) -> Iterator[Event]:
-    clock = _Clock()
-    together = 1 if sampling.beams > 1 else max(1, TOGETHER // sampling.num_samples)
-    for first in range(0, len(prompts), together):
-        batch = list(enumerate(prompts, 1))[first : first + together]
-        if sampling.beams > 1:
-            yield from _search(model, tokenizer, *batch[0], sampling, filters, clock)
-        else:
-            yield from _sample(model, tokenizer, batch, sampling, filters, top, clock)
-    yield Stats(clock.tokens, clock.first, clock.now(), clock.guessed, clock.right)
+class _Run:
+    """One call of `generate`: what it works with, and its counts."""
 
-
-class _Clock:
-    """Counts tokens, and the seconds to the first and to the last of them."""
-
-    def __init__(self) -> None:
+    def __init__(
+        self, model: GPT, tokenizer: Tokenizer, sampling: Sampling, filters: Chain, top: int
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.sampling, self.filters = sampling, filters
+        self.top = top
         self.tokens = self.guessed = self.right = 0
-        self.first = 0.0
-        self._begin = time.perf_counter()
+        self.first = self.begin = 0.0
 
-    def now(self) -> float:
-        return time.perf_counter() - self._begin
+    def write(self, prompts: Sequence[Prompt]) -> Iterator[Event]:
+        """Write for all prompts, as many at a time as there is room for in a batch."""
+        self.begin = time.perf_counter()
+        numbered = list(enumerate(prompts, 1))
+        together = 1 if self.sampling.beams > 1 else max(1, TOGETHER // self.sampling.num_samples)
+        for first in range(0, len(prompts), together):
+            batch = numbered[first : first + together]
+            yield from self._search(*batch[0]) if self.sampling.beams > 1 else self._draw(batch)
+        yield Stats(self.tokens, self.first, self._seconds(), self.guessed, self.right)
 
-    def count(self, tokens: int) -> None:
-        self.first = self.first or self.now()
-        self.tokens += tokens
-
-    def count_guesses(self, guessed: int, right: int) -> None:
+    def _draw(self, batch: list[tuple[int, Prompt]]) -> Iterator[Chunk | Sample]:
+        """Draw texts for prompts, each with its place; those that end leave the batch."""
+        batch.sort(
+            key=lambda numbered: len(numbered[1].ids)
+        )  # without compiled code, equal lengths go together
+        growing = [
+            _Growing(place, number, self.tokenizer, self.sampling)
+            for place, _ in batch
+            for number in range(1, self.sampling.num_samples + 1)
+        ]
+        prompts = [prompt.ids for _, prompt in batch]
+        sampler = Sampler(self.model, prompts, self.sampling, self.filters, known=self.tokenizer.vocab_size)
+        for step in sampler:
+            self._count(len(growing))
+            ids, logprobs = step.choice.ids.tolist(), step.logprobs().tolist()
+            likeliest = _likeliest(step.logits, self.top)
+            for row, sample in enumerate(growing):
+                sample.top += likeliest[row : row + 1]
+                sample.exhausted += bool(step.exhausted[row])
+                yield from sample.add(ids[row], logprobs[row])
+            if any(sample.done for sample in growing):
+                rows = _without([sample.done for sample in growing])
+                growing = [growing[row] for row in rows]
+                if not growing:
+                    break
+                sampler.keep(rows)
+        guessed, right = sampler.guesses
         self.guessed += guessed
         self.right += right
 
+    def _search(self, place: int, prompt: Prompt) -> Iterator[Chunk | Sample]:
+        """Find the most probable texts for a prompt."""
+        tokenizer, sampling = self.tokenizer, self.sampling
+        stops = [stop.encode() for stop in sampling.stop]
+        longest = max(map(len, stops), default=0)
 
-def _sample(
-    model: GPT,
-    tokenizer: Tokenizer,
-    batch: list[tuple[int, Prompt]],
-    sampling: Sampling,
-    filters: Chain,
-    top: int,
-    clock: _Clock,
-) -> Iterator[Chunk | Sample]:
-    """Draw texts for prompts, each with its place; those that end leave the batch."""
-    batch = sorted(batch, key=lambda entry: len(entry[1].ids))  # equally long ones are one step also in torch
-    numbers = range(1, sampling.num_samples + 1)
-    growing = [_Growing(place, number, tokenizer, sampling) for place, _ in batch for number in numbers]
-    prompts = [prompt.ids for _, prompt in batch]
-    sampler = Sampler(model, prompts, sampling, filters, known=tokenizer.vocab_size)
-    for step in sampler:
-        clock.count(len(growing))
-        ids, logprobs = step.choice.ids.tolist(), step.logprobs().tolist()
-        likeliest = _likeliest(step.logits, top)
-        for row, sample in enumerate(growing):
-            sample.top += likeliest[row : row + 1]
-            sample.exhausted += bool(step.exhausted[row])
-            yield from sample.add(ids[row], logprobs[row])
-        if any(sample.done for sample in growing):
-            rows = _without([sample.done for sample in growing])
-            growing = [growing[row] for row in rows]
-            if not growing:
-                break
-            sampler.keep(rows)
-    clock.count_guesses(*sampler.guesses)
+        def ends(ids: tuple[int, ...]) -> bool:
+            latest = tokenizer.decode_bytes(ids[-longest:]) if stops else b""
+            return ids[-1] == tokenizer.end_of_text or any(stop in latest for stop in stops)
+
+        known = tokenizer.vocab_size
+        beams = beam_search(self.model, prompt.ids, sampling, self.filters, ends=ends, known=known)
+        if len(beams) < sampling.num_samples:
+            raise MygptError(
+                f"the filters allow only {len(beams)} of {sampling.num_samples} texts",
+                "ask for fewer with --num-samples",
+            )
+        for number, beam in enumerate(beams, 1):
+            self._count(len(beam.ids))
+            sample = _Growing(place, number, tokenizer, sampling)
+            sample.exhausted, sample.score = beam.exhausted, beam.score(sampling.length_penalty)
+            for token, logprob in zip(beam.ids, beam.logprobs, strict=True):
+                yield from sample.add(token, logprob)
+
+    def _count(self, tokens: int) -> None:
+        self.first = self.first or self._seconds()
+        self.tokens += tokens
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.begin
 
 
 def _without(gone: Sequence[bool]) -> list[int]:
@@ -297,35 +310,3 @@ def _likeliest(logits: Tensor, count: int) -> list[tuple[Likely, ...]]:
     best = logits.log_softmax(dim=-1).topk(min(count, logits.size(1)))
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [tuple(map(Likely, ids, logprobs)) for ids, logprobs in rows]
-
-
-def _search(
-    model: GPT,
-    tokenizer: Tokenizer,
-    place: int,
-    prompt: Prompt,
-    sampling: Sampling,
-    filters: Chain,
-    clock: _Clock,
-) -> Iterator[Chunk | Sample]:
-    """Find the most probable texts for a prompt."""
-    stops = [stop.encode() for stop in sampling.stop]
-    longest = max(map(len, stops), default=0)
-
-    def ends(ids: tuple[int, ...]) -> bool:
-        latest = tokenizer.decode_bytes(ids[-longest:]) if stops else b""
-        return ids[-1] == tokenizer.end_of_text or any(stop in latest for stop in stops)
-
-    known = tokenizer.vocab_size
-    beams = beam_search(model, prompt.ids, sampling, filters, ends=ends, known=known)
-    if len(beams) < sampling.num_samples:
-        raise MygptError(
-            f"the filters allow only {len(beams)} of {sampling.num_samples} texts",
-            "ask for fewer with --num-samples",
-        )
-    for number, beam in enumerate(beams, 1):
-        clock.count(len(beam.ids))
-        sample = _Growing(place, number, tokenizer, sampling)
-        sample.exhausted, sample.score = beam.exhausted, beam.score(sampling.length_penalty)
-        for token, logprob in zip(beam.ids, beam.logprobs, strict=True):
-            yield from sample.add(token, logprob)
