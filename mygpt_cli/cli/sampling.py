@@ -26,8 +26,6 @@ Folder = Annotated[
 FolderFlag = Annotated[
     str | None, typer.Option("--checkpoint", help="The same.", metavar="FOLDER", rich_help_panel="Input")
 ]
-
-
 Json = Annotated[
     bool,
     typer.Option("--json", metavar="", help="Write JSON, a record on each line.", rich_help_panel="Output"),
@@ -51,6 +49,15 @@ Device = Annotated[
     typer.Option(
         help="Where to compute: auto, cpu, cuda or mps.",
         metavar="NAME",
+        rich_help_panel="Input",
+        show_default=False,
+    ),
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="Bits of the weights: bfloat16 [dim](on a CPU)[/dim], int8, or none to keep them as they are.",
+        metavar="KIND",
         rich_help_panel="Input",
         show_default=False,
     ),
@@ -93,17 +100,6 @@ def read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in flags.items()
         if value or (value == 0 and value is not False)  # 0 is a number that was given
     }
-
-
-Quantize = Annotated[
-    str | None,
-    typer.Option(
-        help="Bits of the weights: bfloat16 [dim](on a CPU)[/dim], int8, or none to keep them as they are.",
-        metavar="KIND",
-        rich_help_panel="Input",
-        show_default=False,
-    ),
-]
 
 
 def prompt_from_argument(prompt: str) -> str:

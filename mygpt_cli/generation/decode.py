@@ -131,7 +131,8 @@ class Reader:
         if len(unread) < len(cache.lengths):  # what this makes of those unread is overwritten
             logits = decode_one_token(self.model, self.ids[:, -1].to(cache.keys.device), cache)
         else:
-            logits = cache.keys.new_empty(len(unread), self.model.config.vocab_size)
+            shape = (len(unread), self.model.config.vocab_size)
+            logits = cache.keys.new_empty(shape, dtype=torch.float32)
         for row in unread:
             alone = cache.part(slice(row, row + 1))
             alone.length = 0
