@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import TextError
+from mygpt_cli.generation import stream
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import (
     TOGETHER,
@@ -186,9 +187,12 @@ def test_a_prompt_the_tokenizer_cannot_express_is_an_error() -> None:
         read_prompt(train_tokenizer("char", ["abc"]), "abz", 8)
 
 
-@pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
-def test_prompts_of_different_length_give_what_each_gives_alone(arch: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arch", "memory"), [("gpt2", stream.CACHE), ("nanochat", 200_000)])
+def test_prompts_of_different_length_give_what_each_gives_alone(
+    arch: str, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To the last bit, also where texts end early, and where there are too many for one batch."""
+    monkeypatch.setattr(stream, "CACHE", memory)
     tokenizer, model = byte_tokenizer(), random_model(257, arch=arch)
     speed_up(model, "int8", tmp_path)
     texts = ("cat", "a", "dog", "", "longer than it", "b" * 30)

@@ -114,7 +114,6 @@ class Sampling:
         "half",
         choices=("half", "exact"),
     )
-
     speculate: bool = knob(
         "Read ahead what the text has said before: faster where it repeats itself, and the same text.",
         "Length",
@@ -228,7 +227,9 @@ def contradictions(given: Mapping[str, Any]) -> list[str]:
     if given.get("beams", 1) > 1:
         drawing = [f"--{name}" for name in DRAWING if field_of(name) in given]
         faults = [f"--beams contradicts {' and '.join(drawing)}: it draws nothing"] if drawing else []
-        return faults + ["--beams contradicts --speculate: it writes several texts"] * ("speculate" in given)
+        if given.get("speculate"):
+            faults.append("--beams contradicts --speculate: it writes several texts")
+        return faults
     return ["--length-penalty needs --beams"] if "length_penalty" in given else []
 
 

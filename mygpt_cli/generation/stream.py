@@ -17,6 +17,7 @@ from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer
 
 TOGETHER = 64  # texts in one batch: with more, memory grows and speed does not
+CACHE = 2**30  # bytes of keys and values for prompts that are read together
 
 Reason = Literal["length", "stop", "end_of_text"]
 
@@ -225,11 +226,20 @@ class _Run:
         """Write for all prompts, as many at a time as there is room for in a batch."""
         self.begin = time.perf_counter()
         numbered = list(enumerate(prompts, 1))
-        together = 1 if self.sampling.beams > 1 else max(1, TOGETHER // self.sampling.num_samples)
+        together = self._together(prompts)
         for first in range(0, len(prompts), together):
             batch = numbered[first : first + together]
             yield from self._search(*batch[0]) if self.sampling.beams > 1 else self._draw(batch)
         yield Stats(self.tokens, self.first, self._seconds(), self.guessed, self.right)
+
+    def _together(self, prompts: Sequence[Prompt]) -> int:
+        """Return how many prompts go into one batch, at least one."""
+        if self.sampling.beams > 1:
+            return 1
+        config = self.model.config
+        longest = max(len(prompt.ids) for prompt in prompts) + self.sampling.max_new_tokens
+        numbers = 2 * config.layers * config.kv_heads * config.head_width * min(config.context, longest)
+        return max(1, min(TOGETHER, CACHE // (4 * numbers)) // self.sampling.num_samples)
 
     def _draw(self, batch: list[tuple[int, Prompt]]) -> Iterator[Chunk | Sample]:
         """Draw texts for prompts, each with its place; those that end leave the batch."""
