@@ -30,7 +30,7 @@ def write(model: GPT, text: str, **flags: Any) -> tuple[Sample, Stats]:
     return sample, stats
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     text=st.text("ab", max_size=40),
     flags=st.fixed_dictionaries(
