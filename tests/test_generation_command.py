@@ -1,6 +1,7 @@
 """`mygpt sample` and `mygpt inspect`, run in this process on a small random model."""
 
 import dataclasses
+import gc
 import io
 import json
 import os
@@ -308,6 +309,7 @@ def test_a_run_that_is_not_there_gets_the_nearest_name(
     (tmp_path / "checkpoints").symlink_to(folder.parent, target_is_directory=True)
     assert run(["sample", "rum"]) == 3
     assert b"(did you mean 'run'?)" in capsysbinary.readouterr().err
+    assert gc.isenabled()  # it is not while a checkpoint is opened
 
 
 @pytest.mark.parametrize("kind", ["none", "bfloat16", "int8"])
