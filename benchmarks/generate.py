@@ -2,13 +2,16 @@
 
 Models with random weights, a prompt of 16 tokens, greedy choice. mygpt writes as `mygpt sample` does, filters
 and choice included. The memory's read speed is measured in the same run: no token can come faster than all
-weights are read. `--checkpoint` also measures what rounding the weights of a trained model costs on a text.
+weights are read. Last comes how long the command takes to its first token, beside `import torch` alone.
+`--checkpoint` also measures what rounding the weights of a trained model costs on a text.
 """
 
 import argparse
 import json
 import math
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -108,6 +111,29 @@ def theirs(name: str, count: int, tokens: int, dtype: torch.dtype) -> float:
         return count * tokens / seconds_of(lambda: model.generate(ids, attention_mask=mask, **flags))
 
 
+def cold_start(name: str, folder: Path) -> dict[str, float]:
+    """Return median seconds: `import torch` alone, and `mygpt sample` to its first token and to its exit."""
+    letters = "".join(map(chr, range(33, 33 + MODELS[name]["vocab_size"])))
+    tokenizer = train_tokenizer("char", [letters], vocab_size=None, end_of_text=False)
+    checkpoint.save(folder, model=new_model(name), tokenizer=tokenizer, state={})
+    sample = ["-m", "mygpt_cli", "sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "1"]
+    times: dict[str, list[float]] = {"import torch": [], "first token": [], "exit": []}
+    for _ in range(1 + REPEATS):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import torch"], check=True)
+        times["import torch"].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        with subprocess.Popen(
+            [sys.executable, *sample], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.read(2)  # the prompt and a letter
+            times["first token"].append(time.perf_counter() - start)
+            process.stdout.read()
+        times["exit"].append(time.perf_counter() - start)
+    return {what: statistics.median(seconds[1:]) for what, seconds in times.items()}
+
+
 @torch.inference_mode()
 def bits_per_byte(folder: Path, text: str, kind: str) -> float:
     """Return the loss of a checkpoint on a text, its weights rounded."""
@@ -164,7 +190,14 @@ def main() -> None:
                 results.append(
                     {"model": name, "at_once": count, "weights": kind, "transformers": peer, "mygpt": rate}
                 )
+        console.print(table)
+        seconds = cold_start(CASES[-1][0], Path(folder) / "cold")
+    table = Table(title="Cold start, 10.6 M: seconds from the start of the process")
+    for what in seconds:
+        table.add_column(what, justify="right")
+    table.add_row(*(f"{value:.2f}" for value in seconds.values()))
     console.print(table)
+    results.append({"cold start": seconds})
     if arguments.checkpoint and arguments.text:
         whole = arguments.text.read_text(encoding="utf-8")
         text = whole[int(len(whole) * 0.9) :]

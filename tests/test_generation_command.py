@@ -1,6 +1,7 @@
 """`mygpt sample` and `mygpt inspect`, run in this process on a small random model."""
 
 import dataclasses
+import gc
 import io
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mygpt_cli.checkpoint import load
+from mygpt_cli.checkpoint import load, save
 from mygpt_cli.cli.app import run
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Sample, generate, read_prompt
@@ -108,14 +109,17 @@ def test_json_has_a_line_for_each_sample(folder: Path, capsysbinary: Captured) -
 def test_temperatures_and_prompts_have_sections_of_their_own(folder: Path, capsysbinary: Captured) -> None:
     flags = ["sample", "--checkpoint", str(folder), "--seed", "5", "--max-new-tokens", "20"]
     flags += ["--prompt", "A", "--prompt", "The cat", "--temperature", "0.3", "--temperature", "1.5"]
-    assert run(flags) == 0
+    assert run([*flags, "--stats"]) == 0
     sections = []
     for degree in (0.3, 1.5):
         for number, prompt in enumerate(("A", "The cat"), 1):
             text = expected(folder, prompt, temperature=degree).text.encode("utf-8", "surrogateescape")
             title = f"==> temperature {degree}, prompt {number} of 2 <==\n{prompt}"
             sections.append(title.encode() + text)
-    assert capsysbinary.readouterr().out == b"\n\n".join(sections)
+    captured = capsysbinary.readouterr()
+    assert captured.out == b"\n\n".join(sections)
+    stats = [line.split(b" tokens in ")[0] for line in captured.err.splitlines()]
+    assert stats == [b"note: temperature 0.3: 40", b"note: temperature 1.5: 40"]
     assert run([*flags, "--json"]) == 0
     records = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
     told = [
@@ -305,6 +309,7 @@ def test_a_run_that_is_not_there_gets_the_nearest_name(
     (tmp_path / "checkpoints").symlink_to(folder.parent, target_is_directory=True)
     assert run(["sample", "rum"]) == 3
     assert b"(did you mean 'run'?)" in capsysbinary.readouterr().err
+    assert gc.isenabled()  # it is not while a checkpoint is opened
 
 
 @pytest.mark.parametrize("kind", ["none", "bfloat16", "int8"])
@@ -328,3 +333,14 @@ def test_rounded_weights_write_what_a_model_of_such_weights_does(
 def test_an_unknown_kind_of_weights(folder: Path, capsysbinary: Captured) -> None:
     assert run(["sample", "--checkpoint", str(folder), "--prompt", "A", "--quantize", "int4"]) == 2
     assert b"did you mean 'int8'" in capsysbinary.readouterr().err
+
+
+def test_numbers_that_overflow_are_an_error_that_names_the_layer(
+    folder: Path, tmp_path: Path, capsysbinary: Captured
+) -> None:
+    broken = load(folder)
+    with torch.no_grad():
+        broken.model.get_parameter("blocks.1.mlp.up.weight").fill_(3e38)
+    save(tmp_path / "broken", model=broken.model, tokenizer=broken.tokenizer, state={})
+    assert run(["sample", "--checkpoint", str(tmp_path / "broken"), "--prompt", "A", "--seed", "1"]) == 1
+    assert b"not finite numbers: they go wrong in layer 2 of 2" in capsysbinary.readouterr().err

@@ -41,17 +41,25 @@ def test_prefill_and_decode_one_token_give_the_logits_of_the_whole(
 def test_a_reader_gives_the_logits_of_its_window(arch: str, window: str) -> None:
     """Each row as if its window were the whole text, also after the rows have changed places."""
     model = random_model(50, arch=arch, context=8)
-    reader = Reader(model, torch.tensor([[1, 2, 3], [4, 5, 6]]), room=30, window=window)
-    begin = 0
+    texts, begins = [[1, 2, 3], [4]], [0, 0]
+    reader = Reader(model, torch.tensor([[1, 2, 3], [-1, -1, 4]]), room=30, window=window, most=3)
     for index in range(30):
-        if reader.length - begin > 8:
-            begin = reader.length - (8 if window == "exact" else 4)
-        expected = model(reader.ids[:, begin:])[:, -1].double()
+        for row, ids in enumerate(texts):
+            if len(ids) - begins[row] > 8:
+                begins[row] = len(ids) - (8 if window == "exact" else 4)
+        expected = torch.cat(
+            [
+                model(torch.tensor([ids[begin:]]))[:, -1].double()
+                for ids, begin in zip(texts, begins, strict=True)
+            ]
+        )
         torch.testing.assert_close(reader.logits(), expected, rtol=0, atol=1e-5)
-        rows = torch.tensor([[1, 0], [0, 0], [1, 1, 0]][index] if index < 3 else [2, 0, 1])
+        rows = [[1, 0], [1, 0], [1, 1, 0]][index] if index < 3 else [2, 0, 1]
         reader.select(rows)
         torch.testing.assert_close(reader.logits(), expected[rows], rtol=0, atol=1e-5)
         reader.append(torch.arange(index, index + len(rows)))
+        texts = [[*texts[row], index + place] for place, row in enumerate(rows)]
+        begins = [begins[row] for row in rows]
 
 
 @given(context=st.integers(2, 50), length=st.integers(1, 100), window=st.sampled_from(["half", "exact"]))

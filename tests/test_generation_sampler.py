@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.sampler import Sampler, Step, choose, draw
 from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.model.decoder import speed_up
 from mygpt_cli.model.gpt import GPT
 from tests import standins
 from tests.standins import byte_tokenizer
@@ -108,10 +110,20 @@ def test_the_same_greedy_text_over_a_thousand_tokens(arch: str, window: str) -> 
 def test_who_else_is_in_the_batch_does_not_matter(
     arch: str, lengths: list[int], count: int, seed: int, leaving: list[int]
 ) -> None:
-    """Several prompts, several samples of each, some of which leave on the way."""
-    model = random_model(arch)
-    prompts = [[(seed + 5 * n + 3 * i) % VOCABULARY for i in range(lengths[0])] for n in range(len(lengths))]
-    sampling = Sampling(seed=seed, num_samples=count, temperature=1, max_new_tokens=15)
+    """Several prompts of any length, several samples of each, some of which leave on the way."""
+    model = standins.random_model(TOKENIZER.vocab_size, arch=arch, context=12)
+    prompts = [[(seed + 5 * n + 3 * i) % 257 for i in range(length)] for n, length in enumerate(lengths)]
+    sampling = Sampling(
+        seed=seed,
+        num_samples=count,
+        temperature=1,
+        max_new_tokens=15,
+        repetition_penalty=1.2,
+        no_repeat_ngram=3,
+        presence_penalty=0.2,
+        logit_bias=("a=1",),
+        ban=("ab",),
+    )
     sampler = Sampler(model, prompts, sampling, chain(sampling, TOKENIZER))
     alive = [(place, number) for place in range(len(prompts)) for number in range(1, count + 1)]
     written: dict[tuple[int, int], list[int]] = {key: [] for key in alive}
@@ -201,3 +213,28 @@ def test_draws_are_in_range_and_depend_on_seed_number_and_index() -> None:
     drawn = {draw(seed, number, index) for seed in range(5) for number in range(1, 6) for index in range(5)}
     assert len(drawn) == 125
     assert all(0 <= u < 1 for u in drawn)
+
+
+@pytest.mark.parametrize(("arch", "compiled"), [("gpt2", True), ("nanochat", True), ("nanochat", False)])
+def test_a_thousand_greedy_tokens_are_those_of_one_uncached_pass(
+    arch: str, compiled: bool, tmp_path: Path
+) -> None:
+    """In one context; the same logits, and each token the best after all before it."""
+    model = random_model(arch, context=1024)
+    if compiled:
+        speed_up(model, "none", tmp_path)
+    sampling = Sampling(seed=0, temperature=0, max_new_tokens=1000)
+    steps = list(decode(model, [1, 2, 3], sampling))
+    ids = tokens(steps)
+    with torch.inference_mode():
+        logits = model(torch.tensor([[1, 2, 3, *ids[:-1]]]))[0, 2:]
+    torch.testing.assert_close(torch.cat([step.logits for step in steps]).float(), logits, rtol=0, atol=1e-5)
+    assert ids == logits.argmax(dim=-1).tolist()
+
+
+def test_a_token_costs_one_position_however_many_there_are() -> None:
+    model = random_model("gpt2", context=600)
+    read: list[int] = []
+    model.blocks[0].register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].size(1)))
+    list(decode(model, [1, 2, 3], Sampling(seed=1, max_new_tokens=500)))
+    assert read == [3, *[1] * 499]

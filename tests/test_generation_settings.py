@@ -146,6 +146,7 @@ def test_a_bias_is_for_a_token_or_a_text() -> None:
         ({"beams": 5, "temperature": default_of("temperature")}, "--beams contradicts --temperature"),
         ({"beams": 5, "top_k": 4, "min_p": 0.1}, "--beams contradicts --top-k and --min-p"),
         ({"length_penalty": 2.0}, "--length-penalty needs --beams"),
+        ({"beams": 5, "speculate": True}, "--beams contradicts --speculate"),
     ],
 )
 def test_what_was_given_can_contradict_itself(given: dict[str, Any], fault: str) -> None:

@@ -1,6 +1,8 @@
 """Text as it comes: whole characters, stop strings, endings; with a model whose next token is known."""
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,19 @@ from hypothesis import strategies as st
 
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import TextError
+from mygpt_cli.generation import stream
 from mygpt_cli.generation.settings import Sampling
-from mygpt_cli.generation.stream import Chunk, Prompt, Sample, Stats, TextDecoder, generate, read_prompt
+from mygpt_cli.generation.stream import (
+    TOGETHER,
+    Chunk,
+    Prompt,
+    Sample,
+    Stats,
+    TextDecoder,
+    generate,
+    read_prompt,
+)
+from mygpt_cli.model.decoder import speed_up
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
 from tests.standins import byte_tokenizer, random_model
@@ -174,20 +187,23 @@ def test_a_prompt_the_tokenizer_cannot_express_is_an_error() -> None:
         read_prompt(train_tokenizer("char", ["abc"]), "abz", 8)
 
 
-def test_prompts_of_different_length_give_what_each_gives_alone() -> None:
-    tokenizer = byte_tokenizer()
-    for arch in ("gpt2", "nanochat"):
-        model = random_model(257, arch=arch)
-        prompts = [
-            read_prompt(tokenizer, text, 24) for text in ("cat", "a", "dog", "", "longer than it", "b" * 30)
-        ]
-        sampling = Sampling(seed=5, num_samples=2, max_new_tokens=40, temperature=1)
-        together = [e for e in generate(model, tokenizer, prompts, sampling) if isinstance(e, Sample)]
-        assert len(together) == 12
-        for place, prompt in enumerate(prompts, 1):
-            alone = [e for e in generate(model, tokenizer, [prompt], sampling) if isinstance(e, Sample)]
-            theirs = [sample for sample in together if sample.prompt == place]
-            assert {s.number: s.ids for s in theirs} == {s.number: s.ids for s in alone}
+@pytest.mark.parametrize(("arch", "memory"), [("gpt2", stream.CACHE), ("nanochat", 200_000)])
+def test_prompts_of_different_length_give_what_each_gives_alone(
+    arch: str, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, also where texts end early, and where there are too many for one batch."""
+    monkeypatch.setattr(stream, "CACHE", memory)
+    tokenizer, model = byte_tokenizer(), random_model(257, arch=arch)
+    speed_up(model, "int8", tmp_path)
+    texts = ("cat", "a", "dog", "", "longer than it", "b" * 30)
+    prompts = [read_prompt(tokenizer, text, 24) for text in texts]
+    sampling = Sampling(seed=5, num_samples=16, max_new_tokens=40, temperature=1, stop=("e",))
+    together = [e for e in generate(model, tokenizer, prompts, sampling) if isinstance(e, Sample)]
+    assert len(together) == 16 * len(texts) > TOGETHER
+    for place, prompt in enumerate(prompts, 1):
+        alone = [e for e in generate(model, tokenizer, [prompt], sampling) if isinstance(e, Sample)]
+        theirs = [replace(sample, prompt=1) for sample in together if sample.prompt == place]
+        assert sorted(theirs, key=lambda s: s.number) == sorted(alone, key=lambda s: s.number)
 
 
 @settings(deadline=None, max_examples=20)

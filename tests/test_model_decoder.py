@@ -41,25 +41,46 @@ def test_logits_are_those_of_the_model(variant: str, kind: str, folder: Path) ->
     one, other = filled(model, ids[:, :3]), filled(model, ids[:, :3])
     for t in range(3, 20):
         expected = decode_one_token(model, ids[:, t], one)
-        torch.testing.assert_close(decoder.step(ids[:, t], other), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            decoder.step(ids[:, t : t + 1], other)[:, 0], expected, atol=1e-5, rtol=1e-5
+        )
     assert other.length == 20
     torch.testing.assert_close(other.keys, one.keys, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
-@given(batch=st.integers(1, 11), place=st.integers(0, 10), width=st.sampled_from([10, 20, 32, 36]))
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(WEIGHTS)),
+    arch=st.sampled_from(["gpt2", "nanochat"]),
+    width=st.sampled_from([10, 20, 32, 36]),
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=9),
+    times=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+)
 @torch.inference_mode()
-def test_a_sequence_is_the_same_bits_alone_or_among_others(
-    folder: Path, batch: int, place: int, width: int
+def test_a_sequence_is_the_same_bits_alone_or_among_others_and_one_or_several_tokens_at_once(
+    folder: Path, kind: str, arch: str, width: int, lengths: list[int], times: list[int]
 ) -> None:
-    place %= batch
-    model = random_model(arch="nanochat", width=width, heads=1, mlp_width=3 * width + 1)
-    decoder = new_decoder(model, "float32", folder)
-    ids = torch.randint(0, 53, (batch, 6), generator=torch.Generator().manual_seed(batch))
-    together, alone = model.new_cache(batch), model.new_cache(1)
-    for t in range(6):
-        among = decoder.step(ids[:, t], together)[place]
-        assert torch.equal(among, decoder.step(ids[place : place + 1, t], alone)[0])
+    model = random_model(arch=arch, width=width, heads=1, mlp_width=3 * width + 1, context=40)
+    decoder = new_decoder(model, kind, folder)
+    ids = torch.randint(0, 53, (len(lengths), 40), generator=torch.Generator().manual_seed(sum(lengths)))
+    together = model.new_cache(len(lengths) + 1)
+    together.select(range(len(lengths)))
+    alone = []
+    for row, length in enumerate(lengths):
+        cache, logits = model.new_cache(1), []
+        for t in range(length + sum(times)):
+            if t == length:
+                together.keys[:, row], together.values[:, row] = cache.keys[:, 0], cache.values[:, 0]
+            logits.append(decoder.step(ids[row : row + 1, t : t + 1], cache))
+        alone.append(torch.cat(logits[length:], dim=1))  # (1, sum of times, V)
+    together.lengths = list(lengths)
+    read = []
+    for time in times:
+        unread = [row[n : n + time] for row, n in zip(ids, together.lengths, strict=True)]
+        read.append(decoder.step(torch.stack(unread), together))
+    assert torch.equal(torch.cat(read, dim=1), torch.cat(alone))
+    for row, length in enumerate(together.lengths):
+        assert length == lengths[row] + sum(times)
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)

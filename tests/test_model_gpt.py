@@ -89,9 +89,10 @@ def test_the_selected_rows_of_a_cache_go_on_as_they_would_alone() -> None:
     model = random_model(arch="nanochat")
     ids = torch.randint(0, 53, (2, 9), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        cache = model.new_cache(2)
+        cache = model.new_cache(3)
+        cache.select([0, 1])
         model(ids, cache=cache)
-        cache.select(torch.tensor([1, 0, 1]))
+        cache.select([1, 0, 1])
         several = model(torch.tensor([[4], [5], [6]]), cache=cache)
         for row, (origin, token) in enumerate(((1, 4), (0, 5), (1, 6))):
             alone = model(torch.cat((ids[origin], torch.tensor([token])))[None])[:, -1:]

@@ -147,8 +147,8 @@ def write(loaded: "Checkpoint", texts: Sequence[str], samplings: Sequence[Sampli
                     exhausted += event.exhausted if isinstance(event, Sample) else 0
     if exhausted and not output.quiet:
         note(f"the filters left no token {count_of(exhausted, 'time')}; the best one stood in")
-    for stats in timings if output.stats else ():
-        show_stats(stats)
+    for sampling, stats in zip(samplings, timings, strict=True) if output.stats else ():
+        show_stats(stats, f"temperature {sampling.temperature:g}: " if len(samplings) > 1 else "")
 
 
 def _ask(loaded: "Checkpoint", text: str, given: Mapping[str, Any], output: Output) -> None:

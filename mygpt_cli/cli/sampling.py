@@ -1,8 +1,10 @@
 """Flags that `sample` and `inspect` share: the checkpoint, and the settings of generation."""
 
+import contextlib
+import gc
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +26,6 @@ Folder = Annotated[
 FolderFlag = Annotated[
     str | None, typer.Option("--checkpoint", help="The same.", metavar="FOLDER", rich_help_panel="Input")
 ]
-
-
 Json = Annotated[
     bool,
     typer.Option("--json", metavar="", help="Write JSON, a record on each line.", rich_help_panel="Output"),
@@ -49,6 +49,15 @@ Device = Annotated[
     typer.Option(
         help="Where to compute: auto, cpu, cuda or mps.",
         metavar="NAME",
+        rich_help_panel="Input",
+        show_default=False,
+    ),
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="Bits of the weights: bfloat16 [dim](on a CPU)[/dim], int8, or none to keep them as they are.",
+        metavar="KIND",
         rich_help_panel="Input",
         show_default=False,
     ),
@@ -91,17 +100,6 @@ def read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in flags.items()
         if value or (value == 0 and value is not False)  # 0 is a number that was given
     }
-
-
-Quantize = Annotated[
-    str | None,
-    typer.Option(
-        help="Bits of the weights: bfloat16 [dim](on a CPU)[/dim], int8, or none to keep them as they are.",
-        metavar="KIND",
-        rich_help_panel="Input",
-        show_default=False,
-    ),
-]
 
 
 def prompt_from_argument(prompt: str) -> str:
@@ -156,6 +154,21 @@ def find_folder(given: str | None, flag: str | None) -> Path:
     return run_or_path(path) if path else newest_run(runs_folder())
 
 
+@contextlib.contextmanager
+def _all_to_stay() -> Iterator[None]:
+    """Collect no garbage meanwhile, nor ever look for it in what is there afterwards.
+
+    Looking through torch and all that it loads takes part of a second, and again at the exit.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@_all_to_stay()
 def open_checkpoint(
     given: str | None, flag: str | None, *, device: str, quantize: str | None, quiet: bool
 ) -> "Checkpoint":

@@ -56,7 +56,9 @@ def beam_search(
     def score(beam: Beam) -> float:
         return beam.score(sampling.length_penalty)
 
-    reader = Reader(model, torch.tensor([prompt]), room=longest - 1, window=sampling.window, known=known)
+    reader = Reader(
+        model, torch.tensor([prompt]), room=longest - 1, window=sampling.window, known=known, most=beams
+    )
     running, finished = [Beam()], list[Beam]()
     for length in range(1, longest + 1):
         candidates = _extend(reader, running, filters, len(prompt), 2 * beams)
@@ -73,7 +75,7 @@ def beam_search(
         hopeless = len(finished) == beams and running and score(running[0]) <= score(finished[-1])
         if not running or hopeless:
             break
-        reader.select(torch.tensor([parent for parent, _ in going]))
+        reader.select([parent for parent, _ in going])
         reader.append(torch.tensor([beam.ids[-1] for beam in running]))
     return finished[: sampling.num_samples]
 

@@ -4,6 +4,8 @@ Shapes: B sequences of T tokens, V entries of the vocabulary.
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +25,21 @@ def prefill(model: GPT, ids: Tensor, cache: KVCache | None = None) -> Tensor:
 def decode_one_token(model: GPT, ids: Tensor, cache: KVCache) -> Tensor:
     """Read one more token (B,) for each sequence in the cache; return the next token's logits (B, V)."""
     if model.decoder is not None:
-        return model.decoder.step(ids, cache)
-    return model.unembed(model.hidden(ids[:, None], cache=cache)[:, -1])
+        return model.decoder.step(ids[:, None], cache)[:, 0]
+    logits = []
+    for rows in list(_equally_long(cache.lengths)):
+        part = cache.part(rows)
+        logits.append(model.unembed(model.hidden(ids[rows, None], cache=part)[:, -1]))
+        cache.lengths[rows] = part.lengths
+    return torch.cat(logits)
+
+
+def _equally_long(lengths: Sequence[int]) -> Iterator[slice]:
+    """Cut sequences into stretches of the same length."""
+    end = 0
+    for _, stretch in groupby(lengths):
+        start, end = end, end + len(list(stretch))
+        yield slice(start, end)
 
 
 def window_start(length: int, start: int, context: int, window: str) -> int:
@@ -41,25 +56,39 @@ def window_start(length: int, start: int, context: int, window: str) -> int:
 
 
 class Reader:
-    """Texts of equal length, and the model's logits for what comes next.
+    """Texts that grow together, and the model's logits for what comes next.
 
-    `ids` (B, T), T at least 1, are on the CPU; at most `room` more tokens will be read after them.
+    `ids` (B, T), T at least 1, are on the CPU; texts shorter than the longest have -1 in front. At most
+    `room` more tokens will be read after them, and there will never be more texts than `most`, by default B.
+    Each text is read alone, and all go on as one batch.
     """
 
-    def __init__(self, model: GPT, ids: Tensor, *, room: int, window: str, known: int | None = None) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        ids: Tensor,
+        *,
+        room: int,
+        window: str,
+        known: int | None = None,
+        most: int | None = None,
+    ) -> None:
         context = model.config.context
         self.model = model
         self.window = window
         self.known = known
         self.length = ids.size(1)
         self._ids = ids
-        self._start = max(0, self.length - context)
-        self._cache = model.new_cache(len(ids), min(context, self.length - self._start + room))
+        missing = (ids < 0).sum(dim=1).tolist()
+        self._starts = [max(count, self.length - context) for count in missing]
+        longest = self.length - min(self._starts)
+        self._cache = model.new_cache(most or len(ids), min(context, longest + room))
+        self._cache.select(range(len(ids)))
         self._logits: Tensor | None = None
 
     @property
     def ids(self) -> Tensor:
-        """All tokens so far (B, T)."""
+        """All tokens so far (B, T), with -1 in front of the shorter texts."""
         return self._ids[:, : self.length]
 
     def append(self, ids: Tensor) -> None:
@@ -70,10 +99,12 @@ class Reader:
         self.length += 1
         self._logits = None
 
-    def select(self, rows: Tensor) -> None:
-        """Keep these texts (R,), in this order; one that is named several times goes on several times."""
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these texts, in this order; one that is named several times goes on several times."""
+        rows = list(rows)
         self._ids = self._ids[rows]
-        self._cache.select(rows.to(self._cache.keys.device))
+        self._starts = [self._starts[row] for row in rows]
+        self._cache.select(rows)
         if self._logits is not None:
             self._logits = self._logits[rows]
 
@@ -86,23 +117,38 @@ class Reader:
             # In double precision a choice can be redone by hand, and small shares add up.
             self._logits = self._read()[:, : self.known].cpu().double()
             if not math.isfinite(self._logits.sum().item()):  # one look at each number, and no copy
-                raise self._fault()
+                raise self._fault(int(self._logits.isfinite().all(dim=1).int().argmin()))
         return self._logits
 
+    @torch.inference_mode()
     def _read(self) -> Tensor:
-        start = window_start(self.length, self._start, self.model.config.context, self.window)
-        if start != self._start:
-            self._start, self._cache.length = start, 0
-        unread = self.ids[:, start + self._cache.length :].to(self._cache.keys.device)
-        if self._cache.length:
-            return decode_one_token(self.model, unread[:, 0], self._cache)
-        return prefill(self.model, unread, self._cache)
+        cache = self._cache
+        for row, start in enumerate(self._starts):
+            self._starts[row] = window_start(self.length, start, self.model.config.context, self.window)
+            if self._starts[row] != start:
+                cache.lengths[row] = 0
+        unread = [row for row, length in enumerate(cache.lengths) if not length]
+        if len(unread) < len(cache.lengths):  # what this makes of those unread is overwritten
+            logits = decode_one_token(self.model, self.ids[:, -1].to(cache.keys.device), cache)
+        else:
+            shape = (len(unread), self.model.config.vocab_size)
+            logits = cache.keys.new_empty(shape, dtype=torch.float32)
+        for row in unread:
+            alone = cache.part(slice(row, row + 1))
+            alone.length = 0
+            logits[row] = prefill(self.model, self._seen(row), alone)[0]
+            cache.lengths[row] = alone.length
+        return logits
 
-    def _fault(self) -> MygptError:
-        seen = self.ids[:, self._start :].to(self._cache.keys.device)
+    def _seen(self, row: int) -> Tensor:
+        """What the model sees of a text, (1, T)."""
+        return self.ids[row : row + 1, self._starts[row] :].to(self._cache.keys.device)
+
+    def _fault(self, row: int) -> MygptError:
+        number = int((self.ids[row] >= 0).sum()) + 1
         return MygptError(
-            f"the model's logits for token {self.length + 1} are not finite numbers:"
-            f" they go wrong in {unsound_part(self.model, seen)}",
+            f"the model's logits for token {number} are not finite numbers:"
+            f" they go wrong in {unsound_part(self.model, self._seen(row))}",
             "the checkpoint's weights are damaged, or its training diverged: take an earlier one",
         )
 

@@ -1,7 +1,8 @@
 """Filters: pure functions from logits to logits.
 
 They act on the last axis of a floating-point tensor (..., V) and keep its type and shape. A token that is cut
-gets the logit -inf. Those that look back take the token ids (B, T) before it. `chain.py` puts them in order.
+gets the logit -inf. Those that look back take the token ids (B, T) before it, with -1 in front of texts that
+are shorter than others. `chain.py` puts them in order.
 """
 
 import math
@@ -82,8 +83,8 @@ def repetition_penalty(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
 
     Positive logits (B, V) are divided by the penalty (above 0), negative ones multiplied.
     """
-    seen = logits.gather(-1, ids)
-    return logits.scatter(-1, ids, torch.where(seen < 0, seen * penalty, seen / penalty))
+    less = torch.where(logits < 0, logits * penalty, logits / penalty)
+    return torch.where(_counts(logits, ids) > 0, less, logits)
 
 
 def frequency_penalty(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
@@ -96,8 +97,12 @@ def presence_penalty(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
     return logits - penalty * _counts(logits, ids).clamp(max=1)
 
 
-def _counts(logits: Tensor, ids: Tensor) -> Tensor:
-    return torch.zeros_like(logits).scatter_add(-1, ids, torch.ones_like(ids, dtype=logits.dtype))
+def _counts(logits: Tensor, ids: Tensor, where: Tensor | None = None) -> Tensor:
+    """Return how often each token (B, V) is among the ids (B, T), or among those of them that are counted."""
+    counted = torch.ones_like(ids) if where is None else where
+    missing = logits.size(-1)  # the place of -1: one more, which is dropped
+    counts = logits.new_zeros(len(ids), missing + 1)
+    return counts.scatter_add_(-1, ids.remainder(missing + 1), counted.to(logits.dtype))[:, :-1]
 
 
 def no_repeat_ngram(logits: Tensor, ids: Tensor, n: int) -> Tensor:
@@ -107,8 +112,7 @@ def no_repeat_ngram(logits: Tensor, ids: Tensor, n: int) -> Tensor:
     ngrams = ids.unfold(1, n, 1)  # (B, T - n + 1, n)
     latest = ids[:, ids.size(1) - n + 1 :]  # (B, n - 1)
     same = (ngrams[..., :-1] == latest[:, None]).all(dim=-1)
-    lost = torch.zeros_like(logits).scatter_add(-1, ngrams[..., -1], same.to(logits.dtype)) > 0
-    return logits.masked_fill(lost, -math.inf)
+    return logits.masked_fill(_counts(logits, ngrams[..., -1], same) > 0, -math.inf)
 
 
 def bias(logits: Tensor, ids: Tensor, sequence: Sequence[int], amount: float) -> Tensor:

@@ -13,6 +13,7 @@ from mygpt_cli.generation.chain import Chain, run
 from mygpt_cli.generation.decode import Reader
 from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.generation.speculation import Speculator
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.randomness import derive
 
@@ -69,12 +70,18 @@ def choose(probs: Tensor, draws: Tensor) -> Choice:
     return Choice(ids, draws, ends)
 
 
+def _side_by_side(texts: Sequence[Sequence[int]]) -> Tensor:
+    """Return texts as one tensor (B, T) that ends with the last token of each; -1 fills up shorter ones."""
+    longest = max(map(len, texts))
+    return torch.tensor([[-1] * (longest - len(ids)) + list(ids) for ids in texts])
+
+
 class Sampler:
     """Yields a step for each of `max_new_tokens` new tokens of `num_samples` sequences for each prompt.
 
-    The prompts (P, T) have equally many ids, at least one. Each is read once, and all sequences are decoded
-    as one batch; `keep` makes it smaller between steps. Ids from `known` on are padding of the vocabulary and
-    do not exist here.
+    The prompts have at least one id each. Each is read once, and all sequences are decoded as one batch;
+    `keep` makes it smaller between steps. `speculate` reads ahead where there is only one sequence. Ids from
+    `known` on are padding of the vocabulary and do not exist here.
     """
 
     def __init__(
@@ -87,23 +94,35 @@ class Sampler:
         known: int | None = None,
         watch: bool = False,
     ) -> None:
-        count, ids = sampling.num_samples, torch.tensor(prompts)
+        count, ids = sampling.num_samples, _side_by_side(prompts)
         self.sampling = sampling
         self.filters = filters
         self.watch = watch
         self.start = ids.size(1)
         self.numbers = list(range(1, count + 1)) * len(ids)
-        room = sampling.max_new_tokens - 1
-        self.reader = Reader(model, ids, room=room, window=sampling.window, known=known)
+        alone = sampling.speculate and len(self.numbers) == 1 and model.decoder is not None
+        self.reader = (Speculator if alone else Reader)(
+            model,
+            ids,
+            room=sampling.max_new_tokens - 1,
+            window=sampling.window,
+            known=known,
+            most=len(self.numbers),
+        )
         if count > 1:
             self.reader.logits()
-            self.reader.select(torch.arange(len(ids)).repeat_interleave(count))
+            self.reader.select([row for row in range(len(ids)) for _ in range(count)])
+
+    @property
+    def guesses(self) -> tuple[int, int]:
+        """How many tokens were guessed, and how many of them were right."""
+        reader = self.reader
+        return (reader.guessed, reader.right) if isinstance(reader, Speculator) else (0, 0)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these sequences of the batch only."""
-        if len(rows) < len(self.numbers):
-            self.numbers = [self.numbers[row] for row in rows]
-            self.reader.select(torch.tensor(rows))
+        self.numbers = [self.numbers[row] for row in rows]
+        self.reader.select(rows)
 
     def __iter__(self) -> Iterator[Step]:
         for index in range(self.sampling.max_new_tokens):

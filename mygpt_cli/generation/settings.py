@@ -114,6 +114,11 @@ class Sampling:
         "half",
         choices=("half", "exact"),
     )
+    speculate: bool = knob(
+        "Read ahead what the text has said before: faster where it repeats itself, and the same text.",
+        "Length",
+        False,
+    )
 
     beams: int = knob(
         "Search for the most probable text, N at a time.", "Beam search", 1, at_least=1, at_most=1000
@@ -221,7 +226,10 @@ def contradictions(given: Mapping[str, Any]) -> list[str]:
     """Say which of the settings that were given exclude each other."""
     if given.get("beams", 1) > 1:
         drawing = [f"--{name}" for name in DRAWING if field_of(name) in given]
-        return [f"--beams contradicts {' and '.join(drawing)}: it draws nothing"] if drawing else []
+        faults = [f"--beams contradicts {' and '.join(drawing)}: it draws nothing"] if drawing else []
+        if given.get("speculate"):
+            faults.append("--beams contradicts --speculate: it writes several texts")
+        return faults
     return ["--length-penalty needs --beams"] if "length_penalty" in given else []
 
 

@@ -2,7 +2,7 @@
 
 import codecs
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,6 +15,9 @@ from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer
+
+TOGETHER = 64  # texts in one batch: with more, memory grows and speed does not
+CACHE = 2**30  # bytes of keys and values for prompts that are read together
 
 Reason = Literal["length", "stop", "end_of_text"]
 
@@ -130,11 +133,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Stats:
-    """How long it took, in seconds, to the first token and in all, and how many new tokens that were."""
+    """How long it took, in seconds, to the first token and in all, and how many new tokens that were.
+
+    Where texts were read ahead, so many tokens were `guessed`, and so many of them were `right`.
+    """
 
     tokens: int
     first: float
     seconds: float
+    guessed: int = 0
+    right: int = 0
 
 
 Event = Chunk | Sample | Stats
@@ -195,82 +203,114 @@ def generate(
 ) -> Iterator[Event]:
     """Write samples: chunks of text as they come, samples as they end, and last how long it took.
 
-    Prompts of as many tokens are decoded together as one batch, others one after the other, so that each
-    gives what it gives alone. `top` asks for that many of the likeliest tokens at each place, where there are
-    no beams. Raises UsageError or TextError for filters that name what the tokenizer does not have.
+    Prompts are decoded together, and each gives what it gives alone. `top` asks for that many of the
+    likeliest tokens at each place, where there are no beams. Raises UsageError or TextError for filters that
+    name what the tokenizer does not have.
     """
-    return _generate(model, tokenizer, prompts, sampling, chain(sampling, tokenizer), top)
+    return _Run(model, tokenizer, sampling, chain(sampling, tokenizer), top).write(prompts)
 
 
-def _generate(
-    model: GPT,
-    tokenizer: Tokenizer,
-    prompts: Sequence[Prompt],
-    sampling: Sampling,
-    filters: Chain,
-    top: int,
-) -> Iterator[Event]:
-    clock = _Clock()
-    for group in _by_length(prompts):
-        if sampling.beams == 1:
-            yield from _sample(model, tokenizer, group, sampling, filters, top, clock)
-            continue
-        for place, prompt in group:
-            yield from _search(model, tokenizer, place, prompt, sampling, filters, clock)
-    yield Stats(clock.tokens, clock.first, clock.now())
+class _Run:
+    """One call of `generate`: what it works with, and its counts."""
 
+    def __init__(
+        self, model: GPT, tokenizer: Tokenizer, sampling: Sampling, filters: Chain, top: int
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.sampling, self.filters = sampling, filters
+        self.top = top
+        self.tokens = self.guessed = self.right = 0
+        self.first = self.begin = 0.0
 
-class _Clock:
-    """Counts tokens, and the seconds to the first and to the last of them."""
+    def write(self, prompts: Sequence[Prompt]) -> Iterator[Event]:
+        """Write for all prompts, as many at a time as there is room for in a batch."""
+        self.begin = time.perf_counter()
+        numbered = list(enumerate(prompts, 1))
+        together = self._together(prompts)
+        for first in range(0, len(prompts), together):
+            batch = numbered[first : first + together]
+            yield from self._search(*batch[0]) if self.sampling.beams > 1 else self._draw(batch)
+        yield Stats(self.tokens, self.first, self._seconds(), self.guessed, self.right)
 
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.first = 0.0
-        self._begin = time.perf_counter()
+    def _together(self, prompts: Sequence[Prompt]) -> int:
+        """Return how many prompts go into one batch, at least one."""
+        if self.sampling.beams > 1:
+            return 1
+        config = self.model.config
+        longest = max(len(prompt.ids) for prompt in prompts) + self.sampling.max_new_tokens
+        numbers = 2 * config.layers * config.kv_heads * config.head_width * min(config.context, longest)
+        return max(1, min(TOGETHER, CACHE // (4 * numbers)) // self.sampling.num_samples)
 
-    def now(self) -> float:
-        return time.perf_counter() - self._begin
+    def _draw(self, batch: list[tuple[int, Prompt]]) -> Iterator[Chunk | Sample]:
+        """Draw texts for prompts, each with its place; those that end leave the batch."""
+        batch.sort(
+            key=lambda numbered: len(numbered[1].ids)
+        )  # without compiled code, equal lengths go together
+        growing = [
+            _Growing(place, number, self.tokenizer, self.sampling)
+            for place, _ in batch
+            for number in range(1, self.sampling.num_samples + 1)
+        ]
+        prompts = [prompt.ids for _, prompt in batch]
+        sampler = Sampler(self.model, prompts, self.sampling, self.filters, known=self.tokenizer.vocab_size)
+        for step in sampler:
+            self._count(len(growing))
+            ids, logprobs = step.choice.ids.tolist(), step.logprobs().tolist()
+            likeliest = _likeliest(step.logits, self.top)
+            for row, sample in enumerate(growing):
+                sample.top += likeliest[row : row + 1]
+                sample.exhausted += bool(step.exhausted[row])
+                yield from sample.add(ids[row], logprobs[row])
+            if any(sample.done for sample in growing):
+                rows = _without([sample.done for sample in growing])
+                growing = [growing[row] for row in rows]
+                if not growing:
+                    break
+                sampler.keep(rows)
+        guessed, right = sampler.guesses
+        self.guessed += guessed
+        self.right += right
 
-    def count(self, tokens: int) -> None:
-        self.first = self.first or self.now()
+    def _search(self, place: int, prompt: Prompt) -> Iterator[Chunk | Sample]:
+        """Find the most probable texts for a prompt."""
+        tokenizer, sampling = self.tokenizer, self.sampling
+        stops = [stop.encode() for stop in sampling.stop]
+        longest = max(map(len, stops), default=0)
+
+        def ends(ids: tuple[int, ...]) -> bool:
+            latest = tokenizer.decode_bytes(ids[-longest:]) if stops else b""
+            return ids[-1] == tokenizer.end_of_text or any(stop in latest for stop in stops)
+
+        known = tokenizer.vocab_size
+        beams = beam_search(self.model, prompt.ids, sampling, self.filters, ends=ends, known=known)
+        if len(beams) < sampling.num_samples:
+            raise MygptError(
+                f"the filters allow only {len(beams)} of {sampling.num_samples} texts",
+                "ask for fewer with --num-samples",
+            )
+        for number, beam in enumerate(beams, 1):
+            self._count(len(beam.ids))
+            sample = _Growing(place, number, tokenizer, sampling)
+            sample.exhausted, sample.score = beam.exhausted, beam.score(sampling.length_penalty)
+            for token, logprob in zip(beam.ids, beam.logprobs, strict=True):
+                yield from sample.add(token, logprob)
+
+    def _count(self, tokens: int) -> None:
+        self.first = self.first or self._seconds()
         self.tokens += tokens
 
-
-def _by_length(prompts: Sequence[Prompt]) -> Iterable[list[tuple[int, Prompt]]]:
-    """Put together the prompts of as many tokens, each with its place counted from 1."""
-    groups: dict[int, list[tuple[int, Prompt]]] = {}
-    for place, prompt in enumerate(prompts, 1):
-        groups.setdefault(len(prompt.ids), []).append((place, prompt))
-    return groups.values()
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.begin
 
 
-def _sample(
-    model: GPT,
-    tokenizer: Tokenizer,
-    group: list[tuple[int, Prompt]],
-    sampling: Sampling,
-    filters: Chain,
-    top: int,
-    clock: _Clock,
-) -> Iterator[Chunk | Sample]:
-    """Draw texts for prompts of equal length; those that end leave the batch."""
-    numbers = range(1, sampling.num_samples + 1)
-    growing = [_Growing(place, number, tokenizer, sampling) for place, _ in group for number in numbers]
-    prompts = [prompt.ids for _, prompt in group]
-    sampler = Sampler(model, prompts, sampling, filters, known=tokenizer.vocab_size)
-    for step in sampler:
-        clock.count(len(growing))
-        ids, logprobs = step.choice.ids.tolist(), step.logprobs().tolist()
-        likeliest = _likeliest(step.logits, top)
-        for row, sample in enumerate(growing):
-            sample.top += likeliest[row : row + 1]
-            sample.exhausted += bool(step.exhausted[row])
-            yield from sample.add(ids[row], logprobs[row])
-        going = [row for row, sample in enumerate(growing) if not sample.done]
-        if not going:
-            return
-        growing = [growing[row] for row in going]
-        sampler.keep(going)
+def _without(gone: Sequence[bool]) -> list[int]:
+    """Return the rows that are left, the last ones in the places of those gone: few have to move."""
+    rows = list(range(len(gone)))
+    for row in reversed(range(len(gone))):
+        if gone[row]:
+            rows[row] = rows[-1]
+            rows.pop()
+    return rows
 
 
 def _likeliest(logits: Tensor, count: int) -> list[tuple[Likely, ...]]:
@@ -280,35 +320,3 @@ def _likeliest(logits: Tensor, count: int) -> list[tuple[Likely, ...]]:
     best = logits.log_softmax(dim=-1).topk(min(count, logits.size(1)))
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [tuple(map(Likely, ids, logprobs)) for ids, logprobs in rows]
-
-
-def _search(
-    model: GPT,
-    tokenizer: Tokenizer,
-    place: int,
-    prompt: Prompt,
-    sampling: Sampling,
-    filters: Chain,
-    clock: _Clock,
-) -> Iterator[Chunk | Sample]:
-    """Find the most probable texts for a prompt."""
-    stops = [stop.encode() for stop in sampling.stop]
-    longest = max(map(len, stops), default=0)
-
-    def ends(ids: tuple[int, ...]) -> bool:
-        latest = tokenizer.decode_bytes(ids[-longest:]) if stops else b""
-        return ids[-1] == tokenizer.end_of_text or any(stop in latest for stop in stops)
-
-    known = tokenizer.vocab_size
-    beams = beam_search(model, prompt.ids, sampling, filters, ends=ends, known=known)
-    if len(beams) < sampling.num_samples:
-        raise MygptError(
-            f"the filters allow only {len(beams)} of {sampling.num_samples} texts",
-            "ask for fewer with --num-samples",
-        )
-    for number, beam in enumerate(beams, 1):
-        clock.count(len(beam.ids))
-        sample = _Growing(place, number, tokenizer, sampling)
-        sample.exhausted, sample.score = beam.exhausted, beam.score(sampling.length_penalty)
-        for token, logprob in zip(beam.ids, beam.logprobs, strict=True):
-            yield from sample.add(token, logprob)

@@ -21,7 +21,7 @@ def ban(text: bytes, vocabulary: Sequence[bytes]) -> Words:
 
     def missing(row: list[int]) -> tuple[bytes, ...]:
         """Return what is missing for each beginning of the text that is written last."""
-        written = b"".join(vocabulary[token] for token in row)
+        written = b"".join(vocabulary[token] for token in row if token >= 0)
         return tuple(text[n:] for n in range(1, len(text)) if written.endswith(text[:n]))
 
     def completes(token: bytes, missing: tuple[bytes, ...]) -> bool:

@@ -1,7 +1,8 @@
-/* One step of generation: the next token's logits of B sequences, each weight read once for all of them.
+/* One step of generation: B sequences read T tokens more each, and each weight is read once for all of them.
 
    Weights are float32, bfloat16, or int8 with one scale for each row; everything else is float32. Every sum is
-   taken in the same order whatever B is, so that a sequence is the same bits alone or among others.
+   taken in the same order whatever B and T are, so that a sequence is the same bits alone or among others, and
+   whether it is read token by token or several at once.
 
    Matrices are kept as they are read: of TILE rows at a time, LANES numbers of each in turn (`load`). Zeros fill
    the last tile, and the rows of weights and activations up to a multiple of LANES. */
@@ -11,7 +12,7 @@
 #include <string.h>
 
 #define LANES 16
-#define TILE 4 /* rows of weights, and sequences, that share their loads */
+#define TILE 4 /* rows of weights, and tokens, that share their loads */
 #define FOR _Pragma("omp for schedule(static)")
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -123,7 +124,7 @@ static inline vector activated(vector x, long kind) {
     }
 }
 
-/* The four numbers of a tile's rows, once for each of four sequences. */
+/* The four numbers of a tile's rows, once for each of four tokens. */
 static inline vector each_row(const float *of_rows) {
     vector v;
     for (int i = 0; i < LANES; i++) v[i] = of_rows[i % TILE];
@@ -132,7 +133,7 @@ static inline vector each_row(const float *of_rows) {
 
 #define AHEAD 2048 /* bytes that are asked of the memory before their turn */
 
-/* Of one tile of weights and S sequences, 1 or TILE: y[s][row + r] = or += activated(weights[r] · x[s]). */
+/* Of one tile of weights and S tokens, 1 or TILE: y[s][row + r] = or += activated(weights[r] · x[s]). */
 static inline __attribute__((always_inline)) void multiply_tile(const linear *w, const float *x, float *y, long row,
                                                                 long in, long rows, long out, long kind, int add,
                                                                 const int S) {
@@ -166,15 +167,15 @@ static inline __attribute__((always_inline)) void multiply_tile(const linear *w,
         }
 }
 
-/* One linear layer, its tiles shared out among the threads: x (B, in) to y (B, out). */
-static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long batch, long kind,
+/* One linear layer, its tiles shared out among the threads: x (N, in) to y (N, out). */
+static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long count, long kind,
                      int add) {
     FOR
     for (long row = 0; row < rows; row += TILE) {
         long s = 0;
-        for (; s + TILE <= batch; s += TILE)
+        for (; s + TILE <= count; s += TILE)
             multiply_tile(w, x + s * in, y + s * out, row, in, rows, out, kind, add, TILE);
-        for (; s < batch; s++) multiply_tile(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1);
+        for (; s < count; s++) multiply_tile(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1);
     }
 }
 
@@ -236,57 +237,63 @@ static void attend(const float *q, const float *keys, const float *values, float
     }
 }
 
-/* Read one token for each sequence: `ids` (B) at `places` (B), the tokens that it has in the cache, whose keys
-   and values (layers, cache's batch, kv_heads, capacity, D) grow by one. `scratch` holds zeros at first, for
-   B · (width + 2 · padded(width) + 3 · width + padded(mlp_width)) numbers. Writes logits (B, vocab). */
-void decode(const model *m, const shape *s, const int64_t *ids, const int64_t *places, long batch, float *keys,
-            float *values, float *scratch, float *logits, float eps, float cap) {
-    const long width = s->width, head = s->head_width, group = s->heads / s->kv_heads;
+/* Read T tokens, `ids` (B, T), for each sequence. Its `lengths` (B) are the tokens that it has in the cache, whose
+   keys and values (layers, at least B, kv_heads, capacity, D) grow by T. `scratch` holds zeros at first, for
+   B · T · (width + 2 · padded(width) + qkv + padded(mlp_width)) numbers. Writes logits (B, T, vocab). */
+void decode(const model *m, const shape *s, const int64_t *ids, const int64_t *lengths, long batch, long time,
+            float *keys, float *values, float *scratch, float *logits, float eps, float cap) {
+    const long width = s->width, head = s->head_width, group = s->heads / s->kv_heads, count = batch * time;
     const long in = padded(width), up = padded(s->mlp_width), qkv = (s->heads + 2 * s->kv_heads) * head;
-    float *x = scratch, *normed = x + batch * width, *mixed = normed + batch * in, *split = mixed + batch * in;
-    float *active = split + batch * qkv;
+    float *x = scratch, *normed = x + count * width, *mixed = normed + count * in, *split = mixed + count * in;
+    float *active = split + count * qkv;
 #pragma omp parallel
     {
         FOR
-        for (long b = 0; b < batch; b++) {
-            memcpy(x + b * width, m->embedding + ids[b] * width, width * sizeof(float));
+        for (long n = 0; n < count; n++) {
+            const long place = lengths[n / time] + n % time;
+            memcpy(x + n * width, m->embedding + ids[n] * width, width * sizeof(float));
             if (m->positions)
-                for (long j = 0; j < width; j++) x[b * width + j] += m->positions[places[b] * width + j];
+                for (long j = 0; j < width; j++) x[n * width + j] += m->positions[place * width + j];
             else
-                normalise(x + b * width, x + b * width, &m->last, width, eps);
+                normalise(x + n * width, x + n * width, &m->last, width, eps);
         }
         for (long layer = 0; layer < s->layers; layer++) {
             const block *w = m->blocks + layer;
             FOR
-            for (long b = 0; b < batch; b++) normalise(x + b * width, normed + b * in, &w->before_attention, width, eps);
-            multiply(&w->qkv, normed, split, in, qkv, qkv, batch, IDENTITY, 0);
+            for (long n = 0; n < count; n++) normalise(x + n * width, normed + n * in, &w->before_attention, width, eps);
+            multiply(&w->qkv, normed, split, in, qkv, qkv, count, IDENTITY, 0);
             FOR
             for (long i = 0; i < batch * s->kv_heads; i++) {
-                const long b = i / s->kv_heads, h = i % s->kv_heads, t = places[b];
+                const long b = i / s->kv_heads, h = i % s->kv_heads;
                 const long at = ((layer * s->batch + b) * s->kv_heads + h) * s->capacity * head;
-                float *q = split + b * qkv + h * group * head, *k = split + b * qkv + (s->heads + h) * head;
-                const float *v = k + s->kv_heads * head;
-                if (m->cosines) {
-                    const float *cosines = m->cosines + t * (head / 2), *sines = m->sines + t * (head / 2);
-                    rotate(k, cosines, sines, head, eps);
-                    for (long g = 0; g < group; g++) rotate(q + g * head, cosines, sines, head, eps);
+                for (long n = b * time; n < (b + 1) * time; n++) {
+                    const long place = lengths[b] + n % time;
+                    float *q = split + n * qkv + h * group * head, *k = split + n * qkv + (s->heads + h) * head;
+                    const float *v = k + s->kv_heads * head;
+                    if (m->cosines) {
+                        const float *cosines = m->cosines + place * (head / 2);
+                        const float *sines = m->sines + place * (head / 2);
+                        rotate(k, cosines, sines, head, eps);
+                        for (long g = 0; g < group; g++) rotate(q + g * head, cosines, sines, head, eps);
+                    }
+                    memcpy(keys + at + place * head, k, head * sizeof(float));
+                    memcpy(values + at + place * head, v, head * sizeof(float));
+                    for (long g = 0; g < group; g++)
+                        attend(q + g * head, keys + at, values + at, mixed + n * in + (h * group + g) * head,
+                               place + 1, head);
                 }
-                memcpy(keys + at + t * head, k, head * sizeof(float));
-                memcpy(values + at + t * head, v, head * sizeof(float));
-                for (long g = 0; g < group; g++)
-                    attend(q + g * head, keys + at, values + at, mixed + b * in + (h * group + g) * head, t + 1, head);
             }
-            multiply(&w->out, mixed, x, in, width, width, batch, IDENTITY, 1);
+            multiply(&w->out, mixed, x, in, width, width, count, IDENTITY, 1);
             FOR
-            for (long b = 0; b < batch; b++) normalise(x + b * width, normed + b * in, &w->before_mlp, width, eps);
-            multiply(&w->up, normed, active, in, s->mlp_width, up, batch, s->activation, 0);
-            multiply(&w->down, active, x, up, width, width, batch, IDENTITY, 1);
+            for (long n = 0; n < count; n++) normalise(x + n * width, normed + n * in, &w->before_mlp, width, eps);
+            multiply(&w->up, normed, active, in, s->mlp_width, up, count, s->activation, 0);
+            multiply(&w->down, active, x, up, width, width, count, IDENTITY, 1);
         }
         FOR
-        for (long b = 0; b < batch; b++) normalise(x + b * width, normed + b * in, &m->last, width, eps);
-        multiply(&m->head, normed, logits, in, s->vocab, s->vocab, batch, IDENTITY, 0);
+        for (long n = 0; n < count; n++) normalise(x + n * width, normed + n * in, &m->last, width, eps);
+        multiply(&m->head, normed, logits, in, s->vocab, s->vocab, count, IDENTITY, 0);
         if (cap > 0.0f)
             FOR
-        for (long i = 0; i < batch * s->vocab; i++) logits[i] = cap * tanhf(logits[i] / cap);
+        for (long i = 0; i < count * s->vocab; i++) logits[i] = cap * tanhf(logits[i] / cap);
     }
 }

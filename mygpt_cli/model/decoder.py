@@ -1,6 +1,6 @@
-"""Decoding on a CPU by `decode.c`: one call for a token, at the speed at which the weights can be read.
+"""Decoding on a CPU by `decode.c`: one call for a step, at the speed at which the weights can be read.
 
-B sequences, V vocabulary.
+B sequences, T tokens read at once, V vocabulary.
 """
 
 import ctypes
@@ -71,7 +71,7 @@ class Decoder:
     def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
         self._function = library["decode"]
         self._function.restype = None
-        self._function.argtypes = [*[ctypes.c_void_p] * 4, ctypes.c_long, *[ctypes.c_void_p] * 4]
+        self._function.argtypes = [*[ctypes.c_void_p] * 4, *[ctypes.c_long] * 2, *[ctypes.c_void_p] * 4]
         self._function.argtypes += [ctypes.c_float] * 2
         self.config, self.kind = model.config, kind
         self._tensors: list[Tensor] = []  # that the addresses are of
@@ -79,30 +79,33 @@ class Decoder:
         self._scratch = torch.zeros(0)
 
     def step(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """Read one more token (B,) for each sequence in the cache; return the next token's logits (B, V)."""
-        config, b = self.config, len(ids)
+        """Read tokens (B, T) after those in the cache; return the logits (B, T, V) of the next after each.
+
+        A token's logits are the same bits whoever else is read, and however many of its own text at once.
+        """
+        config, (batch, time) = self.config, ids.shape
         heads = (config.heads, config.kv_heads, config.head_width)
         others = (config.mlp_width, config.vocab_size, ACTIVATIONS.index(config.activation))
         room = (cache.capacity, cache.keys.size(1))
         shape = torch.tensor([config.layers, config.width, *heads, *others, *room])
-        places = torch.full((b,), cache.length)
-        logits = torch.empty(b, config.vocab_size)
-        tensors = (self._model, shape, ids.contiguous(), places)
-        outputs = (cache.keys, cache.values, self._room(b), logits)
+        tensors = (self._model, shape, ids.contiguous(), torch.tensor(cache.lengths))
+        logits = torch.empty(batch, time, config.vocab_size)
+        outputs = (cache.keys, cache.values, self._room(batch * time), logits)
         self._function(
             *(t.data_ptr() for t in tensors),
-            b,
+            batch,
+            time,
             *(t.data_ptr() for t in outputs),
             config.norm_eps,
             config.softcap,
         )
-        cache.length += 1
+        cache.lengths = [length + time for length in cache.lengths]
         return logits
 
-    def _room(self, batch: int) -> Tensor:
+    def _room(self, count: int) -> Tensor:
         config = self.config
         qkv = (config.heads + 2 * config.kv_heads) * config.head_width
-        size = batch * (config.width + 2 * _padded(config.width) + qkv + _padded(config.mlp_width))
+        size = count * (config.width + 2 * _padded(config.width) + qkv + _padded(config.mlp_width))
         if self._scratch.numel() != size:
             self._scratch = torch.zeros(size)
         return self._scratch

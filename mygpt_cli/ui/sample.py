@@ -193,10 +193,11 @@ def write_json(record: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def show_stats(stats: "Stats") -> None:
-    """Say on stderr how fast it went."""
+def show_stats(stats: "Stats", title: str) -> None:
+    """Say on stderr how fast it went, under a title where there are several to tell apart."""
     speed = stats.tokens / stats.seconds
+    guesses = f"; {stats.right:,} of {stats.guessed:,} guessed tokens were right" if stats.guessed else ""
     note(
-        f"{count_of(stats.tokens, 'token')} in {stats.seconds:.2f} s: {speed:,.0f} tokens/s,"
-        f" the first after {1000 * stats.first:,.0f} ms"
+        f"{title}{count_of(stats.tokens, 'token')} in {stats.seconds:.2f} s: {speed:,.0f} tokens/s,"
+        f" the first after {1000 * stats.first:,.0f} ms{guesses}"
     )

@@ -1,0 +1,78 @@
+"""Reading ahead: guess how a text goes on, and read the guess along with it in one step.
+
+The guess is how the text went on where it last said the same tokens (prompt lookup; the idea of speculation
+is from Leviathan et al., 2023, arXiv:2211.17192). A decoder reads several tokens in little more time than
+one, with the same bits. So the logits after those that turn out to be right are there already, the others are
+forgotten, and the text is that of reading token by token.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mygpt_cli.generation.decode import Reader
+from mygpt_cli.model.decoder import TILE
+
+SHORTEST, LONGEST = 4, 64  # tokens of a passage
+SIZES = (2 * TILE - 1, TILE - 1)  # of guesses: with the token before them they fill the decoder's tiles
+
+
+class Speculator(Reader):
+    """A reader of one text that reads ahead; its model has a decoder.
+
+    Of the tokens that were `guessed`, some were `right`.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.guessed = self.right = 0
+        self._text: list[int] = []
+        self._ends: dict[tuple[int, ...], int] = {}  # where SHORTEST tokens were last, by their end
+        self._indexed = 0
+        self._needed = SHORTEST  # tokens of a passage, more of them where guesses fail
+        self._ahead: deque[tuple[int, Tensor]] = deque()  # guessed tokens and the logits (1, V) after each
+
+    def _read(self) -> Tensor:
+        self._text += self.ids[0, len(self._text) :].tolist()
+        if self._ahead:
+            token, logits = self._ahead.popleft()
+            if token == self._text[-1]:
+                self.right += 1
+                self._needed = max(self._needed - 1, SHORTEST)
+                return logits
+            self._needed = min(self._needed + len(self._ahead) + 1, LONGEST)
+            self._ahead.clear()
+        cache, decoder = self._cache, self.model.decoder
+        read = self.length - 1 - self._starts[0]
+        cache.lengths[0] = min(cache.lengths[0], read)
+        guess = self._guess(cache.capacity - 1 - read)
+        if not guess or not cache.lengths[0] or decoder is None:
+            return super()._read()
+        logits = decoder.step(torch.tensor([[self._text[-1], *guess]]), cache)
+        self.guessed += len(guess)
+        self._ahead.extend(zip(guess, logits[:, 1:].unbind(1), strict=True))
+        return logits[:, 0]
+
+    def _guess(self, room: int) -> list[int]:
+        """Return tokens that the text may go on with, at most as many as there is room for, or none."""
+        text, earlier = self._text, None
+        for end in range(self._indexed + 1, len(text) + 1):
+            key = tuple(text[max(0, end - SHORTEST) : end])
+            earlier, self._ends[key] = self._ends.get(key), end
+        self._indexed = len(text)
+        if earlier is None or (same := _common_end(text, earlier)) < self._needed:
+            return []
+        size = next((size for size in SIZES if size <= min(room, same)), 0)
+        period = len(text) - earlier
+        return [text[earlier + n % period] for n in range(size)]
+
+
+def _common_end(text: Sequence[int], earlier: int) -> int:
+    """Return how many tokens, up to LONGEST, are the same before `earlier` as before the end."""
+    for count in range(min(earlier, LONGEST)):
+        if text[earlier - 1 - count] != text[-1 - count]:
+            return count
+    return min(earlier, LONGEST)
