@@ -11,8 +11,8 @@ from torch.optim.adamw import adamw
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.model.gpt import GPT
 
-# A token's vector moves only in steps that see the token, and nanochat's begins with unit variance: at the rate
-# that suits the head it hardly does.
+# A token's vector moves only in steps that see the token, and nanochat's begin with unit variance: at the
+# rate that suits the head they hardly do.
 EMBEDDING_RATE = 8.0
 
 
