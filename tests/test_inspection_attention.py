@@ -7,7 +7,7 @@ import torch
 
 from mygpt_cli.errors import UsageError
 from mygpt_cli.inspection.attention import measure, view_attention
-from mygpt_cli.inspection.trace import attention_of, layers_of, trace
+from mygpt_cli.inspection.trace import heads_of, layers_of, trace
 from tests.standins import byte_tokenizer, random_model
 
 IDS = tuple(b"abcabcab")
@@ -60,7 +60,7 @@ def test_all_heads_are_measured_and_the_strongest_drawn(arch: str) -> None:
         expected = float(changed(torch.tensor([IDS]))[0, -1].double().softmax(-1)[view.answer])
         assert head.probability == pytest.approx(expected, abs=1e-6)
         assert head.weights == pytest.approx(
-            attention_of(found, head.layer - 1)[0][head.head - 1, -1].tolist()
+            heads_of(found, head.layer - 1).weights[head.head - 1, -1].tolist()
         )
         assert sum(head.weights) == pytest.approx(1)
         assert head.named == (head.share is not None and head.share > 0.5)

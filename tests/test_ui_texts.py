@@ -118,7 +118,7 @@ neighbours', mark where training left its mark most.
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.text(min_size=2, max_size=30), st.sampled_from(WIDTHS), st.booleans())
 def test_views_keep_their_shape_and_act_on_nothing(text: str, width: int, explain: bool) -> None:
     text = text.encode("utf-8", "replace").decode()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mygpt_cli.errors import UsageError
 from mygpt_cli.inspection.contributions import Contributions, contributions, direction_of
-from mygpt_cli.inspection.trace import Trace, attention_of, layers_of, logits_of, without_heads
+from mygpt_cli.inspection.trace import Trace, heads_of, layers_of, logits_of, without_heads
 from mygpt_cli.tokenizer import Tokenizer
 
 NAMED = 0.5  # of a head's attention, on average: what is more gives it its name
@@ -118,11 +118,12 @@ def _beyond(name: str, number: int | None, count: int) -> list[str]:
 
 
 def _heads(traced: Trace, layer: int, numbers: list[int], answer: int) -> Iterable[Head]:
-    weights, values = (part.cpu() for part in attention_of(traced, layer))
+    heads = heads_of(traced, layer)
+    weights, gathered = heads.weights.cpu(), heads.gathered[:, -1].cpu().double()  # (H, T, T), (H, D)
     removed = without_heads(traced, layer, numbers).softmax(-1)[:, answer].tolist()
     direction, _ = direction_of(traced.model, traced.streams[-1][-1], answer)
     matrix = layers_of(traced.model)[layer].attention.out.weight.cpu().double()  # (C, H × D)
-    pull = (direction @ matrix).view(values.shape[1:]) * values[-1].double()  # (H, D)
+    pull = (direction @ matrix).view(gathered.shape) * gathered
     for number, probability in zip(numbers, removed, strict=True):
         measures = measure(weights[number], traced.ids)
         shares = [(share, kind) for kind, share in vars(measures).items() if share is not None]
@@ -168,5 +169,5 @@ def _share(weights: Tensor, places: Tensor) -> float | None:
 
 
 def _map(traced: Trace, head: Head) -> HeatMap:
-    weights = attention_of(traced, head.layer - 1)[0][head.head - 1].tolist()
+    weights = heads_of(traced, head.layer - 1).weights[head.head - 1].tolist()
     return HeatMap(head.layer, head.head, tuple(tuple(row[: i + 1]) for i, row in enumerate(weights)))
