@@ -228,7 +228,8 @@ def _heads(traced: Trace, layer: int, start: int, tokenizer: Tokenizer, top: int
             for at, weight in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         )
         rest = weights.index_fill(0, best.indices, 0.0).double().sum()
-        yield Head(layer + 1, head, *four, attended, float(rest))
+        query, key, value, output = four
+        yield Head(layer + 1, head, query, key, value, output, attended, float(rest))
 
 
 def merges_of(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:

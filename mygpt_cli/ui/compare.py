@@ -1,5 +1,6 @@
 """Two checkpoints side by side, on the screen."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +9,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mygpt_cli.ui.columns import WIDEST, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Column, Row, Rows, bar, closing
+from mygpt_cli.ui.surprisal import surprisal_record
 from mygpt_cli.ui.text import one_line, tail, visible
 from mygpt_cli.ui.units import count, count_of
 from mygpt_cli.ui.weights import short, tensor_name
@@ -19,6 +23,20 @@ if TYPE_CHECKING:
     from mygpt_cli.tokenizer import Tokenizer
 
     Texts = tuple[Surprisal, Surprisal]
+
+
+def show_compare(view: "Comparison", tokenizer: "Tokenizer", how: Shown) -> None:
+    """Write how two checkpoints differ."""
+    with how.screen("two checkpoints") as screen:
+        record = as_json(replace(view, texts=None))
+        record["texts"] = [surprisal_record(text) for text in view.texts or ()]
+        record["changes"] = None if view.changes is None else view.changes.tolist()
+        for shift, there in zip(record["next"], view.next, strict=True):
+            shift["change"] = there.change
+        for tensor, moved in zip(record["tensors"], view.tensors, strict=True):
+            tensor["share"] = moved.share
+        screen.record(record)
+        screen.show(*render_compare(view, tokenizer, screen.width, top=how.top, explain=how.explain))
 
 
 def render_compare(

@@ -59,6 +59,20 @@ class Export:
             raise UsageError(f"--svg and --html both name {self.svg}", "give two files")
 
 
+@dataclass(frozen=True)
+class Shown:
+    """How a view is shown: so many of the best or worst, with sentences or without, and where to."""
+
+    top: int = 5
+    explain: bool = False
+    json: bool = False
+    to: Export = Export()
+
+    def screen(self, title: str) -> "Screen":
+        """Return the screen."""
+        return Screen(title, json=self.json, to=self.to)
+
+
 class Screen:
     """Where a view is shown, as text or as JSON, and kept for the files it is exported to.
 
