@@ -17,6 +17,7 @@ def trained(mygpt: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "val.txt").write_text("".join(f"{n} times 2 is {2 * n}.\n" for n in range(60)))
     done = mygpt(
         *("train", "story.txt", "--val-file", "val.txt", "--quiet", "--steps", 20, "--vocab-size", 300),
+        *("--keep-every", 10),
         *("--layers", 1, "--heads", 2, "--width", 32, "--context", 32, "--batch-size", 4),
         cwd=folder,
     )

@@ -104,8 +104,9 @@ def show_view(name: str | None, request: Request) -> None:
 
 
 def _summary(request: Request) -> None:
-    from mygpt_cli.inspection.history import read_history, run_of
+    from mygpt_cli.inspection.history import read_history
     from mygpt_cli.inspection.summary import summarise
+    from mygpt_cli.runs import run_of
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.summary import show_summary
 

@@ -8,6 +8,7 @@ from mygpt_cli.checkpoint import Checkpoint
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.inspection.history import number, read_history, whole
 from mygpt_cli.model.gpt import GPT
+from mygpt_cli.runs import run_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def summarise(checkpoint: Checkpoint) -> Summary:
         parameters=sum(p.numel() for p in model.parameters()),
         bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
         tokenizer=TokenizerFacts(tokenizer.kind, tokenizer.vocab_size, tokenizer.end_of_text),
-        training=None if checkpoint.state is None else _training(checkpoint.state, checkpoint.folder.parent),
+        training=None if checkpoint.state is None else _training(checkpoint.state, run_of(checkpoint.folder)),
     )
 
 
@@ -100,12 +101,13 @@ def _owners(name: str) -> list[str]:
     return ["norm" if owner.endswith("norm") else owner for owner in name.split(".")]
 
 
-def _training(state: dict[str, Any], run: Path) -> Training:
+def _training(state: dict[str, Any], run: Path | None) -> Training:
     history = state.get("history")
     history = history if isinstance(history, dict) else {}
     step = whole(state.get("step"))
     # The last validation up to the checkpoint's own step.
-    earlier = [v for v in read_history(run).validations if v.step <= (step or 0)]
+    validations = read_history(run).validations if run else ()
+    earlier = [validation for validation in validations if validation.step <= (step or 0)]
     validation = earlier[-1] if earlier else None
     return Training(
         step=step,
