@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from mygpt_cli.cli.app import run
 from tests.conftest import CYCLE, Command
+from tests.test_ui_export import check_harmless
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +96,73 @@ def test_a_checkpoint_and_itself(mygpt: Command, trained: Path) -> None:
     assert "B predicts the text as well as A." in done.stdout.decode()
 
 
+def test_a_kept_checkpoint_opens_wherever_a_checkpoint_does(mygpt: Command, trained: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from mygpt_cli.checkpoint import load
+
+    folder = trained / "checkpoints" / "story-001" / "kept" / "000010"
+    done = mygpt("sample", "--checkpoint", "story-001/kept/000010", "--max-new-tokens", 3, cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    (record,) = records(mygpt("inspect", "story-001/kept/000010", "--json", cwd=trained))
+    assert record["training"]["step"] == 10  # type: ignore[index]
+    assert record["history"]["step"] == 20  # type: ignore[index]
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    ids = AutoTokenizer.from_pretrained(folder)("7 times 2", return_tensors="pt").input_ids
+    with torch.no_grad():
+        torch.testing.assert_close(load(folder).model(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("asked", [[], ["--prompt", "7 times 2 "], ["--text", "val.txt"]])
+def test_the_history_of_what_was_kept(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    """Each row is what comparing with that checkpoint alone says."""
+    monkeypatch.chdir(trained)
+    command = ["inspect", "story-001/last", *asked, "--compare"]
+    assert run([*command, "story-001", "--json", "--html", "a.html"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 20]
+    check_harmless(Path("a.html").read_text())
+    for row, name in zip(rows, ("kept/000010", "kept/000020", "last"), strict=True):
+        assert row["folder"].endswith(name)
+        assert run([*command, f"story-001/{name}", "--json"]) == 0
+        alone = json.loads(capsys.readouterr().out)
+        assert row["divergence"] == alone["divergence"]
+        assert [text["bits_per_byte"] for text in alone["texts"][1:]] == [row["bits_per_byte"]] * len(
+            alone["texts"][1:]
+        )
+        for said in filter(None, (row["answer"], row["says"])):
+            assert any(said.items() <= shift.items() for shift in alone["next"])
+        apart = sum(tensor["distance"] ** 2 for tensor in alone["tensors"])
+        assert sum(part["distance"] ** 2 for part in row["parts"]) == pytest.approx(apart)
+    # The last checkpoint is the one at the last step that was kept.
+    assert {part["share"] for part in rows[1]["parts"]} == {0.0}
+    for width in ("60", "80", "120"):
+        monkeypatch.setenv("COLUMNS", width)
+        assert run([*command, "story-001", "--explain"]) == 0
+        shown = capsys.readouterr().out
+        assert all(cell_len(line) <= int(width) for line in shown.splitlines())
+        assert "the last one A" in " ".join(shown.split())
+
+
+def test_the_history_of_a_run_with_another_tokenizer(
+    trained: Path, cycle_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = str(trained / "checkpoints" / "story-001")
+    assert run(["inspect", str(cycle_run), "--compare", kept, "--prompt", "I love AI !"]) == 0
+    out = capsys.readouterr().out
+    assert "The tokenizers differ" in out
+    assert "bits per byte" in out
+    assert run(["inspect", str(cycle_run), "--compare", kept]) == 0
+    assert "how far the weights of each part are from those of A" in " ".join(capsys.readouterr().out.split())
+
+
 def test_runs_with_other_tokenizers(
     trained: Path, cycle_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_folder = str(trained / "checkpoints" / "story-001")
+    run_folder = str(trained / "checkpoints" / "story-001" / "best")
     assert run(["inspect", str(cycle_run), "--compare", run_folder, "--prompt", "I love AI !"]) == 0
     out = capsys.readouterr().out
     assert "Their tokenizers differ" in out

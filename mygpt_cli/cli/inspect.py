@@ -51,7 +51,9 @@ def inspect(
     tokens: Annotated[bool, switch("--tokens", "How a text is cut into tokens.", "Views")] = False,
     text: Annotated[str | None, value("How surprising a text is.", "FILE", "Views")] = None,
     copied: Annotated[bool, switch("--copied", COPIED, "Views")] = False,
-    compare: Annotated[str | None, value("How another checkpoint differs.", "OTHER", "Views")] = None,
+    compare: Annotated[
+        str | None, value("How another checkpoint differs, or all that a run has kept.", "OTHER", "Views")
+    ] = None,
     weights: Annotated[bool, switch("--weights", "The tensors, in numbers.", "Views")] = False,
     explain: Annotated[bool, switch("--explain", "Add a plain sentence to every row.", "Output")] = False,
     device: Device = "auto",

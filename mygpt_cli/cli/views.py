@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mygpt_cli.cli.sampling import find_folder, open_checkpoint
+from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
 from mygpt_cli.errors import CheckpointError, TextError, UsageError
 
 if TYPE_CHECKING:
@@ -250,26 +250,37 @@ def _written(checkpoint: "Checkpoint", request: Request) -> str:
 
 
 def _compare(request: Request) -> None:
-    from mygpt_cli.inspection.compare import compare
+    from mygpt_cli.inspection.compare import Comparison, compare
+    from mygpt_cli.inspection.kept import moment_of
     from mygpt_cli.inspection.surprisal import Surprisal, as_validated, encode, surprisal
+    from mygpt_cli.runs import Run
     from mygpt_cli.ui.compare import show_compare
+    from mygpt_cli.ui.kept import show_kept
     from mygpt_cli.ui.progress import progress_bar
 
-    chunks = request.chunks()
-    first, other = request.open(), request.open(request.other)
-    texts: list[Surprisal] = []
-    prompt: tuple[int, ...] = ()
+    chunks, first = request.chunks(), request.open()
+    kept = Run(run_or_path(request.other or "")).kept()
+    others = (request.open(name) for name in (map(str, kept) if kept else [request.other]))
     with progress_bar(quiet=request.quiet) as progress:
-        for side in (first, other) if chunks else ():
+
+        def read(side: "Checkpoint") -> Surprisal | None:
             ids = encode(side.tokenizer, chunks)
-            model = as_validated(side)
-            if request.prompt is not None and side is first:
-                prompt = tuple(ids.tolist())
-            if len(ids) > 1 or request.file is not None:
-                texts.append(surprisal(model, side.tokenizer, ids, progress))
-    both = (texts[0], texts[1]) if len(texts) == 2 else None
-    view = compare(first, other, prompt=prompt, texts=both, top=request.shown.top)
-    show_compare(view, first.tokenizer, request.shown)
+            if len(ids) < 2 and request.file is None:
+                return None
+            return surprisal(as_validated(side), side.tokenizer, ids, progress)
+
+        def beside(other: "Checkpoint") -> Comparison:
+            theirs = text if other is first else read(other)
+            texts = (text, theirs) if text and theirs else None
+            return compare(first, other, prompt=prompt, texts=texts, top=1 if kept else request.shown.top)
+
+        text = read(first)
+        prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
+        views = [beside(other) for other in others]
+    if kept:
+        show_kept([*map(moment_of, views), moment_of(beside(first))], request.shown)
+    else:
+        show_compare(views[0], first.tokenizer, request.shown)
 
 
 def _text(chunks: "list[Chunk]") -> str:

@@ -89,11 +89,16 @@ def parts_of(model: GPT) -> tuple[Part, ...]:
     tensors = dict.fromkeys(_PARTS.values(), 0)
     numbers = dict.fromkeys(_PARTS.values(), 0)
     for name, parameter in model.named_parameters():
-        owner = name.rpartition(".")[0] or name  # "blocks.0.mlp.up" of its weight and bias
-        part = next(part for key, part in _PARTS.items() if key in _owners(owner))
+        part = part_of(name)
         tensors[part] += 1
         numbers[part] += parameter.numel()
     return tuple(Part(name, tensors[name], numbers[name]) for name in tensors if tensors[name])
+
+
+def part_of(name: str) -> str:
+    """Return to which part of the model a parameter belongs."""
+    owner = name.rpartition(".")[0] or name  # "blocks.0.mlp.up" of its weight and bias
+    return next(part for key, part in _PARTS.items() if key in _owners(owner))
 
 
 def _owners(name: str) -> list[str]:

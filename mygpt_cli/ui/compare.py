@@ -1,5 +1,6 @@
 """Two checkpoints side by side, on the screen."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,12 +45,7 @@ def render_compare(
 ) -> list[RenderableType]:
     """Render what moved between two checkpoints, the `top` tokens that moved most, for 60 cells or more."""
     width = min(width, WIDEST)
-    parts: list[RenderableType] = []
-    for name, side in zip("AB", view.sides, strict=True):
-        step = "" if side.step is None else f", step {count(side.step)}"
-        parts.append(
-            Text.assemble((f"{name}  ", "bold"), one_line(side.folder), (step, "dim"), overflow="fold")
-        )
+    parts: list[RenderableType] = [*render_sides([(side.folder, side.step) for side in view.sides])]
     if not view.same_tokens:
         parts += [Text(), Text("Their tokenizers differ, so only bits per byte and weights can be compared.")]
     if view.texts:
@@ -60,6 +56,15 @@ def render_compare(
         parts += [Text(), _tokens(view.texts, view.changes, tokenizer, width, top, explain)]
     parts += [Text(), _weights(view, width, explain)]
     return [*parts, Text(), closing(_words(view))]
+
+
+def render_sides(sides: Iterable[tuple[str, int | None]]) -> list[Text]:
+    """Name checkpoints, each with its folder and its step, by letters."""
+    lines = []
+    for name, (folder, step) in zip("AB", sides, strict=False):
+        at = "" if step is None else f", step {count(step)}"
+        lines.append(Text.assemble((f"{name}  ", "bold"), one_line(folder), (at, "dim"), overflow="fold"))
+    return lines
 
 
 def _losses(texts: "Texts", same_tokens: bool, width: int, explain: bool) -> Rows:
