@@ -165,9 +165,12 @@ def _lens(request: Request) -> None:
 def _attention(request: Request) -> None:
     from mygpt_cli.inspection.attention import view_attention
     from mygpt_cli.ui.attention import show_attention
+    from mygpt_cli.ui.progress import progress_bar
 
     loaded, traced = _traced(request)
-    view = view_attention(traced, loaded.tokenizer, layer=request.layer, head=request.head)
+    chosen = {"layer": request.layer, "head": request.head}
+    with progress_bar(quiet=request.quiet) as progress:
+        view = view_attention(traced, loaded.tokenizer, **chosen, progress=progress)
     show_attention(view, request.shown)
 
 

@@ -1,6 +1,6 @@
 """What each head looks at, what that makes it, and what becomes of the answer without it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from mygpt_cli.inspection.contributions import Contributions, contributions, dir
 from mygpt_cli.inspection.trace import Trace, heads_of, layers_of, logits_of, without_heads
 from mygpt_cli.tokenizer import Tokenizer
 
+Progress = Callable[[str, float], None]
 NAMED = 0.5  # of a head's attention, on average: what is more gives it its name
 
 
@@ -80,7 +81,12 @@ class AttentionView:
 
 @torch.no_grad()
 def view_attention(
-    traced: Trace, tokenizer: Tokenizer, *, layer: int | None = None, head: int | None = None
+    traced: Trace,
+    tokenizer: Tokenizer,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    progress: Progress = lambda stage, share: None,
 ) -> AttentionView:
     """Look at all heads, or those of a layer or a number, from 1.
 
@@ -96,7 +102,10 @@ def view_attention(
     probability = float(logits_of(traced, traced.streams[-1][-1]).softmax(-1)[answer])
     numbers = [head - 1] if head else list(range(config.heads))
     layers = [layer - 1] if layer else range(config.layers)
-    heads = [found for at in layers for found in _heads(traced, at, numbers, answer)]
+    heads: list[Head] = []
+    for done, at in enumerate(layers, 1):
+        heads += _heads(traced, at, numbers, answer)
+        progress("removing heads", done / len(layers))
     most = max(heads, key=lambda found: abs(found.probability - probability))
     return AttentionView(
         ids=traced.ids,
@@ -124,8 +133,9 @@ def _heads(traced: Trace, layer: int, numbers: list[int], answer: int) -> Iterab
     direction, _ = direction_of(traced.model, traced.streams[-1][-1], answer)
     matrix = layers_of(traced.model)[layer].attention.out.weight.cpu().double()  # (C, H × D)
     pull = (direction @ matrix).view(gathered.shape) * gathered
+    measured = measure(weights, traced.ids)
     for number, probability in zip(numbers, removed, strict=True):
-        measures = measure(weights[number], traced.ids)
+        measures = measured[number]
         shares = [(share, kind) for kind, share in vars(measures).items() if share is not None]
         share, kind = max(shares, default=(None, None), key=lambda found: found[0])
         yield Head(
@@ -141,8 +151,8 @@ def _heads(traced: Trace, layer: int, numbers: list[int], answer: int) -> Iterab
         )
 
 
-def measure(weights: Tensor, ids: Sequence[int]) -> Measures:
-    """Say where a head's weights (T, T), query by key, lie.
+def measure(weights: Tensor, ids: Sequence[int]) -> list[Measures]:
+    """Say where the weights (H, T, T) of each head, query by key, lie.
 
     The first two positions say nothing: there, the previous token is also the first.
     """
@@ -152,20 +162,24 @@ def measure(weights: Tensor, ids: Sequence[int]) -> Measures:
     same = (tokens[:, None] == tokens) & earlier
     first = torch.zeros_like(same)
     first[1:, 0] = True
-    return Measures(
-        previous_token=_share(weights, earlier & ~earlier.tril(-2)),
-        first_token=_share(weights, first),
-        same_token=_share(weights, same),
-        induction=_share(weights, same.roll(1, dims=1) & earlier),
-        itself=_share(weights, torch.eye(size, dtype=torch.bool)),
+    columns = (
+        _shares(weights, earlier & ~earlier.tril(-2)),
+        _shares(weights, first),
+        _shares(weights, same),
+        _shares(weights, same.roll(1, dims=1) & earlier),
+        _shares(weights, torch.eye(size, dtype=torch.bool)),
     )
+    return [Measures(*row) for row in zip(*columns, strict=True)]
 
 
-def _share(weights: Tensor, places: Tensor) -> float | None:
-    """Return the mean weight on the places (T, T) over the rows from the third on that have any."""
+def _shares(weights: Tensor, places: Tensor) -> list[float | None]:
+    """Return each head's mean weight on the places (T, T) over the rows from the third on that have any."""
     rows = places.any(1)
     rows[:2] = False
-    return float((weights * places).sum(1)[rows].mean()) if rows.any() else None
+    if not rows.any():
+        return [None] * len(weights)
+    shares: list[float | None] = (weights[:, rows] * places[rows]).sum(-1).mean(-1).tolist()
+    return shares
 
 
 def _map(traced: Trace, head: Head) -> HeatMap:

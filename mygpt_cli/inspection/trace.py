@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mygpt_cli.errors import MygptError
 from mygpt_cli.generation.decode import unsound_part
-from mygpt_cli.model.gpt import GPT, Block, attention_weights
+from mygpt_cli.model.gpt import GPT, Block, attend, attention_weights
 
 Rotary = tuple[Tensor, Tensor] | None
 
@@ -102,13 +102,25 @@ def without_heads(traced: Trace, layer: int, heads: list[int]) -> Tensor:
     are counted from 0.
     """
     block, *later = layers_of(traced.model)[layer:]
+    rotary = rotary_of(traced.model, len(traced.ids))
     kept = heads_of(traced, layer).gathered.repeat(len(heads), 1, 1, 1)  # (N, H, T, D)
     kept[range(len(heads)), heads] = 0.0
     x = traced.streams[layer] + block.attention.merge(kept)  # (N, T, C)
-    x = x + block.mlp(block.mlp_norm(x))
-    for block in later:
-        x = block(x, rotary_of(traced.model, x.size(1)))
-    return logits_of(traced, x[:, -1])
+    for following in later:
+        x = x + block.mlp(block.mlp_norm(x))
+        block = following
+        last = block is later[-1]
+        x = _with_attention(block, x, rotary, rows=1 if last else len(traced.ids))
+    x = x[:, -1]  # of the last layer nothing else is asked for
+    return logits_of(traced, x + block.mlp(block.mlp_norm(x)))
+
+
+def _with_attention(block: Block, x: Tensor, rotary: Rotary, rows: int) -> Tensor:
+    """Return the last rows of a stream (N, T, C) with what the layer's attention adds to them."""
+    attention = block.attention
+    q, k, v = attention.project(block.attention_norm(x), rotary)
+    gathered = attend(q[:, :, -rows:], attention.share(k), attention.share(v))
+    return x[:, -rows:] + attention.merge(gathered)
 
 
 @torch.no_grad()
