@@ -46,7 +46,7 @@ def inspect(
     attention: Annotated[
         bool, switch("--attention", "What each head looks at, and what it does.", "Views")
     ] = False,
-    layer: Annotated[int | None, value("Heads of this layer only, from 1.", "L", "Views")] = None,
+    layer: Annotated[int | None, value("This layer only, from 1.", "L", "Views")] = None,
     head: Annotated[int | None, value("Heads of this number only, from 1.", "H", "Views")] = None,
     tokens: Annotated[bool, switch("--tokens", "How a text is cut into tokens.", "Views")] = False,
     text: Annotated[str | None, value("How surprising a text is.", "FILE", "Views")] = None,

@@ -96,8 +96,8 @@ def show_view(name: str | None, request: Request) -> None:
         raise UsageError(f"{name} shows {view.of_a_prompt} a prompt", 'give one with --prompt "..."')
     if request.position is not None and name != "--life":
         raise UsageError("--position is that of the token for --life", "add --life")
-    if (request.layer is not None or request.head is not None) and name != "--attention":
-        raise UsageError("--layer and --head choose heads of --attention", "add --attention")
+    if (request.layer is not None or request.head is not None) and name not in ("--attention", "--life"):
+        raise UsageError("--layer and --head choose heads", "add --attention or --life")
     if request.shown.explain and name is None:
         raise UsageError("--explain adds sentences to a view", "add one, such as --weights")
     view.show(request)
@@ -149,8 +149,16 @@ def _life(request: Request) -> None:
     from mygpt_cli.ui.life import show_life
 
     (loaded, prompt), sampling = request.start(), request.sampling
-    where, top = request.position, request.shown.top
-    view = view_life(loaded.model, loaded.tokenizer, prompt, sampling, position=where, top=top)
+    view = view_life(
+        loaded.model,
+        loaded.tokenizer,
+        prompt,
+        sampling,
+        position=request.position,
+        layer=request.layer,
+        head=request.head,
+        top=request.shown.top,
+    )
     show_life(view, sampling, request.shown)
 
 
@@ -168,9 +176,10 @@ def _attention(request: Request) -> None:
     from mygpt_cli.ui.progress import progress_bar
 
     loaded, traced = _traced(request)
-    chosen = {"layer": request.layer, "head": request.head}
     with progress_bar(quiet=request.quiet) as progress:
-        view = view_attention(traced, loaded.tokenizer, **chosen, progress=progress)
+        view = view_attention(
+            traced, loaded.tokenizer, layer=request.layer, head=request.head, progress=progress
+        )
     show_attention(view, request.shown)
 
 

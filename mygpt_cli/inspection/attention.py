@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mygpt_cli.errors import UsageError
 from mygpt_cli.inspection.contributions import Contributions, contributions, direction_of
-from mygpt_cli.inspection.trace import Trace, heads_of, layers_of, logits_of, without_heads
+from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, without_heads
 from mygpt_cli.tokenizer import Tokenizer
 
 Progress = Callable[[str, float], None]
@@ -94,9 +93,7 @@ def view_attention(
     answer's probability most. UsageError for a layer or head that is not there.
     """
     config = traced.model.config
-    faults = [*_beyond("layer", layer, config.layers), *_beyond("head", head, config.heads)]
-    if faults:
-        raise UsageError(faults)
+    check_chosen(traced.model, layer, head)
     parts = contributions(traced)
     answer = parts.answer
     probability = float(logits_of(traced, traced.streams[-1][-1]).softmax(-1)[answer])
@@ -118,12 +115,6 @@ def view_attention(
         maps=tuple(_map(traced, found) for found in (heads if layer or head else [most])),
         contributions=parts,
     )
-
-
-def _beyond(name: str, number: int | None, count: int) -> list[str]:
-    if number is None or 1 <= number <= count:
-        return []
-    return [f"--{name} {number}: the model has {name}s 1 to {count}"]
 
 
 def _heads(traced: Trace, layer: int, numbers: list[int], answer: int) -> Iterable[Head]:

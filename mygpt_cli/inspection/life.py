@@ -1,6 +1,6 @@
 """The life of a token: every stage from its text to the model's prediction of the next, run one by one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,7 @@ from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.steps import StepView, view_steps
-from mygpt_cli.inspection.trace import Trace, heads_of, layers_of, logits_of, rotary_of, trace
+from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, rotary_of, trace
 from mygpt_cli.model.gpt import GPT, activate
 from mygpt_cli.tokenizer import Tokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
@@ -84,7 +84,7 @@ class LifeView:
     `merges` are the byte pairs that made it, in order, and whether they `merged` to all of it: a tokenizer
     may also look it up whole. `difference` is the largest between the logits of the stages put together and
     those of the model's own forward pass. `choice` is what generation makes of them. `follows` is None at
-    the end of the text.
+    the end of the text. Of `layers`, `stages` and `heads` tell of those that were asked for.
     """
 
     arch: str
@@ -99,6 +99,7 @@ class LifeView:
     tokenizer: str
     merges: tuple[tuple[bytes, bytes], ...]
     merged: bool
+    layers: int
     stages: tuple[Stage, ...]
     heads: tuple[Head, ...]
     difference: float
@@ -113,12 +114,15 @@ def view_life(
     sampling: Sampling,
     *,
     position: int | None = None,
+    layer: int | None = None,
+    head: int | None = None,
     top: int = 5,
 ) -> LifeView:
     """Follow the token at a position of the prompt (from 1, by default its last) through the model.
 
-    UsageError when there is no such position.
+    Of layers and heads, one or all are looked at. UsageError when there is no such position, layer or head.
     """
+    check_chosen(model, layer, head)
     length = len(prompt.ids)
     position = length if position is None else position
     if not 1 <= position <= length:
@@ -132,7 +136,7 @@ def view_life(
     token, vocabulary = tokenizer.token_bytes(before[-1]), tokenizer.vocabulary
     merges = merges_of(token, vocabulary.ranks) if isinstance(vocabulary, BytePairVocabulary) else []
     start = position - len(traced.ids)
-    layers = range(model.config.layers)
+    layers = range(model.config.layers) if layer is None else [layer - 1]
     return LifeView(
         arch=model.config.arch,
         activation=model.config.activation,
@@ -146,8 +150,14 @@ def view_life(
         tokenizer=tokenizer.kind,
         merges=tuple(merges),
         merged=len(token) == 1 or bool(merges and b"".join(merges[-1]) == token),
-        stages=tuple(_stages(traced)),
-        heads=tuple(head for layer in layers for head in _heads(traced, layer, start, tokenizer, top)),
+        layers=model.config.layers,
+        stages=tuple(_stages(traced, layers)),
+        heads=tuple(
+            found
+            for at in layers
+            for found in _heads(traced, at, start, tokenizer, top)
+            if head in (None, found.head)
+        ),
         difference=float((logits - own.cpu().double()).abs().max()),
         choice=choice,
         follows=_next(tokenizer, logits, prompt.ids[position:]),
@@ -155,8 +165,8 @@ def view_life(
 
 
 @torch.no_grad()
-def _stages(traced: Trace) -> Iterator[Stage]:
-    """Yield the stages of the last token."""
+def _stages(traced: Trace, layers: Iterable[int]) -> Iterator[Stage]:
+    """Yield the stages of the last token, in these layers, counted from 0."""
     model = traced.model
     embedding = model.embed(torch.tensor(traced.ids[-1], device=model.embedding.device))
     x = traced.streams[0][-1]
@@ -168,7 +178,7 @@ def _stages(traced: Trace) -> Iterator[Stage]:
         yield _stage(5, "norm", x, embedding)
     if rotary := rotary_of(model, len(traced.ids)):
         yield _stage(5, "rotary cosines", rotary[0][-1])
-    for layer in range(model.config.layers):
+    for layer in layers:
         for stage in _layer(traced, layer):
             yield replace(stage, layer=layer + 1)
     x = traced.streams[-1][-1]

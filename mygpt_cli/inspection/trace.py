@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mygpt_cli.errors import MygptError
+from mygpt_cli.errors import MygptError, UsageError
 from mygpt_cli.generation.decode import unsound_part
 from mygpt_cli.model.gpt import GPT, Block, attend, attention_weights
 
@@ -131,6 +131,18 @@ def logits_of(traced: Trace, stream: Tensor) -> Tensor:
     """
     model = traced.model
     return model.unembed(model.norm(stream))[..., : traced.known].cpu().double()
+
+
+def check_chosen(model: GPT, layer: int | None, head: int | None) -> None:
+    """Raise UsageError for a layer or a head, from 1, that the model does not have."""
+    chosen = (("layer", layer, model.config.layers), ("head", head, model.config.heads))
+    faults = [
+        f"--{name} {number}: the model has {name}s 1 to {count}"
+        for name, number, count in chosen
+        if number is not None and not 1 <= number <= count
+    ]
+    if faults:
+        raise UsageError(faults)
 
 
 def layers_of(model: GPT) -> list[Block]:

@@ -49,7 +49,7 @@ def render_life(view: "LifeView", width: int, *, explain: bool = False) -> Rende
         here = [stage for stage in view.stages if stage.layer == layer]
         heads = [head for head in view.heads if head.layer == layer]
         parts += [
-            Text(f"layer {layer} of {len(layers)}", style="bold"),
+            Text(f"layer {layer} of {view.layers}", style="bold"),
             _stages(view, [stage for stage in here if stage.number == 6], width, explain=explain),
             Text(),
             _heads(heads, width, explain=explain),
