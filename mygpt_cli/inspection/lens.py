@@ -96,7 +96,7 @@ def _guesses(
         logs.gather(-1, best[:, None])[:, 0].exp().tolist(),
         ranks.tolist(),
         reached[:, 0].exp().tolist(),
-        (-_mean(logs.exp(), logs) / math.log(2)).tolist(),
+        (_mean(logs.exp(), logs).abs() / math.log(2)).tolist(),
         (wasted.clamp(min=0.0) / math.log(2)).tolist(),
     )
     return [

@@ -52,7 +52,7 @@ def render_compare(
         parts += [Text(), _losses(view.texts, view.same_tokens, width, explain)]
     if view.next:
         parts += [Text(), _next(view, width, explain)]
-    if view.texts and view.changes is not None:
+    if view.texts and view.changes is not None and view.changes.any():
         parts += [Text(), _tokens(view.texts, view.changes, tokenizer, width, top, explain)]
     parts += [Text(), _weights(view, width, explain)]
     return [*parts, Text(), closing(_words(view))]
@@ -103,7 +103,8 @@ def _tokens(
     columns = [Column("tokens that moved most", 0)]
     columns += [Column(name, 8, right=True) for name in ("A bits", "B bits", "B - A")]
     rows = []
-    for index in np.argsort(-np.abs(changes), kind="stable")[:top].tolist():
+    order = np.argsort(-np.abs(changes), kind="stable")[: min(top, np.count_nonzero(changes))]
+    for index in order.tolist():
         before = tokenizer.decode_bytes(texts[0].ids[max(0, index - 39) : index + 1].tolist())
         token = visible(tokenizer.token_bytes(int(texts[0].ids[index + 1])))
         shown = Text(
