@@ -106,4 +106,5 @@ def _guesses(
 
 def _mean(probs: Tensor, values: Tensor) -> Tensor:
     """Return the mean of values (T, V) under probabilities (T, V), each row's own: (T,)."""
-    return torch.linalg.vecdot(probs, values)
+    mean: Tensor = torch.linalg.vecdot(probs, values)
+    return mean

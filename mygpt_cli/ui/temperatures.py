@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mygpt_cli.inspection.temperatures import Shares, TemperaturesView
 
 SHARE = 8  # cells of a share and the mark before it
-WIDEST_BAR = 10
+NARROWEST_BAR, WIDEST_BAR = 3, 10
 
 
 def show_temperatures(view: "TemperaturesView", sampling: "Sampling", how: Shown) -> None:
@@ -54,12 +54,15 @@ def _tables(view: "TemperaturesView", width: int, explain: bool) -> Iterator[Row
     names = [Column("token", name_width), Column("id", digits, right=True), Column("logit", 7, right=True)]
     for part in pack([SHARE] * len(view.temperatures), room - 1, 1):
         wide = min(WIDEST_BAR, (room - 1) // len(part) - SHARE - 2)
+        wide = wide if wide >= NARROWEST_BAR else 0
         columns = list(names)
         for at in part:
             columns.append(Column(f"{view.temperatures[at]:g}", SHARE, right=True))
-            columns += [Column("", wide)] if wide > 0 else []
+            columns += [Column("", wide)] if wide else []
         rows = [
-            Row([*name, *(cell for at in part for cell in cells(at)[: 1 + (wide > 0)]), ""], sentence, style)
+            Row(
+                [*name, *(cell for at in part for cell in cells(at)[: 2 if wide else 1]), ""], sentence, style
+            )
             for name, cells, sentence, style in _rows(view)
         ]
         yield Rows([*columns, Column("", 0)], rows, width, explain and not part.start, gap=1)
