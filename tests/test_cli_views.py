@@ -1,6 +1,7 @@
 """The views of texts and weights, as a user asks for them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -96,18 +97,21 @@ def test_a_checkpoint_and_itself(mygpt: Command, trained: Path) -> None:
     assert "B predicts the text as well as A." in done.stdout.decode()
 
 
-def test_a_kept_checkpoint_opens_wherever_a_checkpoint_does(mygpt: Command, trained: Path) -> None:
+def test_a_kept_checkpoint_opens_wherever_a_checkpoint_does(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from mygpt_cli.checkpoint import load
 
+    monkeypatch.chdir(trained)
     folder = trained / "checkpoints" / "story-001" / "kept" / "000010"
-    done = mygpt("sample", "--checkpoint", "story-001/kept/000010", "--max-new-tokens", 3, cwd=trained)
-    assert done.returncode == 0, done.stderr.decode()
-    (record,) = records(mygpt("inspect", "story-001/kept/000010", "--json", cwd=trained))
-    assert record["training"]["step"] == 10  # type: ignore[index]
-    assert record["history"]["step"] == 20  # type: ignore[index]
+    assert run(["sample", "--checkpoint", "story-001/kept/000010", "--max-new-tokens", "3"]) == 0
+    capsys.readouterr()
+    assert run(["inspect", "story-001/kept/000010", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["training"]["step"], record["history"]["step"]) == (10, 20)
     theirs = AutoModelForCausalLM.from_pretrained(folder)
     ids = AutoTokenizer.from_pretrained(folder)("7 times 2", return_tensors="pt").input_ids
     with torch.no_grad():
@@ -184,6 +188,56 @@ def test_tokens_of_a_prompt_of_a_file_and_of_nothing(
     assert len(record["longest"]) == len(record["frequent"]) == 3
     assert run(["inspect", "story-001", "--tokens"]) == 0
     assert "longest of the vocabulary" in capsys.readouterr().out
+
+
+MEANT_ILL = "7 \x1b[2J\x07[bold]x[/] <script>alert(1)</script> \u202eabc\u2066 \u200b漢字 e\u0301 "
+
+
+@pytest.mark.parametrize("flags", [
+    ["--steps", "2"], ["--temperatures", "0.5,1"], ["--life"], ["--lens"], ["--attention"], ["--tokens"],
+    ["--copied", "--steps", "9"], ["--compare", "story-001/last"], ["--compare", "story-001"], ["--text"],
+])  # fmt: skip
+def test_no_view_and_no_export_acts_on_a_text(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    """Escapes, markup, right-to-left marks: on the screen, in pages and in pictures."""
+    monkeypatch.chdir(trained)
+    text = MEANT_ILL * 2
+    Path("ill.txt").write_text(text)
+    given = ["--text", "ill.txt"] if flags == ["--text"] else [*flags, "--prompt", text]
+    files = ["--html", "a.html", "--svg", "a.svg"]
+    assert run(["inspect", "story-001", *given, "--seed", "1", "--explain", *files]) == 0
+    captured = capsys.readouterr()
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", captured.out)
+    page = Path("a.html").read_text()
+    check_harmless(page)
+    check_harmless(Path("a.svg").read_text())
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+
+
+@pytest.mark.parametrize("flags", [[], ["--life"], ["--lens"], ["--tokens"], ["--attention"], ["--copied"]])
+def test_a_lone_surrogate_is_no_text(
+    trained: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    folder, half = str(trained / "checkpoints" / "story-001"), b"7 \xed\xa0\x80"
+    assert run(["inspect", folder, *flags, "--prompt", half.decode("utf-8", "surrogateescape")]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "the prompt is not UTF-8 text: byte 0xed at offset 2" in captured.err
+    (trained / "half.txt").write_bytes(half)
+    assert run(["inspect", folder, "--text", str(trained / "half.txt")]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "byte 0xED at offset 2" in captured.err
+
+
+@pytest.mark.parametrize("flags", [["--steps", "1"], ["--temperatures", "1"], ["--life"], ["--attention"]])
+def test_every_view_of_a_prompt_beyond_the_context_says_so(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    assert run(["inspect", "story-001", "--prompt", "7 times 2 is 14.\n" * 20, *flags]) == 0
+    assert "the model sees only the last 32" in " ".join(capsys.readouterr().err.split())
 
 
 def test_standard_input_and_prompts_that_look_like_other_formats(mygpt: Command, trained: Path) -> None:

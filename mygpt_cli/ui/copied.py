@@ -49,7 +49,7 @@ def render_copied(
         columns = [
             Column("length", 8, right=True),
             Column("copied passage", 0),
-            Column("file:line, character", place),
+            Column("file:line, from", place),
         ]
         longest = sorted(copied.passages, key=lambda passage: (passage.start - passage.stop, passage.start))
         rows = []
