@@ -88,7 +88,11 @@ class Run:
             os.close(descriptor)
 
     def save(self, trainer: Trainer, due: SaveDue) -> Iterator[Saved]:
-        """Write `last/`, first `best/` when the model is the best so far, and then what is to be kept."""
+        """Write `last/`, and before it `best/` when the model is the best so far, and what is to be kept.
+
+        What is kept comes before the point from which a run is resumed, so that it is never passed over. Where
+        it cannot be written, all else is.
+        """
         state = {
             "format": 1,
             "mygpt": __version__,
@@ -103,11 +107,21 @@ class Run:
             "tokenizer": trainer.dataset.tokenizer,
             "state": state,
         }
-        kept = f"{KEPT}/{due.step:06d}"
-        for name in [*(["best"] if due.best else []), "last", *([kept] if due.keep else [])]:
-            optimizer = trainer.optimizer.state() if name == "last" else None
-            checkpoint.save(self.folder / name, **parts, optimizer=optimizer)
-            yield Saved(step=due.step, folder=self.folder / name)
+        fault = None
+        if due.best:
+            checkpoint.save(self.folder / "best", **parts)
+            yield Saved(step=due.step, folder=self.folder / "best")
+        if due.keep:
+            folder = self.folder / KEPT / f"{due.step:06d}"
+            try:
+                checkpoint.save(folder, **parts)
+                yield Saved(step=due.step, folder=folder)
+            except ResourceError as error:
+                fault = error
+        checkpoint.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
+        yield Saved(step=due.step, folder=self.folder / "last")
+        if fault:
+            raise fault
 
     def log(self, event: Started | Progress | Evaluated | Noted | Finished) -> None:
         """Append an event to `metrics.jsonl`, after those that could not be written before.
@@ -133,7 +147,6 @@ class Run:
         path = self.folder / METRICS
         kept = [line for line in _lines(path) if _step_of(line) <= step and _event_of(line) != "finished"]
         _replace(path, "".join(f"{line}\n" for line in kept))
-
         checkpoints = self.folder / KEPT
         if checkpoints.is_symlink():
             checkpoint.remove(checkpoints)
@@ -267,9 +280,8 @@ def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: N
                     config = trainer.config
             except ResourceError as error:
                 written = {folder.folder.name for folder in saved}
-                if (
-                    event.best and "best" not in written
-                ):  # the next one that is better than the one on disk is the best
+                # The next one that is better than the one on disk is the best.
+                if event.best and "best" not in written:
                     history.best_step, history.best_bits_per_byte = best
                 if event.last and "last" not in written:
                     raise
