@@ -90,8 +90,8 @@ class Run:
     def save(self, trainer: Trainer, due: SaveDue) -> Iterator[Saved]:
         """Write `last/`, and before it `best/` when the model is the best so far, and what is to be kept.
 
-        What is kept comes before the point from which a run is resumed, so that it is never passed over. Where
-        it cannot be written, all else is.
+        What is kept comes before the point from which a run is resumed, so that it is never passed over.
+        Where it cannot be written, all else is.
         """
         state = {
             "format": 1,
