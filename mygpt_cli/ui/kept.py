@@ -50,8 +50,8 @@ def render_kept(moments: Sequence["Moment"], width: int, *, explain: bool = Fals
 
 
 def _chart(moments: Sequence["Moment"]) -> Chart | None:
-    """Draw over the steps what the table lists; None where fewer than two steps are known."""
-    last = moments[-1]
+    """Draw over the steps what was kept at each; None where fewer than two steps are known."""
+    *moments, last = moments  # whose steps may be those of another run
     curves: dict[str, list[tuple[int | None, float | None]]]
     if last.answer and moments[0].answer:
         label = f"probability of {visible(last.answer.token)}"
