@@ -10,9 +10,9 @@ from rich.text import Text
 
 from mygpt_cli.ui.columns import NARROWEST, ROOMY, fitting, percent
 from mygpt_cli.ui.export import Shown
-from mygpt_cli.ui.lens import one_word, render_title
+from mygpt_cli.ui.lens import one_word
 from mygpt_cli.ui.records import as_json, token_fields
-from mygpt_cli.ui.rows import INDENT, Cell, Column, Row, Rows, bar, closing
+from mygpt_cli.ui.rows import INDENT, Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.shade import legend, shade, shade_style
 from mygpt_cli.ui.text import head, visible
 
@@ -48,7 +48,7 @@ def render_attention(
     narrow = fitting(width)
     answer = Text("answer ").append(visible(view.answer_token), style="bold green")
     shown: list[RenderableType] = [
-        render_title("attention", view.tokens, narrow),
+        heading("attention", b"".join(view.tokens), narrow),
         Text(),
         answer.append(f"  {percent(view.probability)}"),
         Text(),

@@ -11,10 +11,10 @@ from rich.text import Text
 from mygpt_cli.ui.columns import NARROWEST, ROOMY, fitting, percent
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.records import as_json
-from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
+from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.shade import legend, shade
 from mygpt_cli.ui.steps import PICKED
-from mygpt_cli.ui.text import head, one_line, tail, visible
+from mygpt_cli.ui.text import head, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.inspection.lens import Guess, Position
@@ -37,7 +37,7 @@ def render_lens(
     """Render the parts of the view for a screen of `width` cells (60 or more)."""
     last, narrow = views[-1], fitting(width)
     return (
-        render_title("lens", [view.token for view in views], narrow),
+        heading("lens", b"".join(view.token for view in views), narrow),
         Text(),
         Grid(views, explain),
         Text(),
@@ -47,13 +47,6 @@ def render_lens(
         Text(),
         closing(_summary(last)),
     )
-
-
-def render_title(name: str, tokens: Sequence[bytes], width: int) -> Text:
-    """Return the name of a view and the end of its text."""
-    title = Text(f"{name}  ", style="bold")
-    text = one_line(b"".join(tokens).decode("utf-8", "surrogateescape"))
-    return title.append(tail(text, width - title.cell_len), style="not bold")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from rich.text import Text
 from mygpt_cli.ui.columns import fitting, percent
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.records import as_json
-from mygpt_cli.ui.rows import INDENT, Column, Row, Rows, closing
+from mygpt_cli.ui.rows import INDENT, Column, Row, Rows, closing, heading
 from mygpt_cli.ui.steps import render_choice, render_settings, settings_record
-from mygpt_cli.ui.text import head, one_line, tail, visible
+from mygpt_cli.ui.text import head, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.generation.settings import Sampling
@@ -43,7 +43,8 @@ def render_life(view: "LifeView", width: int, *, explain: bool = False) -> Rende
     layers = sorted({stage.layer for stage in view.stages if stage.layer is not None})
     before = [stage for stage in view.stages if stage.number < 6]
     after = [stage for stage in view.stages if stage.number > 8]
-    parts: list[RenderableType] = [_title(view, width), Text(), *_beginning(view, explain=explain), Text()]
+    title = heading(f"position {view.position:,} of {view.length:,}", view.context, width)
+    parts: list[RenderableType] = [title, Text(), *_beginning(view, explain=explain), Text()]
     parts += [_stages(view, before, width, header=True, explain=explain), Text()]
     for layer in layers:
         here = [stage for stage in view.stages if stage.layer == layer]
@@ -64,12 +65,6 @@ def render_life(view: "LifeView", width: int, *, explain: bool = False) -> Rende
     ]
     parts += [render_choice(view.choice, width, explain=explain), Text(), *_end(view)]
     return Group(*parts)
-
-
-def _title(view: "LifeView", width: int) -> Text:
-    title = Text(f"position {view.position:,} of {view.length:,}  ", style="bold")
-    text = one_line(view.context.decode("utf-8", "surrogateescape"))
-    return title.append(tail(text, width - title.cell_len), style="not bold")
 
 
 def _beginning(view: "LifeView", *, explain: bool) -> Iterator[RenderableType]:

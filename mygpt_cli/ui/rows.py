@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mygpt_cli.ui.bar import draw_bar
 from mygpt_cli.ui.columns import NARROWEST, WIDEST
+from mygpt_cli.ui.text import one_line, tail
 
 GAP = 2
 INDENT = 4
@@ -84,6 +85,13 @@ class Rows:
 
 def _lines(title: str | Text) -> list[Text]:
     return list((title if isinstance(title, Text) else Text(title)).split("\n", allow_blank=True))
+
+
+def heading(name: str, text: bytes, width: int) -> Text:
+    """Return the name of a view, and the end of the text that it looks at."""
+    line = Text(f"{name}  ", style="bold")
+    shown = tail(one_line(text.decode("utf-8", "surrogateescape")), width - line.cell_len)
+    return line.append(shown or "(no text yet)", style="not bold")
 
 
 def closing(words: str) -> RenderableType:

@@ -13,8 +13,8 @@ from mygpt_cli.generation.settings import field_of
 from mygpt_cli.ui.columns import WIDEST, fitting, pack, percent
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.records import as_json
-from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
-from mygpt_cli.ui.text import one_line, tail, visible
+from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
+from mygpt_cli.ui.text import one_line, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.generation.settings import Sampling
@@ -74,9 +74,7 @@ def _value(value: object) -> str:
 def render_step(view: "StepView", width: int, *, explain: bool = False) -> RenderableType:
     """Render one step for a screen of `width` cells (60 or more): title, table, and how it was decided."""
     width = fitting(width)
-    title = Text(f"step {view.index}  ", style="bold")
-    context = one_line(view.context.decode("utf-8", "surrogateescape"))
-    title.append(tail(context, width - title.cell_len) or "(no text yet)", style="not bold")
+    title = heading(f"step {view.index}", view.context, width)
     return Group(title, Text(), render_choice(view, width, explain=explain), Text())
 
 

@@ -10,9 +10,9 @@ from rich.text import Text
 from mygpt_cli.ui.columns import fitting, pack, percent
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.records import as_json
-from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
+from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.steps import PICKED, render_settings, settings_record
-from mygpt_cli.ui.text import one_line, tail, visible
+from mygpt_cli.ui.text import visible
 
 if TYPE_CHECKING:
     from mygpt_cli.generation.settings import Sampling
@@ -33,10 +33,7 @@ def show_temperatures(view: "TemperaturesView", sampling: "Sampling", how: Shown
 def render_temperatures(view: "TemperaturesView", width: int, *, explain: bool = False) -> RenderableType:
     """Render the shares of each candidate at each temperature for a screen of `width` cells (60 or more)."""
     width = fitting(width)
-    title = Text("temperatures  ", style="bold")
-    context = one_line(view.context.decode("utf-8", "surrogateescape"))
-    title.append(tail(context, width - title.cell_len) or "(no text yet)", style="not bold")
-    parts: list[RenderableType] = [title, Text()]
+    parts: list[RenderableType] = [heading("temperatures", view.context, width), Text()]
     for table in _tables(view, width, explain):
         parts += [table, Text()]
     words = "Each column is the choice of the same next token at one temperature: a low one makes the best"
