@@ -65,17 +65,17 @@ def save(
     new, old = _beside(folder, "new"), _beside(folder, "old")
     try:
         settle(folder)
-        _remove(new)
+        remove(new)
         new.mkdir(parents=True)
         _write_files(new, model, tokenizer, state, optimizer)
-        _remove(old)  # left over from a save that was cut off at its end
+        remove(old)  # left over from a save that was cut off at its end
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
         _sync(folder.parent)
-        _remove(old)
+        remove(old)
     except (OSError, SafetensorError) as error:
-        _remove(new)
+        remove(new)
         with contextlib.suppress(OSError):  # a reader finds the old one where it is, too
             settle(folder)
         raise ResourceError(
@@ -94,7 +94,7 @@ def settle(folder: Path) -> None:
                 break
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove a folder, or a link in its place but not what it leads to, as far as the disk allows."""
     if folder.is_symlink():
         with contextlib.suppress(OSError):

@@ -249,6 +249,9 @@ class TrainConfig:
     )
     eval_every: int = knob("Steps between validations.", "Run", at_least=1)
     save_every: int = knob("Steps between checkpoints.", "Run", at_least=1)
+    keep_every: int = knob(
+        "Steps between checkpoints that stay, in the run's kept/; 0: none.", "Run", 0, at_least=0
+    )
     log_every: int = knob("Steps between progress lines.", "Run", at_least=1)
     tensorboard: bool = knob("Also write event files for TensorBoard.", "Run", False)
 

@@ -20,12 +20,13 @@ from mygpt_cli.training.trainer import History, Trainer
 METRICS = "metrics.jsonl"
 CONFIG = "config.toml"
 LOCK = ".lock"
+KEPT = "kept"
 MOST = 10**15  # of anything that a run counts
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a run from elsewhere may hold links to what is not its own
 
 
 class Run:
-    """A folder `<out>/<name>-<number>` with `config.toml`, `metrics.jsonl`, `last/` and `best/`."""
+    """A folder `<out>/<name>-<number>` with `config.toml`, `metrics.jsonl`, `last/`, `best/`, `kept/`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -86,8 +87,12 @@ class Run:
         finally:
             os.close(descriptor)
 
-    def save(self, trainer: Trainer, *, best: bool) -> Iterator[Saved]:
-        """Write `last/`, and first `best/` when the model is the best so far."""
+    def save(self, trainer: Trainer, due: SaveDue) -> Iterator[Saved]:
+        """Write `last/`, and before it `best/` when the model is the best so far, and what is to be kept.
+
+        What is kept comes before the point from which a run is resumed, so that it is never passed over.
+        Where it cannot be written, all else is.
+        """
         state = {
             "format": 1,
             "mygpt": __version__,
@@ -102,11 +107,21 @@ class Run:
             "tokenizer": trainer.dataset.tokenizer,
             "state": state,
         }
-        if best:
+        fault = None
+        if due.best:
             checkpoint.save(self.folder / "best", **parts)
-            yield Saved(step=trainer.history.step, folder=self.folder / "best")
+            yield Saved(step=due.step, folder=self.folder / "best")
+        if due.keep:
+            folder = self.folder / KEPT / f"{due.step:06d}"
+            try:
+                checkpoint.save(folder, **parts)
+                yield Saved(step=due.step, folder=folder)
+            except ResourceError as error:
+                fault = error
         checkpoint.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
-        yield Saved(step=trainer.history.step, folder=self.folder / "last")
+        yield Saved(step=due.step, folder=self.folder / "last")
+        if fault:
+            raise fault
 
     def log(self, event: Started | Progress | Evaluated | Noted | Finished) -> None:
         """Append an event to `metrics.jsonl`, after those that could not be written before.
@@ -128,10 +143,22 @@ class Run:
         self._unwritten.clear()
 
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed run will take again."""
+        """Drop the metrics and kept checkpoints of steps that a resumed run will take again."""
         path = self.folder / METRICS
         kept = [line for line in _lines(path) if _step_of(line) <= step and _event_of(line) != "finished"]
         _replace(path, "".join(f"{line}\n" for line in kept))
+        checkpoints = self.folder / KEPT
+        if checkpoints.is_symlink():
+            checkpoint.remove(checkpoints)
+        for folder in checkpoints.iterdir() if checkpoints.is_dir() else ():
+            if (number := _step_kept(folder)) is not None and number > step:
+                checkpoint.remove(folder)
+
+    def kept(self) -> list[Path]:
+        """Return the folders of the checkpoints that were kept, by their steps."""
+        found = {folder: _step_kept(folder) for folder in self.folder.glob(f"{KEPT}/*")}
+        steps = {folder: step for folder, step in found.items() if step is not None and not folder.suffix}
+        return sorted(steps, key=lambda folder: steps[folder])
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the events of `metrics.jsonl`; a last line cut off by a crash is left out."""
@@ -174,6 +201,18 @@ def _append(descriptor: int, text: bytes) -> None:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, size)
         raise
+
+
+def run_of(folder: Path) -> Path | None:
+    """Return the run that a folder is, or that a checkpoint's folder belongs to; None for anything else."""
+    run = folder.parent if folder.name in ("last", "best") else folder
+    run = folder.parent.parent if folder.parent.name == KEPT else run
+    return run if (run / CONFIG).is_file() else None
+
+
+def _step_kept(folder: Path) -> int | None:
+    """Return the step of a kept checkpoint's folder, or of what a cut-off save left of it."""
+    return int(folder.stem) if folder.stem.isdecimal() else None
 
 
 def _number(folder: str, name: str) -> int:
@@ -233,16 +272,18 @@ def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: N
         if isinstance(event, SaveDue):
             saved: list[Saved] = []
             try:
-                for folder in run.save(trainer, best=event.best):
+                for folder in run.save(trainer, event):
                     saved.append(folder)
                     yield folder
                 if trainer.config is not config:  # memory ran out, and micro-batches became smaller
                     run.configure(trainer.config)
                     config = trainer.config
             except ResourceError as error:
-                if event.best and not saved:  # the next one that is better than the one on disk is the best
+                written = {folder.folder.name for folder in saved}
+                # The next one that is better than the one on disk is the best.
+                if event.best and "best" not in written:
                     history.best_step, history.best_bits_per_byte = best
-                if event.last:
+                if event.last and "last" not in written:
                     raise
                 yield Noted(step=event.step, text=f"{error.message}; training goes on, and saves again later")
             best = history.best_step, history.best_bits_per_byte

@@ -1,12 +1,15 @@
 """The views of texts and weights, as a user asks for them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from mygpt_cli.cli.app import run
 from tests.conftest import CYCLE, Command
+from tests.test_ui_export import check_harmless
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +20,7 @@ def trained(mygpt: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "val.txt").write_text("".join(f"{n} times 2 is {2 * n}.\n" for n in range(60)))
     done = mygpt(
         *("train", "story.txt", "--val-file", "val.txt", "--quiet", "--steps", 20, "--vocab-size", 300),
+        *("--keep-every", 10),
         *("--layers", 1, "--heads", 2, "--width", 32, "--context", 32, "--batch-size", 4),
         cwd=folder,
     )
@@ -93,10 +97,76 @@ def test_a_checkpoint_and_itself(mygpt: Command, trained: Path) -> None:
     assert "B predicts the text as well as A." in done.stdout.decode()
 
 
+def test_a_kept_checkpoint_opens_wherever_a_checkpoint_does(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from mygpt_cli.checkpoint import load
+
+    monkeypatch.chdir(trained)
+    folder = trained / "checkpoints" / "story-001" / "kept" / "000010"
+    assert run(["sample", "--checkpoint", "story-001/kept/000010", "--prompt", "7", "--json"]) == 0
+    capsys.readouterr()
+    assert run(["inspect", "story-001/kept/000010", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["training"]["step"], record["history"]["step"]) == (10, 20)
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    ids = AutoTokenizer.from_pretrained(folder)("7 times 2", return_tensors="pt").input_ids
+    with torch.no_grad():
+        torch.testing.assert_close(load(folder).model(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("asked", [[], ["--prompt", "7 times 2 "], ["--text", "val.txt"]])
+def test_the_history_of_what_was_kept(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    """Each row is what comparing with that checkpoint alone says."""
+    monkeypatch.chdir(trained)
+    command = ["inspect", "story-001/last", *asked, "--compare"]
+    assert run([*command, "story-001", "--json", "--html", "a.html"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 20]
+    check_harmless(Path("a.html").read_text())
+    for row, name in zip(rows, ("kept/000010", "kept/000020", "last"), strict=True):
+        assert row["folder"].endswith(name)
+        assert run([*command, f"story-001/{name}", "--json"]) == 0
+        alone = json.loads(capsys.readouterr().out)
+        assert row["divergence"] == alone["divergence"]
+        assert [text["bits_per_byte"] for text in alone["texts"][1:]] == [row["bits_per_byte"]] * len(
+            alone["texts"][1:]
+        )
+        for said in filter(None, (row["answer"], row["says"])):
+            assert any(said.items() <= shift.items() for shift in alone["next"])
+        apart = sum(tensor["distance"] ** 2 for tensor in alone["tensors"])
+        assert sum(part["distance"] ** 2 for part in row["parts"]) == pytest.approx(apart)
+    # The last checkpoint is the one at the last step that was kept.
+    assert {part["share"] for part in rows[1]["parts"]} == {0.0}
+    for width in ("60", "80", "120"):
+        monkeypatch.setenv("COLUMNS", width)
+        assert run([*command, "story-001", "--explain"]) == 0
+        shown = capsys.readouterr().out
+        assert all(cell_len(line) <= int(width) for line in shown.splitlines())
+        assert "the last one A" in " ".join(shown.split())
+
+
+def test_the_history_of_a_run_with_another_tokenizer(
+    trained: Path, cycle_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = str(trained / "checkpoints" / "story-001")
+    assert run(["inspect", str(cycle_run), "--compare", kept, "--prompt", "I love AI !"]) == 0
+    out = capsys.readouterr().out
+    assert "The tokenizers differ" in out
+    assert "bits per byte" in out
+    assert run(["inspect", str(cycle_run), "--compare", kept]) == 0
+    assert "how far the weights of each part are from those of A" in " ".join(capsys.readouterr().out.split())
+
+
 def test_runs_with_other_tokenizers(
     trained: Path, cycle_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_folder = str(trained / "checkpoints" / "story-001")
+    run_folder = str(trained / "checkpoints" / "story-001" / "best")
     assert run(["inspect", str(cycle_run), "--compare", run_folder, "--prompt", "I love AI !"]) == 0
     out = capsys.readouterr().out
     assert "Their tokenizers differ" in out
@@ -118,6 +188,56 @@ def test_tokens_of_a_prompt_of_a_file_and_of_nothing(
     assert len(record["longest"]) == len(record["frequent"]) == 3
     assert run(["inspect", "story-001", "--tokens"]) == 0
     assert "longest of the vocabulary" in capsys.readouterr().out
+
+
+MEANT_ILL = "7 \x1b[2J\x07[bold]x[/] <script>alert(1)</script> \u202eabc\u2066 \u200b漢字 e\u0301 "
+
+
+@pytest.mark.parametrize("flags", [
+    ["--steps", "2"], ["--temperatures", "0.5,1"], ["--life"], ["--lens"], ["--attention"], ["--tokens"],
+    ["--copied", "--steps", "9"], ["--compare", "story-001/last"], ["--compare", "story-001"], ["--text"],
+])  # fmt: skip
+def test_no_view_and_no_export_acts_on_a_text(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    """Escapes, markup, right-to-left marks: on the screen, in pages and in pictures."""
+    monkeypatch.chdir(trained)
+    text = MEANT_ILL * 2
+    Path("ill.txt").write_text(text)
+    given = ["--text", "ill.txt"] if flags == ["--text"] else [*flags, "--prompt", text]
+    files = ["--html", "a.html", "--svg", "a.svg"]
+    assert run(["inspect", "story-001", *given, "--seed", "1", "--explain", *files]) == 0
+    captured = capsys.readouterr()
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", captured.out)
+    page = Path("a.html").read_text()
+    check_harmless(page)
+    check_harmless(Path("a.svg").read_text())
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+
+
+@pytest.mark.parametrize("flags", [[], ["--life"], ["--lens"], ["--tokens"], ["--attention"], ["--copied"]])
+def test_a_lone_surrogate_is_no_text(
+    trained: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    folder, half = str(trained / "checkpoints" / "story-001"), b"7 \xed\xa0\x80"
+    assert run(["inspect", folder, *flags, "--prompt", half.decode("utf-8", "surrogateescape")]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "the prompt is not UTF-8 text: byte 0xed at offset 2" in captured.err
+    (trained / "half.txt").write_bytes(half)
+    assert run(["inspect", folder, "--text", str(trained / "half.txt")]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "byte 0xED at offset 2" in captured.err
+
+
+@pytest.mark.parametrize("flags", [["--steps", "1"], ["--temperatures", "1"], ["--life"], ["--attention"]])
+def test_every_view_of_a_prompt_beyond_the_context_says_so(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    assert run(["inspect", "story-001", "--prompt", "7 times 2 is 14.\n" * 20, *flags]) == 0
+    assert "the model sees only the last 32" in " ".join(capsys.readouterr().err.split())
 
 
 def test_standard_input_and_prompts_that_look_like_other_formats(mygpt: Command, trained: Path) -> None:

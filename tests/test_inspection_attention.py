@@ -7,7 +7,7 @@ import torch
 
 from mygpt_cli.errors import UsageError
 from mygpt_cli.inspection.attention import measure, view_attention
-from mygpt_cli.inspection.trace import attention_of, layers_of, trace
+from mygpt_cli.inspection.trace import heads_of, layers_of, trace
 from tests.standins import byte_tokenizer, random_model
 
 IDS = tuple(b"abcabcab")
@@ -29,7 +29,7 @@ def looking_at(*targets: int) -> torch.Tensor:
     ],
 )
 def test_a_head_that_does_one_thing_is_called_by_it(targets: tuple[int, ...], kind: str) -> None:
-    measures = vars(measure(looking_at(*targets), IDS))
+    measures = vars(measure(looking_at(*targets)[None], IDS)[0])
     assert measures[kind] == 1.0
     assert max(measures, key=lambda name: measures[name]) == kind
 
@@ -37,11 +37,11 @@ def test_a_head_that_does_one_thing_is_called_by_it(targets: tuple[int, ...], ki
 def test_shares_are_means_over_the_places_there_are() -> None:
     even = torch.ones(4, 4).tril() / torch.arange(1, 5)[:, None]
     # Of "abca", the last token alone has an equal one before it, and one that followed that.
-    found = measure(even, tuple(b"abca"))
+    found = measure(even[None], tuple(b"abca"))[0]
     assert found.previous_token == found.first_token == found.itself == pytest.approx((1 / 3 + 1 / 4) / 2)
     assert found.same_token == found.induction == pytest.approx(1 / 4)
-    assert measure(even[:3, :3], tuple(b"abc")).same_token is None
-    assert set(vars(measure(even[:2, :2], tuple(b"aa"))).values()) == {None}
+    assert measure(even[None, :3, :3], tuple(b"abc"))[0].same_token is None
+    assert set(vars(measure(even[None, :2, :2], tuple(b"aa"))[0]).values()) == {None}
 
 
 @pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
@@ -60,7 +60,7 @@ def test_all_heads_are_measured_and_the_strongest_drawn(arch: str) -> None:
         expected = float(changed(torch.tensor([IDS]))[0, -1].double().softmax(-1)[view.answer])
         assert head.probability == pytest.approx(expected, abs=1e-6)
         assert head.weights == pytest.approx(
-            attention_of(found, head.layer - 1)[0][head.head - 1, -1].tolist()
+            heads_of(found, head.layer - 1).weights[head.head - 1, -1].tolist()
         )
         assert sum(head.weights) == pytest.approx(1)
         assert head.named == (head.share is not None and head.share > 0.5)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mygpt_cli.inspection.history import read_history, run_of, smooth
+from mygpt_cli.inspection.history import read_history, smooth
 from mygpt_cli.runs import Run
 from tests.conftest import tiny_config
 
@@ -97,13 +97,6 @@ def test_a_number_that_is_none_leaves_the_others(tmp_path: Path) -> None:
 def test_depth_that_would_break_a_parser(tmp_path: Path) -> None:
     history = read_history(a_run(tmp_path, progress(10, 3.0), tail="[" * 100_000 + "\n"))
     assert history.step == 10
-
-
-def test_the_run_of_a_folder(tmp_path: Path) -> None:
-    folder = Run.create(tmp_path, "text", tiny_config()).folder
-    assert run_of(folder) == run_of(folder / "best") == run_of(folder / "last") == folder
-    assert run_of(folder / "gpt2") is None
-    assert run_of(tmp_path) is None
 
 
 def test_smoothing_takes_noise_and_leaves_the_curve() -> None:

@@ -66,6 +66,16 @@ def test_what_a_head_takes_sums_to_one(variant: str) -> None:
             assert all(1 <= at.position <= position for at in head.attended)
 
 
+def test_one_layer_and_one_head_are_what_all_have_of_them() -> None:
+    model, tokenizer = random_model(**VARIANTS["nanochat"]).requires_grad_(False), letters()
+    prompt = Prompt("ABC", tuple(tokenizer.encode("ABC")))
+    every = view_life(model, tokenizer, prompt, SAMPLING)
+    some = view_life(model, tokenizer, prompt, SAMPLING, layer=2, head=3)
+    assert some.heads == tuple(head for head in every.heads if (head.layer, head.head) == (2, 3))
+    assert some.stages == tuple(stage for stage in every.stages if stage.layer in (None, 2))
+    assert (some.layers, some.difference, some.choice) == (2, every.difference, every.choice)
+
+
 @pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
 def test_stages_and_attentions_are_those_of_transformers(arch: str, tmp_path: Path) -> None:
     import transformers

@@ -85,6 +85,33 @@ def test_the_draw_decides_and_is_that_of_the_seed(folder: Path) -> None:
         assert sum(candidate.picked for candidate in view.candidates) == 1
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_log_probabilities_are_transformers_transition_scores(folder: Path, temperature: float) -> None:
+    checkpoint = load(folder)
+    views = steps_of(checkpoint, "The cat", temperature=temperature, max_new_tokens=8)
+    picked = [view.picked for view in views]
+    # Their generation is made to write the same, so that its scores are those of the same tokens.
+    start = checkpoint.tokenizer.encode("The cat")
+    sequence = [*start, *(one.id for one in picked)]
+    other = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    settings: dict[str, Any] = {"do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+    out = other.generate(
+        torch.tensor([start]),
+        max_new_tokens=len(picked),
+        eos_token_id=None,
+        pad_token_id=0,
+        prefix_allowed_tokens_fn=lambda batch, ids: [sequence[len(ids)]],
+        **settings,
+    )
+    assert out.sequences[0].tolist() == sequence
+    scores = other.compute_transition_scores(out.sequences, out.logits, normalize_logits=True)[0].tolist()
+    assert [math.log(one.probability) for one in picked] == pytest.approx(scores, abs=1e-4)
+    if temperature:
+        warped = tuple(logits / temperature for logits in out.logits)
+        scores = other.compute_transition_scores(out.sequences, warped, normalize_logits=True)[0].tolist()
+        assert [math.log(one.final_probability) for one in picked] == pytest.approx(scores, abs=1e-4)
+
+
 def test_a_picked_token_far_down_is_shown_with_its_rank(folder: Path) -> None:
     views = steps_of(load(folder), "The cat", temperature=50, max_new_tokens=20, top=2)
     assert any(len(view.candidates) == 3 and view.picked.rank > 3 for view in views)

@@ -59,6 +59,7 @@ def test_losses_are_those_of_the_checkpoints_own_step(tmp_path: Path) -> None:
         for step, loss in ((3, 5.0), (6, 4.0), (9, 3.0))
     ]
     lines = [*map(json.dumps, events), '{"event": "progress", "step": 7}', "cut o"]
+    (folder.parent / "config.toml").write_text("")
     (folder.parent / "metrics.jsonl").write_text("\n".join(lines))
     training = summarise(load(folder)).training
     assert training is not None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mygpt_cli.errors import MygptError
-from mygpt_cli.inspection.trace import Trace, attention_of, layers_of, logits_of, trace, without_heads
+from mygpt_cli.inspection.trace import Trace, heads_of, layers_of, logits_of, trace, without_heads
 from mygpt_cli.model import hf
 from mygpt_cli.model.gpt import GPT
 from tests.test_model_gpt import VARIANTS, random_model
@@ -45,7 +45,7 @@ def test_streams_and_weights_are_those_of_transformers(variant: str) -> None:
     for stream, expected in zip(found.streams[:-1], out.hidden_states[:-1], strict=True):
         torch.testing.assert_close(stream, expected[0], atol=1e-5, rtol=0)
     for layer, expected in enumerate(out.attentions):
-        weights, _ = attention_of(found, layer)
+        weights = heads_of(found, layer).weights
         torch.testing.assert_close(weights, expected[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(weights.sum(-1), torch.ones(4, 24), atol=1e-5, rtol=0)
 

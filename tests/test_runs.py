@@ -11,9 +11,9 @@ import torch
 from mygpt_cli import checkpoint, runs
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import CheckpointError, ResourceError
-from mygpt_cli.runs import Run, history_of
+from mygpt_cli.runs import Run, history_of, run_of
 from mygpt_cli.settings import from_file
-from mygpt_cli.training.events import Saved, SaveDue
+from mygpt_cli.training.events import Noted, Saved, SaveDue
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.test_training_trainer import ON_LINUX, new_trainer, run_out_of_memory
@@ -100,6 +100,82 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, tiny_datase
     assert validations(whole) == validations(halves)
     steps = [record["step"] for record in halves.metrics() if record["event"] == "progress"]
     assert steps == [3, 6, 7, 9, 12]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return all that a checkpoint consists of, without the wall-clock times in its state."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    del files["training_state.json"], files["manifest.json"]
+    return files
+
+
+def test_kept_checkpoints_have_no_gaps_and_no_doubles(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    config = tiny_config(keep_every=3)
+    whole = Run.create(tmp_path, "whole", config)
+    list(runs.train(whole, new_trainer(config, tiny_dataset)))
+    assert [folder.name for folder in whole.kept()] == ["000003", "000006", "000009", "000012"]
+    halves = Run.create(tmp_path, "halves", config)
+    trainer = new_trainer(config, tiny_dataset)
+    list(runs.train(halves, trainer, stop_at(trainer, 5)))
+    # Cut off at each of the saves of a step, one after the other.
+    for name in ("000006", "last", "000009", "best"):
+        for event in runs.train(halves, resumed(halves, tiny_dataset)):
+            if isinstance(event, Saved) and event.folder.name == name and event.step > 5:
+                break
+    # Of another end that the run took before, and of a save that was cut off.
+    for name in ("000011", "000011.new", "notes"):
+        (halves.folder / "kept" / name).mkdir()
+    list(runs.train(halves, resumed(halves, tiny_dataset)))
+    assert sorted(path.name for path in (halves.folder / "kept").iterdir()) == [
+        *("000003", "000006", "000009", "000012", "notes")
+    ]
+    for one, other in zip(whole.kept(), halves.kept(), strict=True):
+        assert files_of(one) == files_of(other)
+        assert not (one / checkpoint.OPTIMIZER).exists()
+        state = checkpoint.load(one).state
+        assert state is not None
+        assert f"{state['step']:06d}" == one.name
+    assert Run.create(tmp_path, "text", config).kept() == []
+
+
+def test_a_disk_that_fails_what_is_kept_fails_nothing_else(
+    tmp_path: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = checkpoint.save
+
+    def full(path: Path, **parts: object) -> None:
+        if path.name in ("000006", "000012"):
+            raise ResourceError(f"cannot save to {path}: No space left on device")
+        save(path, **parts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    config = tiny_config(keep_every=6)
+    run = Run.create(tmp_path, "text", config)
+    events = list(runs.train(run, new_trainer(config, tiny_dataset)))
+    said = [event.step for event in events if isinstance(event, Noted) and "No space left" in event.text]
+    assert said == [6, 12]
+    last = checkpoint.load(run.folder, prefer=("last",)).state
+    assert last is not None
+    assert last["step"] == 12
+    assert run.kept() == []
+
+
+def test_a_link_in_place_of_what_is_kept_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "000009").mkdir(parents=True)
+    run = Run.create(tmp_path, "text", tiny_config())
+    (run.folder / "kept").symlink_to(elsewhere)
+    run.forget_after(3)
+    assert (elsewhere / "000009").is_dir()
+    assert not (run.folder / "kept").exists()
+
+
+def test_the_run_of_a_folder(tmp_path: Path) -> None:
+    folder = Run.create(tmp_path, "text", tiny_config()).folder
+    assert run_of(folder) == run_of(folder / "best") == run_of(folder / "last") == folder
+    assert run_of(folder / "kept" / "000100") == folder
+    assert run_of(folder / "gpt2") is None
+    assert run_of(tmp_path) is None
 
 
 def test_a_state_without_history_is_explained() -> None:

@@ -98,10 +98,12 @@ def test_validations_that_were_asked_for_are_part_of_the_time(
     monkeypatch.setattr(sizing, "seconds_per_step", lambda scratch, limit: 0.01)
     monkeypatch.setattr(sizing, "_validation_seconds", lambda scratch: 0.9)
     shape = {"layers": 1, "heads": 1, "width": 8}
-    for every in (1, 7, 100, 4000):
-        chosen = plan({**shape, "time": "100s", "eval_every": every}, tiny_dataset, slow)
+    for every, keep in ((1, 0), (7, 0), (100, 10), (4000, 1)):
+        given = {**shape, "time": "100s", "eval_every": every, "keep_every": keep}
+        chosen = plan(given, tiny_dataset, slow)
         steps = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), 100.0)
         saves = -(-steps // min(every, chosen.config(steps).save_every))
+        saves += 2 * (steps // keep) if keep else 0
         seconds = steps * 0.01 + -(-steps // every) * 0.9 + saves * sizing.SAVE
         assert 97 < seconds < 100
 

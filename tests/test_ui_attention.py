@@ -11,7 +11,7 @@ from rich.console import Group
 from mygpt_cli.inspection.attention import AttentionView, Head, HeatMap, Measures
 from mygpt_cli.inspection.contributions import Contribution, Contributions
 from mygpt_cli.ui.attention import render_attention, show_attention
-from mygpt_cli.ui.export import to_html, to_svg
+from mygpt_cli.ui.export import Shown, to_html, to_svg
 from tests.test_ui_export import EVIL, check_harmless
 from tests.test_ui_inspect import render
 
@@ -129,7 +129,7 @@ def test_a_text_that_means_harm_is_shown() -> None:
 
 
 def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
-    show_attention(VIEW, json=True)
+    show_attention(VIEW, Shown(json=True))
     record = json.loads(capsys.readouterr().out)
     assert record["tokens"][1] == {"id": 1, "text": " cat", "bytes": b" cat".hex()}
     assert (record["answer"], record["answer_text"], record["rival_text"]) == (7, " sat", "\n")

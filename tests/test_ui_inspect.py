@@ -18,9 +18,9 @@ from mygpt_cli.inspection.summary import Part, Summary, TokenizerFacts, Training
 from mygpt_cli.ui.bar import draw_bar
 from mygpt_cli.ui.columns import percent
 from mygpt_cli.ui.console import console_for, show
-from mygpt_cli.ui.inspect import show_steps, show_summary
-from mygpt_cli.ui.steps import render_footer, render_settings, render_step
-from mygpt_cli.ui.summary import render_summary
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.steps import render_footer, render_settings, render_step, show_steps
+from mygpt_cli.ui.summary import render_summary, show_summary
 
 
 def candidate(rank: int, token: bytes, share: float, final: float, **changes: object) -> Candidate:
@@ -87,7 +87,8 @@ step 1  Once upon
 
 
 def test_a_greedy_step_at_60_columns() -> None:
-    view = replace(VIEW, filters=("greedy",))
+    candidates = tuple(replace(one, stages=one.stages[:1]) for one in VIEW.candidates)
+    view = replace(VIEW, filters=("greedy",), candidates=candidates)
     assert render(render_step(view, 60), 60) == (
         """\
 step 1  Once upon
@@ -182,7 +183,7 @@ def test_a_folder_with_escapes_in_its_name_is_shown() -> None:
 
 
 def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
-    show_steps([VIEW], SAMPLING, json=True)
+    show_steps([VIEW], SAMPLING, Shown(json=True))
     (line,) = capsys.readouterr().out.splitlines()
     record = json.loads(line)
     assert record["context"] == "Once upon"
@@ -206,7 +207,7 @@ def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
     assert record["seed"] == 7
     chosen = {"temperature": 0.5, "top_k": 2, "top_p": 1.0, "min_p": 0.0}
     assert chosen.items() <= record["settings"].items()
-    show_summary(SUMMARY, json=True)
+    show_summary(SUMMARY, None, Shown(json=True))
     record = json.loads(capsys.readouterr().out)
     assert record["parameters"] == 98_304
     assert record["model"]["layers"] == 2
@@ -214,7 +215,7 @@ def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_steps_elsewhere_than_on_a_terminal_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    show_steps([VIEW, VIEW], SAMPLING, json=False)
+    show_steps([VIEW, VIEW], SAMPLING, Shown())
     out = capsys.readouterr().out
     assert out.startswith("temperature 0.5, top-k 2, seed 7\n\nstep 1  Once upon\n")
     assert "\x1b" not in out

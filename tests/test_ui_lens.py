@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console, Group
 
 from mygpt_cli.inspection.lens import Guess, Position
-from mygpt_cli.ui.export import to_html, to_svg
+from mygpt_cli.ui.export import Shown, to_html, to_svg
 from mygpt_cli.ui.lens import render_lens, show_lens
 from mygpt_cli.ui.shade import shade
 from tests.test_ui_export import EVIL, check_harmless
@@ -67,17 +67,17 @@ after ␣cat, position 2: ␣sat
   after      token  its own    rank   share  entropy    away
 ────────────────────────────────────────────────────────────
   embedding  ↵        13.0%       2    6.5%     1.50    1.00
-    With the embedding alone, it would say ‘↵’ (13.0%); its
-    answer ‘␣sat’ is number 2 (6.5%).
+    With the embedding alone, it would say '↵' (13.0%); its
+    answer '␣sat' is number 2 (6.5%).
   layer 1    <E2 …    30.0%  50,257   <0.1%     1.50    0.50
-    Stopping after layer 1, it would say ‘<E2 80>’ (30.0%);
-    its answer ‘␣sat’ is number 50,257 (<0.1%).
+    Stopping after layer 1, it would say '<E2 80>' (30.0%);
+    its answer '␣sat' is number 50,257 (<0.1%).
 ▸ layer 2    ␣sat     80.0%       1   80.0%     1.50    0.00
-    The last layer is the model itself: ‘␣sat’, 80.0%.
+    The last layer is the model itself: '␣sat', 80.0%.
 
 Each row is what it would say next if it stopped there; rank
 and share are the final answer's there. ▸ From layer 2 on,
-it says ‘␣sat’.
+it says '␣sat'.
 """
     )
 
@@ -131,7 +131,7 @@ def test_shades_rise_and_have_an_ascii_form() -> None:
 
 
 def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
-    show_lens(VIEWS, json=True)
+    show_lens(VIEWS, Shown(json=True))
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert (first["index"], first["text"], first["answer_text"], first["decided"]) == (1, " the", " cat", 1)
     assert second["guesses"][1] == {

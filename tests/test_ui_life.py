@@ -7,14 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.table import Table
 
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.life import LifeView, view_life
 from mygpt_cli.inspection.temperatures import TemperaturesView, view_temperatures
 from mygpt_cli.ui.columns import pack
-from mygpt_cli.ui.explain import Explained
 from mygpt_cli.ui.life import number_of, render_life
 from mygpt_cli.ui.temperatures import render_temperatures
 from tests.standins import byte_tokenizer, random_model
@@ -100,17 +98,6 @@ def test_every_row_has_its_sentence() -> None:
     told = render(render_temperatures(COMPARED, 100, explain=True), 100)
     extra = [line for line in told.splitlines() if line not in bare.splitlines()]
     assert sum(line.endswith(".") for line in extra) == len(COMPARED.candidates) + 3
-
-
-def test_sentences_come_under_their_rows() -> None:
-    table = Table(box=None, width=20)
-    table.add_column("head")
-    table.add_row("one")
-    table.add_row("two")
-    table.add_row("three")
-    assert [line.strip() for line in render(Explained(table, ["first", ""]), 30).splitlines()] == [
-        *("head", "one", "first", "two", "three")
-    ]
 
 
 def test_columns_that_do_not_fit_go_into_further_tables() -> None:

@@ -21,12 +21,11 @@ from mygpt_cli.inspection.weights import Weights, weights_of
 from mygpt_cli.tokenizer import Tokenizer
 from mygpt_cli.ui.compare import render_compare
 from mygpt_cli.ui.copied import render_copied
-from mygpt_cli.ui.export import Export, to_html, to_svg
+from mygpt_cli.ui.export import Export, Shown, to_html, to_svg
 from mygpt_cli.ui.rows import Column, Row, Rows, histogram
 from mygpt_cli.ui.surprisal import colour_of, lines_of, render_surprisal, sign_of
 from mygpt_cli.ui.text import one_line
-from mygpt_cli.ui.texts import Shown, show_tokens
-from mygpt_cli.ui.tokens import render_tokens
+from mygpt_cli.ui.tokens import render_tokens, show_tokens
 from mygpt_cli.ui.weights import render_weights
 from tests.standins import byte_tokenizer, random_checkpoint, random_model
 from tests.test_ui_export import EVIL, check_harmless
@@ -74,26 +73,26 @@ rank  1  2 to 10 ·  11 to 100 •  beyond ◆
 rank             tokens    share  bits each
 ────────────────────────────────────────────────────────────
 first                 3    50.0%       0.42  ███████▌
-  In 50.0% of the places, the token that came was the
-  model's first choice.
+    In 50.0% of the places, the token that came was the
+    model's first choice.
 2 to 10               1    16.7%       2.16  ██▌
-  In 16.7% of the places, the token that came was the
-  model's choice number 2 to 10.
+    In 16.7% of the places, the token that came was the
+    model's choice number 2 to 10.
 11 to 100             1    16.7%       4.33  ██▌
-  In 16.7% of the places, the token that came was the
-  model's choice number 11 to 100.
+    In 16.7% of the places, the token that came was the
+    model's choice number 11 to 100.
 beyond 100            1    16.7%      10.10  ██▌
-  In 16.7% of the places, the token that came was the
-  model's choice number beyond 100.
+    In 16.7% of the places, the token that came was the
+    model's choice number beyond 100.
 
    line  worst places           bits    rank  expected
 ────────────────────────────────────────────────────────────
       1  Hi yo                 10.10     200  a 60.7%
-  Here 'o' had a chance of one in 1,097; 'a' would have been
-  the model's first choice.
+    Here 'o' had a chance of one in 1,097; 'a' would have
+    been the model's first choice.
       1  Hi y                   4.33      40  z 60.7%
-  Here 'y' had a chance of one in 20; 'z' would have been
-  the model's first choice.
+    Here 'y' had a chance of one in 20; 'z' would have been
+    the model's first choice.
 
 2.9756 bits per byte and 2.0625 nats per token over 6
 predicted tokens: the model is as unsure as if it chose each
@@ -118,7 +117,7 @@ neighbours', mark where training left its mark most.
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.text(min_size=2, max_size=30), st.sampled_from(WIDTHS), st.booleans())
 def test_views_keep_their_shape_and_act_on_nothing(text: str, width: int, explain: bool) -> None:
     text = text.encode("utf-8", "replace").decode()
@@ -142,9 +141,9 @@ def test_explaining_adds_a_sentence_to_every_row() -> None:
     assert "Says" not in render(Rows(columns, rows, 20))
     assert render(Rows(columns, rows, 20, explain=True), 20).splitlines()[2:] == [
         "a                  b",
-        "  Says a.",
+        "    Says a.",
         "c                  d",
-        "  Says b.",
+        "    Says b.",
     ]
 
 

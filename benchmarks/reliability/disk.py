@@ -29,7 +29,7 @@ from mygpt_cli.model.gpt import GPT
 from mygpt_cli.randomness import derive
 from mygpt_cli.runs import Run, history_of
 from mygpt_cli.settings import from_file
-from mygpt_cli.training.events import Noted
+from mygpt_cli.training.events import Noted, SaveDue
 from mygpt_cli.training.trainer import Trainer
 
 PRELOADED = "MYGPT_FAULTS"
@@ -106,7 +106,8 @@ class Trial:
     def save(self, folder: Path) -> int:
         """Save step 3 into a copy of the run; 5 when the disk failed and was said to."""
         try:
-            list(Run(folder).save(self.trainer, best=True))
+            due = SaveDue(step=self.trainer.history.step, best=True, last=False, keep=False)
+            list(Run(folder).save(self.trainer, due))
         except ResourceError:
             return 5
         return 0

@@ -1,4 +1,4 @@
-"""Command-line flags made from the settings of `TrainConfig`, so that each is declared once."""
+"""Command-line flags: short forms of Typer's, and those made from the settings of `TrainConfig`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -19,6 +19,16 @@ from mygpt_cli.config import (
 )
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
+
+
+def value(text: str, metavar: str, panel: str, **limits: Any) -> Any:
+    """Return a flag that takes a value; its name is that of the parameter."""
+    return typer.Option(help=text, metavar=metavar, rich_help_panel=panel, show_default=False, **limits)
+
+
+def switch(flag: str, text: str, panel: str, *short: str) -> Any:
+    """Return a flag that takes no value and has no opposite."""
+    return typer.Option(flag, *short, help=text, metavar="", rich_help_panel=panel, show_default=False)
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

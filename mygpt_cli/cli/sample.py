@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
     Folder,
@@ -38,41 +37,19 @@ def sample(
     checkpoint: FolderFlag = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Text to go on from; without one, standard input; repeatable.",
-            metavar="TEXT",
-            rich_help_panel="Input",
-        ),
+        value("Text to go on from; without one, standard input; repeatable.", "TEXT", "Input"),
     ] = None,
-    prompt_file: Annotated[
-        Path | None,
-        typer.Option(help="A file with the text to go on from.", metavar="FILE", rich_help_panel="Input"),
-    ] = None,
-    prompts_by_line: Annotated[
-        bool,
-        typer.Option("--prompts-by-line", metavar="", help="Each line is a prompt.", rich_help_panel="Input"),
-    ] = False,
+    prompt_file: Annotated[Path | None, value("A file with the text to go on from.", "FILE", "Input")] = None,
+    prompts_by_line: Annotated[bool, switch("--prompts-by-line", "Each line is a prompt.", "Input")] = False,
     interactive: Annotated[
-        bool,
-        typer.Option(
-            "--interactive", "-i", metavar="", help="Ask for prompts until Ctrl-D.", rich_help_panel="Input"
-        ),
+        bool, switch("--interactive", "Ask for prompts until Ctrl-D.", "Input", "-i")
     ] = False,
     device: Device = "auto",
     quantize: Quantize = None,
     show_probs: Annotated[
-        bool,
-        typer.Option(
-            "--show-probs",
-            metavar="",
-            help=f"Show the {SHOWN} likeliest tokens at each place.",
-            rich_help_panel="Output",
-        ),
+        bool, switch("--show-probs", f"Show the {SHOWN} likeliest tokens at each place.", "Output")
     ] = False,
-    stats: Annotated[
-        bool,
-        typer.Option("--stats", metavar="", help="Say how fast it went.", rich_help_panel="Output"),
-    ] = False,
+    stats: Annotated[bool, switch("--stats", "Say how fast it went.", "Output")] = False,
     json: Json = False,
     quiet: Quiet = False,
     **flags: Any,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mygpt_cli.cli.options import add_flags
+from mygpt_cli.cli.options import add_flags, switch, value
 from mygpt_cli.config import type_of
 from mygpt_cli.errors import TextError, UsageError
 from mygpt_cli.generation.settings import Sampling, default_of, flag_of, limits_of
@@ -26,42 +26,19 @@ Folder = Annotated[
 FolderFlag = Annotated[
     str | None, typer.Option("--checkpoint", help="The same.", metavar="FOLDER", rich_help_panel="Input")
 ]
-Json = Annotated[
-    bool,
-    typer.Option("--json", metavar="", help="Write JSON, a record on each line.", rich_help_panel="Output"),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", metavar="", help="Write nothing but the result.", rich_help_panel="Output"),
-]
-Svg = Annotated[
-    Path | None,
-    typer.Option("--svg", help="Also draw it into this file.", metavar="FILE", rich_help_panel="Output"),
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(
-        "--html", help="Also write it as a page into this file.", metavar="FILE", rich_help_panel="Output"
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        help="Where to compute: auto, cpu, cuda or mps.",
-        metavar="NAME",
-        rich_help_panel="Input",
-        show_default=False,
-    ),
-]
+Device = Annotated[str, value("Where to compute: auto, cpu, cuda or mps.", "NAME", "Input")]
 Quantize = Annotated[
     str | None,
-    typer.Option(
-        help="Bits of the weights: bfloat16 [dim](on a CPU)[/dim], int8, or none to keep them as they are.",
-        metavar="KIND",
-        rich_help_panel="Input",
-        show_default=False,
+    value(
+        "Bits of the weights: bfloat16 [dim](on a CPU)[/dim], int8, or none to keep them as they are.",
+        "KIND",
+        "Input",
     ),
 ]
+Json = Annotated[bool, switch("--json", "Write JSON, a record on each line.", "Output")]
+Quiet = Annotated[bool, switch("--quiet", "Write nothing but the result.", "Output", "-q")]
+Svg = Annotated[Path | None, value("Also draw it into this file.", "FILE", "Output")]
+Html = Annotated[Path | None, value("Also write it as a page into this file.", "FILE", "Output")]
 
 _METAVARS = {"logit_bias": "TOKEN=X", "filters": "NAMES"}
 _KINDS: dict[type, tuple[str, Any]] = {float: ("X", float), int: ("N", int), tuple: ("TEXT", list[str])}

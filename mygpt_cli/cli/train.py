@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mygpt_cli.training.trainer import Trainer
     from mygpt_cli.ui.train import Reporter
 
-OFTEN = ("eval_every", "save_every", "log_every")
+OFTEN = ("eval_every", "save_every", "keep_every", "log_every")
 CHANGEABLE = {*BUDGETS, *OFTEN, "patience", "tensorboard", "device", "files", "val_file", "out"}
 
 

@@ -1,23 +1,26 @@
-"""The views of `mygpt inspect` that show a text or the weights: one function each."""
+"""The views of `mygpt inspect`: a function each, which computes what there is to see and shows it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mygpt_cli.cli.sampling import open_checkpoint
-from mygpt_cli.errors import TextError, UsageError
+from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
+from mygpt_cli.errors import CheckpointError, TextError, UsageError
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
     from mygpt_cli.corpus import Chunk
     from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.generation.stream import Prompt
     from mygpt_cli.inspection.copied import Copied
-    from mygpt_cli.ui.texts import Shown
+    from mygpt_cli.inspection.trace import Trace
+    from mygpt_cli.ui.export import Shown
 
 WRITTEN = 200  # tokens that a model writes to see what it copies
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """What was asked for on the command line; `prompt` and `file` are what a view looks at, if anything."""
 
@@ -27,6 +30,10 @@ class Request:
     file: str | None
     other: str | None
     steps: int | None
+    temperatures: tuple[float, ...]
+    position: int | None
+    layer: int | None
+    head: int | None
     device: str
     quantize: str | None
     sampling: "Sampling"
@@ -39,6 +46,19 @@ class Request:
         quantize = self.quantize or "none"
         return open_checkpoint(*which, device=self.device, quantize=quantize, quiet=self.quiet)
 
+    def start(self) -> "tuple[Checkpoint, Prompt]":
+        """Load the checkpoint with the weights that `sample` takes, and read the prompt."""
+        from mygpt_cli.generation.stream import read_prompt
+        from mygpt_cli.ui.console import note
+
+        loaded = open_checkpoint(
+            self.folder, self.checkpoint, device=self.device, quantize=self.quantize, quiet=self.quiet
+        )
+        prompt = read_prompt(loaded.tokenizer, self.prompt or "", loaded.config.context)
+        if prompt.note and not self.quiet:
+            note(prompt.note)
+        return loaded, prompt
+
     def chunks(self) -> "list[Chunk]":
         """Return the text to look at, or nothing."""
         from mygpt_cli.corpus import Chunk, open_text
@@ -46,6 +66,14 @@ class Request:
         if self.file is not None:
             return list(open_text(self.file).chunks())
         return [Chunk(self.prompt, True)] if self.prompt else []
+
+
+@dataclass(frozen=True)
+class View:
+    """A view, and what it shows of a prompt where it cannot do without one."""
+
+    show: Callable[[Request], None]
+    of_a_prompt: str = ""
 
 
 def one_view(flags: Mapping[str, object]) -> str | None:
@@ -56,17 +84,116 @@ def one_view(flags: Mapping[str, object]) -> str | None:
     return given[0] if given else None
 
 
-def show_view(name: str, request: Request) -> None:
-    """Show the view with this name; UsageError for a prompt and a file at once."""
-    if request.prompt is not None and request.file is not None:
+def show_view(name: str | None, request: Request) -> None:
+    """Show the view with this name, or without one what the checkpoint is.
+
+    UsageError for what the view lacks, and for flags that belong to another one.
+    """
+    prompt, view = request.prompt, VIEWS[name]
+    if prompt is not None and request.file is not None:
         raise UsageError("--prompt and --text both give a text", "give one")
-    VIEWS[name](request)
+    if prompt is None and view.of_a_prompt:
+        raise UsageError(f"{name} shows {view.of_a_prompt} a prompt", 'give one with --prompt "..."')
+    if request.position is not None and name != "--life":
+        raise UsageError("--position is that of the token for --life", "add --life")
+    if (request.layer is not None or request.head is not None) and name not in ("--attention", "--life"):
+        raise UsageError("--layer and --head choose heads", "add --attention or --life")
+    if request.shown.explain and name is None:
+        raise UsageError("--explain adds sentences to a view", "add one, such as --weights")
+    view.show(request)
+
+
+def _summary(request: Request) -> None:
+    from mygpt_cli.inspection.history import read_history
+    from mygpt_cli.inspection.summary import summarise
+    from mygpt_cli.runs import run_of
+    from mygpt_cli.ui.console import note
+    from mygpt_cli.ui.summary import show_summary
+
+    run = run_of(find_folder(request.folder, request.checkpoint))
+    history = read_history(run) if run else None
+    try:
+        summary = summarise(request.open())
+    except CheckpointError as error:
+        # A run has no checkpoint before its first save.
+        saved = history is None or any((Path(history.folder) / name).is_dir() for name in ("last", "best"))
+        if saved or not (history and (history.running or history.step)):
+            raise
+        if not request.quiet:
+            note(f"{error.message} yet")
+        summary = None
+    show_summary(summary, history, request.shown)
+
+
+def _steps(request: Request) -> None:
+    from mygpt_cli.inspection.steps import view_steps
+    from mygpt_cli.ui.steps import show_steps
+
+    loaded, prompt = request.start()
+    views = view_steps(loaded.model, loaded.tokenizer, prompt, request.sampling, top=request.shown.top)
+    show_steps(views, request.sampling, request.shown)
+
+
+def _temperatures(request: Request) -> None:
+    from mygpt_cli.inspection.temperatures import view_temperatures
+    from mygpt_cli.ui.temperatures import show_temperatures
+
+    (loaded, prompt), sampling = request.start(), request.sampling
+    degrees, top = request.temperatures, request.shown.top
+    view = view_temperatures(loaded.model, loaded.tokenizer, prompt, sampling, degrees, top=top)
+    show_temperatures(view, sampling, request.shown)
+
+
+def _life(request: Request) -> None:
+    from mygpt_cli.inspection.life import view_life
+    from mygpt_cli.ui.life import show_life
+
+    (loaded, prompt), sampling = request.start(), request.sampling
+    view = view_life(
+        loaded.model,
+        loaded.tokenizer,
+        prompt,
+        sampling,
+        position=request.position,
+        layer=request.layer,
+        head=request.head,
+        top=request.shown.top,
+    )
+    show_life(view, sampling, request.shown)
+
+
+def _lens(request: Request) -> None:
+    from mygpt_cli.inspection.lens import view_lens
+    from mygpt_cli.ui.lens import show_lens
+
+    loaded, traced = _traced(request)
+    show_lens(view_lens(traced, loaded.tokenizer), request.shown)
+
+
+def _attention(request: Request) -> None:
+    from mygpt_cli.inspection.attention import view_attention
+    from mygpt_cli.ui.attention import show_attention
+    from mygpt_cli.ui.progress import progress_bar
+
+    loaded, traced = _traced(request)
+    with progress_bar(quiet=request.quiet) as progress:
+        view = view_attention(
+            traced, loaded.tokenizer, layer=request.layer, head=request.head, progress=progress
+        )
+    show_attention(view, request.shown)
+
+
+def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
+    from mygpt_cli.inspection.trace import trace
+
+    loaded, prompt = request.start()
+    return loaded, trace(loaded.model, prompt.ids, loaded.tokenizer.vocab_size)
 
 
 def _tokens(request: Request) -> None:
     from mygpt_cli.inspection.surprisal import encode
     from mygpt_cli.inspection.tokens import cut
-    from mygpt_cli.ui.texts import show_tokens
+    from mygpt_cli.ui.tokens import show_tokens
 
     chunks = request.chunks()
     tokenizer = request.open().tokenizer
@@ -75,7 +202,7 @@ def _tokens(request: Request) -> None:
 
 def _weights(request: Request) -> None:
     from mygpt_cli.inspection.weights import weights_of
-    from mygpt_cli.ui.texts import show_weights
+    from mygpt_cli.ui.weights import show_weights
 
     if request.prompt is not None or request.file is not None:
         raise UsageError("--weights shows the tensors, and takes no text", "leave --prompt and --text out")
@@ -86,7 +213,7 @@ def _surprisal(request: Request) -> None:
     from mygpt_cli.inspection.copied import find_copied, training_text
     from mygpt_cli.inspection.surprisal import as_validated, encode, surprisal
     from mygpt_cli.ui.progress import progress_bar
-    from mygpt_cli.ui.texts import show_surprisal
+    from mygpt_cli.ui.surprisal import show_surprisal
 
     chunks = request.chunks()
     checkpoint = request.open()
@@ -102,8 +229,8 @@ def _surprisal(request: Request) -> None:
 
 def _copied(request: Request) -> None:
     from mygpt_cli.inspection.copied import find_copied, training_text
+    from mygpt_cli.ui.copied import show_copied
     from mygpt_cli.ui.progress import progress_bar
-    from mygpt_cli.ui.texts import show_copied
 
     if request.prompt is None and request.file is None:
         raise UsageError(
@@ -135,36 +262,53 @@ def _written(checkpoint: "Checkpoint", request: Request) -> str:
 
 
 def _compare(request: Request) -> None:
-    from mygpt_cli.inspection.compare import compare
+    from mygpt_cli.inspection.compare import Comparison, compare
+    from mygpt_cli.inspection.kept import moment_of
     from mygpt_cli.inspection.surprisal import Surprisal, as_validated, encode, surprisal
+    from mygpt_cli.runs import Run
+    from mygpt_cli.ui.compare import show_compare
+    from mygpt_cli.ui.kept import show_kept
     from mygpt_cli.ui.progress import progress_bar
-    from mygpt_cli.ui.texts import show_compare
 
-    chunks = request.chunks()
-    first, other = request.open(), request.open(request.other)
-    texts: list[Surprisal] = []
-    prompt: tuple[int, ...] = ()
+    chunks, first = request.chunks(), request.open()
+    kept = Run(run_or_path(request.other or "")).kept()
+    others = (request.open(name) for name in (map(str, kept) if kept else [request.other]))
     with progress_bar(quiet=request.quiet) as progress:
-        for side in (first, other) if chunks else ():
+
+        def read(side: "Checkpoint") -> Surprisal | None:
             ids = encode(side.tokenizer, chunks)
-            model = as_validated(side)
-            if request.prompt is not None and side is first:
-                prompt = tuple(ids.tolist())
-            if len(ids) > 1 or request.file is not None:
-                texts.append(surprisal(model, side.tokenizer, ids, progress))
-    both = (texts[0], texts[1]) if len(texts) == 2 else None
-    view = compare(first, other, prompt=prompt, texts=both, top=request.shown.top)
-    show_compare(view, first.tokenizer, request.shown)
+            if len(ids) < 2 and request.file is None:
+                return None
+            return surprisal(as_validated(side), side.tokenizer, ids, progress)
+
+        def beside(other: "Checkpoint") -> Comparison:
+            theirs = text if other is first else read(other)
+            texts = (text, theirs) if text and theirs else None
+            return compare(first, other, prompt=prompt, texts=texts, top=1 if kept else request.shown.top)
+
+        text = read(first)
+        prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
+        views = [beside(other) for other in others]
+    if kept:
+        show_kept([*map(moment_of, views), moment_of(beside(first))], request.shown)
+    else:
+        show_compare(views[0], first.tokenizer, request.shown)
 
 
 def _text(chunks: "list[Chunk]") -> str:
     return "".join(chunk.text for chunk in chunks)
 
 
-VIEWS: dict[str, Callable[[Request], None]] = {
-    "--tokens": _tokens,
-    "--text": _surprisal,
-    "--copied": _copied,
-    "--compare": _compare,
-    "--weights": _weights,
+VIEWS: dict[str | None, View] = {
+    None: View(_summary),
+    "--steps": View(_steps, "the choices after"),
+    "--temperatures": View(_temperatures, "the choice after"),
+    "--life": View(_life, "the life of a token of"),
+    "--lens": View(_lens, "what each layer would say after"),
+    "--attention": View(_attention, "what heads look at in"),
+    "--tokens": View(_tokens),
+    "--text": View(_surprisal),
+    "--copied": View(_copied),
+    "--compare": View(_compare),
+    "--weights": View(_weights),
 }

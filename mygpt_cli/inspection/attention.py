@@ -1,16 +1,16 @@
 """What each head looks at, what that makes it, and what becomes of the answer without it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mygpt_cli.errors import UsageError
 from mygpt_cli.inspection.contributions import Contributions, contributions, direction_of
-from mygpt_cli.inspection.trace import Trace, attention_of, layers_of, logits_of, without_heads
+from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, without_heads
 from mygpt_cli.tokenizer import Tokenizer
 
+Progress = Callable[[str, float], None]
 NAMED = 0.5  # of a head's attention, on average: what is more gives it its name
 
 
@@ -80,7 +80,12 @@ class AttentionView:
 
 @torch.no_grad()
 def view_attention(
-    traced: Trace, tokenizer: Tokenizer, *, layer: int | None = None, head: int | None = None
+    traced: Trace,
+    tokenizer: Tokenizer,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    progress: Progress = lambda stage, share: None,
 ) -> AttentionView:
     """Look at all heads, or those of a layer or a number, from 1.
 
@@ -88,15 +93,16 @@ def view_attention(
     answer's probability most. UsageError for a layer or head that is not there.
     """
     config = traced.model.config
-    faults = [*_beyond("layer", layer, config.layers), *_beyond("head", head, config.heads)]
-    if faults:
-        raise UsageError(faults)
+    check_chosen(traced.model, layer, head)
     parts = contributions(traced)
     answer = parts.answer
     probability = float(logits_of(traced, traced.streams[-1][-1]).softmax(-1)[answer])
     numbers = [head - 1] if head else list(range(config.heads))
     layers = [layer - 1] if layer else range(config.layers)
-    heads = [found for at in layers for found in _heads(traced, at, numbers, answer)]
+    heads: list[Head] = []
+    for done, at in enumerate(layers, 1):
+        heads += _heads(traced, at, numbers, answer)
+        progress("removing heads", done / len(layers))
     most = max(heads, key=lambda found: abs(found.probability - probability))
     return AttentionView(
         ids=traced.ids,
@@ -111,20 +117,16 @@ def view_attention(
     )
 
 
-def _beyond(name: str, number: int | None, count: int) -> list[str]:
-    if number is None or 1 <= number <= count:
-        return []
-    return [f"--{name} {number}: the model has {name}s 1 to {count}"]
-
-
 def _heads(traced: Trace, layer: int, numbers: list[int], answer: int) -> Iterable[Head]:
-    weights, values = (part.cpu() for part in attention_of(traced, layer))
+    heads = heads_of(traced, layer)
+    weights, gathered = heads.weights.cpu(), heads.gathered[:, -1].cpu().double()  # (H, T, T), (H, D)
     removed = without_heads(traced, layer, numbers).softmax(-1)[:, answer].tolist()
     direction, _ = direction_of(traced.model, traced.streams[-1][-1], answer)
     matrix = layers_of(traced.model)[layer].attention.out.weight.cpu().double()  # (C, H × D)
-    pull = (direction @ matrix).view(values.shape[1:]) * values[-1].double()  # (H, D)
+    pull = (direction @ matrix).view(gathered.shape) * gathered
+    measured = measure(weights, traced.ids)
     for number, probability in zip(numbers, removed, strict=True):
-        measures = measure(weights[number], traced.ids)
+        measures = measured[number]
         shares = [(share, kind) for kind, share in vars(measures).items() if share is not None]
         share, kind = max(shares, default=(None, None), key=lambda found: found[0])
         yield Head(
@@ -140,8 +142,8 @@ def _heads(traced: Trace, layer: int, numbers: list[int], answer: int) -> Iterab
         )
 
 
-def measure(weights: Tensor, ids: Sequence[int]) -> Measures:
-    """Say where a head's weights (T, T), query by key, lie.
+def measure(weights: Tensor, ids: Sequence[int]) -> list[Measures]:
+    """Say where the weights (H, T, T) of each head, query by key, lie.
 
     The first two positions say nothing: there, the previous token is also the first.
     """
@@ -151,22 +153,26 @@ def measure(weights: Tensor, ids: Sequence[int]) -> Measures:
     same = (tokens[:, None] == tokens) & earlier
     first = torch.zeros_like(same)
     first[1:, 0] = True
-    return Measures(
-        previous_token=_share(weights, earlier & ~earlier.tril(-2)),
-        first_token=_share(weights, first),
-        same_token=_share(weights, same),
-        induction=_share(weights, same.roll(1, dims=1) & earlier),
-        itself=_share(weights, torch.eye(size, dtype=torch.bool)),
+    columns = (
+        _shares(weights, earlier & ~earlier.tril(-2)),
+        _shares(weights, first),
+        _shares(weights, same),
+        _shares(weights, same.roll(1, dims=1) & earlier),
+        _shares(weights, torch.eye(size, dtype=torch.bool)),
     )
+    return [Measures(*row) for row in zip(*columns, strict=True)]
 
 
-def _share(weights: Tensor, places: Tensor) -> float | None:
-    """Return the mean weight on the places (T, T) over the rows from the third on that have any."""
+def _shares(weights: Tensor, places: Tensor) -> list[float | None]:
+    """Return each head's mean weight on the places (T, T) over the rows from the third on that have any."""
     rows = places.any(1)
     rows[:2] = False
-    return float((weights * places).sum(1)[rows].mean()) if rows.any() else None
+    if not rows.any():
+        return [None] * len(weights)
+    shares: list[float | None] = (weights[:, rows] * places[rows]).sum(-1).mean(-1).tolist()
+    return shares
 
 
 def _map(traced: Trace, head: Head) -> HeatMap:
-    weights = attention_of(traced, head.layer - 1)[0][head.head - 1].tolist()
+    weights = heads_of(traced, head.layer - 1).weights[head.head - 1].tolist()
     return HeatMap(head.layer, head.head, tuple(tuple(row[: i + 1]) for i, row in enumerate(weights)))

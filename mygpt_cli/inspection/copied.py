@@ -16,7 +16,7 @@ from mygpt_cli.checkpoint import Checkpoint
 from mygpt_cli.contents import changes
 from mygpt_cli.corpus import STDIN, Corpus, Part, open_corpus
 from mygpt_cli.errors import MygptError
-from mygpt_cli.runs import CONFIG
+from mygpt_cli.runs import CONFIG, run_of
 from mygpt_cli.settings import from_file
 
 LEAST = 40  # characters; shorter stretches are shared by texts that never met
@@ -58,8 +58,8 @@ class Copied:
 
 def training_text(checkpoint: Checkpoint) -> Corpus | str:
     """Open the text that a checkpoint was trained on, or say why it is not at hand."""
-    run = checkpoint.folder.parent
-    if checkpoint.state is None or not (run / CONFIG).is_file():
+    run = run_of(checkpoint.folder)
+    if checkpoint.state is None or run is None:
         return "no run says what it was trained on"
     try:
         settings = from_file(run / CONFIG)

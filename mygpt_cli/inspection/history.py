@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mygpt_cli.runs import CONFIG, Run
+from mygpt_cli.runs import Run
 
 Record = dict[str, Any]
 
@@ -68,12 +68,6 @@ class RunHistory:
     def share(self) -> float | None:
         """The share of the steps that is done, 0 to 1."""
         return min(1.0, self.step / self.steps) if self.steps else None
-
-
-def run_of(folder: Path) -> Path | None:
-    """Return the run that a folder is, or that a checkpoint's folder belongs to; None for anything else."""
-    run = folder.parent if folder.name in ("last", "best") else folder
-    return run if (run / CONFIG).is_file() else None
 
 
 def read_history(folder: Path) -> RunHistory:

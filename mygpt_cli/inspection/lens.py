@@ -54,8 +54,10 @@ def view_lens(traced: Trace, tokenizer: Tokenizer) -> tuple[Position, ...]:
     for start in range(0, len(traced.ids), CHUNK):
         part = slice(start, start + CHUNK)
         final = logits_of(traced, traced.streams[-1][part]).log_softmax(-1)
+        probs = final.exp()
         layers = [
-            _guesses(traced, stream[part], final, tokenizer, i) for i, stream in enumerate(traced.streams)
+            _guesses(traced, stream[part], final, probs, tokenizer, i)
+            for i, stream in enumerate(traced.streams)
         ]
         answers = [guess.id for guess in layers[-1]]
         for offset, guesses in enumerate(zip(*layers, strict=True)):
@@ -74,8 +76,13 @@ def view_lens(traced: Trace, tokenizer: Tokenizer) -> tuple[Position, ...]:
 
 
 @torch.no_grad()
-def _guesses(traced: Trace, stream: Tensor, final: Tensor, tokenizer: Tokenizer, layer: int) -> list[Guess]:
-    """Return the guess at each of T positions from a stream (T, C) and the final log-probabilities (T, V)."""
+def _guesses(
+    traced: Trace, stream: Tensor, final: Tensor, probs: Tensor, tokenizer: Tokenizer, layer: int
+) -> list[Guess]:
+    """Return the guess at each of T positions from a stream (T, C).
+
+    `final` (T, V) are the final log-probabilities, and `probs` the same without the logarithm.
+    """
     logs = logits_of(traced, stream).log_softmax(-1)
     best = logs.argmax(-1)
     answer = final.argmax(-1, keepdim=True)
@@ -83,14 +90,21 @@ def _guesses(traced: Trace, stream: Tensor, final: Tensor, tokenizer: Tokenizer,
     # Among equals, lower ids come first: as many as are better, or equal and earlier.
     ids = torch.arange(logs.size(-1))
     ranks = 1 + ((logs > reached) | ((logs == reached) & (ids < answer))).sum(-1)
+    wasted = _mean(probs, final) - _mean(probs, logs)
     columns = (
         best.tolist(),
         logs.gather(-1, best[:, None])[:, 0].exp().tolist(),
         ranks.tolist(),
         reached[:, 0].exp().tolist(),
-        (torch.special.entr(logs.exp()).sum(-1) / math.log(2)).tolist(),
-        ((final.exp() * (final - logs)).sum(-1).clamp(min=0.0) / math.log(2)).tolist(),
+        (_mean(logs.exp(), logs).abs() / math.log(2)).tolist(),
+        (wasted.clamp(min=0.0) / math.log(2)).tolist(),
     )
     return [
         Guess(layer, row[0], tokenizer.token_bytes(row[0]), *row[1:]) for row in zip(*columns, strict=True)
     ]
+
+
+def _mean(probs: Tensor, values: Tensor) -> Tensor:
+    """Return the mean of values (T, V) under probabilities (T, V), each row's own: (T,)."""
+    mean: Tensor = torch.linalg.vecdot(probs, values)
+    return mean

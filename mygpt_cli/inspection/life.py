@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,7 +12,8 @@ from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.steps import StepView, view_steps
-from mygpt_cli.model.gpt import GPT, Block, activate, attention_weights
+from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, rotary_of, trace
+from mygpt_cli.model.gpt import GPT, activate
 from mygpt_cli.tokenizer import Tokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
 
@@ -84,7 +84,7 @@ class LifeView:
     `merges` are the byte pairs that made it, in order, and whether they `merged` to all of it: a tokenizer
     may also look it up whole. `difference` is the largest between the logits of the stages put together and
     those of the model's own forward pass. `choice` is what generation makes of them. `follows` is None at
-    the end of the text.
+    the end of the text. Of `layers`, `stages` and `heads` tell of those that were asked for.
     """
 
     arch: str
@@ -99,6 +99,7 @@ class LifeView:
     tokenizer: str
     merges: tuple[tuple[bytes, bytes], ...]
     merged: bool
+    layers: int
     stages: tuple[Stage, ...]
     heads: tuple[Head, ...]
     difference: float
@@ -113,12 +114,15 @@ def view_life(
     sampling: Sampling,
     *,
     position: int | None = None,
+    layer: int | None = None,
+    head: int | None = None,
     top: int = 5,
 ) -> LifeView:
     """Follow the token at a position of the prompt (from 1, by default its last) through the model.
 
-    UsageError when there is no such position.
+    Of layers and heads, one or all are looked at. UsageError when there is no such position, layer or head.
     """
+    check_chosen(model, layer, head)
     length = len(prompt.ids)
     position = length if position is None else position
     if not 1 <= position <= length:
@@ -126,131 +130,116 @@ def view_life(
     before = prompt.ids[:position]
     ended = Prompt(tokenizer.decode_bytes(before).decode("utf-8", "replace"), before)
     (choice,) = view_steps(model, tokenizer, ended, replace(sampling, max_new_tokens=1), top=top)
-    tracer = Tracer(model, tokenizer, before, top)
-    logits = tracer.run()
-    own = prefill(model, torch.tensor([tracer.ids], device=logits.device))
+    traced = trace(model, before, tokenizer.vocab_size)
+    logits = logits_of(traced, traced.streams[-1][-1])
+    own = prefill(model, torch.tensor([traced.ids], device=model.embedding.device))[0, : traced.known]
     token, vocabulary = tokenizer.token_bytes(before[-1]), tokenizer.vocabulary
     merges = merges_of(token, vocabulary.ranks) if isinstance(vocabulary, BytePairVocabulary) else []
+    start = position - len(traced.ids)
+    layers = range(model.config.layers) if layer is None else [layer - 1]
     return LifeView(
         arch=model.config.arch,
         activation=model.config.activation,
         softcap=model.config.softcap,
         position=position,
         length=length,
-        context=tokenizer.decode_bytes(tracer.ids),
+        context=tokenizer.decode_bytes(traced.ids),
         token=token,
         id=before[-1],
         vocab_size=tokenizer.vocab_size,
         tokenizer=tokenizer.kind,
         merges=tuple(merges),
         merged=len(token) == 1 or bool(merges and b"".join(merges[-1]) == token),
-        stages=tuple(tracer.stages),
-        heads=tuple(tracer.heads),
-        difference=float((logits - own).abs().max()),
+        layers=model.config.layers,
+        stages=tuple(_stages(traced, layers)),
+        heads=tuple(
+            found
+            for at in layers
+            for found in _heads(traced, at, start, tokenizer, top)
+            if head in (None, found.head)
+        ),
+        difference=float((logits - own.cpu().double()).abs().max()),
         choice=choice,
-        follows=_next(tokenizer, logits[0], prompt.ids[position:]),
+        follows=_next(tokenizer, logits, prompt.ids[position:]),
     )
 
 
-class Tracer:
-    """Runs a model's own modules one after the other on token ids, and notes each stage of the last one."""
+@torch.no_grad()
+def _stages(traced: Trace, layers: Iterable[int]) -> Iterator[Stage]:
+    """Yield the stages of the last token, in these layers, counted from 0."""
+    model = traced.model
+    embedding = model.embed(torch.tensor(traced.ids[-1], device=model.embedding.device))
+    x = traced.streams[0][-1]
+    yield _stage(4, "embedding", embedding)
+    if model.positions is not None:
+        yield _stage(5, "position", model.positions[len(traced.ids) - 1], embedding)
+        yield _stage(5, "residual", x, embedding)
+    else:
+        yield _stage(5, "norm", x, embedding)
+    if rotary := rotary_of(model, len(traced.ids)):
+        yield _stage(5, "rotary cosines", rotary[0][-1])
+    for layer in layers:
+        for stage in _layer(traced, layer):
+            yield replace(stage, layer=layer + 1)
+    x = traced.streams[-1][-1]
+    hidden = model.norm(x)
+    yield _stage(9, "final norm", hidden, x)
+    scores = model.score(hidden)[: traced.known]
+    logits = model.cap(scores)
+    yield _stage(10, "logits", scores)
+    if model.config.softcap:
+        yield _stage(10, "soft cap", logits, scores)
+    yield _stage(11, "softmax", logits_to_probs(logits.double()))
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, ids: tuple[int, ...], top: int) -> None:
-        self.model, self.tokenizer, self.top = model, tokenizer, top
-        self.ids = ids[-model.config.context :]
-        self._start = len(ids) - len(self.ids)
-        self.stages: list[Stage] = []
-        self.heads: list[Head] = []
-        self._layer: int | None = None
 
-    @torch.inference_mode()
-    def run(self) -> Tensor:
-        """Return the logits (1, V) that the stages lead to."""
-        model, known = self.model, self.tokenizer.vocab_size
-        embedded = model.embed(torch.tensor([self.ids], device=model.embedding.device))  # (1, T, C)
-        self._note(4, "embedding", embedded[0, -1])
-        x, rotary = model.place(embedded)
-        if model.positions is not None:
-            self._note(5, "position", model.positions[len(self.ids) - 1], embedded[0, -1])
-            self._note(5, "residual", x[0, -1], embedded[0, -1])
-        else:
-            self._note(5, "norm", x[0, -1], embedded[0, -1])
-        if rotary is not None:
-            self._note(5, "rotary cosines", rotary[0][-1])
-        for number, block in enumerate(cast("Iterable[Block]", model.blocks), 1):
-            self._layer = number
-            x = self._feed_forward(block, self._attention(block, x, rotary))
-        self._layer = None
-        hidden = model.norm(x)[:, -1]  # (1, C)
-        self._note(9, "final norm", hidden[0], x[0, -1])
-        scores = model.score(hidden)
-        logits = model.cap(scores)
-        self._note(10, "logits", scores[0, :known])
-        if model.config.softcap:
-            self._note(10, "soft cap", logits[0, :known], scores[0, :known])
-        self._note(11, "softmax", logits_to_probs(logits[0, :known].double()))
-        return logits
+def _layer(traced: Trace, layer: int) -> Iterator[Stage]:
+    block, heads = layers_of(traced.model)[layer], heads_of(traced, layer)
+    before, after = traced.streams[layer][-1], traced.streams[layer + 1][-1]
+    attention, mlp = traced.attention[layer][-1], traced.mlp[layer][-1]
+    yield _stage(6, "norm", heads.normed[-1], before)
+    for name, each in (("query", heads.query), ("key", heads.key), ("value", heads.value)):
+        yield _stage(6, name, each[:, -1])
+    yield _stage(7, "attention", attention, before)
+    between = before + attention
+    yield _stage(7, "residual", between, before)
+    normed = block.mlp_norm(between)
+    units = activate(block.mlp.up(normed), block.mlp.activation)
+    yield _stage(8, "norm", normed, between)
+    yield replace(_stage(8, "units", units), active=int((units > 0).sum()))
+    yield _stage(8, "feed-forward", mlp, between)
+    yield _stage(8, "residual", after, between)
 
-    def _attention(self, block: Block, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Return the residual stream (1, T, C) after a layer's attention."""
-        attention = block.attention
-        normed = block.attention_norm(x)
-        q, k, v = attention.project(normed, rotary)
-        weights = attention_weights(q, attention.share(k))  # (1, H, T, T)
-        gathered = weights @ attention.share(v)  # (1, H, T, D)
-        mixed = attention.merge(gathered)
-        after = x + mixed
-        self._note(6, "norm", normed[0, -1], x[0, -1])
-        for name, heads in (("query", q), ("key", k), ("value", v)):
-            self._note(6, name, heads[0, :, -1])
-        shared = (q, attention.share(k), attention.share(v), gathered)
-        norms = torch.stack([heads[0, :, -1].float().norm(dim=-1) for heads in shared], dim=1)  # (H, 4)
-        for head, (row, four) in enumerate(zip(weights[0, :, -1], norms.tolist(), strict=True), 1):
-            self.heads.append(self._head(head, four, row))
-        self._note(7, "attention", mixed[0, -1], x[0, -1])
-        self._note(7, "residual", after[0, -1], x[0, -1])
-        return after
 
-    def _head(self, head: int, norms: list[float], weights: Tensor) -> Head:
-        best = weights.topk(min(self.top, len(weights)))
+def _stage(number: int, name: str, x: Tensor, before: Tensor | None = None) -> Stage:
+    flat = x.flatten().double()
+    cosine = None
+    if before is not None:
+        cosine = float(torch.cosine_similarity(flat, before.flatten().double(), dim=0))
+    return Stage(
+        number=number,
+        layer=None,
+        name=name,
+        shape=tuple(x.shape),
+        norm=float(flat.norm()),
+        cosine=cosine,
+        values=tuple(flat[:SHOWN].tolist()),
+    )
+
+
+def _heads(traced: Trace, layer: int, start: int, tokenizer: Tokenizer, top: int) -> Iterator[Head]:
+    """Yield the heads of a layer, counted from 0, at the last token; the text before it begins at `start`."""
+    heads, share = heads_of(traced, layer), layers_of(traced.model)[layer].attention.share
+    parts = (heads.query, share(heads.key[None])[0], share(heads.value[None])[0], heads.gathered)
+    norms = torch.stack([part[:, -1].float().norm(dim=-1) for part in parts], dim=1)  # (H, 4)
+    for head, (four, weights) in enumerate(zip(norms.tolist(), heads.weights[:, -1], strict=True), 1):
+        best = weights.topk(min(top, len(weights)))
         attended = tuple(
-            Attended(self._start + at + 1, self.ids[at], self.tokenizer.token_bytes(self.ids[at]), weight)
+            Attended(start + at + 1, traced.ids[at], tokenizer.token_bytes(traced.ids[at]), weight)
             for at, weight in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         )
         rest = weights.index_fill(0, best.indices, 0.0).double().sum()
-        query, key, value, output = norms
-        return Head(self._layer or 0, head, query, key, value, output, attended, float(rest))
-
-    def _feed_forward(self, block: Block, x: Tensor) -> Tensor:
-        """Return the residual stream (1, T, C) after a layer's feed-forward part."""
-        normed = block.mlp_norm(x)
-        units = activate(block.mlp.up(normed), block.mlp.activation)  # (1, T, F)
-        narrowed: Tensor = block.mlp.down(units)
-        after = x + narrowed
-        self._note(8, "norm", normed[0, -1], x[0, -1])
-        self._note(8, "units", units[0, -1], active=int((units[0, -1] > 0).sum()))
-        self._note(8, "feed-forward", narrowed[0, -1], x[0, -1])
-        self._note(8, "residual", after[0, -1], x[0, -1])
-        return after
-
-    def _note(
-        self, number: int, name: str, x: Tensor, before: Tensor | None = None, active: int | None = None
-    ) -> None:
-        flat = x.flatten().double()
-        cosine = None
-        if before is not None:
-            cosine = float(torch.cosine_similarity(flat, before.flatten().double(), dim=0))
-        stage = Stage(
-            number=number,
-            layer=self._layer,
-            name=name,
-            shape=tuple(x.shape),
-            norm=float(flat.norm()),
-            cosine=cosine,
-            values=tuple(flat[:SHOWN].tolist()),
-            active=active,
-        )
-        self.stages.append(stage)
+        query, key, value, output = four
+        yield Head(layer + 1, head, query, key, value, output, attended, float(rest))
 
 
 def merges_of(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
@@ -272,7 +261,6 @@ def _mergeable(parts: list[bytes], ranks: Mapping[bytes, int]) -> Iterator[tuple
 def _next(tokenizer: Tokenizer, logits: Tensor, rest: tuple[int, ...]) -> Next | None:
     if not rest:
         return None
-    known = logits[: tokenizer.vocab_size].double()
     token = rest[0]
-    rank = int((known > known[token]).sum()) + 1
-    return Next(token, tokenizer.token_bytes(token), rank, float(logits_to_probs(known)[token]))
+    rank = int((logits > logits[token]).sum()) + 1
+    return Next(token, tokenizer.token_bytes(token), rank, float(logits_to_probs(logits)[token]))

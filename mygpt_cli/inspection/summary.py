@@ -8,6 +8,7 @@ from mygpt_cli.checkpoint import Checkpoint
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.inspection.history import number, read_history, whole
 from mygpt_cli.model.gpt import GPT
+from mygpt_cli.runs import run_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def summarise(checkpoint: Checkpoint) -> Summary:
         parameters=sum(p.numel() for p in model.parameters()),
         bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
         tokenizer=TokenizerFacts(tokenizer.kind, tokenizer.vocab_size, tokenizer.end_of_text),
-        training=None if checkpoint.state is None else _training(checkpoint.state, checkpoint.folder.parent),
+        training=None if checkpoint.state is None else _training(checkpoint.state, run_of(checkpoint.folder)),
     )
 
 
@@ -88,11 +89,16 @@ def parts_of(model: GPT) -> tuple[Part, ...]:
     tensors = dict.fromkeys(_PARTS.values(), 0)
     numbers = dict.fromkeys(_PARTS.values(), 0)
     for name, parameter in model.named_parameters():
-        owner = name.rpartition(".")[0] or name  # "blocks.0.mlp.up" of its weight and bias
-        part = next(part for key, part in _PARTS.items() if key in _owners(owner))
+        part = part_of(name)
         tensors[part] += 1
         numbers[part] += parameter.numel()
     return tuple(Part(name, tensors[name], numbers[name]) for name in tensors if tensors[name])
+
+
+def part_of(name: str) -> str:
+    """Return to which part of the model a parameter belongs."""
+    owner = name.rpartition(".")[0] or name  # "blocks.0.mlp.up" of its weight and bias
+    return next(part for key, part in _PARTS.items() if key in _owners(owner))
 
 
 def _owners(name: str) -> list[str]:
@@ -100,12 +106,13 @@ def _owners(name: str) -> list[str]:
     return ["norm" if owner.endswith("norm") else owner for owner in name.split(".")]
 
 
-def _training(state: dict[str, Any], run: Path) -> Training:
+def _training(state: dict[str, Any], run: Path | None) -> Training:
     history = state.get("history")
     history = history if isinstance(history, dict) else {}
     step = whole(state.get("step"))
     # The last validation up to the checkpoint's own step.
-    earlier = [v for v in read_history(run).validations if v.step <= (step or 0)]
+    validations = read_history(run).validations if run else ()
+    earlier = [validation for validation in validations if validation.step <= (step or 0)]
     validation = earlier[-1] if earlier else None
     return Training(
         step=step,

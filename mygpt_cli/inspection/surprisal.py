@@ -15,7 +15,7 @@ from mygpt_cli.dataset import val_windows
 from mygpt_cli.errors import MygptError, ResourceError, TextError, UsageError, is_out_of_memory
 from mygpt_cli.generation.decode import unsound_part
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.runs import CONFIG
+from mygpt_cli.runs import CONFIG, run_of
 from mygpt_cli.settings import from_file
 from mygpt_cli.token_files import texts
 from mygpt_cli.tokenizer import Tokenizer, UnknownCharacterError
@@ -69,8 +69,8 @@ class Surprisal:
 
 def as_validated(checkpoint: Checkpoint) -> GPT:
     """Return the model, set to compute in the type in which its run has validated it; 32 bits elsewhere."""
-    run = checkpoint.folder.parent
-    if checkpoint.state is not None and (run / CONFIG).is_file():
+    run = run_of(checkpoint.folder)
+    if checkpoint.state is not None and run is not None:
         with contextlib.suppress(UsageError):
             checkpoint.model.compute_dtype = TYPES.get(
                 str(from_file(run / CONFIG).get("dtype")), torch.float32

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mygpt_cli.errors import MygptError
+from mygpt_cli.errors import MygptError, UsageError
 from mygpt_cli.generation.decode import unsound_part
-from mygpt_cli.model.gpt import GPT, Attention, Block, rotate
+from mygpt_cli.model.gpt import GPT, Block, attend, attention_weights
 
 Rotary = tuple[Tensor, Tensor] | None
 
@@ -36,22 +35,36 @@ class Trace:
     mlp: tuple[Tensor, ...]
 
 
+@dataclass(frozen=True)
+class Heads:
+    """The attention of a layer: the normalised stream (T, C) that it reads, and what its H heads make of it.
+
+    `query` and `gathered` are (H, T, D), `key` and `value` (K, T, D); `weights` (H, T, T), query by key.
+    """
+
+    normed: Tensor
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    weights: Tensor
+    gathered: Tensor
+
+
 @torch.no_grad()
 def trace(model: GPT, ids: tuple[int, ...], known: int | None = None) -> Trace:
     """Run a model on the last context of ids, at least one; MygptError when its numbers are not finite."""
     ids = ids[-model.config.context :]
-    tokens = torch.tensor(ids, device=model.embedding.device)
-    embedded = {"token embedding": F.embedding(tokens, model.embedding).to(model.compute_dtype)}
-    if model.positions is None:
-        embedded["token embedding"] = model.norm(embedded["token embedding"])
-    else:
-        embedded["position embedding"] = model.positions[: len(ids)].to(model.compute_dtype)
-    x = torch.stack(tuple(embedded.values())).sum(0)  # (T, C)
-    rotary = rotary_of(model, len(ids))
+    tokens = torch.tensor([ids], device=model.embedding.device)
+    vectors = model.embed(tokens)
+    placed, _ = model.place(vectors)
+    x = placed[0]  # (T, C)
+    embedded = {"token embedding": x}
+    if model.positions is not None:
+        positions = model.positions[: len(ids)].to(x.dtype)
+        embedded = {"token embedding": vectors[0], "position embedding": positions}
     streams, attention, mlp = [x], [], []
     for block in layers_of(model):
-        _, values = attend(block.attention, block.attention_norm(x[None]), rotary)
-        attention.append(block.attention.out(values.flatten(-2))[0])
+        attention.append(block.attention.merge(_heads(model, block, x).gathered[None])[0])
         x = x + attention[-1]
         mlp.append(block.mlp(block.mlp_norm(x)))
         x = x + mlp[-1]
@@ -59,7 +72,7 @@ def trace(model: GPT, ids: tuple[int, ...], known: int | None = None) -> Trace:
     known = known or model.config.vocab_size
     traced = Trace(model, ids, known, embedded, tuple(streams), tuple(attention), tuple(mlp))
     if not logits_of(traced, x[-1]).isfinite().all():
-        part = unsound_part(model, tokens[None])
+        part = unsound_part(model, tokens)
         raise MygptError(
             f"the model's logits are not finite numbers: they go wrong in {part}",
             "the checkpoint's weights are damaged, or its training diverged: take an earlier one",
@@ -67,33 +80,18 @@ def trace(model: GPT, ids: tuple[int, ...], known: int | None = None) -> Trace:
     return traced
 
 
-def attend(attention: Attention, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
-    """Return each head's weights (B, H, T, T), query by key, and the values (B, T, H, D) it gathers.
-
-    `x` (B, T, C) is what attention reads. The output projection of all heads' values side by side is what
-    attention writes.
-    """
-    cfg = attention.config
-    b, t, _ = x.shape
-    heads = attention.qkv(x).view(b, t, -1, cfg.head_width).transpose(1, 2)
-    q, k, v = heads.split([cfg.heads, cfg.kv_heads, cfg.kv_heads], dim=1)
-    if rotary is not None:
-        q = F.rms_norm(rotate(q, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
-        k = F.rms_norm(rotate(k, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
-    k, v = (part.repeat_interleave(cfg.heads // cfg.kv_heads, dim=1) for part in (k, v))
-    future = torch.ones(t, t, dtype=torch.bool, device=x.device).triu(1)
-    scores = q @ k.transpose(-2, -1) * cfg.head_width**-0.5  # (B, H, T, T)
-    weights = scores.masked_fill(future, -torch.inf).softmax(-1)
-    return weights, (weights @ v).transpose(1, 2)
-
-
 @torch.no_grad()
-def attention_of(traced: Trace, layer: int) -> tuple[Tensor, Tensor]:
-    """Return the weights (H, T, T) and gathered values (T, H, D) of a layer, counted from 0."""
-    block = layers_of(traced.model)[layer]
-    x = block.attention_norm(traced.streams[layer][None])
-    weights, values = attend(block.attention, x, rotary_of(traced.model, x.size(1)))
-    return weights[0], values[0]
+def heads_of(traced: Trace, layer: int) -> Heads:
+    """Look at the attention of a layer, counted from 0."""
+    return _heads(traced.model, layers_of(traced.model)[layer], traced.streams[layer])
+
+
+def _heads(model: GPT, block: Block, x: Tensor) -> Heads:
+    attention, normed = block.attention, block.attention_norm(x)
+    q, k, v = attention.project(normed[None], rotary_of(model, len(x)))
+    weights = attention_weights(q, attention.share(k))
+    gathered = weights @ attention.share(v)
+    return Heads(normed, q[0], k[0], v[0], weights[0], gathered[0])
 
 
 @torch.no_grad()
@@ -104,14 +102,25 @@ def without_heads(traced: Trace, layer: int, heads: list[int]) -> Tensor:
     are counted from 0.
     """
     block, *later = layers_of(traced.model)[layer:]
-    _, values = attention_of(traced, layer)
-    kept = values.repeat(len(heads), 1, 1, 1)  # (N, T, H, D)
-    kept[range(len(heads)), :, heads] = 0.0
-    x = traced.streams[layer] + block.attention.out(kept.flatten(-2))  # (N, T, C)
-    x = x + block.mlp(block.mlp_norm(x))
-    for block in later:
-        x = block(x, rotary_of(traced.model, x.size(1)))
-    return logits_of(traced, x[:, -1])
+    rotary = rotary_of(traced.model, len(traced.ids))
+    kept = heads_of(traced, layer).gathered.repeat(len(heads), 1, 1, 1)  # (N, H, T, D)
+    kept[range(len(heads)), heads] = 0.0
+    x = traced.streams[layer] + block.attention.merge(kept)  # (N, T, C)
+    for following in later:
+        x = x + block.mlp(block.mlp_norm(x))
+        block = following
+        last = block is later[-1]
+        x = _with_attention(block, x, rotary, rows=1 if last else len(traced.ids))
+    x = x[:, -1]  # of the last layer nothing else is asked for
+    return logits_of(traced, x + block.mlp(block.mlp_norm(x)))
+
+
+def _with_attention(block: Block, x: Tensor, rotary: Rotary, rows: int) -> Tensor:
+    """Return the last rows of a stream (N, T, C) with what the layer's attention adds to them."""
+    attention = block.attention
+    q, k, v = attention.project(block.attention_norm(x), rotary)
+    gathered = attend(q[:, :, -rows:], attention.share(k), attention.share(v))
+    return x[:, -rows:] + attention.merge(gathered)
 
 
 @torch.no_grad()
@@ -122,6 +131,18 @@ def logits_of(traced: Trace, stream: Tensor) -> Tensor:
     """
     model = traced.model
     return model.unembed(model.norm(stream))[..., : traced.known].cpu().double()
+
+
+def check_chosen(model: GPT, layer: int | None, head: int | None) -> None:
+    """Raise UsageError for a layer or a head, from 1, that the model does not have."""
+    chosen = (("layer", layer, model.config.layers), ("head", head, model.config.heads))
+    faults = [
+        f"--{name} {number}: the model has {name}s 1 to {count}"
+        for name, number, count in chosen
+        if number is not None and not 1 <= number <= count
+    ]
+    if faults:
+        raise UsageError(faults)
 
 
 def layers_of(model: GPT) -> list[Block]:

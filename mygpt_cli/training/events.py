@@ -51,6 +51,7 @@ class SaveDue:
     step: int
     best: bool
     last: bool
+    keep: bool  # for good
 
 
 @dataclass(frozen=True, kw_only=True)

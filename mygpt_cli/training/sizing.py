@@ -320,8 +320,10 @@ def fit_steps(plan: Plan, scratch: Trainer, seconds: float, done: int = 0) -> in
     for _ in range(3):  # the fewer steps, the fewer validations
         config = plan.config(done + max(1, steps))
 
-        def cost(count: int, every: int = config.eval_every, save: int = config.save_every) -> float:
-            saves = -(-count // min(every, save))
+        def cost(count: int, config: TrainConfig = config) -> float:
+            every, keep = config.eval_every, config.keep_every
+            saves = -(-count // min(every, config.save_every))
+            saves += 2 * (count // keep) if keep else 0  # what is kept, and with it the newest
             return count * pace - (-count // every) * validation + saves * SAVE
 
         steps = bisect.bisect_right(range(most + 1), left, key=cost) - 1

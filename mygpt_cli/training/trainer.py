@@ -139,12 +139,13 @@ class Trainer:
                 if self._hopeless(evaluated):
                     reason = reason or NO_LONGER_IMPROVES
             last = history.step == config.steps or reason is not None
-            due = last or best or history.step % config.save_every == 0
+            keep = config.keep_every > 0 and history.step % config.keep_every == 0
+            due = last or best or keep or history.step % config.save_every == 0
             if due or self.config is not config:  # what follows smaller micro-batches can be repeated
                 config = self.config
                 self._check_weights()
                 history.seconds = time.perf_counter() - started
-                yield SaveDue(step=history.step, best=best, last=last)
+                yield SaveDue(step=history.step, best=best, last=last, keep=keep)
         yield Finished(
             step=history.step,
             reason=reason or "done",

@@ -1,28 +1,24 @@
 """Attention on the screen and as JSON: the heads, what the answer is made of, and heat maps."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.constrain import Constrain
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.ui.bar import Bar
-from mygpt_cli.ui.columns import NARROWEST, ROOMY, WIDEST, fitting, light_table, percent
-from mygpt_cli.ui.explain import INDENT, explained
-from mygpt_cli.ui.export import Export, Screen
-from mygpt_cli.ui.lens import one_word, render_title, token_fields
+from mygpt_cli.ui.columns import NARROWEST, ROOMY, fitting, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.lens import one_word
+from mygpt_cli.ui.records import as_json, token_fields
+from mygpt_cli.ui.rows import INDENT, Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.shade import legend, shade, shade_style
 from mygpt_cli.ui.text import head, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.inspection.attention import AttentionView, Head, HeatMap
-    from mygpt_cli.inspection.contributions import Contribution, Contributions
+    from mygpt_cli.inspection.contributions import Contribution
 
 LABEL = 10  # cells of a token beside its row of a map
 LARGEST = 8  # cells of a weight in a map
@@ -35,24 +31,14 @@ MEANING = {
 }
 
 
-def show_attention(
-    view: "AttentionView", *, explain: bool = False, json: bool, to: Export | None = None
-) -> None:
+def show_attention(view: "AttentionView", how: Shown) -> None:
     """Write what the heads do, what the answer's logit is made of, and the maps."""
-    with Screen("attention", json=json, to=to) as screen:
-        screen.record(attention_record(view))
-        screen.show(*render_attention(view, screen.width, explain=explain))
-
-
-def attention_record(view: "AttentionView") -> dict[str, Any]:
-    """Return the view for JSON: tokens as text and as bytes in hexadecimal."""
-    record = dataclasses.asdict(view)
-    pairs = zip(record.pop("ids"), record.pop("tokens"), strict=True)
-    texts = [{"id": token, **token_fields(text)} for token, text in pairs]
-    ends = token_fields(record.pop("answer_token"), "answer_") | token_fields(
-        record.pop("rival_token"), "rival_"
-    )
-    return {"tokens": texts} | ends | record
+    with how.screen("attention") as screen:
+        record = as_json(view)
+        pairs = zip(record.pop("ids"), view.tokens, strict=True)
+        record["tokens"] = [{"id": token, **token_fields(text)} for token, text in pairs]
+        screen.record(record)
+        screen.show(*render_attention(view, screen.width, explain=how.explain))
 
 
 def render_attention(
@@ -61,33 +47,33 @@ def render_attention(
     """Render the parts of the view for a screen of `width` cells (60 or more)."""
     narrow = fitting(width)
     answer = Text("answer ").append(visible(view.answer_token), style="bold green")
-    heads, parts = _heads(view, narrow), _parts(view, narrow)
     shown: list[RenderableType] = [
-        render_title("attention", view.tokens, narrow),
+        heading("attention", b"".join(view.tokens), narrow),
         Text(),
         answer.append(f"  {percent(view.probability)}"),
         Text(),
-        explained(heads, [_head_sentence(found, view) for found in view.heads], explain=explain),
+        _heads(view, narrow, explain),
         Text(),
-        explained(parts, _part_sentences(view.contributions, view), explain=explain),
+        _parts(view, narrow, explain),
     ]
     for heat in view.maps:
         shown += [Text(), Map(view, heat, explain)]
-    return (*shown, Text(), Constrain(Text(_summary(view), style="dim"), WIDEST))
+    return (*shown, Text(), closing(_summary(view)))
 
 
-def _heads(view: "AttentionView", width: int) -> Table:
-    table = light_table(width)
-    table.add_column("layer", width=5, justify="right")
-    table.add_column("head", width=4, justify="right")
-    table.add_column("looks at", width=19, no_wrap=True)
-    table.add_column("logit", width=6, justify="right")
-    table.add_column("without", width=7, justify="right")
-    table.add_column("change", width=6, justify="right")
-    if width >= ROOMY:
-        table.add_column("last token's looks", ratio=1, min_width=4, no_wrap=True, overflow="ellipsis")
+def _heads(view: "AttentionView", width: int, explain: bool) -> Rows:
+    columns = [
+        Column("layer", 5, right=True),
+        Column("head", 4, right=True),
+        Column("looks at", 19),
+        Column("logit", 6, right=True),
+        Column("without", 7, right=True),
+        Column("change", 6, right=True),
+        *([Column("last token's looks", 0)] if width >= ROOMY else []),
+    ]
+    rows = []
     for found in view.heads:
-        row: list[RenderableType] = [
+        cells: list[Cell] = [
             str(found.layer),
             str(found.head),
             _name(found),
@@ -95,8 +81,9 @@ def _heads(view: "AttentionView", width: int) -> Table:
             percent(found.probability),
             _change(found, view),
         ]
-        table.add_row(*row, *([Strip(found.weights)] if width >= ROOMY else []))
-    return table
+        cells += [_strip(found.weights)] if width >= ROOMY else []
+        rows.append(Row(cells, _head_sentence(found, view)))
+    return Rows(columns, rows, width, explain)
 
 
 def _name(found: "Head") -> Text:
@@ -117,17 +104,9 @@ def _change(found: "Head", view: "AttentionView") -> Text:
     return Text(f"{points:+.1f}", style=style)
 
 
-@dataclass(frozen=True)
-class Strip:
-    """The last weights that fit, a cell each."""
-
-    weights: Sequence[float]
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(4, options.max_width)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield _shades(self.weights[-options.max_width :], 1, ascii_only=options.ascii_only)
+def _strip(weights: Sequence[float]) -> Cell:
+    """Return a cell with the last weights that fit."""
+    return lambda width, ascii_only: _shades(weights[-width:], 1, ascii_only=ascii_only)
 
 
 def _shades(weights: Sequence[float], cells: int, *, ascii_only: bool) -> Text:
@@ -137,23 +116,28 @@ def _shades(weights: Sequence[float], cells: int, *, ascii_only: bool) -> Text:
     return text
 
 
-def _parts(view: "AttentionView", width: int) -> Table:
+def _parts(view: "AttentionView", width: int, explain: bool) -> Rows:
     every = view.contributions
-    table = light_table(width)
-    table.add_column("what adds to the logit", width=22, no_wrap=True)
-    table.add_column("layer", width=5, justify="right")
-    table.add_column("logit", width=8, justify="right")
-    rival = Text("over ").append(head(visible(view.rival_token), 6))
-    table.add_column(rival, width=11, justify="right", no_wrap=True)
-    table.add_column("", ratio=1, min_width=4, no_wrap=True)
+    answer, rival = one_word(view.answer_token), one_word(view.rival_token)
+    columns = [
+        Column("what adds to the logit", 22),
+        Column("layer", 5, right=True),
+        Column("logit", 8, right=True),
+        Column(f"over {head(visible(view.rival_token), 6)}", 11, right=True),
+        Column("", 0),
+    ]
     most = max(abs(part.logit) for part in every.parts) or 1.0
+    rows = []
     for part in every.parts:
-        bar = Bar(abs(part.logit) / most, "cyan" if part.logit > 0 else "red")
-        table.add_row(part.part, str(part.layer or ""), *_numbers(part.logit, part.lead), bar)
+        end = bar(abs(part.logit) / most, "cyan" if part.logit > 0 else "red")
+        cells: list[Cell] = [part.part, str(part.layer or ""), *_numbers(part.logit, part.lead), end]
+        rows.append(Row(cells, _part_sentence(part, answer, rival)))
     lost = every.rounding
-    table.add_row("rounding", "", f"{lost.logit:+.0e}", f"{lost.lead:+.0e}", "", style="dim")
-    table.add_row("the logit itself", "", *_numbers(every.logit, every.lead), "", style="bold")
-    return table
+    told = "What float32 loses on the way: the difference between the sum and the logit."
+    rows.append(Row(["rounding", "", f"{lost.logit:+.0e}", f"{lost.lead:+.0e}", ""], told, "dim"))
+    told = f"What the model gives {answer}, and its lead over {rival}: the sum of all rows above."
+    rows.append(Row(["the logit itself", "", *_numbers(every.logit, every.lead), ""], told, "bold"))
+    return Rows(columns, rows, width, explain)
 
 
 def _numbers(logit: float, lead: float) -> tuple[str, str]:
@@ -227,15 +211,6 @@ def _head_sentence(found: "Head", view: "AttentionView") -> str:
     if found.named:
         return f"{found.share:.0%} of its attention goes to {MEANING[found.kind]}; {change}"
     return f"No kind gets half its attention ({_words(found.kind)} {found.share:.0%}); {change}"
-
-
-def _part_sentences(every: "Contributions", view: "AttentionView") -> list[str]:
-    answer, rival = one_word(view.answer_token), one_word(view.rival_token)
-    return [
-        *(_part_sentence(part, answer, rival) for part in every.parts),
-        "What float32 loses on the way: the difference between the sum and the logit.",
-        f"What the model gives {answer}, and its lead over {rival}: the sum of all rows above.",
-    ]
 
 
 def _part_sentence(part: "Contribution", answer: str, rival: str) -> str:

@@ -1,5 +1,7 @@
 """Two checkpoints side by side, on the screen."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +10,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mygpt_cli.ui.columns import WIDEST, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Column, Row, Rows, bar, closing
+from mygpt_cli.ui.surprisal import surprisal_record
 from mygpt_cli.ui.text import one_line, tail, visible
 from mygpt_cli.ui.units import count, count_of
 from mygpt_cli.ui.weights import short, tensor_name
@@ -21,27 +26,45 @@ if TYPE_CHECKING:
     Texts = tuple[Surprisal, Surprisal]
 
 
+def show_compare(view: "Comparison", tokenizer: "Tokenizer", how: Shown) -> None:
+    """Write how two checkpoints differ."""
+    with how.screen("two checkpoints") as screen:
+        record = as_json(replace(view, texts=None))
+        record["texts"] = [surprisal_record(text) for text in view.texts or ()]
+        record["changes"] = None if view.changes is None else view.changes.tolist()
+        for shift, there in zip(record["next"], view.next, strict=True):
+            shift["change"] = there.change
+        for tensor, moved in zip(record["tensors"], view.tensors, strict=True):
+            tensor["share"] = moved.share
+        screen.record(record)
+        screen.show(*render_compare(view, tokenizer, screen.width, top=how.top, explain=how.explain))
+
+
 def render_compare(
     view: "Comparison", tokenizer: "Tokenizer", width: int, *, top: int, explain: bool = False
 ) -> list[RenderableType]:
     """Render what moved between two checkpoints, the `top` tokens that moved most, for 60 cells or more."""
     width = min(width, WIDEST)
-    parts: list[RenderableType] = []
-    for name, side in zip("AB", view.sides, strict=True):
-        step = "" if side.step is None else f", step {count(side.step)}"
-        parts.append(
-            Text.assemble((f"{name}  ", "bold"), one_line(side.folder), (step, "dim"), overflow="fold")
-        )
+    parts: list[RenderableType] = [*render_sides([(side.folder, side.step) for side in view.sides])]
     if not view.same_tokens:
         parts += [Text(), Text("Their tokenizers differ, so only bits per byte and weights can be compared.")]
     if view.texts:
         parts += [Text(), _losses(view.texts, view.same_tokens, width, explain)]
     if view.next:
         parts += [Text(), _next(view, width, explain)]
-    if view.texts and view.changes is not None:
+    if view.texts and view.changes is not None and view.changes.any():
         parts += [Text(), _tokens(view.texts, view.changes, tokenizer, width, top, explain)]
     parts += [Text(), _weights(view, width, explain)]
     return [*parts, Text(), closing(_words(view))]
+
+
+def render_sides(sides: Iterable[tuple[str, int | None]]) -> list[Text]:
+    """Name checkpoints, each with its folder and its step, by letters."""
+    lines = []
+    for name, (folder, step) in zip("AB", sides, strict=False):
+        at = "" if step is None else f", step {count(step)}"
+        lines.append(Text.assemble((f"{name}  ", "bold"), one_line(folder), (at, "dim"), overflow="fold"))
+    return lines
 
 
 def _losses(texts: "Texts", same_tokens: bool, width: int, explain: bool) -> Rows:
@@ -80,7 +103,8 @@ def _tokens(
     columns = [Column("tokens that moved most", 0)]
     columns += [Column(name, 8, right=True) for name in ("A bits", "B bits", "B - A")]
     rows = []
-    for index in np.argsort(-np.abs(changes), kind="stable")[:top].tolist():
+    order = np.argsort(-np.abs(changes), kind="stable")[: min(top, np.count_nonzero(changes))]
+    for index in order.tolist():
         before = tokenizer.decode_bytes(texts[0].ids[max(0, index - 39) : index + 1].tolist())
         token = visible(tokenizer.token_bytes(int(texts[0].ids[index + 1])))
         shown = Text(

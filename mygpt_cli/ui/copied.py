@@ -1,11 +1,13 @@
 """What a text shares with the training text, on the screen."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from mygpt_cli.ui.columns import WIDEST, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Column, Row, Rows, closing
 from mygpt_cli.ui.text import head, one_line, tail
 from mygpt_cli.ui.units import count, count_of
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
     from mygpt_cli.inspection.copied import Copied
 
 MOST_SHOWN = 20
+
+
+def show_copied(copied: "Copied", text: str, how: Shown) -> None:
+    """Write which passages of a text were copied."""
+    with how.screen("copied passages") as screen:
+        screen.record({"text": text} | copied_record(copied, text))
+        screen.show(*render_copied(copied, text, screen.width, running=True, explain=how.explain))
+
+
+def copied_record(copied: "Copied", text: str) -> dict[str, Any]:
+    """Return what was copied for JSON, each passage with its text."""
+    record = as_json(copied) | {"share": copied.share}
+    for passage in record["passages"]:
+        passage["text"] = text[passage["start"] : passage["stop"]]
+    return record
 
 
 def render_copied(
@@ -32,7 +49,7 @@ def render_copied(
         columns = [
             Column("length", 8, right=True),
             Column("copied passage", 0),
-            Column("file:line, character", place),
+            Column("file:line, from", place),
         ]
         longest = sorted(copied.passages, key=lambda passage: (passage.start - passage.stop, passage.start))
         rows = []

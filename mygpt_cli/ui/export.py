@@ -3,6 +3,7 @@
 A view is shown through a Screen, part by part; nothing else is needed for it to be exported as well.
 """
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ PAGE = """\
 """
 PAGE_STYLE = """
 body { margin: 2em auto; max-width: 62em; padding: 0 1em; color: var(--ink); background: var(--page); }
-pre { line-height: 1.35; overflow-x: auto; margin: 0; }
+pre { margin: 0; }
+.screen { font-size: clamp(8px, 2vw, 14px); }
 svg { display: block; width: 100%; max-width: 55em; height: auto; }
 """
 
@@ -57,6 +59,20 @@ class Export:
             _check(path)
         if self.svg and self.html and self.svg.resolve() == self.html.resolve():
             raise UsageError(f"--svg and --html both name {self.svg}", "give two files")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a view is shown: so many of the best or worst, with sentences or without, and where to."""
+
+    top: int = 5
+    explain: bool = False
+    json: bool = False
+    to: Export = Export()
+
+    def screen(self, title: str) -> "Screen":
+        """Return the screen."""
+        return Screen(title, json=self.json, to=self.to)
 
 
 class Screen:
@@ -104,12 +120,12 @@ class Screen:
 def to_html(title: str, parts: Sequence[RenderableType], width: int) -> str:
     """Return one page that needs nothing else: charts as pictures, all else as a screen of `width` cells."""
     body = []
-    for part in parts:
-        if isinstance(part, Chart):
-            body.append(chart_svg(part, inline=True))
+    for is_chart, group in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
+        if is_chart:
+            body += [chart_svg(chart, inline=True) for chart in group if isinstance(chart, Chart)]
         else:
-            lines = ("".join(map(_span, line)).rstrip() for line in _lines(part, width))
-            body.append('<pre class="screen">{}</pre>'.format("\n".join(lines) or " "))
+            lines = ("".join(map(_span, line)).rstrip() for part in group for line in _lines(part, width))
+            body.append('<pre class="screen">{}</pre>'.format("\n".join(lines)))
     style = f"{SCHEME}{CHART_STYLE}{PAGE_STYLE}"
     return PAGE.format(title=escape(title), style=style, body="\n".join(body))
 

@@ -1,23 +1,20 @@
 """What the model would say after each layer, on the screen and as JSON."""
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.constrain import Constrain
-from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.ui.bar import Bar
-from mygpt_cli.ui.columns import NARROWEST, ROOMY, WIDEST, fitting, light_table, percent
-from mygpt_cli.ui.explain import explained
-from mygpt_cli.ui.export import Export, Screen
+from mygpt_cli.ui.columns import NARROWEST, ROOMY, fitting, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.records import as_json
+from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.shade import legend, shade
 from mygpt_cli.ui.steps import PICKED
-from mygpt_cli.ui.text import head, one_line, tail, visible
+from mygpt_cli.ui.text import head, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.inspection.lens import Guess, Position
@@ -26,27 +23,12 @@ LABEL = 9  # cells of a layer's name
 LONGEST = 9  # cells of a token in the grid
 
 
-def show_lens(
-    views: Sequence["Position"], *, explain: bool = False, json: bool, to: Export | None = None
-) -> None:
+def show_lens(views: Sequence["Position"], how: Shown) -> None:
     """Write what the model would say after each layer: at all positions that fit, and at the last in full."""
-    with Screen("the prediction after each layer", json=json, to=to) as screen:
+    with how.screen("the prediction after each layer") as screen:
         for view in views:
-            screen.record(position_record(view))
-        screen.show(*render_lens(views, screen.width, explain=explain))
-
-
-def position_record(view: "Position") -> dict[str, Any]:
-    """Return a position for JSON: tokens as text and as bytes in hexadecimal."""
-    record = dataclasses.asdict(view)
-    for part in (record, *record["guesses"]):
-        part |= token_fields(part.pop("token"))
-    return record | token_fields(record.pop("answer_token"), "answer_")
-
-
-def token_fields(token: bytes, name: str = "") -> dict[str, str]:
-    """Return a token for JSON, as text and as bytes in hexadecimal."""
-    return {f"{name}text": token.decode("utf-8", "replace"), f"{name}bytes": token.hex()}
+            screen.record(as_json(view))
+        screen.show(*render_lens(views, screen.width, explain=how.explain))
 
 
 def render_lens(
@@ -55,23 +37,16 @@ def render_lens(
     """Render the parts of the view for a screen of `width` cells (60 or more)."""
     last, narrow = views[-1], fitting(width)
     return (
-        render_title("lens", [view.token for view in views], narrow),
+        heading("lens", b"".join(view.token for view in views), narrow),
         Text(),
         Grid(views, explain),
         Text(),
         _said(last),
         Text(),
-        explained(_table(last, narrow), [_sentence(guess, last) for guess in last.guesses], explain=explain),
+        _table(last, narrow, explain),
         Text(),
-        Constrain(Text(_summary(last), style="dim"), WIDEST),
+        closing(_summary(last)),
     )
-
-
-def render_title(name: str, tokens: Sequence[bytes], width: int) -> Text:
-    """Return the name of a view and the end of its text."""
-    title = Text(f"{name}  ", style="bold")
-    text = one_line(b"".join(tokens).decode("utf-8", "surrogateescape"))
-    return title.append(tail(text, width - title.cell_len), style="not bold")
 
 
 @dataclass(frozen=True)
@@ -83,17 +58,25 @@ class Grid:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown, cells = _fitting(self.views, max(NARROWEST, options.max_width))
-        table = light_table(LABEL + len(shown) * (cells + 2))
-        table.padding = 0  # the shades keep columns apart
-        table.add_column("position\ntoken", width=LABEL)
+        columns = [Column("position\ntoken", LABEL)]
         for view in shown:
             title = Text(f"{view.index}\n").append(head(visible(view.token), cells), style="bold not dim")
-            table.add_column(title, width=cells + 1, no_wrap=True)
-        for layer, guess in enumerate(shown[-1].guesses):
-            row = [_cell(view.guesses[layer], view, cells, ascii_only=options.ascii_only) for view in shown]
-            table.add_row(_name(guess), *row)
-        table.add_row("decided", *(Text(str(view.decided), style="dim") for view in shown))
-        yield explained(table, _grid_sentences(self.views), explain=self.explain)
+            columns.append(Column(title, cells + 1))
+        rows = [
+            Row(
+                [
+                    _name(guess),
+                    *(_cell(view.guesses[layer], view, cells, options.ascii_only) for view in shown),
+                ]
+            )
+            for layer, guess in enumerate(shown[-1].guesses)
+        ]
+        rows.append(Row(["decided", *(Text(str(view.decided), style="dim") for view in shown)]))
+        rows = [
+            replace(row, sentence=told) for row, told in zip(rows, _grid_sentences(self.views), strict=True)
+        ]
+        # The shades keep columns apart.
+        yield Rows(columns, rows, LABEL + len(shown) * (cells + 2), self.explain, gap=1)
         rest = len(self.views) - len(shown)
         if rest:
             yield Text(f"the last {len(shown):,} of {len(self.views):,} positions", style="dim")
@@ -115,7 +98,7 @@ def _widest(view: "Position") -> int:
     return max(len(str(view.index)) - 1, *(cell_len(visible(token)) for token in tokens))
 
 
-def _cell(guess: "Guess", view: "Position", cells: int, *, ascii_only: bool) -> Text:
+def _cell(guess: "Guess", view: "Position", cells: int, ascii_only: bool) -> Text:
     style = "green" if guess.id == view.answer else "dim"
     if guess.id == view.answer and guess.layer == view.decided:
         style = "bold green"
@@ -144,35 +127,35 @@ def _said(view: "Position") -> Text:
     return text.append(visible(view.answer_token), style="green")
 
 
-def _table(view: "Position", width: int) -> Table:
+def _table(view: "Position", width: int, explain: bool) -> Rows:
     digits = max(4, *(len(f"{guess.answer_rank:,}") for guess in view.guesses))
     roomy = width >= ROOMY
-    table = light_table(width)
-    table.add_column("  after", width=2 + LABEL)
-    table.add_column(
-        "token", width=11 if roomy else None, ratio=None if roomy else 1, no_wrap=True, overflow="ellipsis"
-    )
-    table.add_column("its own", width=7, justify="right")
-    table.add_column("rank", width=digits, justify="right")
-    table.add_column("share", width=6, justify="right")
-    table.add_column("entropy", width=7, justify="right")
-    table.add_column("away", width=6, justify="right")
-    if roomy:
-        table.add_column("", ratio=1, min_width=4, no_wrap=True, overflow="crop")
+    columns = [
+        Column("  after", 2 + LABEL),
+        Column("token", 11 if roomy else 0),
+        Column("its own", 7, right=True),
+        Column("rank", digits, right=True),
+        Column("share", 6, right=True),
+        Column("entropy", 7, right=True),
+        Column("away", 6, right=True),
+        *([Column("", 0)] if roomy else []),
+    ]
+    rows = []
     for guess in view.guesses:
         right, first = guess.id == view.answer, guess.layer == view.decided
-        row: list[RenderableType] = [
+        cells: list[Cell] = [
             f"{PICKED if first else ' '} {_name(guess)}",
-            Text(visible(guess.token)),
+            visible(guess.token),
             percent(guess.probability),
             f"{guess.answer_rank:,}",
             percent(guess.answer_probability),
             f"{guess.entropy:.2f}",
             f"{guess.divergence:.2f}",
         ]
-        row += [Bar(guess.answer_probability, "green")] if roomy else []
-        table.add_row(*row, style="bold green" if first else "green" if right else "")
-    return table
+        cells += [bar(guess.answer_probability, "green")] if roomy else []
+        style = "bold green" if first else "green" if right else ""
+        rows.append(Row(cells, _sentence(guess, view), style))
+    return Rows(columns, rows, width, explain)
 
 
 def _sentence(guess: "Guess", view: "Position") -> str:
@@ -190,7 +173,7 @@ def _sentence(guess: "Guess", view: "Position") -> str:
 
 def one_word(token: bytes) -> str:
     """Return a token for a sentence: shown, in quotes, and not too long."""
-    return f"‘{head(visible(token), 20)}’"
+    return f"'{head(visible(token), 20)}'"
 
 
 def _summary(view: "Position") -> str:

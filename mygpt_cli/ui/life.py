@@ -8,12 +8,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.ui.columns import fitting, light_table, percent
-from mygpt_cli.ui.explain import Explained
-from mygpt_cli.ui.steps import render_choice
-from mygpt_cli.ui.text import head, one_line, tail, visible
+from mygpt_cli.ui.columns import fitting, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.records import as_json
+from mygpt_cli.ui.rows import INDENT, Column, Row, Rows, closing, heading
+from mygpt_cli.ui.steps import render_choice, render_settings, settings_record
+from mygpt_cli.ui.text import head, visible
 
 if TYPE_CHECKING:
+    from mygpt_cli.generation.settings import Sampling
     from mygpt_cli.inspection.life import Attended, Head, LifeView, Stage
 
 NUMBER, NAME, SHAPE, NORM, COSINE, VALUE = 2, 14, 9, 8, 5, 7  # cells of each column
@@ -23,19 +26,31 @@ BEFORE_ATTENDED = NUMBER + 4 + 7 * len(NORMS) + 2
 WIDEST_TOKEN = 12
 
 
+def show_life(view: "LifeView", sampling: "Sampling", how: Shown) -> None:
+    """Write the life of a token."""
+    with how.screen("the life of a token") as screen:
+        record = as_json(view)
+        record["merges"] = [[left.hex(), right.hex()] for left, right in view.merges]
+        record["choice"] |= settings_record(sampling)
+        screen.record(record)
+        screen.show(render_settings(sampling), Text())
+        screen.show(render_life(view, screen.width, explain=how.explain))
+
+
 def render_life(view: "LifeView", width: int, *, explain: bool = False) -> RenderableType:
     """Render the stages of a token for a screen of `width` cells (60 or more)."""
     width = fitting(width)
     layers = sorted({stage.layer for stage in view.stages if stage.layer is not None})
     before = [stage for stage in view.stages if stage.number < 6]
     after = [stage for stage in view.stages if stage.number > 8]
-    parts: list[RenderableType] = [_title(view, width), Text(), *_beginning(view, explain=explain), Text()]
+    title = heading(f"position {view.position:,} of {view.length:,}", view.context, width)
+    parts: list[RenderableType] = [title, Text(), *_beginning(view, explain=explain), Text()]
     parts += [_stages(view, before, width, header=True, explain=explain), Text()]
     for layer in layers:
         here = [stage for stage in view.stages if stage.layer == layer]
         heads = [head for head in view.heads if head.layer == layer]
         parts += [
-            Text(f"layer {layer} of {len(layers)}", style="bold"),
+            Text(f"layer {layer} of {view.layers}", style="bold"),
             _stages(view, [stage for stage in here if stage.number == 6], width, explain=explain),
             Text(),
             _heads(heads, width, explain=explain),
@@ -50,12 +65,6 @@ def render_life(view: "LifeView", width: int, *, explain: bool = False) -> Rende
     ]
     parts += [render_choice(view.choice, width, explain=explain), Text(), *_end(view)]
     return Group(*parts)
-
-
-def _title(view: "LifeView", width: int) -> Text:
-    title = Text(f"position {view.position:,} of {view.length:,}  ", style="bold")
-    text = one_line(view.context.decode("utf-8", "surrogateescape"))
-    return title.append(tail(text, width - title.cell_len), style="not bold")
 
 
 def _beginning(view: "LifeView", *, explain: bool) -> Iterator[RenderableType]:
@@ -85,7 +94,7 @@ def _beginning(view: "LifeView", *, explain: bool) -> Iterator[RenderableType]:
         row.add_row(str(number), name, Text(shown))
         yield row
         if explain:
-            yield Padding(Text(sentence, style="dim"), (0, 0, 0, 4))
+            yield Padding(Text(sentence, style="dim italic"), (0, 0, 0, INDENT))
 
 
 def _stages(
@@ -98,22 +107,24 @@ def _stages(
     explain: bool = False,
 ) -> RenderableType:
     """Render stages as rows, numbered where the number is not that of the `last` one."""
-    table = light_table(width, gap=1, header=header)
-    table.add_column("", width=NUMBER, justify="right", style="dim")
-    table.add_column("stage", width=NAME, no_wrap=True)
-    table.add_column("shape", width=SHAPE, justify="right", style="dim", no_wrap=True)
-    table.add_column("norm", width=NORM, justify="right", no_wrap=True)
-    table.add_column("cos", width=COSINE, justify="right")
-    table.add_column("  first values", ratio=1, no_wrap=True, overflow="crop", style="dim")
+    columns = [
+        Column("", NUMBER, right=True, style="dim"),
+        Column("stage", NAME),
+        Column("shape", SHAPE, right=True, style="dim"),
+        Column("norm", NORM, right=True),
+        Column("cos", COSINE, right=True),
+        Column("  first values", 0, style="dim"),
+    ]
+    rows = []
     for stage in stages:
         number = "" if stage.number == last else str(stage.number)
         last = stage.number
         shape = " × ".join(map(str, stage.shape))
         cosine = "" if stage.cosine is None else f"{stage.cosine:.2f}"
         values = _values(stage, width - BEFORE_VALUES)
-        style = "bold" if stage.name == "residual" else ""
-        table.add_row(number, Text(stage.name, style), shape, number_of(stage.norm), cosine, values)
-    return Explained(table, [_sentence(view, stage) for stage in stages] if explain else [])
+        name = Text(stage.name, "bold" if stage.name == "residual" else "")
+        rows.append(Row([number, name, shape, number_of(stage.norm), cosine, values], _sentence(view, stage)))
+    return Rows(columns, rows, width, explain, gap=1, header=header)
 
 
 def _values(stage: "Stage", room: int) -> str:
@@ -131,17 +142,15 @@ def number_of(value: float) -> str:
 
 
 def _heads(heads: "Sequence[Head]", width: int, *, explain: bool) -> RenderableType:
-    table = light_table(width, gap=1)
-    table.add_column("", width=NUMBER, justify="right", style="dim")
-    table.add_column("head", width=4, justify="right")
-    for name in NORMS:
-        table.add_column(name, width=6, justify="right", no_wrap=True)
-    table.add_column(Text("share token position"), ratio=1, no_wrap=True, overflow="crop")
+    columns = [Column("", NUMBER, right=True, style="dim"), Column("head", 4, right=True)]
+    columns += [Column(name, 6, right=True) for name in NORMS]
+    rows = []
     for one in heads:
         norms = [number_of(norm) for norm in (one.query, one.key, one.value, one.output)]
         number = "7" if one is heads[0] else ""
-        table.add_row(number, str(one.head), *norms, _attended(one.attended, width - BEFORE_ATTENDED))
-    return Explained(table, [_sentence_on(one) for one in heads] if explain else [])
+        attended = _attended(one.attended, width - BEFORE_ATTENDED)
+        rows.append(Row([number, str(one.head), *norms, attended], _sentence_on(one)))
+    return Rows([*columns, Column("share token position", 0)], rows, width, explain, gap=1)
 
 
 def _attended(attended: "Sequence[Attended]", room: int) -> Text:
@@ -203,8 +212,7 @@ def _end(view: "LifeView") -> Iterator[RenderableType]:
         " in any logit."
     )
     yield Text()
-    yield Text(
+    yield closing(
         "Each row is what the model makes of this one token at a stage: its length (norm), how far it points"
-        " as the residual stream before it did (cos), and where each head looks.",
-        style="dim",
+        " as the residual stream before it did (cos), and where each head looks."
     )

@@ -27,7 +27,7 @@ SCHEME = f"""
 :root {{ color-scheme: light dark; {_variables(_LIGHT)} }}
 @media (prefers-color-scheme: dark) {{ :root {{ {_variables(_DARK)} }} }}
 .page {{ fill: var(--page); }}
-.screen {{ font: 14px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre; }}
+.screen {{ font: 14px/1.35 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre; }}
 .screen text {{ fill: var(--ink); white-space: pre; }}
 .bold {{ font-weight: bold; }}
 .italic {{ font-style: italic; }}

@@ -1,20 +1,20 @@
 """The choice at every step, as tables."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from mygpt_cli.generation.settings import field_of
-from mygpt_cli.ui.bar import Bar
-from mygpt_cli.ui.columns import WIDEST, fitting, light_table, pack, percent
-from mygpt_cli.ui.explain import Explained
-from mygpt_cli.ui.text import one_line, tail, visible
+from mygpt_cli.ui.columns import WIDEST, fitting, pack, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.records import as_json
+from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
+from mygpt_cli.ui.text import one_line, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.generation.settings import Sampling
@@ -37,6 +37,24 @@ HEADS = {
 }
 
 
+def show_steps(views: Iterable["StepView"], sampling: "Sampling", how: Shown) -> None:
+    """Write each step of generation as it is made."""
+    with how.screen("steps of generation") as screen:
+        screen.show(render_settings(sampling), Text())
+        last = None
+        for last in views:
+            screen.record(as_json(last) | settings_record(sampling))
+            screen.show(render_step(last, screen.width, explain=how.explain))
+        if last:
+            screen.show(render_footer(last))
+
+
+def settings_record(sampling: "Sampling") -> dict[str, Any]:
+    """Return for JSON how tokens are chosen."""
+    settings = dataclasses.asdict(sampling)
+    return {"seed": settings.pop("seed"), "settings": settings}
+
+
 def render_settings(sampling: "Sampling") -> Text:
     """Say once how the tokens are chosen."""
     values = {name: getattr(sampling, field_of(name)) for name in sampling.active if name != "greedy"}
@@ -56,25 +74,19 @@ def _value(value: object) -> str:
 def render_step(view: "StepView", width: int, *, explain: bool = False) -> RenderableType:
     """Render one step for a screen of `width` cells (60 or more): title, table, and how it was decided."""
     width = fitting(width)
-    title = Text(f"step {view.index}  ", style="bold")
-    context = one_line(view.context.decode("utf-8", "surrogateescape"))
-    title.append(tail(context, width - title.cell_len) or "(no text yet)", style="not bold")
+    title = heading(f"step {view.index}", view.context, width)
     return Group(title, Text(), render_choice(view, width, explain=explain), Text())
 
 
 def render_choice(view: "StepView", width: int, *, explain: bool = False) -> RenderableType:
     """Render the candidates for the next token, column by column, and how one of them was picked."""
-    sentences = [_sentence(view, candidate) for candidate in view.candidates] if explain else []
-    if explain and view.others.count:
-        sentences.append(_sentence_on_others(view))
     parts: list[RenderableType] = []
-    for table in _tables(view, width):
-        parts += [Explained(table, sentences), Text()]
-        sentences = []
+    for table in _tables(view, width, explain):
+        parts += [table, Text()]
     return Group(*parts, _decision(view))
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Column:
     """A column of shares or logits: its head, its width, a cell for each candidate and one for the others."""
 
@@ -100,49 +112,45 @@ def _columns(view: "StepView") -> Iterator[_Column]:
     yield _Column("final", 6, final, percent(others.final_probability) if others.kept else "cut")
 
 
-def _tables(view: "StepView", width: int) -> Iterator[Table]:
+def _tables(view: "StepView", width: int, explain: bool) -> Iterator[Rows]:
     """Yield the table of the candidates, and further ones with the columns for which it has no room."""
     others, columns = view.others, list(_columns(view))
     digits = len(str(len(view.candidates) + others.count - 1))
     name_width = 12 + (width - 60) // 5
     gap = 1 if len(view.filters) > 1 else 2
     room = width - (1 + digits + name_width + digits + 4 * gap)
+    names = [Column("", 1), Column("", digits, right=True), Column("token", name_width)]
+    names.append(Column("id", digits, right=True))
     for part in pack([column.width for column in columns], room - 1, gap):
         here = columns[part.start : part.stop]
-        bar = room - sum(column.width + gap for column in here)
-        bar = bar if part.stop == len(columns) and bar >= NARROWEST_BAR else 0
-        table = light_table(width, gap=gap)
-        table.add_column("", width=1)
-        table.add_column("", width=digits, justify="right")
-        table.add_column("token", width=name_width, no_wrap=True, overflow="ellipsis")
-        table.add_column("id", width=digits, justify="right")
-        for column in here:
-            table.add_column(column.head, width=column.width, justify="right", no_wrap=True)
-        table.add_column("", ratio=1, no_wrap=True, overflow="crop")
+        left = room - sum(column.width + gap for column in here)
+        left = left if part.stop == len(columns) and left >= NARROWEST_BAR else 0
+        rows: list[Row] = []
         for at, candidate in enumerate(view.candidates):
-            mark, rank = PICKED if candidate.picked else "", str(candidate.rank)
-            cells = [str(candidate.id), *(column.cells[at] for column in here)]
-            end = _bar(view, candidate, bar)
-            table.add_row(mark, rank, Text(visible(candidate.token)), *cells, end, style=_style(candidate))
+            mark = PICKED if candidate.picked else ""
+            name = (mark, str(candidate.rank), visible(candidate.token), str(candidate.id))
+            cells = [*name, *(column.cells[at] for column in here), _bar(view, candidate, left)]
+            rows.append(Row(cells, _sentence(view, candidate), _style(candidate)))
         if others.count:
             share = others.final_probability if _is_filtered(view) else others.probability
-            name = Text(f"{others.count:,} more")
-            cells = [column.others for column in here]
-            table.add_row("", "", name, "", *cells, Bar(share, "dim") if bar else "", style="dim")
-        yield table
+            end = bar(share, "dim") if left else ""
+            cells = ["", "", f"{others.count:,} more", "", *(column.others for column in here), end]
+            rows.append(Row(cells, _sentence_on_others(view), "dim"))
+        shares = [Column(column.head, column.width, right=True) for column in here]
+        yield Rows([*names, *shares, Column("", 0)], rows, width, explain and not part.start, gap)
 
 
-def _bar(view: "StepView", candidate: "Candidate", width: int) -> RenderableType:
+def _bar(view: "StepView", candidate: "Candidate", width: int) -> Cell:
     """Draw a candidate's share, or say what cut it, where there is room."""
     if not width:
         return ""
     style = "green" if candidate.picked else "cyan"
     if not _is_filtered(view):
-        return Bar(candidate.probability, style)
+        return bar(candidate.probability, style)
     if candidate.cut_by:
         words = f"by {candidate.cut_by}"
         return words if len(words) <= width else ""
-    return Bar(candidate.final_probability, style)
+    return bar(candidate.final_probability, style)
 
 
 def _style(candidate: "Candidate") -> str:
@@ -205,4 +213,4 @@ def render_footer(view: "StepView") -> RenderableType:
     written = Text(one_line(view.context.decode("utf-8", "surrogateescape")))
     written.append(one_line(view.picked.token.decode("utf-8", "surrogateescape")), style="bold")
     words += f". {PICKED} marks the one picked."
-    return Constrain(Group(written, Text(), Text(words, style="dim")), WIDEST)
+    return Constrain(Group(written, Text(), closing(words)), WIDEST)

@@ -1,6 +1,6 @@
 """What a checkpoint is, as a table."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -8,12 +8,29 @@ from rich.text import Text
 
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.columns import WIDEST, light_table, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.history import render_history
+from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.units import count_of, duration
 
 if TYPE_CHECKING:
     from mygpt_cli.config import ModelConfig
+    from mygpt_cli.inspection.history import RunHistory
     from mygpt_cli.inspection.summary import Summary, TokenizerFacts, Training
+
+
+def show_summary(summary: "Summary | None", history: "RunHistory | None", how: Shown) -> None:
+    """Write how the run has gone, where there is one, and what its checkpoint is, once there is one."""
+    record: dict[str, Any] = {"folder": history.folder if history else ""}
+    record |= as_json(summary) if summary else {}
+    record["history"] = as_json(history) | {"share": history.share} if history else None
+    with how.screen(record["folder"]) as screen:
+        screen.record(record)
+        if history:
+            screen.show(*render_history(history))
+        if summary:
+            screen.show(render_summary(summary, screen.width))
 
 
 def render_summary(summary: "Summary", width: int) -> RenderableType:

@@ -1,6 +1,6 @@
 """How surprised a model is by a text, on the screen: a colour for the surprisal, a sign for the rank."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.cells import cell_len
@@ -8,11 +8,14 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from mygpt_cli.ui.columns import WIDEST, percent
+from mygpt_cli.ui.copied import copied_record, render_copied
+from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
 from mygpt_cli.ui.text import one_line, tail, visible
 from mygpt_cli.ui.units import count, count_of
 
 if TYPE_CHECKING:
+    from mygpt_cli.inspection.copied import Copied
     from mygpt_cli.inspection.surprisal import Surprisal
     from mygpt_cli.tokenizer import Tokenizer
 
@@ -72,6 +75,37 @@ class Legend:
         yield line
         signs = [plain if options.ascii_only else sign for _, sign, plain in SIGNS]
         yield Text(f"rank  1  2 to 10 {signs[1]}  11 to 100 {signs[2]}  beyond {signs[3]}", style="dim")
+
+
+def show_surprisal(
+    view: "Surprisal", tokenizer: "Tokenizer", copied: "Copied | str", text: str, how: Shown
+) -> None:
+    """Write how surprised a model is by a text, and what of it was copied, or why that is not known."""
+    with how.screen("surprisal") as screen:
+        found = None if isinstance(copied, str) else copied_record(copied, text)
+        screen.record(surprisal_record(view) | {"copied": found})
+        screen.show(
+            *render_surprisal(view, tokenizer, screen.width, top=how.top, explain=how.explain), Text()
+        )
+        if isinstance(copied, str):
+            words = f"What of it was copied is not known: no training text is at hand ({one_line(copied)})."
+            screen.show(Text(words, style="dim"))
+        else:
+            screen.show(*render_copied(copied, text, screen.width, explain=how.explain))
+
+
+def surprisal_record(view: "Surprisal") -> dict[str, Any]:
+    """Return a text's losses for JSON; `nats`, `ranks` and `best` are null for the first token."""
+    numbers = {name: [None, *getattr(view, name).tolist()] for name in ("nats", "ranks", "best", "best_nats")}
+    return {
+        "tokens": len(view.ids),
+        "bytes": view.bytes,
+        "bits_per_byte": view.bits_per_byte,
+        "nats_per_token": view.nats_per_token,
+        "perplexity": view.perplexity,
+        "ids": view.ids.tolist(),
+        **numbers,
+    }
 
 
 def render_surprisal(

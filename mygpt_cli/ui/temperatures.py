@@ -1,96 +1,109 @@
 """The next token at several temperatures, as a table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.ui.bar import Bar
-from mygpt_cli.ui.columns import fitting, light_table, pack, percent
-from mygpt_cli.ui.explain import Explained
-from mygpt_cli.ui.steps import PICKED
-from mygpt_cli.ui.text import one_line, tail, visible
+from mygpt_cli.ui.columns import fitting, pack, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.records import as_json
+from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
+from mygpt_cli.ui.steps import PICKED, render_settings, settings_record
+from mygpt_cli.ui.text import visible
 
 if TYPE_CHECKING:
-    from mygpt_cli.inspection.temperatures import TemperaturesView
+    from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.inspection.temperatures import Shares, TemperaturesView
 
 SHARE = 8  # cells of a share and the mark before it
-WIDEST_BAR = 10
+NARROWEST_BAR, WIDEST_BAR = 3, 10
+
+
+def show_temperatures(view: "TemperaturesView", sampling: "Sampling", how: Shown) -> None:
+    """Write the next token at several temperatures."""
+    with how.screen("temperatures") as screen:
+        screen.record(as_json(view) | settings_record(sampling))
+        screen.show(render_settings(replace(sampling, temperature=1.0)), Text())
+        screen.show(render_temperatures(view, screen.width, explain=how.explain))
 
 
 def render_temperatures(view: "TemperaturesView", width: int, *, explain: bool = False) -> RenderableType:
     """Render the shares of each candidate at each temperature for a screen of `width` cells (60 or more)."""
     width = fitting(width)
-    title = Text("temperatures  ", style="bold")
-    context = one_line(view.context.decode("utf-8", "surrogateescape"))
-    title.append(tail(context, width - title.cell_len) or "(no text yet)", style="not bold")
-    parts: list[RenderableType] = [title, Text()]
-    sentences = _sentences(view) if explain else []
-    for table in _tables(view, width):
-        parts += [Explained(table, sentences), Text()]
-        sentences = []
+    parts: list[RenderableType] = [heading("temperatures", view.context, width), Text()]
+    for table in _tables(view, width, explain):
+        parts += [table, Text()]
     words = "Each column is the choice of the same next token at one temperature: a low one makes the best"
     words += f" token all but certain, a high one gives the others a chance. {PICKED} marks the token that"
     words += f" the draw {view.draw:.6f} picks there."
-    return Group(*parts, Text(words, style="dim"))
+    return Group(*parts, closing(words))
 
 
-def _tables(view: "TemperaturesView", width: int) -> Iterator[Table]:
+def _tables(view: "TemperaturesView", width: int, explain: bool) -> Iterator[Rows]:
     """Yield a table, and further ones for the temperatures for which it has no room."""
     count = len(view.candidates) + view.others.count
     digits = max(2, len(str(count - 1)))
     name_width = 12 + (width - 60) // 5
     room = width - (name_width + digits + 7 + 3)
+    names = [Column("token", name_width), Column("id", digits, right=True), Column("logit", 7, right=True)]
     for part in pack([SHARE] * len(view.temperatures), room - 1, 1):
-        bar = min(WIDEST_BAR, (room - 1) // len(part) - SHARE - 2)
-        table = light_table(width, gap=1)
-        table.add_column("token", width=name_width, no_wrap=True, overflow="ellipsis")
-        table.add_column("id", width=digits, justify="right")
-        table.add_column("logit", width=7, justify="right")
+        wide = min(WIDEST_BAR, (room - 1) // len(part) - SHARE - 2)
+        wide = wide if wide >= NARROWEST_BAR else 0
+        columns = list(names)
         for at in part:
-            table.add_column(f"{view.temperatures[at]:g}", width=SHARE, justify="right", no_wrap=True)
-            if bar > 0:
-                table.add_column("", width=bar)
-        table.add_column("", ratio=1)
-        for candidate in view.candidates:
-            cells: list[RenderableType] = []
-            for at in part:
-                picked = view.picked[at] == candidate.id
-                style = "bold green" if picked else ""
-                share = "cut" if candidate.cut[at] else percent(candidate.probabilities[at])
-                cells.append(Text(f"{PICKED if picked else ''}{share:>7}", style=style))
-                cells += [Bar(candidate.probabilities[at], style or "cyan")] if bar > 0 else []
-            token = Text(visible(candidate.token))
-            table.add_row(token, str(candidate.id), f"{candidate.logit:.2f}", *cells)
-        if view.others.count:
-            cells = []
-            for at in part:
-                left = view.others.probabilities[at]
-                cells.append(percent(left) if view.others.kept[at] else "cut")
-                cells += [Bar(left, "dim")] if bar > 0 else []
-            table.add_row(f"{view.others.count:,} more", "", "", *cells, style="dim")
-        for name, values in (
-            ("entropy bits", [f"{view.spreads[at].entropy:.2f}" for at in part]),
-            ("choices", [f"{view.spreads[at].choices:,.1f}" for at in part]),
-        ):
-            cells = [cell for value in values for cell in ([value] + [""] * (bar > 0))]
-            table.add_row(name, "", "", *cells, style="dim")
-        yield table
+            columns.append(Column(f"{view.temperatures[at]:g}", SHARE, right=True))
+            columns += [Column("", wide)] if wide else []
+        rows = [
+            Row(
+                [*name, *(cell for at in part for cell in cells(at)[: 2 if wide else 1]), ""], sentence, style
+            )
+            for name, cells, sentence, style in _rows(view)
+        ]
+        yield Rows([*columns, Column("", 0)], rows, width, explain and not part.start, gap=1)
 
 
-def _sentences(view: "TemperaturesView") -> list[str]:
-    """Say in words what each row shows."""
-    told = []
+_Line = tuple[tuple[str, str, str], Callable[[int], tuple[Cell, Cell]], str, str]
+
+
+def _rows(view: "TemperaturesView") -> Iterator[_Line]:
+    """Yield each row: its name, a number and a bar for a temperature, a sentence, a style."""
     for candidate in view.candidates:
+
+        def share(at: int, candidate: "Shares" = candidate) -> tuple[Cell, Cell]:
+            picked = view.picked[at] == candidate.id
+            style = "bold green" if picked else ""
+            left = candidate.probabilities[at]
+            words = "cut" if candidate.cut[at] else percent(left)
+            return Text(f"{PICKED if picked else ''}{words:>7}", style=style), bar(left, style or "cyan")
+
         shares = zip(view.temperatures, candidate.probabilities, candidate.cut, strict=True)
-        listed = ", ".join(f"{'cut' if cut else percent(share)} at {at:g}" for at, share, cut in shares)
-        told.append(f"{visible(candidate.token)}: {listed}.")
-    if view.others.count:
-        told.append(f"What is left for the {view.others.count:,} other tokens together.")
-    told.append("The entropy says how open the choice is: 0 bits where one token is certain.")
-    return [
-        *told,
+        listed = ", ".join(f"{'cut' if cut else percent(left)} at {at:g}" for at, left, cut in shares)
+        token = visible(candidate.token)
+        name = token, str(candidate.id), f"{candidate.logit:.2f}"
+        yield name, share, f"{token}: {listed}.", ""
+    others = view.others
+    if others.count:
+        yield (
+            (f"{others.count:,} more", "", ""),
+            lambda at: (
+                percent(others.probabilities[at]) if others.kept[at] else "cut",
+                bar(others.probabilities[at], "dim"),
+            ),
+            f"What is left for the {others.count:,} other tokens together.",
+            "dim",
+        )
+    yield (
+        ("entropy bits", "", ""),
+        lambda at: (f"{view.spreads[at].entropy:.2f}", ""),
+        "The entropy says how open the choice is: 0 bits where one token is certain.",
+        "dim",
+    )
+    yield (
+        ("choices", "", ""),
+        lambda at: (f"{view.spreads[at].choices:,.1f}", ""),
         "As open as a choice between so many equally likely tokens: 2 to the power of the entropy.",
-    ]
+        "dim",
+    )

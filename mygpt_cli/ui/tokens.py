@@ -6,6 +6,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mygpt_cli.ui.columns import WIDEST, percent
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.records import as_json, token_fields
 from mygpt_cli.ui.rows import Column, Row, Rows, bar, closing
 from mygpt_cli.ui.text import visible
 from mygpt_cli.ui.units import count, count_of
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 1000  # tokens in the running text
 MOST_ROWS = 50
+
+
+def show_tokens(cut: "Cut", how: Shown) -> None:
+    """Write how a text is cut into tokens."""
+    with how.screen("tokens") as screen:
+        record = as_json(cut)
+        pairs = zip(record.pop("ids"), cut.tokens, strict=True)
+        record["tokens"] = [{"id": token, **token_fields(data)} for token, data in pairs]
+        screen.record(record | {"bytes": cut.bytes, "tokens_per_character": cut.tokens_per_character})
+        screen.show(*render_tokens(cut, screen.width, explain=how.explain))
 
 
 def render_tokens(cut: "Cut", width: int, *, explain: bool = False) -> list[RenderableType]:

@@ -7,11 +7,21 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mygpt_cli.ui.columns import WIDEST
+from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Column, Row, Rows, closing, histogram
 from mygpt_cli.ui.text import one_line
 
 if TYPE_CHECKING:
     from mygpt_cli.inspection.weights import Weights
+
+
+def show_weights(tensors: Sequence["Weights"], how: Shown) -> None:
+    """Write the tensors of a model, each as a line of JSON."""
+    with how.screen("weights") as screen:
+        for tensor in tensors:
+            screen.record(as_json(tensor))
+        screen.show(*render_weights(tensors, screen.width, explain=how.explain))
 
 
 def render_weights(
