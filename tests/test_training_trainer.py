@@ -26,13 +26,13 @@ def new_trainer(config: TrainConfig, dataset: Dataset) -> Trainer:
 def run_out_of_memory(
     trainer: Trainer, most: int, error: Exception, monkeypatch: pytest.MonkeyPatch, calls: int = 0
 ) -> None:
-    """Let the model's loss fail on more than `most` sequences, after this many calls."""
+    """Let the model's loss fail on more than `most` sequences, after this many calls in training."""
     real, left = trainer.model.loss, [calls]
 
     def failing(ids: torch.Tensor, *arguments: object) -> torch.Tensor:
-        left[0] -= 1
-        if left[0] < 0 and ids.size(0) > most:
+        if left[0] <= 0 and ids.size(0) > most:
             raise error
+        left[0] -= torch.is_grad_enabled()
         return real(ids, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer.model, "loss", failing)
