@@ -1,4 +1,4 @@
-"""`mygpt` in forked processes: the real command, its files and its signals, without a second of imports each."""
+"""`mygpt` in forked processes: the real command, its files and its signals, and imports only once."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mygpt_cli.checkpoint import OPTIMIZER, WEIGHTS
 from mygpt_cli.cli.app import run
@@ -18,7 +18,18 @@ from mygpt_cli.runs import METRICS
 
 LOG = "said.txt"  # stdout and stderr of the commands in a folder, one after the other
 PATIENCE = 120.0  # seconds, after which a process is said to hang
-TINY = ("--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch-size", "2")
+TINY: tuple[str, ...] = (
+    "--layers",
+    "1",
+    "--heads",
+    "2",
+    "--width",
+    "16",
+    "--context",
+    "16",
+    "--batch-size",
+    "2",
+)
 TINY += ("--log-every", "1")
 TIMES = ("seconds", "tokens_per_second", "memory")  # fields of events that no two runs share
 
@@ -49,7 +60,9 @@ def start(
     become(folder, [str(argument) for argument in arguments], env or {}, before)
 
 
-def become(folder: Path, arguments: list[str], env: Mapping[str, str], before: Callable[[], object]) -> Any:
+def become(
+    folder: Path, arguments: list[str], env: Mapping[str, str], before: Callable[[], object]
+) -> NoReturn:
     """Let this forked process be `mygpt`, and end with its exit code."""
     code = 70
     try:

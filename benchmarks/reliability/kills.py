@@ -17,8 +17,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.reliability.commands import TINY, digest, ended, mygpt, said, saved_step, start, step_of
-from benchmarks.reliability.commands import write_text
+from benchmarks.reliability.commands import (
+    TINY,
+    digest,
+    ended,
+    mygpt,
+    said,
+    saved_step,
+    start,
+    step_of,
+    write_text,
+)
 from benchmarks.reliability.samples import MEMORY, Row, print_table
 from mygpt_cli import checkpoint
 from mygpt_cli.errors import MygptError

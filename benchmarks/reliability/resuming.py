@@ -102,7 +102,9 @@ def resuming(parent: Path, every: int, seed: int = 1) -> Row:
                 outcome, why = "equal", ""
             except (AssertionError, TimeoutError) as fault:
                 outcome, why = "unclean", str(fault)
-        row.add(outcome, f"{' '.join(map(str, itertools.chain(*chosen)))}: {why}", time.perf_counter() - begin)
+        row.add(
+            outcome, f"{' '.join(map(str, itertools.chain(*chosen)))}: {why}", time.perf_counter() - begin
+        )
     return row
 
 
