@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,14 +50,14 @@ def start(
     """Start `mygpt` in a folder, after `before` in the new process; return its id. It speaks into LOG."""
     sys.stdout.flush()
     child = os.fork()
-    if child:
-        return child
-    output = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.setsid()
-    become(folder, [str(argument) for argument in arguments], env or {}, before)
+    if not child:
+        output = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.setsid()
+        become(folder, arguments, env or {}, before)
+    return child
 
 
 def become(
@@ -73,7 +73,7 @@ def become(
         os.chdir(folder)
         os.environ.update({"MYGPT_CACHE_DIR": str(folder / "cache"), **env})
         before()
-        code = run(arguments)
+        code = run([str(argument) for argument in arguments])
     except BaseException:
         traceback.print_exc()
     finally:
