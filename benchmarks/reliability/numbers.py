@@ -2,8 +2,8 @@
 
 NaN or infinity is put into the loss, one entry of the gradient, or one weight, at a random step of real
 training, for one step or from then on. One bad step is refused and training ends well; what stays bad ends
-with exit code 6. Every time both checkpoints must open and be finite, and with a bad weight, or for the best
-one, be of a step before. Linux and macOS.
+with exit code 6. Every time both checkpoints must open, be finite, and be older than a bad weight. Linux and
+macOS.
 """
 
 import argparse
@@ -53,8 +53,8 @@ def poison(place: str, value: float, first: int, last: int, entry: int) -> Calla
     return start
 
 
-def outcome_of(folder: Path, code: int, latest: dict[str, int], *, lasts: bool) -> str:
-    """Judge what a training left: checkpoints of these steps at the latest. Empty when all is well."""
+def outcome_of(folder: Path, code: int, latest: int, *, lasts: bool) -> str:
+    """Judge what a training left: checkpoints of this step at the latest. Empty when all is well."""
     if code != (6 if lasts else 0):
         return f"exit {code}: {said(folder)}"
     run = folder / "checkpoints" / "run-001"
@@ -67,7 +67,7 @@ def outcome_of(folder: Path, code: int, latest: dict[str, int], *, lasts: bool) 
                     return "the optimizer is not finite"
         except MygptError as error:
             return error.message
-        if loaded.folder != run / name or saved_step(run / name) > latest.get(name, STEPS):
+        if loaded.folder != run / name or saved_step(run / name) > latest:
             return f"{name} is of step {saved_step(run / name)}"
     return ""
 
@@ -85,7 +85,7 @@ def numbers(parent: Path, count: int, seed: int = 1) -> dict[str, Row]:
             folder = Path(name)
             arguments = ["train", write_text(folder), *TINY, "--steps", STEPS, "--eval-every", 4]
             arguments += ["--save-every", 3, "--tokenizer", "char", "--name", "run", "--quiet"]
-            latest = {"best": first, "last": first if place == "weight" else STEPS} if lasts else {}
+            latest = first if place == "weight" else STEPS
             why = outcome_of(folder, mygpt(folder, *arguments, before=before), latest, lasts=lasts)
         what = f"{value} in the {place} at step {first}{' and on' if lasts else ''}, entry {entry}"
         good = "diverged" if lasts else "refused"
