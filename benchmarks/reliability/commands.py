@@ -61,7 +61,7 @@ def start(
 
 
 def become(
-    folder: Path, arguments: list[str], env: Mapping[str, str], before: Callable[[], object]
+    folder: Path, arguments: Sequence[object], env: Mapping[str, str], before: Callable[[], object]
 ) -> NoReturn:
     """Let this forked process be `mygpt`, and end with its exit code."""
     code = 70

@@ -56,7 +56,7 @@ def kills(folder: Path, count: int, seed: int = 1) -> Row:
             os.kill(process, signal.SIGKILL)
             code = ended(process)
             what = f"{run.name}, kill {killed}"
-            if code == 0 or (run / "last").exists() and saved_step(run / "last") == STEPS:
+            if code == 0 or ((run / "last").exists() and saved_step(run / "last") == STEPS):
                 row.add("same end" if digest(run) == expected else "unclean", f"{what}: another end")
                 break
             killed += 1

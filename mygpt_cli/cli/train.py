@@ -359,7 +359,7 @@ def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
 
 
 def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:
-    """Train to the end or to a signal; exits with 130 or 143 when interrupted."""
+    """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted."""
     from mygpt_cli import runs
     from mygpt_cli.cli.interruption import Interruption
     from mygpt_cli.training.events import Evaluated
