@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from mygpt_cli.checkpoint import OPTIMIZER, WEIGHTS
 from mygpt_cli.cli.app import run
+from mygpt_cli.dataset import cache_folder
 from mygpt_cli.runs import METRICS
 
 LOG = "said.txt"  # stdout and stderr of the commands in a folder, one after the other
@@ -63,7 +64,7 @@ def start(
 def become(
     folder: Path, arguments: Sequence[object], env: Mapping[str, str], before: Callable[[], object]
 ) -> NoReturn:
-    """Let this forked process be `mygpt`, and end with its exit code."""
+    """Let this forked process be `mygpt` with a cache of its own, but for what is compiled; it ends here."""
     code = 70
     try:
         sys.stdin, sys.stdout, sys.stderr = (
@@ -71,6 +72,11 @@ def become(
             for number, mode in ((0, "r"), (1, "w"), (2, "w"))
         )
         os.chdir(folder)
+        compiled = cache_folder() / "kernels"
+        if not (folder / "cache").exists():
+            (folder / "cache").mkdir()
+            (folder / "cache" / "kernels").symlink_to(compiled.absolute())
+        compiled.mkdir(parents=True, exist_ok=True)
         os.environ.update({"MYGPT_CACHE_DIR": str(folder / "cache"), **env})
         before()
         code = run([str(argument) for argument in arguments])
