@@ -64,7 +64,7 @@ def start(
 def become(
     folder: Path, arguments: Sequence[object], env: Mapping[str, str], before: Callable[[], object]
 ) -> NoReturn:
-    """Let this forked process be `mygpt` with a cache of its own, but for what is compiled; it ends here."""
+    """Let this forked process be `mygpt`, and end with its exit code."""
     code = 70
     try:
         sys.stdin, sys.stdout, sys.stderr = (
@@ -72,12 +72,8 @@ def become(
             for number, mode in ((0, "r"), (1, "w"), (2, "w"))
         )
         os.chdir(folder)
-        compiled = cache_folder() / "kernels"
-        if not (folder / "cache").exists():
-            (folder / "cache").mkdir()
-            (folder / "cache" / "kernels").symlink_to(compiled.absolute())
-        compiled.mkdir(parents=True, exist_ok=True)
-        os.environ.update({"MYGPT_CACHE_DIR": str(folder / "cache"), **env})
+        use_cache_of(folder)
+        os.environ.update(env)
         before()
         code = run([str(argument) for argument in arguments])
     except BaseException:
@@ -86,6 +82,16 @@ def become(
         with contextlib.suppress(OSError):
             sys.stderr.flush()
         os._exit(code)
+
+
+def use_cache_of(folder: Path) -> None:
+    """Keep tokens in this folder, and what is compiled where it is."""
+    compiled, cache = cache_folder().absolute() / "kernels", folder / "cache"
+    compiled.mkdir(parents=True, exist_ok=True)
+    if not cache.exists():
+        cache.mkdir()
+        (cache / "kernels").symlink_to(compiled)
+    os.environ["MYGPT_CACHE_DIR"] = str(cache)
 
 
 def ended(process: int, patience: float = PATIENCE) -> int:
