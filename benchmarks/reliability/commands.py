@@ -74,6 +74,7 @@ def become(
         os.chdir(folder)
         use_cache_of(folder)
         os.environ.update(env)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the trials
         before()
         code = run([str(argument) for argument in arguments])
     except BaseException:

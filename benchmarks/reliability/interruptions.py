@@ -52,6 +52,7 @@ class Trial:
     def __init__(self, parent: Path, lines: int, *settings: object) -> None:
         self.parent = parent
         self.lines = lines
+        self.code = 0  # with which the last training that something happened to ended
         self.settings = [*TINY, "--steps", STEPS, "--save-every", SAVED_EVERY, "--eval-every", 20, *settings]
         with tempfile.TemporaryDirectory(dir=parent) as name:
             self.expected = self.end(Path(name), [*self.command(Path(name)), "--quiet"])
@@ -72,7 +73,7 @@ class Trial:
             folder, run = Path(name), Path(name, "checkpoints", "run-001")
             arguments = self.command(folder)
             try:
-                code = act(folder, arguments)
+                code = self.code = act(folder, arguments)
                 if code not in codes:
                     return f"exit {code}: {said(folder)}"
                 if "Traceback" in said(folder) or "error:" in said(folder):
@@ -134,6 +135,7 @@ def signalled(stage: str, number: signal.Signals, times: int, rng: random.Random
                 start_new_session=True,
                 cwd=folder,
                 env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
             while process.poll() is None and not reached(folder):
                 time.sleep(0.001)
@@ -223,14 +225,15 @@ def interruptions(parent: Path, count: int, only: str = "", seed: int = 1) -> di
         trial = large() if "tokenizing" in title else small
         why = trial.run(act, codes, lost)
         seconds = time.perf_counter() - begin
-        rows.setdefault(title, Row()).add("unclean" if why else "as promised", f"{what}: {why}", seconds)
+        good = "too late" if trial.code == 0 != codes[0] else "as promised"
+        rows.setdefault(title, Row()).add("unclean" if why else good, f"{what}: {why}", seconds)
 
     for number in range(count):
         for stage in ("the start", "tokenizing", "steps", "a save"):
             for sent in SIGNALS:
                 times = 1 + number % 2
                 # Or the end came first, or the second one while the program was leaving.
-                codes = (128 + sent, 0, -sent) if times > 1 else (128 + sent, 0)
+                codes = (128 + sent, 0, *([-sent] * (times > 1)))
                 what, lost = f"{sent.name}, {times} times", SAVED_EVERY * (times - 1)
                 act = signalled(stage, sent, times, rng)
                 tried(f"signals in {stage}", act, *codes, what=what, lost=lost)
@@ -253,7 +256,7 @@ def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         rows = interruptions(Path(folder), options.count, options.only, options.seed)
-    return print_table(rows, ("as promised",))
+    return print_table(rows, ("as promised", "too late"))
 
 
 if __name__ == "__main__":

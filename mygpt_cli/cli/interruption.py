@@ -17,7 +17,7 @@ class Terminated(BaseException):
 class Interruption:
     """While entered, SIGINT, SIGTERM and SIGHUP end the program; the first of them, up to `noted`, do not.
 
-    A signal that whoever started the program had ignored, as `nohup` does, stays ignored.
+    SIGHUP stays ignored where whoever started the program wanted that, as `nohup` does.
     """
 
     def __init__(self, noted: int = 1) -> None:
@@ -30,7 +30,7 @@ class Interruption:
             return self  # only there can signals be answered
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            if number and signal.getsignal(number) is not signal.SIG_IGN:
+            if number and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
