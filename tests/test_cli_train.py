@@ -182,6 +182,8 @@ def test_a_folder_names_what_it_skips(text: Path, capfd: pytest.CaptureFixture[s
         (b"some text", ("--resume", "nowhere"), 3, "there is no checkpoint"),
         (b"some text", ("--name", "../evil"), 2, "is no name for a folder"),
         (b"some text", ("--out", "text.txt/runs"), 5, "cannot write to text.txt/runs"),
+        (b"some text", ("x" * 5000,), 4, "there is no file"),
+        (b"some text", ("--out", "x" * 5000), 2, "longer than the file system allows"),
         (b"some text", ("--clip", "inf"), 2, "clip must be a number"),
         (b"some text", ("",), 2, "an empty name is no file"),
     ],

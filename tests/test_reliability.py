@@ -52,6 +52,9 @@ def test_a_hostile_checkpoint_is_refused_or_works(kind: str, tmp_path: Path) -> 
         "resuming --every 43",
         "interruptions --count 1 --only terminal",
         "numbers --count 3",
+        "texts --count 20 --megabytes 0",
+        "terminal --every 47",
+        "sharing --count 1",
     ],
 )
 def test_the_short_form(command: str) -> None:

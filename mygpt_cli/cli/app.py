@@ -13,7 +13,7 @@ from mygpt_cli.cli.inspect import inspect
 from mygpt_cli.cli.interruption import Interruption, Terminated
 from mygpt_cli.cli.sample import sample
 from mygpt_cli.cli.train import train
-from mygpt_cli.errors import MygptError, ResourceError, is_out_of_memory
+from mygpt_cli.errors import MygptError, ResourceError, UsageError, is_out_of_memory
 from mygpt_cli.ui.console import prepare_streams, silence
 from mygpt_cli.ui.errors import print_error, print_version
 
@@ -79,6 +79,11 @@ def run(arguments: Sequence[str]) -> int:
         if shortage := _shortage(error):
             print_error(*shortage)
             return ResourceError.exit_code
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print_error(
+                "a name is longer than the file system allows", "is a text meant as --prompt or a file?"
+            )
+            return UsageError.exit_code
         # Typer's own errors know how to put themselves; all else is a fault of mygpt.
         if hasattr(error, "format_message"):
             print_error(

@@ -100,7 +100,7 @@ def _absolute(name: str) -> str:
     if name in ("", "-") or Path(name).is_absolute():
         return name
     # In a pattern, the folder's own brackets are no pattern.
-    here = str(Path.cwd()) if Path(name).exists() else glob.escape(str(Path.cwd()))
+    here = str(Path.cwd()) if os.path.lexists(name) else glob.escape(str(Path.cwd()))
     return str(Path(here, name))
 
 
