@@ -26,7 +26,7 @@ audit: .venv/tested
 	$(PIP) install --quiet 'pip-audit>=2.7'
 	$(BIN)/pip-audit --local --skip-editable
 
-TRIALS := disk damage mutations kills resuming interruptions numbers texts terminal sharing full
+TRIALS := disk damage mutations kills resuming interruptions numbers texts terminal sharing full large
 reliability: .venv/tested
 	for trial in $(TRIALS); do $(BIN)/python -m benchmarks.reliability.$$trial || exit; done
 
