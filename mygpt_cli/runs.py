@@ -137,24 +137,16 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will take again."""
         path = self.folder / METRICS
-        kept = (
-            f"{json.dumps(record)}\n"
-            for record in _records(path)
-            if record["step"] <= step and record["event"] != "finished"
-        )
-        _replace(path, kept)
+        if path.exists():
+            kept = (e for e in _events(path) if e["step"] <= step and e["event"] != "finished")
+            _replace(path, (f"{json.dumps(event)}\n" for event in kept))
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the events of `metrics.jsonl`, the newest MOST_EVENTS; what is no event is left out."""
-        records = (
-            {
-                name: value
-                for name, value in record.items()
-                if name in FIELDS and not isinstance(value, list | dict)
-            }
-            for record in _records(self.folder / METRICS)
-        )
-        return list(deque(records, MOST_EVENTS))
+        try:
+            return list(deque(map(_known, _events(self.folder / METRICS)), MOST_EVENTS))
+        except OSError:
+            return []
 
 
 def as_record(event: Event) -> dict[str, Any]:
@@ -200,19 +192,19 @@ def _number(folder: str, name: str) -> int:
     return int(tail) if head == name and tail.isdecimal() else 0
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def _events(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the events of a file, one at a time; lines cut off by a crash, and what else is none, are not."""
-    with contextlib.suppress(OSError), open_ordinary(path) as file:
+    with open_ordinary(path) as file:
         while line := file.readline(LONGEST_LINE):
             with contextlib.suppress(CheckpointError):
-                record = parse_json(line, METRICS)
-                if type(record.get("step")) is int and isinstance(record.get("event"), str):
-                    yield record
+                event = parse_json(line, METRICS)
+                if type(event.get("step")) is int and isinstance(event.get("event"), str):
+                    yield event
 
 
-def _known(record: Mapping[str, Any]) -> dict[str, Any]:
+def _known(event: Mapping[str, Any]) -> dict[str, Any]:
     """Keep of an event what mygpt may have written."""
-    return {name: v for name, v in record.items() if name in FIELDS and not isinstance(v, list | dict)}
+    return {name: v for name, v in event.items() if name in FIELDS and not isinstance(v, list | dict)}
 
 
 def history_of(state: dict[str, Any] | None) -> History:

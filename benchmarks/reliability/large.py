@@ -22,8 +22,8 @@ from benchmarks.reliability.samples import Row, print_table
 from benchmarks.text_scale import make_text, number_of_bytes
 
 MOST = 1_500_000_000  # bytes of memory
-SMALL = ("--layers", "2", "--width", "64", "--context", "64", "--batch-size", "8", "--val-fraction", "0.001")
-SMALL += ("--steps", "400", "--eval-every", "400", "--save-every", "50", "--log-every", "10")
+SMALL = ["--layers", "2", "--width", "64", "--context", "64", "--batch-size", "8", "--val-fraction", "0.001"]
+SMALL += ["--steps", "400", "--eval-every", "400", "--save-every", "50", "--log-every", "10"]
 
 
 def tokenized(folder: Path) -> float:
