@@ -472,6 +472,24 @@ def test_a_second_interrupt_leaves_at_once(text: Path) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGHUP on Windows")
+def test_hanging_up_stays_ignored_where_it_is() -> None:
+    from mygpt_cli.cli.interruption import Interruption, Terminated
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption(noted=0):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with pytest.raises(Terminated) as raised, Interruption(noted=0):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+        assert raised.value.exit_code == 129
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_the_cycle_is_learned(mygpt: Command, cycle_run: Path) -> None:
     """From `I` alone the model goes on with the cycle, and keeps it up within its context.
 
