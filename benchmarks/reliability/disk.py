@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.reliability.commands import TINY, mygpt, said, write_text
 from benchmarks.reliability.samples import MEMORY
 from mygpt_cli import checkpoint, runs
-from mygpt_cli.config import TrainConfig
+from mygpt_cli.config import Settings, TrainConfig
 from mygpt_cli.corpus import open_corpus
 from mygpt_cli.dataset import Dataset, prepare
 from mygpt_cli.errors import MygptError, ResourceError
@@ -60,8 +60,9 @@ class Trial:
         text = write_text(folder)
         if mygpt(folder, "train", text, *TINY, *SETTINGS, "--name", "planned"):
             raise AssertionError(said(folder))
-        planned = from_file(folder / "checkpoints" / "planned-001" / runs.CONFIG)
-        self.config = TrainConfig(**({"vocab_size": None} | planned))
+        planned: Settings = {"vocab_size": None}
+        planned |= from_file(folder / "checkpoints" / "planned-001" / runs.CONFIG)
+        self.config = TrainConfig(**planned)
         corpus = open_corpus([str(text)])
         self.dataset: Dataset = prepare(corpus, tokenizer="char", cache=folder / "cache")
         torch.set_num_threads(1)
