@@ -48,12 +48,12 @@ def test_a_hostile_checkpoint_is_refused_or_works(kind: str, tmp_path: Path) -> 
     "command",
     [
         "disk --only save --every 40",
-        "kills --count 3",
-        "resuming --every 43",
-        "interruptions --count 1 --only terminal",
+        "kills --count 2",
+        "resuming --every 63",
+        "interruptions --count 1 --only closed",
         "numbers --count 3",
-        "texts --count 20 --megabytes 0",
-        "terminal --every 47",
+        "texts --count 5 --megabytes 0",
+        "terminal --every 60",
         "sharing --count 1",
     ],
 )
