@@ -55,10 +55,14 @@ def test_a_hostile_checkpoint_is_refused_or_works(kind: str, tmp_path: Path) -> 
         "texts --count 5 --megabytes 0",
         "terminal --every 60",
         "sharing --count 1",
+        "full --count 1",
     ],
 )
 def test_the_short_form(command: str) -> None:
     """Each prints its table and says with its exit code whether anything was lost."""
+    namespace = ["unshare", "--map-root-user", "--mount", "true"]
+    if command.startswith("full") and subprocess.run(namespace, capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets no one mount a file system")
     arguments = [sys.executable, "-m", *f"benchmarks.reliability.{command}".split()]
     done = subprocess.run(
         arguments, capture_output=True, check=False, text=True, cwd=Path(__file__).parents[1]
