@@ -1,11 +1,13 @@
 # `make demo`: install, train for a minute, read what the model writes, see how it chose.
 # `make test`: lint, types, tests.
+# `make audit`: known vulnerabilities of what is installed (asks PyPI).
+# `make reliability`: every trial of SECURITY.md in its long form, an hour or two.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test format clean
+.PHONY: demo test audit reliability format clean
 
 demo: .venv/installed
 	$(BIN)/mygpt train --name demo --time 1m
@@ -19,6 +21,14 @@ test: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+audit: .venv/tested
+	$(PIP) install --quiet 'pip-audit>=2.7'
+	$(BIN)/pip-audit --local --skip-editable
+
+TRIALS := disk damage mutations kills resuming interruptions numbers texts terminal sharing full large
+reliability: .venv/tested
+	for trial in $(TRIALS); do $(BIN)/python -m benchmarks.reliability.$$trial || exit; done
 
 format: .venv/tested
 	$(BIN)/ruff check --fix .

@@ -162,29 +162,29 @@ def verify(folder: Path) -> None:
     _check_links(folder)
     if not (folder / MANIFEST).exists():
         if (folder / STATE).exists():
-            raise CheckpointError(
-                f"{folder} is incomplete: its {MANIFEST} is missing", "take another checkpoint"
-            )
+            raise _unusable(f"{folder} is incomplete: its {MANIFEST} is missing")
         return
     manifest = read_json(folder / MANIFEST, SMALL)
     files = manifest.get("files")
     known = manifest.keys() == {"format", "files"} and manifest["format"] == 1
     if not known or not isinstance(files, dict) or CONFIG not in files or WEIGHTS not in files:
-        raise CheckpointError(f"{folder / MANIFEST} is damaged", "take another checkpoint of this run")
+        raise _unusable(f"{folder / MANIFEST} is damaged")
     for name, entry in files.items():
         path = folder / name
         if Path(name).name != name or not isinstance(entry, dict) or entry.keys() != {"size", "sha256"}:
-            raise CheckpointError(f"{folder / MANIFEST} is damaged", "take another checkpoint of this run")
+            raise _unusable(f"{folder / MANIFEST} is damaged")
         try:
             if not path.is_file():
-                raise CheckpointError(f"{path} is missing", "take another checkpoint of this run")
+                raise _unusable(f"{path} is missing")
             whole = path.stat().st_size == entry["size"] and _sha256(path) == entry["sha256"]
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}", "try again") from None
         if not whole:
-            raise CheckpointError(
-                f"{path} is damaged: it is not what was saved", "take another checkpoint of this run"
-            )
+            raise _unusable(f"{path} is damaged: it is not what was saved")
+
+
+def _unusable(message: str) -> CheckpointError:
+    return CheckpointError(message, "take another checkpoint of this run")
 
 
 def _check_links(folder: Path) -> None:
@@ -352,7 +352,7 @@ def _load_model(path: Path, config: ModelConfig, names: Mapping[str, str]) -> GP
     hf.fill(model, tensors)
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
-            raise CheckpointError(f"{path}: {name} is not finite", "take another checkpoint of this run")
+            raise _unusable(f"{path}: {name} is not finite")
     return model
 
 

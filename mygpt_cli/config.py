@@ -17,6 +17,7 @@ from mygpt_cli.errors import UsageError, did_you_mean
 ARCHITECTURES = ("nanochat", "gpt2")
 ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu")
 LONGEST_CONTEXT = 2**18
+LARGEST_TABLE = 2**24  # rotary angles: for each position, as many as a head is wide
 BUDGETS = ("steps", "epochs", "time")
 
 Settings = dict[str, Any]
@@ -117,6 +118,10 @@ class ModelConfig:
             faults.append(f"{self.heads} heads cannot share {self.kv_heads} key/value heads evenly")
         if self.arch == "gpt2" and self.kv_heads != self.heads:
             faults.append("gpt2 has one key/value head for each head")
+        if self.arch == "nanochat" and self.context * self.head_width > LARGEST_TABLE:
+            faults.append(
+                f"context {self.context:,} × head width {self.head_width:,} is more than {LARGEST_TABLE:,}"
+            )
         if self.arch == "nanochat" and self.bias:
             faults.append("nanochat has no biases in norms and feed-forward")
         return faults
@@ -189,7 +194,7 @@ class TrainConfig:
     tokenizer: str = knob(
         "char, bpe (learned from the text), or a tiktoken encoding such as gpt2.", "Tokens", "bpe"
     )
-    vocab_size: int | None = knob("Entries of a learned vocabulary.", "Tokens", at_least=2, at_most=1_000_000)
+    vocab_size: int | None = knob("Entries of a learned vocabulary.", "Tokens", at_least=2, at_most=131_072)
 
     init_from: str | None = knob("Start from this checkpoint, with its tokenizer and shape.", "Model", None)
     arch: str = knob("Architecture.", "Model", "nanochat", choices=ARCHITECTURES)

@@ -200,11 +200,11 @@ def _collect(sources: Sequence[str], errors: str) -> tuple[tuple[Document, ...],
     """Measure the texts that the sources name, each file once however often it is named."""
     documents: list[Document] = []
     skipped: list[Skipped] = []
-    is_text: dict[Path, bool] = {}
+    is_text: dict[str, bool] = {}
     for source in sources:
         holds_text = False
         for path, found in _paths(source, skipped):
-            key = path if source == STDIN else path.resolve()
+            key = STDIN if source == STDIN else os.path.realpath(path)  # which takes links in a circle
             if key not in is_text:
                 try:
                     documents.append(_document(path, found, errors).measured())

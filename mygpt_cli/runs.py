@@ -4,16 +4,18 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from mygpt_cli import __version__, checkpoint
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.errors import CheckpointError, ResourceError
 from mygpt_cli.locking import try_lock
 from mygpt_cli.settings import to_toml
+from mygpt_cli.strict_json import open_ordinary, parse_json
 from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, Saved, SaveDue, Started
 from mygpt_cli.training.trainer import History, Trainer
 
@@ -22,7 +24,12 @@ CONFIG = "config.toml"
 LOCK = ".lock"
 KEPT = "kept"
 MOST = 10**15  # of anything that a run counts
+MOST_EVENTS = 50_000  # that are looked at; default intervals give some hundreds
+LONGEST_LINE = 2**16  # bytes
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a run from elsewhere may hold links to what is not its own
+
+Logged = Started | Progress | Evaluated | Noted | Finished
+FIELDS = {"event"}.union(*({field.name for field in fields(kind)} for kind in get_args(Logged)))
 
 
 class Run:
@@ -55,7 +62,7 @@ class Run:
 
     def configure(self, config: TrainConfig) -> None:
         """Write `config.toml`, in one piece or not at all; ResourceError when it cannot be written."""
-        _replace(self.folder / CONFIG, to_toml(config))
+        _replace(self.folder / CONFIG, [to_toml(config)])
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -79,7 +86,7 @@ class Run:
     def is_running(self) -> bool:
         """Whether a process holds the run right now; looking does not get in its way."""
         try:
-            descriptor = os.open(self.folder / LOCK, os.O_RDONLY)
+            descriptor = os.open(self.folder / LOCK, os.O_RDONLY | NO_LINKS | getattr(os, "O_NONBLOCK", 0))
         except OSError:
             return False
         try:
@@ -123,7 +130,7 @@ class Run:
         if fault:
             raise fault
 
-    def log(self, event: Started | Progress | Evaluated | Noted | Finished) -> None:
+    def log(self, event: Logged) -> None:
         """Append an event to `metrics.jsonl`, after those that could not be written before.
 
         Raises ResourceError when it cannot be written now; the next call tries again.
@@ -145,8 +152,9 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drop the metrics and kept checkpoints of steps that a resumed run will take again."""
         path = self.folder / METRICS
-        kept = [line for line in _lines(path) if _step_of(line) <= step and _event_of(line) != "finished"]
-        _replace(path, "".join(f"{line}\n" for line in kept))
+        if path.exists():
+            remaining = (e for e in _events(path) if e["step"] <= step and e["event"] != "finished")
+            _replace(path, (f"{json.dumps(event)}\n" for event in remaining))
         checkpoints = self.folder / KEPT
         if checkpoints.is_symlink():
             checkpoint.remove(checkpoints)
@@ -161,8 +169,11 @@ class Run:
         return sorted(steps, key=lambda folder: steps[folder])
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the events of `metrics.jsonl`; a last line cut off by a crash is left out."""
-        return [json.loads(line) for line in _lines(self.folder / METRICS)]
+        """Return the events of `metrics.jsonl`, the newest MOST_EVENTS; what is no event is left out."""
+        try:
+            return list(deque(map(_known, _events(self.folder / METRICS)), MOST_EVENTS))
+        except OSError:
+            return []
 
 
 def as_record(event: Event) -> dict[str, Any]:
@@ -175,13 +186,13 @@ def as_record(event: Event) -> dict[str, Any]:
     return record
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, text: Iterable[str]) -> None:
     """Write a file in one piece or not at all; ResourceError when it cannot be written."""
     new = path.with_name(f"{path.name}.new")
     try:
         new.unlink(missing_ok=True)  # of a process that was cut off, or a link
         with new.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            file.writelines(text)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
@@ -220,28 +231,19 @@ def _number(folder: str, name: str) -> int:
     return int(tail) if head == name and tail.isdecimal() else 0
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    return [line for line in lines if _is_record(line)]
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of a file, one at a time; lines cut off by a crash, and what else is none, are not."""
+    with open_ordinary(path) as file:
+        while line := file.readline(LONGEST_LINE):
+            with contextlib.suppress(CheckpointError):
+                event = parse_json(line, METRICS)
+                if type(event.get("step")) is int and isinstance(event.get("event"), str):
+                    yield event
 
 
-def _is_record(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _step_of(line: str) -> int:
-    step = json.loads(line).get("step", 0)
-    return step if isinstance(step, int) else 0
-
-
-def _event_of(line: str) -> str:
-    return str(json.loads(line).get("event"))
+def _known(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of an event what mygpt may have written."""
+    return {name: v for name, v in event.items() if name in FIELDS and not isinstance(v, list | dict)}
 
 
 def history_of(state: dict[str, Any] | None) -> History:
@@ -288,7 +290,7 @@ def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: N
                 yield Noted(step=event.step, text=f"{error.message}; training goes on, and saves again later")
             best = history.best_step, history.best_bits_per_byte
             continue
-        if isinstance(event, Started | Progress | Evaluated | Noted | Finished):
+        if isinstance(event, Logged):
             try:
                 run.log(event)
                 logged = True

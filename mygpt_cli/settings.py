@@ -4,6 +4,7 @@ A flag wins over an environment variable `MYGPT_<NAME>`, that over a TOML recipe
 What none of them sets, `training.sizing` chooses.
 """
 
+import errno
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ from mygpt_cli.errors import UsageError, did_you_mean
 
 PREFIX = "MYGPT_"
 OTHER_VARIABLES = {"MYGPT_CACHE_DIR", "MYGPT_DEBUG"}
+LARGEST = 4 * 2**20  # bytes of a recipe: the names of some 40,000 files
 MISSPELT = 0.85  # as near as this to the name of a setting; what is farther off is no business of ours
 
 
@@ -55,7 +57,7 @@ def from_toml(text: str, source: str) -> Settings:
     """Read settings from TOML; raises UsageError naming the source for every key that is unknown or wrong."""
     try:
         settings = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{source} is not valid TOML: {error}") from None
     if isinstance(settings.get("time"), int | float):
         settings["time"] = f"{settings['time']}s"
@@ -69,7 +71,11 @@ def from_toml(text: str, source: str) -> Settings:
 def from_file(path: Path) -> Settings:
     """Read a TOML recipe from disk; raises UsageError when it cannot be read."""
     try:
-        return from_toml(path.read_text(encoding="utf-8-sig"), str(path))
+        with path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise OSError(errno.EFBIG, f"it is larger than {LARGEST // 2**20} MiB")
+        return from_toml(raw.decode("utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(

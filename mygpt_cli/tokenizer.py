@@ -15,7 +15,6 @@ from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageErr
 from mygpt_cli.tokenizer_json import (
     END_OF_TEXT,
     GPT2_PATTERN,
-    MAX_VOCABULARY,
     BytePairVocabulary,
     CharacterVocabulary,
     Vocabulary,
@@ -48,6 +47,7 @@ PIECE = 1 << 16
 MAX_TOKEN_BYTES = 256
 SMALLEST_CHOICE = 320
 LARGEST_CHOICE = 32768
+LARGEST_LEARNED = 131_072  # the tokenizer.json of more would be too large to be read back
 
 
 class UnknownCharacterError(TextError):
@@ -189,7 +189,10 @@ class BytePairTokenizer(Tokenizer):
             ) from None
         try:
             ids = self._encoding.encode_to_numpy(text, disallowed_special=())
-        except ValueError as fault:
+        except BaseException as fault:
+            # A panic of tiktoken's, such as over a pattern that matches nothing, has no class to import.
+            if not isinstance(fault, ValueError) and type(fault).__name__ != "PanicException":
+                raise
             raise CheckpointError(f"the tokenizer's splitting pattern failed: {fault}") from fault
         if self._lengths[ids].sum() != size:
             raise CheckpointError("the tokenizer's splitting pattern loses text; mygpt does not support that")
@@ -345,9 +348,9 @@ def _check_vocab_size(vocab_size: int, smallest: int) -> None:
             f" one for each byte{end}",
             "leave --vocab-size out to have it chosen from the amount of text",
         )
-    if vocab_size > MAX_VOCABULARY:
+    if vocab_size > LARGEST_LEARNED:
         raise UsageError(
-            f"--vocab-size is {vocab_size}; the largest is {MAX_VOCABULARY}", "a few thousand is usual"
+            f"--vocab-size is {vocab_size}; the largest is {LARGEST_LEARNED}", "a few thousand is usual"
         )
 
 

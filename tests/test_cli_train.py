@@ -182,6 +182,8 @@ def test_a_folder_names_what_it_skips(text: Path, capfd: pytest.CaptureFixture[s
         (b"some text", ("--resume", "nowhere"), 3, "there is no checkpoint"),
         (b"some text", ("--name", "../evil"), 2, "is no name for a folder"),
         (b"some text", ("--out", "text.txt/runs"), 5, "cannot write to text.txt/runs"),
+        (b"some text", ("x" * 5000,), 4, "there is no file"),
+        (b"some text", ("--out", "x" * 5000), 2, "longer than the file system allows"),
         (b"some text", ("--clip", "inf"), 2, "clip must be a number"),
         (b"some text", ("",), 2, "an empty name is no file"),
     ],
@@ -471,6 +473,24 @@ def test_a_second_interrupt_leaves_at_once(text: Path) -> None:
         assert interruption.exit_code == 130
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGHUP on Windows")
+def test_hanging_up_stays_ignored_where_it_is() -> None:
+    from mygpt_cli.cli.interruption import Interruption, Terminated
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption(noted=0):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with pytest.raises(Terminated) as raised, Interruption(noted=0):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+        assert raised.value.exit_code == 129
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_cycle_is_learned(mygpt: Command, cycle_run: Path) -> None:

@@ -90,5 +90,7 @@ def test_model_shape_faults() -> None:
         ModelConfig(arch="gpt-2", vocab_size=9, layers=1, heads=2, width=6, context=4)
     with pytest.raises(UsageError, match="cannot share 3 key/value heads"):
         ModelConfig(arch="nanochat", vocab_size=9, layers=1, heads=4, kv_heads=3, width=8, context=4)
+    with pytest.raises(UsageError, match="more than 16,777,216"):
+        ModelConfig(arch="nanochat", vocab_size=9, layers=1, heads=1, width=1000, context=2**18)
     with pytest.raises(UsageError, match="layers must be at least 1"):
         ModelConfig(arch="gpt2", vocab_size=9, layers=0, heads=2, width=6, context=4)

@@ -301,6 +301,15 @@ def test_missing_files_suggest_their_neighbours(tmp_path: Path) -> None:
         open_corpus([str(tmp_path / "*.md")])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_links_in_a_circle_are_named(tmp_path: Path) -> None:
+    (tmp_path / "self.txt").symlink_to("self.txt")
+    with pytest.raises(TextError, match="unreadable"):
+        open_corpus([str(tmp_path / "self.txt")])
+    (tmp_path / "good.txt").write_text("good")
+    assert [skipped.path.name for skipped in open_corpus([str(tmp_path)]).skipped] == ["self.txt"]
+
+
 def test_a_folder_without_text_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TextError, match=r"holds no text files$"):
         open_corpus([str(tmp_path)])

@@ -44,9 +44,29 @@ def test_a_hostile_checkpoint_is_refused_or_works(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not ON_LINUX, reason="needs Linux and a C compiler")
-def test_kills_and_failing_disks_lose_nothing() -> None:
-    command = [sys.executable, "-m", "benchmarks.reliability.disk", "--only", "save", "--every", "40"]
-    done = subprocess.run(command, capture_output=True, check=False, text=True, cwd=Path(__file__).parents[1])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "disk --only save --every 40",
+        "kills --count 2",
+        "resuming --every 63",
+        "interruptions --count 1 --only closed",
+        "numbers --count 3",
+        "texts --count 5 --megabytes 0",
+        "terminal --every 60",
+        "sharing --count 1",
+        "full --count 1",
+    ],
+)
+def test_the_short_form(command: str) -> None:
+    """Each prints its table and says with its exit code whether anything was lost."""
+    namespace = ["unshare", "--map-root-user", "--mount", "true"]
+    if command.startswith("full") and subprocess.run(namespace, capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets no one mount a file system")
+    arguments = [sys.executable, "-m", *f"benchmarks.reliability.{command}".split()]
+    done = subprocess.run(
+        arguments, capture_output=True, check=False, text=True, cwd=Path(__file__).parents[1]
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,6 +1,7 @@
 """Run folders: numbering, locks, metrics, and training into them."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +215,30 @@ def test_smaller_parts_are_kept_when_a_run_is_resumed(
     for name in ("last/model.safetensors", "last/optimizer.safetensors"):
         assert (whole.folder / name).read_bytes() == (halves.folder / name).read_bytes(), name
     assert any("memory ran out" in record.get("text", "") for record in halves.metrics())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders on Windows")
+@pytest.mark.parametrize("what", ["pipe", "device", "long line", "many lines", "much in a line"])
+def test_hostile_metrics_take_no_time_and_memory(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "MOST_EVENTS", 100)
+    run = Run.create(tmp_path, "text", tiny_config())
+    path, line = run.folder / runs.METRICS, '{"event": "noted", "step": 3, "text": ""}\n'
+    if what == "pipe":
+        os.mkfifo(path)
+        os.mkfifo(run.folder / runs.LOCK)
+        assert not run.is_running()
+    elif what == "device":
+        path.symlink_to("/dev/zero")
+    elif what == "long line":
+        path.write_text(line + "x" * 10_000_000 + "\n" + line)
+    elif what == "many lines":
+        path.write_text(line * 1000)
+    else:
+        path.write_text(line.replace('""', '"", "a": [[], []]'))
+    expected = {"pipe": 0, "device": 0, "long line": 2, "many lines": 100, "much in a line": 1}
+    assert run.metrics() == [{"event": "noted", "step": 3, "text": ""}] * expected[what]
 
 
 @pytest.mark.parametrize("at", [4, 10, 12])

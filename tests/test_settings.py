@@ -1,5 +1,6 @@
 """Where settings come from: environment, TOML, presets, and which wins."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,12 @@ def test_the_resolved_configuration_reads_back_unchanged(
 ) -> None:
     config = tiny_config(files=tuple(files), val_file=val_file, lr=lr, seed=seed)
     assert tiny_config(**from_toml(to_toml(config), "config.toml")) == config
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such devices on Windows")
+def test_a_recipe_without_end_or_bottom_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="larger than 4 MiB"):
+        from_file(Path("/dev/zero"))
+    (tmp_path / "deep.toml").write_text("files = " + "[" * 100_000)
+    with pytest.raises(UsageError, match="not valid TOML"):
+        from_file(tmp_path / "deep.toml")

@@ -1,11 +1,13 @@
 """JSON that cannot be trusted."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mygpt_cli.errors import CheckpointError
-from mygpt_cli.strict_json import read_json
+from mygpt_cli.strict_json import COSTS, MEMORY, read_json
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,8 @@ from mygpt_cli.strict_json import read_json
         (b'{"a": "\xff"}', "not valid JSON"),
         (b'{"a":' * 100_000, "not valid JSON"),
         (b'{"a": ' + b"1" * 10_000 + b"}", "not valid JSON"),
+        (b'{"a": [' + b"[]," * 2_000_000 + b"[]]}", "more values"),
+        (b'{"a": {' + b",".join(b'"%x":0' % n for n in range(900_000)) + b"}}", "more values"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -35,3 +39,24 @@ def test_size_is_bounded(tmp_path: Path) -> None:
         read_json(path, limit=11)
     with pytest.raises(CheckpointError, match="cannot read"):
         read_json(tmp_path / "missing.json")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize(
+    "part", ['"a%d": [],', '"a%d": 1.5,', '"a%d": {"a": {}},', '"a%d": ["%d", "x"],', '"😀%d": "",']
+)
+def test_memory_is_bounded(part: str, tmp_path: Path) -> None:
+    """Just below the bound, values take no more than 200 MB beyond the file."""
+    entry = sum(cost * part.encode().count(mark) for mark, cost in COSTS.items()) + 4 * len(part)
+    count = int(0.9 * MEMORY / entry)
+    text = "{" + "".join(part.replace("%d", str(n)) for n in range(count)).rstrip(",") + "}"
+    (tmp_path / "x.json").write_text(text)
+    program = (
+        "import sys, pathlib; from mygpt_cli.strict_json import read_json\n"
+        "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) * 1024\n"
+        "before = peak(); read_json(pathlib.Path(sys.argv[1])); print(peak() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "x.json"], capture_output=True, check=True, text=True
+    )
+    assert int(done.stdout) < MEMORY + len(text.encode())

@@ -136,6 +136,35 @@ def test_a_million_characters_in_one_piece(tmp_path: Path, text: str) -> None:
     assert data.tokenizer.decode(data.train) + data.tokenizer.decode(data.val) == text
 
 
+PARTS = st.sampled_from(
+    [b"\x00", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r\n", b"a cat ", "é中😀".encode()]
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.lists(PARTS, max_size=20).map(b"".join),
+        st.text(st.characters(codec="utf-8")).map(str.encode),
+    )
+)
+def test_any_bytes_are_a_text_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "text.txt").write_bytes(content)
+    for spec in ("char", "bpe"):
+        try:
+            data = tokenized(open_corpus([str(folder / "text.txt")]), folder / "cache", tokenizer=spec)
+        except TextError as error:
+            assert error.message
+            assert error.hint
+            continue
+        ids = data.train.tolist() + data.val.tolist()
+        assert data.tokenizer.decode(ids) == content.decode("utf-8-sig")
+
+
 # --- Interruptions ------------------------------------------------------------------------------------------
 
 

@@ -652,3 +652,11 @@ def test_a_fault_in_the_stream_comes_through() -> None:
     for spec in ("char", "bpe"):
         with pytest.raises(TextError, match="the file changed"):
             train_tokenizer(spec, broken(), vocab_size=300 if spec == "bpe" else None)
+
+
+@pytest.mark.parametrize("pattern", ["", "a*", "(?=b)", "b|(?=a)"])
+def test_a_pattern_that_matches_nothing_is_refused(pattern: str) -> None:
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    tokenizer = BytePairTokenizer(BytePairVocabulary(ranks, pattern, {}))
+    with pytest.raises(CheckpointError, match="splitting pattern"):
+        tokenizer.encode("ab")

@@ -119,6 +119,13 @@ def test_a_long_run_makes_a_small_picture() -> None:
     assert len(to_svg("run", render_history(replace(one, intervals=many)), 80)) < 100_000
 
 
+def test_a_title_is_plain(tmp_path: Path) -> None:
+    with Screen("run-\u202eevil</title>", to=Export(tmp_path / "x.svg", tmp_path / "x.html")) as screen:
+        screen.show(Text("x"))
+    for name in ("x.svg", "x.html"):
+        assert "<title>run-&lt;U+202E&gt;evil&lt;/title&gt;</title>" in (tmp_path / name).read_text()
+
+
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_a_screen_as_a_page_and_as_a_picture_keeps_its_shape(width: int) -> None:
     part = render_step(VIEW, width)

@@ -20,8 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.reliability.commands import TINY, mygpt, said, write_text
+from benchmarks.reliability.samples import MEMORY
 from mygpt_cli import checkpoint, runs
-from mygpt_cli.config import TrainConfig
+from mygpt_cli.config import Settings, TrainConfig
 from mygpt_cli.corpus import open_corpus
 from mygpt_cli.dataset import Dataset, prepare
 from mygpt_cli.errors import MygptError, ResourceError
@@ -33,8 +35,9 @@ from mygpt_cli.training.events import Noted, SaveDue
 from mygpt_cli.training.trainer import Trainer
 
 PRELOADED = "MYGPT_FAULTS"
-MEMORY = Path("/dev/shm")  # where fsync takes no time
 LOST = 99  # exit code of a child in which something broke
+SETTINGS = ["--steps", "6", "--eval-every", "2", "--save-every", "2", "--dropout", "0.1", "--patience", "0"]
+SETTINGS += ["--tokenizer", "char", "--dtype", "float32"]
 FAULTS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
 
 
@@ -54,36 +57,14 @@ class Trial:
     def __init__(self, folder: Path) -> None:
         import torch
 
-        text = folder / "text.txt"
-        text.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(200)))
+        text = write_text(folder)
+        if mygpt(folder, "train", text, *TINY, *SETTINGS, "--name", "planned"):
+            raise AssertionError(said(folder))
+        planned: Settings = {"vocab_size": None}
+        planned |= from_file(folder / "checkpoints" / "planned-001" / runs.CONFIG)
+        self.config = TrainConfig(**planned)
         corpus = open_corpus([str(text)])
         self.dataset: Dataset = prepare(corpus, tokenizer="char", cache=folder / "cache")
-        self.config = TrainConfig(
-            vocab_size=None,
-            layers=1,
-            heads=2,
-            width=16,
-            context=16,
-            dropout=0.1,
-            bpe_dropout=0.0,
-            bias=False,
-            steps=6,
-            batch_size=2,
-            lr=3e-3,
-            muon_lr=0.02,
-            weight_decay=0.1,
-            beta1=0.9,
-            beta2=0.95,
-            schedule="linear",
-            warmup=1,
-            decay_share=0.5,
-            final_lr=0.0,
-            patience=0,
-            dtype="float32",
-            eval_every=2,
-            save_every=2,
-            log_every=1,
-        )
         torch.set_num_threads(1)
         self.folder = folder
         self.start = Run.create(folder, "start", self.config)

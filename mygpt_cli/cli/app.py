@@ -1,7 +1,6 @@
 """The `mygpt` command: its subcommands, and what becomes of every error."""
 
 import errno
-import io
 import os
 import sys
 import traceback
@@ -11,10 +10,11 @@ from typing import Annotated
 import typer
 
 from mygpt_cli.cli.inspect import inspect
+from mygpt_cli.cli.interruption import Interruption, Terminated
 from mygpt_cli.cli.sample import sample
 from mygpt_cli.cli.train import train
-from mygpt_cli.errors import MygptError, ResourceError, is_out_of_memory
-from mygpt_cli.ui.console import silence
+from mygpt_cli.errors import MygptError, ResourceError, UsageError, is_out_of_memory
+from mygpt_cli.ui.console import prepare_streams, silence
 from mygpt_cli.ui.errors import print_error, print_version
 
 INTERRUPTED = 130
@@ -51,15 +51,14 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit code.
 
     0 done, 1 runtime fault, 2 usage, 3 checkpoint unusable, 4 text unusable, 5 resource, 6 diverged,
-    130 and 143 interrupted.
+    129, 130 and 143 hung up, interrupted, terminated.
     """
     debug = bool(os.environ.get("MYGPT_DEBUG"))
     _let_threads_sleep()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows codes
+    prepare_streams()
     try:
-        code = build_app()(args=list(arguments), prog_name="mygpt", standalone_mode=False)
+        with Interruption(noted=0):
+            code = build_app()(args=list(arguments), prog_name="mygpt", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except MygptError as error:
@@ -74,12 +73,19 @@ def run(arguments: Sequence[str]) -> int:
         return 0  # Typer's own way out of a broken pipe
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Terminated as termination:
+        return termination.exit_code
     except Exception as error:
         if debug:
             raise
         if shortage := _shortage(error):
             print_error(*shortage)
             return ResourceError.exit_code
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print_error(
+                "a name is longer than the file system allows", "is a text meant as --prompt or a file?"
+            )
+            return UsageError.exit_code
         # Typer's own errors know how to put themselves; all else is a fault of mygpt.
         if hasattr(error, "format_message"):
             print_error(

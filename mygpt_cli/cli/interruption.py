@@ -1,20 +1,36 @@
-"""Ctrl-C and termination, answered after the current step; a second one leaves at once."""
+"""Ctrl-C, termination and hanging up: answered at once, or only the second time."""
 
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 
-class Interruption:
-    """While entered, the first SIGINT, SIGTERM or SIGHUP is noted and a second raises KeyboardInterrupt."""
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP, as KeyboardInterrupt is SIGINT; `exit_code` is 128 plus the signal's number."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+class Interruption:
+    """While entered, SIGINT, SIGTERM and SIGHUP end the program; the first of them, up to `noted`, do not.
+
+    SIGHUP stays ignored where whoever started the program wanted that, as `nohup` does.
+    """
+
+    def __init__(self, noted: int = 1) -> None:
         self.signal: signal.Signals | None = None
+        self._left = noted
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only there can signals be answered
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if number := getattr(signal, name, None):
+            number = getattr(signal, name, None)
+            if number and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -25,8 +41,9 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
+        if not self._left:
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+        self._left -= 1
         self.signal = signal.Signals(number)
 
     def reason(self) -> str | None:

@@ -98,7 +98,7 @@ def _absolute(name: str) -> str:
     if name in ("", "-") or Path(name).is_absolute():
         return name
     # In a pattern, the folder's own brackets are no pattern.
-    here = str(Path.cwd()) if Path(name).exists() else glob.escape(str(Path.cwd()))
+    here = str(Path.cwd()) if os.path.lexists(name) else glob.escape(str(Path.cwd()))
     return str(Path(here, name))
 
 
@@ -259,7 +259,7 @@ def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
 
 
 def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:
-    """Train to the end or to a signal; exits with 130 or 143 when interrupted."""
+    """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted."""
     from mygpt_cli import runs
     from mygpt_cli.cli.interruption import Interruption
     from mygpt_cli.training.events import Evaluated

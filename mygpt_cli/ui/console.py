@@ -4,17 +4,46 @@ Colour needs a terminal, and respects NO_COLOR and TERM=dumb. Anything else is 8
 """
 
 import contextlib
+import errno
 import io
 import os
 import sys
-from typing import IO, TextIO
+from typing import IO, TYPE_CHECKING, TextIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mygpt_cli.ui.text import safe
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 PLAIN_WIDTH = 80
+
+
+class _Terminal(io.FileIO):
+    """A terminal that may be closed while the program goes on: what is written to it then is lost."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write, or pretend to once nobody can read it any more."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return memoryview(data).nbytes
+
+
+def prepare_streams() -> None:
+    """Let stdout and stderr show as codes what they cannot encode, and outlive a terminal that is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        stream.reconfigure(errors="backslashreplace")
+        if stream.isatty() and os.name != "nt":
+            lasting = io.BufferedWriter(_Terminal(stream.fileno(), "wb", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(lasting, stream.encoding, stream.errors, line_buffering=True))
 
 
 def stdout_console() -> Console:

@@ -21,6 +21,7 @@ from mygpt_cli.ui.console import show, stdout_console
 from mygpt_cli.ui.markup import SCHEME, escape, style_of
 from mygpt_cli.ui.sample import write_json
 from mygpt_cli.ui.svg import CHART_STYLE, chart_svg, screen_svg
+from mygpt_cli.ui.text import one_line
 
 WIDEST = 100
 
@@ -82,7 +83,7 @@ class Screen:
     """
 
     def __init__(self, title: str, *, json: bool = False, to: Export | None = None) -> None:
-        self.title, self.json, self.to = title, json, to or Export()
+        self.title, self.json, self.to = one_line(title), json, to or Export()
         self._console = stdout_console()
         self.width = self._console.width
         self._kept: list[RenderableType] = []
