@@ -1,23 +1,8 @@
-"""The command as a whole: what becomes of errors, and what it asks of the threads."""
-
-import os
+"""The command as a whole: what becomes of errors."""
 
 import pytest
 
 from mygpt_cli.cli import app
-
-
-@pytest.mark.parametrize(("policy", "expected"), [(None, app.SPINS), ("active", None)])
-def test_threads_that_wait_soon_sleep_unless_the_user_decides(
-    policy: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.setenv(name, "")  # to have them put back
-        monkeypatch.delenv(name)
-    if policy:
-        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    assert app.run(["--version"]) == 0
-    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 @pytest.mark.parametrize(

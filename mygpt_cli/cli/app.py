@@ -18,7 +18,6 @@ from mygpt_cli.ui.console import prepare_streams, silence
 from mygpt_cli.ui.errors import print_error, print_version
 
 INTERRUPTED = 130
-SPINS = "1000"  # of a thread that waits, some tens of microseconds
 
 
 def build_app() -> typer.Typer:
@@ -54,7 +53,6 @@ def run(arguments: Sequence[str]) -> int:
     129, 130 and 143 hung up, interrupted, terminated.
     """
     debug = bool(os.environ.get("MYGPT_DEBUG"))
-    _let_threads_sleep()
     prepare_streams()
     try:
         with Interruption(noted=0):
@@ -97,17 +95,6 @@ def run(arguments: Sequence[str]) -> int:
         )
         return 1
     return code if isinstance(code, int) else 0
-
-
-def _let_threads_sleep() -> None:
-    """Let torch's threads soon sleep while they wait for each other, unless the user decides.
-
-    GNU OpenMP has them spin for some ten milliseconds. On a machine that is busy with other work they spin
-    while the one they wait for has no processor: training took ten times as long. It reads this when torch
-    is loaded.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def _shortage(error: Exception) -> tuple[str, str] | None:
