@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from mygpt_cli.config import BUDGETS, ModelConfig, Settings, TrainConfig, flag_of, parse_duration
@@ -297,8 +298,8 @@ def seconds_per_step(scratch: Trainer, limit: float) -> float:
         begin = time.perf_counter()
         scratch.update(3 + len(times))
         times.append(time.perf_counter() - begin)
-    kept = sorted(times)[: max(1, len(times) * 9 // 10)]  # without the hiccups
-    return sum(kept) / len(kept)
+    most = 3 * median(times)  # a hiccup counts, since there will be others, but not for more than it is
+    return sum(min(taken, most) for taken in times) / len(times)
 
 
 def seconds_per_token(scratch: Trainer) -> float:
