@@ -135,7 +135,7 @@ def find_folder(given: str | None, flag: str | None) -> Path:
 def _all_to_stay() -> Iterator[None]:
     """Collect no garbage meanwhile, nor ever look for it in what is there afterwards.
 
-    Looking through torch and all that it loads takes part of a second, and again at the exit.
+    Looking through torch and all that it loads takes part of a second.
     """
     gc.disable()
     try:

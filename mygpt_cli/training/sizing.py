@@ -27,7 +27,7 @@ VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
 SHORTEST = 10  # steps that a budget of time must allow
 START, SAVE = 0.15, 0.05  # seconds for setting up and leaving, and for each save
 
-# What follows was measured with `benchmarks/sizing.py`; the README shows its table.
+# What follows was measured with `benchmarks/sizing.py`.
 SHAPES = (  # layers, width
     *((2, 64), (3, 96), (4, 128), (4, 160), (4, 192), (5, 224)),
     *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
