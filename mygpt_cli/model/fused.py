@@ -72,11 +72,11 @@ class Norm:
 
 @dataclass
 class Attention:
-    """Queries, keys and values (3, BH, T, D), the weights (BH, T, T), and what they mix, as rows (N, C)."""
+    """Rows of queries, keys and values (N, 3C), and what they mix (N, C); the rest is as in `attention.h`."""
 
-    split: Tensor
+    rows: Tensor
     scales: Tensor
-    weights: Tensor
+    levels: Tensor
     mixed: Tensor
 
 
@@ -208,31 +208,17 @@ class Pass:
     def _attend(self, normed: Tensor, name: str) -> Attention:
         b, t, h, d = self.shape
         rows = self._linear(normed, name)  # (N, 3C)
-        split = rows.new_empty(3, b * h, t, d)
-        scales = torch.empty(b * t, 2 * h)
-        self.kernels(
-            "split_heads", rows, split, scales, self.cos, self.sin, *self.shape, self.config.norm_eps
-        )
-        q, k, v = split
-        weights = torch.bmm(q, k.mT)  # (BH, T, T)
-        self.kernels("softmax", weights, b * h, t, d**-0.5)
         mixed = rows.new_empty(b * t, h * d)
-        self.kernels("join_heads", torch.bmm(weights, v), mixed, *self.shape)
-        return Attention(split, scales, weights, mixed)
+        scales, levels = torch.empty(b * t, 2 * h), torch.empty(b * h, t)
+        tensors = (rows, mixed, scales, levels, self.cos, self.sin, self.kernels.room(t, d))
+        self.kernels("attend", *tensors, *self.shape, self.config.norm_eps)
+        return Attention(rows, scales, levels, mixed)
 
-    def _attend_backward(self, rows: Tensor, attention: Attention) -> Tensor:
-        """Return the gradient of the rows (N, 3C) that were split, given that of the mixed rows (N, C)."""
-        b, t, h, d = self.shape
-        q, k, v = attention.split
-        mixed = torch.empty_like(q)
-        self.kernels("part_heads", rows, mixed, *self.shape)
-        grad = torch.empty_like(attention.split)
-        torch.bmm(attention.weights.mT, mixed, out=grad[2])
-        scores = torch.bmm(mixed, v.mT)  # (BH, T, T)
-        self.kernels("softmax_backward", scores, attention.weights, b * h, t, d**-0.5)
-        torch.bmm(scores, k, out=grad[0])
-        torch.bmm(scores.mT, q, out=grad[1])
-        before = rows.new_empty(b * t, 3 * h * d)
-        tensors = (grad, attention.split, attention.scales, self.cos, self.sin, before)
-        self.kernels("split_heads_backward", *tensors, *self.shape)
+    def _attend_backward(self, grad: Tensor, attention: Attention) -> Tensor:
+        """Return the gradient of the rows (N, 3C), given that of the mixed rows (N, C)."""
+        _, t, _, d = self.shape
+        before = torch.empty_like(attention.rows)
+        kept = (attention.mixed, attention.rows, attention.scales, attention.levels)
+        tensors = (grad, *kept, self.cos, self.sin, before, self.kernels.room(t, d))
+        self.kernels("attend_backward", *tensors, *self.shape)
         return before

@@ -141,114 +141,6 @@ void norm_backward(const element *grad_normed, const element *x, const float *me
     }
 }
 
-/* From rows of queries, keys and values, (B·T, 3·H·D), to three of (B·H, T, D). With tables of cosines and
-   sines, (T, D/2), queries and keys are turned by their position and normalised, and their scales kept. */
-void split_heads(const element *qkv, element *restrict split, float *restrict scales, const float *cosines,
-                 const float *sines, long batch, long time, long heads, long width, float eps) {
-    const long half = width / 2, part = batch * heads * time * width;
-    PARALLEL
-    for (long r = 0; r < batch * time; r++) {
-        const long b = r / time, t = r % time;
-        for (long i = 0; i < 3 * heads; i++) {
-            const element *x = qkv + (r * 3 * heads + i) * width;
-            element *restrict y = split + (i / heads) * part + ((b * heads + i % heads) * time + t) * width;
-            if (!cosines || i >= 2 * heads) {
-                memcpy(y, x, width * sizeof(element));
-                continue;
-            }
-            const float *c = cosines + t * half, *s = sines + t * half;
-            float square = 0.0f;
-            for (long j = 0; j < width; j++) square += get(x[j]) * get(x[j]);
-            const float scale = 1.0f / sqrtf(square / width + eps);
-            scales[r * 2 * heads + i] = scale;
-            for (long j = 0; j < half; j++) {
-                const float first = get(x[j]) * scale, second = get(x[j + half]) * scale;
-                y[j] = put(first * c[j] + second * s[j]);
-                y[j + half] = put(second * c[j] - first * s[j]);
-            }
-        }
-    }
-}
-
-/* The way back of split_heads: from gradients (3, B·H, T, D) to those of the rows. */
-void split_heads_backward(const element *grad, const element *split, const float *scales, const float *cosines,
-                          const float *sines, element *restrict rows, long batch, long time, long heads, long width) {
-    const long half = width / 2, part = batch * heads * time * width;
-    PARALLEL
-    for (long r = 0; r < batch * time; r++) {
-        const long b = r / time, t = r % time;
-        for (long i = 0; i < 3 * heads; i++) {
-            const long at = (i / heads) * part + ((b * heads + i % heads) * time + t) * width;
-            const element *g = grad + at, *y = split + at;
-            element *restrict x = rows + (r * 3 * heads + i) * width;
-            if (!cosines || i >= 2 * heads) {
-                memcpy(x, g, width * sizeof(element));
-                continue;
-            }
-            const float *c = cosines + t * half, *s = sines + t * half;
-            float along = 0.0f;
-            for (long j = 0; j < width; j++) along += get(g[j]) * get(y[j]);
-            along /= width;
-            const float scale = scales[r * 2 * heads + i];
-            for (long j = 0; j < half; j++) {
-                const float first = (get(g[j]) - get(y[j]) * along) * scale;
-                const float second = (get(g[j + half]) - get(y[j + half]) * along) * scale;
-                x[j] = put(first * c[j] - second * s[j]);
-                x[j + half] = put(second * c[j] + first * s[j]);
-            }
-        }
-    }
-}
-
-/* (B·H, T, D) to rows (B·T, H·D), or the other way. */
-void join_heads(const element *split, element *restrict rows, long batch, long time, long heads, long width) {
-    PARALLEL
-    for (long r = 0; r < batch * time; r++)
-        for (long h = 0; h < heads; h++)
-            memcpy(rows + (r * heads + h) * width,
-                   split + (((r / time) * heads + h) * time + r % time) * width, width * sizeof(element));
-}
-void part_heads(const element *rows, element *restrict split, long batch, long time, long heads, long width) {
-    PARALLEL
-    for (long r = 0; r < batch * time; r++)
-        for (long h = 0; h < heads; h++)
-            memcpy(split + (((r / time) * heads + h) * time + r % time) * width,
-                   rows + (r * heads + h) * width, width * sizeof(element));
-}
-
-/* Causal softmax, in place: of `count` squares (T, T) of scores, row t keeps its first t + 1 entries. */
-void softmax(element *scores, long count, long time, float factor) {
-    PARALLEL
-    for (long r = 0; r < count * time; r++) {
-        element *restrict s = scores + r * time;
-        const long end = r % time + 1;
-        float e[time], total = 0.0f;
-        for (long j = 0; j < end; j++) e[j] = get(s[j]) * factor;
-        const float most = largest(e, end);
-        for (long j = 0; j < end; j++) {
-            e[j] = exponential(e[j] - most);
-            total += e[j];
-        }
-        total = 1.0f / total;
-        for (long j = 0; j < end; j++) s[j] = put(e[j] * total);
-        memset(s + end, 0, (time - end) * sizeof(element));
-    }
-}
-
-/* The gradient of the scores, in place of that of the weights. */
-void softmax_backward(element *grad, const element *weights, long count, long time, float factor) {
-    PARALLEL
-    for (long r = 0; r < count * time; r++) {
-        element *restrict g = grad + r * time;
-        const element *w = weights + r * time;
-        const long end = r % time + 1;
-        float along = 0.0f;
-        for (long j = 0; j < end; j++) along += get(g[j]) * get(w[j]);
-        for (long j = 0; j < end; j++) g[j] = put(get(w[j]) * (get(g[j]) - along) * factor);
-        memset(g + end, 0, (time - end) * sizeof(element));
-    }
-}
-
 enum { RELU, RELU2, GELU_NEW };
 
 #define BLOCK 1024
@@ -321,3 +213,6 @@ void cross_entropy(element *logits, const int64_t *targets, float *restrict loss
             for (long j = 0; j < vocab; j++) z[j] = put(v[j] * share);
     }
 }
+
+#include "products.h"
+#include "attention.h"

@@ -13,12 +13,8 @@ from mygpt_cli.model.native import compile_library, training_options
 SIGNATURES = {
     "add_norm": "tttttttttiir",
     "norm_backward": "ttttttttttii",
-    "split_heads": "tttttiiiir",
-    "split_heads_backward": "ttttttiiii",
-    "join_heads": "ttiiii",
-    "part_heads": "ttiiii",
-    "softmax": "tiir",
-    "softmax_backward": "ttiir",
+    "attend": "tttttttiiiir",
+    "attend_backward": "tttttttttiiii",
     "activate": "ttii",
     "activate_backward": "ttii",
     "cross_entropy": "tttiirr",
@@ -35,13 +31,22 @@ class Kernels:
         for name, function in self._functions.items():
             function.argtypes = [TYPES[letter] for letter in SIGNATURES[name]]
             function.restype = None
+        self._room = library["attention_room"]
+        self._room.restype = ctypes.c_long
 
     def __call__(self, name: str, *arguments: Tensor | float | None) -> None:
         """Call a function of `kernels.c`."""
         self._functions[name](*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
 
+    def room(self, time: int, width: int) -> Tensor:
+        """Return what the threads need to work on heads (T, D)."""
+        return torch.empty(torch.get_num_threads(), self._room(ctypes.c_long(time), ctypes.c_long(width)))
+
 
 def compile_kernels(dtype: torch.dtype, folder: Path) -> Kernels:
     """Compile for `float32` or `bfloat16`, unless the folder has it; ResourceError where that fails."""
     options = training_options(str(dtype).removeprefix("torch."))
-    return Kernels(compile_library("kernels", options, folder), dtype)
+    library = compile_library("kernels", options, folder)
+    if not library.have_tiles():
+        library = compile_library("kernels", [*options, "-DNO_TILES"], folder)
+    return Kernels(library, dtype)

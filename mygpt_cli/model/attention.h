@@ -1,0 +1,210 @@
+/* Causal attention of B sequences of T tokens over H heads of D channels, one head of one sequence at a time, with
+   what it works on in the thread's own cache. Scores are never kept: the way back makes them anew from each row's
+   `levels`, the logarithm of the sum over which its weights are shares (Dao, 2023, arXiv:2307.08691). */
+
+#define WHOLE(count) ((count) & -(long)BLOCK_EDGE) /* tells the compiler that nothing is left over */
+
+typedef struct {
+    char *at;
+} room;
+
+static void *take(room *from, long count) { /* so many numbers of 32 bits */
+    char *taken = from->at;
+    from->at += (count * 4 + 63) / 64 * 64;
+    return taken;
+}
+
+/* How many numbers of 32 bits each thread needs. */
+long attention_room(long time, long width) {
+    const long t = padded(time), d = padded(width);
+    return 10 * t * d + 5 * BLOCK_EDGE * t + 3 * t + 64 * 20;
+}
+
+/* Copy the rows of one head (T, D), filled up with zeros. */
+static void gather(const element *from, long step, element *to, long time, long width) {
+    const long t = padded(time), d = padded(width);
+    for (long r = 0; r < t; r++) {
+        memset(to + r * d, 0, d * sizeof(element));
+        if (r < time) memcpy(to + r * d, from + r * step, width * sizeof(element));
+    }
+}
+
+/* Turn a head's channels by the position and normalise them; the scale comes back. */
+static float turn(element *x, const float *restrict cosines, const float *restrict sines, long width, float eps) {
+    const long half = width / 2;
+    float square = 0.0f, v[width];
+    for (long j = 0; j < width; j++) v[j] = get(x[j]);
+    for (long j = 0; j < width; j++) square += v[j] * v[j];
+    const float scale = 1.0f / sqrtf(square / width + eps), *first = v, *second = v + half;
+    element *restrict left = x, *restrict right = x + half;
+    for (long j = 0; j < half; j++) {
+        left[j] = put((first[j] * cosines[j] + second[j] * sines[j]) * scale);
+        right[j] = put((second[j] * cosines[j] - first[j] * sines[j]) * scale);
+    }
+    return scale;
+}
+
+/* The gradient before `turn`, given that after it and what came of it. */
+static void turn_back(const float *grad, const element *turned, float scale, const float *restrict cosines,
+                      const float *restrict sines, element *before, long width) {
+    const long half = width / 2;
+    float along = 0.0f, v[width];
+    for (long j = 0; j < width; j++) along += grad[j] * get(turned[j]);
+    along /= width;
+    for (long j = 0; j < width; j++) v[j] = (grad[j] - get(turned[j]) * along) * scale;
+    const float *first = v, *second = v + half;
+    element *restrict left = before, *restrict right = before + half;
+    for (long j = 0; j < half; j++) {
+        left[j] = put(first[j] * cosines[j] - second[j] * sines[j]);
+        right[j] = put(second[j] * cosines[j] + first[j] * sines[j]);
+    }
+}
+
+/* From rows of queries, keys and values, (B·T, 3·H·D), to what each head gathers, as rows (B·T, H·D). With tables of
+   cosines and sines, (T, D/2), queries and keys are turned first, where they are. Keeps `scales` (B·T, 2·H) and
+   `levels` (B·H, T); `rooms` are those of the threads. */
+void attend(element *rows, element *restrict mixed, float *restrict scales, float *restrict levels,
+            const float *cosines, const float *sines, char *rooms, long batch, long time, long heads, long width,
+            float eps) {
+    const long t = padded(time), d = padded(width), step = 3 * heads * width;
+    const float factor = 1.0f / sqrtf((float)width);
+#pragma omp parallel
+    {
+        tiles_begin();
+        room own = {rooms + omp_get_thread_num() * attention_room(time, width) * 4};
+        element *queries = take(&own, t * d), *values = take(&own, t * d), *weights = take(&own, BLOCK_EDGE * t);
+        lane *keys = take(&own, t * d), *packed = take(&own, t * d);
+        float *scores = take(&own, BLOCK_EDGE * t), *out = take(&own, BLOCK_EDGE * d);
+#pragma omp for schedule(static)
+        for (long i = 0; i < batch * heads; i++) {
+            const long b = i / heads, h = i % heads;
+            element *q = rows + b * time * step + h * width, *k = q + heads * width, *v = k + heads * width;
+            if (cosines)
+                for (long r = 0; r < time; r++) {
+                    const float *c = cosines + r * (width / 2), *s = sines + r * (width / 2);
+                    float *scale = scales + (b * time + r) * 2 * heads + h;
+                    scale[0] = turn(q + r * step, c, s, width, eps);
+                    scale[heads] = turn(k + r * step, c, s, width, eps);
+                }
+            gather(k, step, queries, time, width);
+            transpose((lane *)queries, d / PER_LANE, keys, t, t, d / PER_LANE);
+            gather(q, step, queries, time, width);
+            gather(v, step, values, time, width);
+            pack(values, d, packed, d, t, d);
+            for (long first = 0; first < t; first += BLOCK_EDGE) {
+                const long end = first + BLOCK_EDGE;
+                float shares[BLOCK_EDGE];
+                product(queries + first * d, d, keys, t, scores, t, BLOCK_EDGE, end, d, 0);
+                for (long r = 0; r < BLOCK_EDGE; r++) {
+                    float *restrict s = scores + r * t, total = 0.0f;
+                    element *restrict w = weights + r * t;
+                    const long seen = first + r + 1;
+                    for (long j = seen; j < end; j++) s[j] = -INFINITY;
+                    const float most = largest(s, WHOLE(end)) * factor;
+                    for (long j = 0; j < WHOLE(end); j++) {
+                        s[j] = exponential(s[j] * factor - most);
+                        total += s[j];
+                    }
+                    for (long j = 0; j < WHOLE(end); j++) w[j] = put(s[j]);
+                    memset(w + seen, 0, (end - seen) * sizeof(element));
+                    shares[r] = 1.0f / total;
+                    if (first + r < time) levels[i * time + first + r] = most + logf(total);
+                }
+                product(weights, t, packed, d, out, d, BLOCK_EDGE, d, end, 0);
+                for (long r = 0; r < BLOCK_EDGE && first + r < time; r++) {
+                    element *restrict y = mixed + ((b * time + first + r) * heads + h) * width;
+                    for (long j = 0; j < width; j++) y[j] = put(out[r * d + j] * shares[r]);
+                }
+            }
+        }
+        tiles_end();
+    }
+}
+
+/* The gradient of the rows that `attend` was given, from that of what it mixed; `rows` are as it left them. */
+void attend_backward(const element *grad, const element *mixed, const element *rows, const float *scales,
+                     const float *levels, const float *cosines, const float *sines, element *restrict before,
+                     char *rooms, long batch, long time, long heads, long width) {
+    const long t = padded(time), d = padded(width), step = 3 * heads * width, c_step = heads * width;
+    const float factor = 1.0f / sqrtf((float)width);
+#pragma omp parallel
+    {
+        tiles_begin();
+        room own = {rooms + omp_get_thread_num() * attention_room(time, width) * 4};
+        element *keys = take(&own, t * d), *values = take(&own, t * d), *some = take(&own, t * d);
+        element *keys_turned = take(&own, t * d), *weights = take(&own, BLOCK_EDGE * t);
+        element *slopes = take(&own, BLOCK_EDGE * t);
+        lane *queries = take(&own, t * d), *queries_turned = take(&own, t * d);
+        lane *grads = take(&own, t * d), *grads_turned = take(&own, t * d), *packed = take(&own, BLOCK_EDGE * t);
+        float *of_queries = take(&own, t * d), *scores = take(&own, BLOCK_EDGE * t), *out = take(&own, BLOCK_EDGE * t);
+        float *level = take(&own, t), *along = take(&own, t);
+        float *of_block = take(&own, t * d);
+#pragma omp for schedule(static)
+        for (long i = 0; i < batch * heads; i++) {
+            const long b = i / heads, h = i % heads;
+            const element *q = rows + b * time * step + h * width, *k = q + c_step, *v = k + c_step;
+            const element *g = grad + b * time * c_step + h * width, *y = mixed + b * time * c_step + h * width;
+            element *to = before + b * time * step + h * width;
+            for (long r = 0; r < t; r++) {
+                level[r] = r < time ? levels[i * time + r] : INFINITY;
+                along[r] = 0.0f;
+                if (r < time)
+                    for (long j = 0; j < width; j++) along[r] += get(g[r * c_step + j]) * get(y[r * c_step + j]);
+            }
+            gather(k, step, keys, time, width);
+            pack(keys, d, queries, d, t, d);
+            transpose(queries, d, (lane *)keys_turned, t / PER_LANE, t / PER_LANE, d);
+            gather(v, step, values, time, width);
+            gather(q, step, some, time, width);
+            pack(some, d, queries, d, t, d);
+            transpose((lane *)some, d / PER_LANE, queries_turned, t, t, d / PER_LANE);
+            gather(g, c_step, some, time, width);
+            pack(some, d, grads, d, t, d);
+            transpose((lane *)some, d / PER_LANE, grads_turned, t, t, d / PER_LANE);
+            memset(of_queries, 0, t * d * sizeof(float));
+            for (long first = 0; first < t; first += BLOCK_EDGE) {
+                const long count = t - first; /* from the first query that sees these keys */
+                product(keys + first * d, d, queries_turned + first, t, scores, t, BLOCK_EDGE, count, d, 0);
+                product(values + first * d, d, grads_turned + first, t, out, t, BLOCK_EDGE, count, d, 0);
+                for (long r = 0; r < BLOCK_EDGE; r++) {
+                    const float *s = scores + r * t, *o = out + r * t, *of = level + first, *a = along + first;
+                    element *restrict w = weights + r * t, *restrict z = slopes + r * t;
+                    for (long j = 0; j < WHOLE(count); j++) {
+                        const float weight = exponential(s[j] * factor - of[j]);
+                        w[j] = put(weight);
+                        z[j] = put(weight * (o[j] - a[j]) * factor);
+                    }
+                    memset(w, 0, r * sizeof(element));
+                    memset(z, 0, r * sizeof(element));
+                }
+                const long at = first / PER_LANE * d;
+                product(weights, t, grads + at, d, of_block, d, BLOCK_EDGE, d, count, 0);
+                for (long r = 0; r < BLOCK_EDGE && first + r < time; r++)
+                    for (long j = 0; j < width; j++)
+                        to[(first + r) * step + 2 * c_step + j] = put(of_block[r * d + j]);
+                product(slopes, t, queries + at, d, of_block, d, BLOCK_EDGE, d, count, 0);
+                for (long r = 0; r < BLOCK_EDGE && first + r < time; r++) {
+                    const long row = first + r;
+                    element *restrict x = to + row * step + c_step;
+                    if (cosines)
+                        turn_back(of_block + r * d, k + row * step, scales[(b * time + row) * 2 * heads + heads + h],
+                                  cosines + row * (width / 2), sines + row * (width / 2), x, width);
+                    else
+                        for (long j = 0; j < width; j++) x[j] = put(of_block[r * d + j]);
+                }
+                pack(slopes, t, packed, t, BLOCK_EDGE, count);
+                product(keys_turned + first, t, packed, t, of_queries + first, t, d, count, BLOCK_EDGE, 1);
+            }
+            transpose((lane *)of_queries, t, (lane *)of_block, d, d, t);
+            for (long r = 0; r < time; r++) {
+                element *restrict x = to + r * step;
+                if (cosines)
+                    turn_back(of_block + r * d, q + r * step, scales[(b * time + r) * 2 * heads + h],
+                              cosines + r * (width / 2), sines + r * (width / 2), x, width);
+                else
+                    for (long j = 0; j < width; j++) x[j] = put(of_block[r * d + j]);
+            }
+        }
+        tiles_end();
+    }
+}
