@@ -13,6 +13,7 @@ from mygpt_cli.model import fused
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kernels import Kernels, compile_kernels
 from mygpt_cli.model.masks import Masks
+from mygpt_cli.model.native import compile_library, training_options
 from tests.test_model_gpt import random_model
 
 
@@ -76,16 +77,40 @@ def test_loss_and_every_gradient_are_those_of_the_model(
         torch.testing.assert_close(of_one, expected[name], atol=5e-6, rtol=5e-4, msg=name)
 
 
+@pytest.fixture(scope="session")
+def without_tiles(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """What processors get that have no unit for products of bfloat16."""
+    options = [*training_options("bfloat16"), "-DNO_TILES"]
+    return Kernels(compile_library("kernels", options, tmp_path_factory.mktemp("plain")), torch.bfloat16)
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+@pytest.mark.parametrize("time", [24, 70])
 @pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
-def test_in_bfloat16_the_gradient_points_the_same_way(kernels: dict[torch.dtype, Kernels], arch: str) -> None:
-    model = random_model(arch=arch, width=64)
-    ids, targets = torch.randint(0, 53, (2, 8, 24), generator=torch.Generator().manual_seed(1))
+def test_in_bfloat16_the_gradient_points_the_same_way(
+    kernels: dict[torch.dtype, Kernels], without_tiles: Kernels, arch: str, time: int, tiles: bool
+) -> None:
+    model = random_model(arch=arch, width=64, context=70)
+    ids, targets = torch.randint(0, 53, (2, 8, time), generator=torch.Generator().manual_seed(1))
     expected = gradients(plain_loss(model, ids, targets), model)
-    model.compute_dtype, model.kernels = torch.bfloat16, kernels[torch.bfloat16]
+    model.compute_dtype = torch.bfloat16
+    model.kernels = kernels[torch.bfloat16] if tiles else without_tiles
     for name, gradient in gradients(fused.loss(model, ids, targets, None), model).items():
         alike = F.cosine_similarity(gradient.flatten(), expected[name].flatten(), dim=0)
         assert alike > 0.99, name
         assert gradient.norm().item() == pytest.approx(expected[name].norm().item(), rel=0.05), name
+
+
+@pytest.mark.parametrize("time", [32, 33, 100])
+def test_long_sequences_are_gone_through_block_by_block(
+    kernels: dict[torch.dtype, Kernels], time: int
+) -> None:
+    model = random_model(arch="nanochat", context=100)
+    ids, targets = torch.randint(0, 53, (2, 3, time), generator=torch.Generator().manual_seed(4))
+    expected = gradients(plain_loss(model, ids, targets), model)
+    model.kernels = kernels[torch.float32]
+    for name, gradient in gradients(fused.loss(model, ids, targets, None), model).items():
+        torch.testing.assert_close(gradient, expected[name], atol=5e-6, rtol=5e-4, msg=name)
 
 
 def test_a_share_of_the_loss_has_that_share_of_the_gradient(kernels: dict[torch.dtype, Kernels]) -> None:

@@ -1,10 +1,13 @@
 """AdamW and Muon, against torch's own."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.kernels import compile_kernels
 from mygpt_cli.training.optimizer import EMBEDDING_RATE, Muon, Optimizer, orthogonalise
 from tests.conftest import tiny_config
 from tests.test_model_gpt import random_model
@@ -21,20 +24,26 @@ def weights(model: GPT) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-def test_muon_is_torch_muon_on_each_of_query_key_and_value() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("width", "wide"), [(8, 32), (40, 100)])
+def test_muon_is_torch_muon_on_each_of_query_key_and_value(
+    compiled: bool, width: int, wide: int, tmp_path: Path
+) -> None:
     rng = torch.Generator().manual_seed(0)
+    half = width // 2
     shapes = {
-        "a.qkv.weight": (8 + 2 * 4, 8),
-        "a.up.weight": (32, 8),
-        "b.down.weight": (8, 32),
-        "b.up.weight": (32, 8),
+        "a.qkv.weight": (width + 2 * half, width),
+        "a.up.weight": (wide, width),
+        "b.down.weight": (width, wide),
+        "b.up.weight": (wide, width),
     }
     ours = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
-    cuts = {name: [8, 4, 4] if "qkv" in name else [shape[0]] for name, shape in shapes.items()}
+    cuts = {name: [width, half, half] if "qkv" in name else [shape[0]] for name, shape in shapes.items()}
     theirs = [
         part.clone().requires_grad_() for name, p in ours.items() for part in torch.split(p, cuts[name])
     ]
-    muon = Muon(ours, width=8, dtype=torch.bfloat16)
+    muon = Muon(ours, width, dtype=torch.bfloat16)
+    kernels = compile_kernels(torch.bfloat16, tmp_path) if compiled else None
     reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95)
     for _ in range(3):
         for p in ours.values():
@@ -44,7 +53,7 @@ def test_muon_is_torch_muon_on_each_of_query_key_and_value() -> None:
         ]
         for p, part in zip(theirs, parts, strict=True):
             p.grad = part.clone()
-        muon.step(0.02, 0.1)
+        muon.step(0.02, 0.1, kernels)
         reference.step()  # type: ignore[no-untyped-call]
     result = [part for name, p in ours.items() for part in torch.split(p, cuts[name])]
     for mine, other in zip(result, theirs, strict=True):
@@ -57,6 +66,23 @@ def test_orthogonalise_brings_singular_values_near_one() -> None:
         values = torch.linalg.svdvals(result)
         assert values.min() > 0.5
         assert values.max() < 1.3
+
+
+def test_compiled_in_float32_muon_is_that_of_torch_to_the_last_bits(tmp_path: Path) -> None:
+    kernels = compile_kernels(torch.float32, tmp_path)
+    rng = torch.Generator().manual_seed(2)
+    for shape in ((3, 5), (33, 64), (128, 32), (70, 70)):
+        results = []
+        start, gradients = torch.randn(shape, generator=rng), torch.randn(3, *shape, generator=rng)
+        for each in (None, kernels):
+            weight = torch.nn.Parameter(start.clone())
+            muon = Muon({"up.weight": weight}, 8, dtype=torch.float32)
+            for gradient in gradients:
+                weight.grad = gradient.clone()
+                muon.step(0.02, 0.1, each)
+            results.append((weight.detach(), muon.momentum()["up.weight"]))
+        for mine, other in zip(*results, strict=True):
+            torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
 
 
 def check_same_steps(

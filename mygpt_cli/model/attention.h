@@ -2,8 +2,6 @@
    what it works on in the thread's own cache. Scores are never kept: the way back makes them anew from each row's
    `levels`, the logarithm of the sum over which its weights are shares (Dao, 2023, arXiv:2307.08691). */
 
-#define WHOLE(count) ((count) & -(long)BLOCK_EDGE) /* tells the compiler that nothing is left over */
-
 typedef struct {
     char *at;
 } room;
@@ -17,7 +15,7 @@ static void *take(room *from, long count) { /* so many numbers of 32 bits */
 /* How many numbers of 32 bits each thread needs. */
 long attention_room(long time, long width) {
     const long t = padded(time), d = padded(width);
-    return 10 * t * d + 5 * BLOCK_EDGE * t + 3 * t + 64 * 20;
+    return 10 * t * d + 5 * EDGE * t + 3 * t + 64 * 20;
 }
 
 /* Copy the rows of one head (T, D), filled up with zeros. */
@@ -72,9 +70,9 @@ void attend(element *rows, element *restrict mixed, float *restrict scales, floa
     {
         tiles_begin();
         room own = {rooms + omp_get_thread_num() * attention_room(time, width) * 4};
-        element *queries = take(&own, t * d), *values = take(&own, t * d), *weights = take(&own, BLOCK_EDGE * t);
+        element *queries = take(&own, t * d), *values = take(&own, t * d), *weights = take(&own, EDGE * t);
         lane *keys = take(&own, t * d), *packed = take(&own, t * d);
-        float *scores = take(&own, BLOCK_EDGE * t), *out = take(&own, BLOCK_EDGE * d);
+        float *scores = take(&own, EDGE * t), *out = take(&own, EDGE * d);
 #pragma omp for schedule(static)
         for (long i = 0; i < batch * heads; i++) {
             const long b = i / heads, h = i % heads;
@@ -91,11 +89,11 @@ void attend(element *rows, element *restrict mixed, float *restrict scales, floa
             gather(q, step, queries, time, width);
             gather(v, step, values, time, width);
             pack(values, d, packed, d, t, d);
-            for (long first = 0; first < t; first += BLOCK_EDGE) {
-                const long end = first + BLOCK_EDGE;
-                float shares[BLOCK_EDGE];
-                product(queries + first * d, d, keys, t, scores, t, BLOCK_EDGE, end, d, 0);
-                for (long r = 0; r < BLOCK_EDGE; r++) {
+            for (long first = 0; first < t; first += EDGE) {
+                const long end = first + EDGE;
+                float shares[EDGE];
+                product(queries + first * d, d, keys, t, scores, t, EDGE, end, d, 0);
+                for (long r = 0; r < EDGE; r++) {
                     float *restrict s = scores + r * t, total = 0.0f;
                     element *restrict w = weights + r * t;
                     const long seen = first + r + 1;
@@ -105,13 +103,13 @@ void attend(element *rows, element *restrict mixed, float *restrict scales, floa
                         s[j] = exponential(s[j] * factor - most);
                         total += s[j];
                     }
-                    for (long j = 0; j < WHOLE(end); j++) w[j] = put(s[j]);
+                    put_row(s, w, end);
                     memset(w + seen, 0, (end - seen) * sizeof(element));
                     shares[r] = 1.0f / total;
                     if (first + r < time) levels[i * time + first + r] = most + logf(total);
                 }
-                product(weights, t, packed, d, out, d, BLOCK_EDGE, d, end, 0);
-                for (long r = 0; r < BLOCK_EDGE && first + r < time; r++) {
+                product(weights, t, packed, d, out, d, EDGE, d, end, 0);
+                for (long r = 0; r < EDGE && first + r < time; r++) {
                     element *restrict y = mixed + ((b * time + first + r) * heads + h) * width;
                     for (long j = 0; j < width; j++) y[j] = put(out[r * d + j] * shares[r]);
                 }
@@ -132,11 +130,11 @@ void attend_backward(const element *grad, const element *mixed, const element *r
         tiles_begin();
         room own = {rooms + omp_get_thread_num() * attention_room(time, width) * 4};
         element *keys = take(&own, t * d), *values = take(&own, t * d), *some = take(&own, t * d);
-        element *keys_turned = take(&own, t * d), *weights = take(&own, BLOCK_EDGE * t);
-        element *slopes = take(&own, BLOCK_EDGE * t);
+        element *keys_turned = take(&own, t * d), *weights = take(&own, EDGE * t);
+        element *slopes = take(&own, EDGE * t);
         lane *queries = take(&own, t * d), *queries_turned = take(&own, t * d);
-        lane *grads = take(&own, t * d), *grads_turned = take(&own, t * d), *packed = take(&own, BLOCK_EDGE * t);
-        float *of_queries = take(&own, t * d), *scores = take(&own, BLOCK_EDGE * t), *out = take(&own, BLOCK_EDGE * t);
+        lane *grads = take(&own, t * d), *grads_turned = take(&own, t * d), *packed = take(&own, EDGE * t);
+        float *of_queries = take(&own, t * d), *scores = take(&own, EDGE * t), *out = take(&own, EDGE * t);
         float *level = take(&own, t), *along = take(&own, t);
         float *of_block = take(&own, t * d);
 #pragma omp for schedule(static)
@@ -162,11 +160,11 @@ void attend_backward(const element *grad, const element *mixed, const element *r
             pack(some, d, grads, d, t, d);
             transpose((lane *)some, d / PER_LANE, grads_turned, t, t, d / PER_LANE);
             memset(of_queries, 0, t * d * sizeof(float));
-            for (long first = 0; first < t; first += BLOCK_EDGE) {
+            for (long first = 0; first < t; first += EDGE) {
                 const long count = t - first; /* from the first query that sees these keys */
-                product(keys + first * d, d, queries_turned + first, t, scores, t, BLOCK_EDGE, count, d, 0);
-                product(values + first * d, d, grads_turned + first, t, out, t, BLOCK_EDGE, count, d, 0);
-                for (long r = 0; r < BLOCK_EDGE; r++) {
+                product(keys + first * d, d, queries_turned + first, t, scores, t, EDGE, count, d, 0);
+                product(values + first * d, d, grads_turned + first, t, out, t, EDGE, count, d, 0);
+                for (long r = 0; r < EDGE; r++) {
                     const float *s = scores + r * t, *o = out + r * t, *of = level + first, *a = along + first;
                     element *restrict w = weights + r * t, *restrict z = slopes + r * t;
                     for (long j = 0; j < WHOLE(count); j++) {
@@ -178,12 +176,12 @@ void attend_backward(const element *grad, const element *mixed, const element *r
                     memset(z, 0, r * sizeof(element));
                 }
                 const long at = first / PER_LANE * d;
-                product(weights, t, grads + at, d, of_block, d, BLOCK_EDGE, d, count, 0);
-                for (long r = 0; r < BLOCK_EDGE && first + r < time; r++)
+                product(weights, t, grads + at, d, of_block, d, EDGE, d, count, 0);
+                for (long r = 0; r < EDGE && first + r < time; r++)
                     for (long j = 0; j < width; j++)
                         to[(first + r) * step + 2 * c_step + j] = put(of_block[r * d + j]);
-                product(slopes, t, queries + at, d, of_block, d, BLOCK_EDGE, d, count, 0);
-                for (long r = 0; r < BLOCK_EDGE && first + r < time; r++) {
+                product(slopes, t, queries + at, d, of_block, d, EDGE, d, count, 0);
+                for (long r = 0; r < EDGE && first + r < time; r++) {
                     const long row = first + r;
                     element *restrict x = to + row * step + c_step;
                     if (cosines)
@@ -192,8 +190,8 @@ void attend_backward(const element *grad, const element *mixed, const element *r
                     else
                         for (long j = 0; j < width; j++) x[j] = put(of_block[r * d + j]);
                 }
-                pack(slopes, t, packed, t, BLOCK_EDGE, count);
-                product(keys_turned + first, t, packed, t, of_queries + first, t, d, count, BLOCK_EDGE, 1);
+                pack(slopes, t, packed, t, EDGE, count);
+                product(keys_turned + first, t, packed, t, of_queries + first, t, d, count, EDGE, 1);
             }
             transpose((lane *)of_queries, t, (lane *)of_block, d, d, t);
             for (long r = 0; r < time; r++) {

@@ -210,7 +210,7 @@ class Pass:
         rows = self._linear(normed, name)  # (N, 3C)
         mixed = rows.new_empty(b * t, h * d)
         scales, levels = torch.empty(b * t, 2 * h), torch.empty(b * h, t)
-        tensors = (rows, mixed, scales, levels, self.cos, self.sin, self.kernels.room(t, d))
+        tensors = (rows, mixed, scales, levels, self.cos, self.sin, self.kernels.room("attention", t, d))
         self.kernels("attend", *tensors, *self.shape, self.config.norm_eps)
         return Attention(rows, scales, levels, mixed)
 
@@ -219,6 +219,6 @@ class Pass:
         _, t, _, d = self.shape
         before = torch.empty_like(attention.rows)
         kept = (attention.mixed, attention.rows, attention.scales, attention.levels)
-        tensors = (grad, *kept, self.cos, self.sin, before, self.kernels.room(t, d))
+        tensors = (grad, *kept, self.cos, self.sin, before, self.kernels.room("attention", t, d))
         self.kernels("attend_backward", *tensors, *self.shape)
         return before

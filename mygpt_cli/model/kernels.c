@@ -216,3 +216,4 @@ void cross_entropy(element *logits, const int64_t *targets, float *restrict loss
 
 #include "products.h"
 #include "attention.h"
+#include "muon.h"

@@ -1,6 +1,7 @@
 """`kernels.c` for tensors: what a training pass does between its matrix products."""
 
 import ctypes
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ SIGNATURES = {
     "attend_backward": "tttttttttiiii",
     "activate": "ttii",
     "activate_backward": "ttii",
+    "muon": "ttiirrr",
     "cross_entropy": "tttiirr",
 }
 TYPES: dict[str, Any] = {"t": ctypes.c_void_p, "i": ctypes.c_long, "r": ctypes.c_float}
@@ -31,16 +33,26 @@ class Kernels:
         for name, function in self._functions.items():
             function.argtypes = [TYPES[letter] for letter in SIGNATURES[name]]
             function.restype = None
-        self._room = library["attention_room"]
-        self._room.restype = ctypes.c_long
+        self._rooms = {name: library[f"{name}_room"] for name in ("attention", "muon")}
+        for function in self._rooms.values():
+            function.argtypes, function.restype = [ctypes.c_long] * 2, ctypes.c_long
 
     def __call__(self, name: str, *arguments: Tensor | float | None) -> None:
         """Call a function of `kernels.c`."""
         self._functions[name](*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
 
-    def room(self, time: int, width: int) -> Tensor:
-        """Return what the threads need to work on heads (T, D)."""
-        return torch.empty(torch.get_num_threads(), self._room(ctypes.c_long(time), ctypes.c_long(width)))
+    def room(self, what: str, *shape: int) -> Tensor:
+        """Return what each thread needs to work in (threads, ·), for `attention` (T, D) or `muon` (M, N)."""
+        return torch.empty(torch.get_num_threads(), self._rooms[what](*shape))
+
+    def muon(
+        self, matrices: Iterable[tuple[Tensor, Tensor, Tensor]], momentum: float, lr: float, decay: float
+    ) -> None:
+        """Take Muon's step with gradients, momenta and weights, each (rows, columns), the largest first."""
+        table = [[*(tensor.data_ptr() for tensor in each), *each[0].shape] for each in matrices]
+        m, n = (max(pick(row[3:]) for row in table) for pick in (min, max))
+        rooms = self.room("muon", m, n)
+        self("muon", torch.tensor(table), rooms, rooms.size(1), len(table), momentum, lr, decay)
 
 
 def compile_kernels(dtype: torch.dtype, folder: Path) -> Kernels:

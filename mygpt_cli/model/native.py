@@ -51,7 +51,9 @@ def build_library(name: str, options: Sequence[str], folder: Path) -> Path:
     source = Path(__file__).with_name(f"{name}.c")
     parts = [source, *sorted(source.parent.glob("*.h"))]
     flags = [*FLAGS, *[WIDE_VECTORS] * (platform.machine() in ("x86_64", "AMD64")), *options]
-    key = hashlib.sha256("\0".join([*(part.read_text() for part in parts), compiler, *flags, _processor()]).encode())
+    key = hashlib.sha256(
+        "\0".join([*(part.read_text() for part in parts), compiler, *flags, _processor()]).encode()
+    )
     library = folder / f"{name}-{key.hexdigest()[:16]}.so"
     try:
         if not library.exists():

@@ -1,18 +1,23 @@
 /* Small matrix products on the numbers of `kernels.c`, for one thread: a (M, K) · b (K, N) = c (M, N) in float32.
 
    a is kept by rows. b is packed: in LANES of 32 bits, each a number of row k, or in bfloat16 one of row 2k and one
-   of row 2k + 1. M, N and K are multiples of BLOCK, filled up with zeros. */
+   of row 2k + 1. M, N and K are multiples of EDGE, filled up with zeros. */
+
+#if defined(BFLOAT16) && defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 #define PER_LANE (4 / sizeof(element))
-#define BLOCK_EDGE 32
+#define EDGE 32
 
-typedef uint32_t lane;
+typedef uint32_t lane __attribute__((may_alias));
 
-static long padded(long count) { return (count + BLOCK_EDGE - 1) / BLOCK_EDGE * BLOCK_EDGE; }
+static long padded(long count) { return (count + EDGE - 1) / EDGE * EDGE; }
 
-#define LANES 16
-typedef lane lanes __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
+#define WHOLE(count) ((count) & -(long)EDGE) /* tells the compiler that nothing is left over */
+
+#define LANES 16 /* that are turned together */
+typedef lane lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define EVEN1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
 #define ODD1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
@@ -39,6 +44,18 @@ static void transpose(const lane *from, long ld_from, lane *to, long ld_to, long
             SWAP(1) SWAP(2) SWAP(4) SWAP(8)
             for (int i = 0; i < LANES; i++) *(lanes *)(to + (c + i) * ld_to + r) = v[i];
         }
+}
+
+/* Keep a row of numbers, a multiple of EDGE. */
+static inline void put_row(const float *restrict from, element *restrict to, long count) {
+#if defined(BFLOAT16) && defined(__AVX512BF16__)
+    for (long j = 0; j < count; j += 32) {
+        const __m512 first = _mm512_loadu_ps(from + j), second = _mm512_loadu_ps(from + j + 16);
+        _mm512_storeu_si512(to + j, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+    }
+#else
+    for (long j = 0; j < WHOLE(count); j++) to[j] = put(from[j]);
+#endif
 }
 
 /* Pack rows (K, N) as they are, or in pairs; N a multiple of LANES. */
@@ -78,8 +95,8 @@ static void tiles_end(void) { __asm__ volatile("tilerelease"); }
 #define TILE_ZERO(t) __asm__ volatile("tilezero %%tmm" #t ::)
 #define TILE_ADD(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 
-static void product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc, long m, long n, long k,
-                    int add) {
+static __attribute__((noinline)) void product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc,
+                                              long m, long n, long k, int add) {
     const long a_step = lda * sizeof(element), b_step = ldb * sizeof(lane), c_step = ldc * sizeof(float);
     for (long j = 0; j < n; j += 32)
         for (long i = 0; i < m; i += 32) {
@@ -96,12 +113,13 @@ static void product(const element *a, long lda, const lane *b, long ldb, float *
                 TILE_ZERO(2);
                 TILE_ZERO(3);
             }
-            for (long at = 0; at < k; at += 32) {
-                const lane *b0 = b + at / 2 * ldb + j;
-                TILE_LOAD(4, a0 + at, a_step);
+            const lane *b0 = b + j, *b1 = b0 + 16;
+            for (long left = k; left; left -= 32) {
+                TILE_LOAD(4, a0, a_step);
                 TILE_LOAD(6, b0, b_step);
-                TILE_LOAD(5, a1 + at, a_step);
-                TILE_LOAD(7, b0 + 16, b_step);
+                TILE_LOAD(5, a1, a_step);
+                TILE_LOAD(7, b1, b_step);
+                a0 += 32, a1 += 32, b0 += 16 * ldb, b1 += 16 * ldb;
                 TILE_ADD(0, 4, 6);
                 TILE_ADD(1, 4, 7);
                 TILE_ADD(2, 5, 6);
@@ -118,32 +136,48 @@ int have_tiles(void) { return 1; }
 static void tiles_begin(void) {}
 static void tiles_end(void) {}
 
+#ifdef __AVX512F__ /* 32 registers of 16 numbers */
 #define ROWS 8
+#define COLUMNS 16
+#else
+#define ROWS 4
+#define COLUMNS 8
+#endif
+typedef float floats __attribute__((vector_size(4 * COLUMNS), aligned(4), may_alias));
+typedef lane bits __attribute__((vector_size(4 * COLUMNS), aligned(4), may_alias));
+
+/* sums += a · b, for the numbers of a lane. */
+static inline floats add_product(floats sums, const element *a, bits b) {
+#if defined(BFLOAT16) && defined(__AVX512BF16__)
+    int32_t pair;
+    memcpy(&pair, a, 4);
+    return (floats)_mm512_dpbf16_ps((__m512)sums, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)b);
+#elif defined(BFLOAT16)
+    return sums + (floats)(b << 16) * get(a[0]) + (floats)(b & 0xffff0000u) * get(a[1]);
+#else
+    return sums + (floats)b * a[0];
+#endif
+}
 
 static void product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc, long m, long n, long k,
                     int add) {
-    for (long j = 0; j < n; j += 2 * LANES)
+    for (long j = 0; j < n; j += 2 * COLUMNS)
         for (long i = 0; i < m; i += ROWS) {
             floats sums[ROWS][2];
             for (int r = 0; r < ROWS; r++)
                 for (int h = 0; h < 2; h++)
-                    sums[r][h] = add ? *(const floats *)(c + (i + r) * ldc + j + h * LANES) : (floats){0};
+                    sums[r][h] = add ? *(const floats *)(c + (i + r) * ldc + j + h * COLUMNS) : (floats){0};
             for (long at = 0; at < k; at += PER_LANE) {
-                const lanes *row = (const lanes *)(b + at / PER_LANE * ldb + j);
-                const lanes first = row[0], second = row[1];
+                const bits *row = (const bits *)(b + at / PER_LANE * ldb + j);
+                const bits first = row[0], second = row[1];
                 for (int r = 0; r < ROWS; r++) {
                     const element *x = a + (i + r) * lda + at;
-#ifdef BFLOAT16
-                    sums[r][0] += (floats)(first << 16) * get(x[0]) + (floats)(first & 0xffff0000u) * get(x[1]);
-                    sums[r][1] += (floats)(second << 16) * get(x[0]) + (floats)(second & 0xffff0000u) * get(x[1]);
-#else
-                    sums[r][0] += (floats)first * x[0];
-                    sums[r][1] += (floats)second * x[0];
-#endif
+                    sums[r][0] = add_product(sums[r][0], x, first);
+                    sums[r][1] = add_product(sums[r][1], x, second);
                 }
             }
             for (int r = 0; r < ROWS; r++)
-                for (int h = 0; h < 2; h++) *(floats *)(c + (i + r) * ldc + j + h * LANES) = sums[r][h];
+                for (int h = 0; h < 2; h++) *(floats *)(c + (i + r) * ldc + j + h * COLUMNS) = sums[r][h];
         }
 }
 #endif

@@ -1,7 +1,7 @@
 """AdamW and Muon over the parameters of a GPT, with their state as named tensors."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import torch
@@ -10,6 +10,7 @@ from torch.optim.adamw import adamw
 
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.kernels import Kernels
 
 # A token's vector moves only in steps that see the token, and nanochat's begin with unit variance: at the
 # rate that suits the head they hardly do.
@@ -34,14 +35,14 @@ class Optimizer:
         rates = {"embedding": EMBEDDING_RATE} if inside and model.config.arch == "nanochat" else {}
         self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
         self._muon = Muon(inside, model.config.width, model.compute_dtype) if inside else None
-        self._config = config
+        self._model, self._config = model, config
 
     def step(self, share: float) -> None:
         """Update the parameters from their gradients, at this share of the peak learning rates."""
         config = self._config
         self._adamw.step(config.lr * share, config.weight_decay)
         if self._muon:
-            self._muon.step(config.muon_lr * share, config.weight_decay)
+            self._muon.step(config.muon_lr * share, config.weight_decay, self._model.kernels)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, as named tensors."""
@@ -158,8 +159,11 @@ class Muon:
             buffer.copy_(tensors[name])
 
     @torch.no_grad()
-    def step(self, lr: float, weight_decay: float) -> None:
-        """Update all parameters from their gradients."""
+    def step(self, lr: float, weight_decay: float, kernels: Kernels | None = None) -> None:
+        """Update all parameters from their gradients; with kernels, each matrix in a thread's own cache."""
+        if kernels:
+            kernels.muon(self._matrices(), self.MOMENTUM, lr, weight_decay)
+            return
         names = list(self._parameters)
         parameters = [self._parameters[name] for name in names]
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -177,6 +181,14 @@ class Muon:
                 rows, columns = target.shape
                 turned = step.mT if rows < columns else step
                 target.add_(turned, alpha=-lr * math.sqrt(max(1.0, rows / columns)))
+
+    def _matrices(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """List gradient, momentum and weights of each matrix, the largest first."""
+        for _, pieces in sorted(self._groups.items(), reverse=True):
+            for name, part in pieces:
+                parameter = self._parameters[name]
+                if parameter.grad is not None:
+                    yield parameter.grad[part], self._momentum[name][part], parameter[part]
 
 
 def _tall(matrix: Tensor) -> Tensor:

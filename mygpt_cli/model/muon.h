@@ -1,0 +1,120 @@
+/* Muon (Jordan et al., 2024): one matrix after the other is made orthogonal in a thread's own cache. */
+
+#define APART LANES /* between rows, so that they do not fall on the same places of the cache */
+
+/* A matrix as Python lays it out: addresses of its gradient, momentum and weights, and its shape. */
+typedef struct {
+    const float *gradient;
+    float *momentum, *weights;
+    int64_t rows, columns;
+} matrix;
+
+/* How many numbers of 32 bits a thread needs for matrices of up to M short and N long sides. */
+long muon_room(long m, long n) {
+    const long short_side = padded(m), long_side = padded(n) + APART;
+    return (2 * long_side + 4 * (short_side + APART) + EDGE) * short_side + EDGE * long_side + 64 * 8;
+}
+
+/* Nesterov's look ahead. */
+static inline float ahead(float gradient, float momentum, float share) { return gradient + (momentum - gradient) * share; }
+
+/* to (columns, rows) = from (rows, columns), EDGE of each. */
+static void turn_block(float *block) {
+    lane turned[EDGE * EDGE];
+    transpose((const lane *)block, EDGE, turned, EDGE, EDGE, EDGE);
+    memcpy(block, turned, sizeof turned);
+}
+
+/* Take the step of one matrix into its momentum; x (m, n), zeros around it, becomes where it leads, of norm 1. */
+static void look_ahead(const matrix *w, element *x, long ld, float share) {
+    const long size = w->rows * w->columns;
+    const int tall = w->rows > w->columns;
+    float square = 0.0f;
+    for (long i = 0; i < size; i++) {
+        w->momentum[i] += (w->gradient[i] - w->momentum[i]) * (1.0f - share);
+        const float v = ahead(w->gradient[i], w->momentum[i], share);
+        square += v * v;
+    }
+    const float scale = 1.0f / (sqrtf(square) > 1e-7f ? sqrtf(square) : 1e-7f);
+    for (long row = 0; row < w->rows; row += EDGE)
+        for (long column = 0; column < w->columns; column += EDGE) {
+            const long height = w->rows - row < EDGE ? w->rows - row : EDGE;
+            const long width = w->columns - column < EDGE ? w->columns - column : EDGE;
+            float block[EDGE * EDGE] = {0};
+            for (long r = 0; r < height; r++) {
+                const long at = (row + r) * w->columns + column;
+                for (long c = 0; c < width; c++)
+                    block[r * EDGE + c] = ahead(w->gradient[at + c], w->momentum[at + c], share) * scale;
+            }
+            if (tall) turn_block(block);
+            element *to = tall ? x + column * ld + row : x + row * ld + column;
+            for (long r = 0; r < EDGE; r++) put_row(block + r * EDGE, to + r * ld, EDGE);
+        }
+}
+
+/* weights = keep · weights + rate · x. */
+static void move(const matrix *w, const element *x, long ld, float keep, float rate) {
+    const int tall = w->rows > w->columns;
+    for (long row = 0; row < w->rows; row += EDGE)
+        for (long column = 0; column < w->columns; column += EDGE) {
+            const long height = w->rows - row < EDGE ? w->rows - row : EDGE;
+            const long width = w->columns - column < EDGE ? w->columns - column : EDGE;
+            const element *from = tall ? x + column * ld + row : x + row * ld + column;
+            float block[EDGE * EDGE];
+            for (long r = 0; r < EDGE; r++)
+                for (long c = 0; c < EDGE; c++) block[r * EDGE + c] = get(from[r * ld + c]);
+            if (tall) turn_block(block);
+            for (long r = 0; r < height; r++) {
+                float *restrict to = w->weights + (row + r) * w->columns + column;
+                for (long c = 0; c < width; c++) to[c] = keep * to[c] + rate * block[r * EDGE + c];
+            }
+        }
+}
+
+/* Bring the singular values of x (m, n) near 1, by five Newton-Schulz iterations. */
+static void orthogonalise(element *x, long m, long n, long ld, room own) {
+    const long near = m + APART;
+    lane *packed = take(&own, (m + APART) * ld);
+    float *gram = take(&own, m * near), *some = take(&own, EDGE * ld > m * near ? EDGE * ld : m * near);
+    element *factor = take(&own, m * near);
+    lane *packed_gram = take(&own, m * near);
+    for (int iteration = 0; iteration < 5; iteration++) {
+        transpose((const lane *)x, ld / PER_LANE, packed, near, m, n / PER_LANE);
+        product(x, ld, packed, near, gram, near, m, m, n, 0);
+        for (long r = 0; r < m; r++) put_row(gram + r * near, factor + r * near, m);
+        pack(factor, near, packed_gram, near, m, m);
+        product(factor, near, packed_gram, near, some, near, m, m, m, 0);
+        for (long r = 0; r < m; r++) {
+            float *restrict g = gram + r * near;
+            for (long c = 0; c < m; c++) g[c] = 2.0315f * some[r * near + c] - 4.7750f * g[c];
+            g[r] += 3.4445f;
+            put_row(g, factor + r * near, m);
+        }
+        pack(x, ld, packed, ld, m, n);
+        for (long row = 0; row < m; row += EDGE) {
+            product(factor + row * near, near, packed, ld, some, ld, EDGE, n, m, 0);
+            for (long r = 0; r < EDGE; r++) put_row(some + r * ld, x + (row + r) * ld, n);
+        }
+    }
+}
+
+/* Take a step with each of some matrices, the largest first; each of the `rooms` has `size` numbers. */
+void muon(const matrix *matrices, float *rooms, long size, long count, float share, float rate, float decay) {
+#pragma omp parallel
+    {
+        tiles_begin();
+#pragma omp for schedule(dynamic, 1)
+        for (long i = 0; i < count; i++) {
+            const matrix *w = matrices + i;
+            const int tall = w->rows > w->columns;
+            const long m = padded(tall ? w->columns : w->rows), n = padded(tall ? w->rows : w->columns), ld = n + APART;
+            room own = {(char *)(rooms + omp_get_thread_num() * size)};
+            element *x = take(&own, m * ld);
+            for (long r = 0; r < m; r++) memset(x + r * ld, 0, ld * sizeof(element));
+            look_ahead(w, x, ld, share);
+            orthogonalise(x, m, n, ld, own);
+            move(w, x, ld, 1.0f - rate * decay, -rate * sqrtf(tall ? (float)w->rows / w->columns : 1.0f));
+        }
+        tiles_end();
+    }
+}
