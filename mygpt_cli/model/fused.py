@@ -1,4 +1,4 @@
-"""The training pass on a CPU, its gradient written out around matrix products and `kernels.c`.
+"""The training pass on a CPU, its gradient written out around the linear layers' products and `kernels.c`.
 
 At these sizes most of a step goes into moving numbers between the products; automatic differentiation moves
 far more of them than the gradient needs. `tests/test_model_fused.py` holds this pass to `GPT` differentiated

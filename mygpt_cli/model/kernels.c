@@ -1,4 +1,5 @@
-/* What a training pass does between its matrix products, one trip through memory each.
+/* What a training step does besides the products of its linear layers: here what is done with each row, one trip
+   through memory each; attention in `attention.h`, Muon in `muon.h`, and the products of these in `products.h`.
 
    Rows are B sequences of T tokens, one after the other: row b * T + t. Numbers are kept as `element`, bfloat16
    or float32, and computed in float32. Each output is written by one thread alone, and sums over rows are kept

@@ -1,4 +1,4 @@
-"""`kernels.c` for tensors: what a training pass does between its matrix products."""
+"""`kernels.c` for tensors: what a training step does besides the products of its linear layers."""
 
 import ctypes
 from collections.abc import Iterable
