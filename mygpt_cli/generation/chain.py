@@ -66,6 +66,11 @@ def run(filters: Chain, logits: Tensor, ids: Tensor, start: int, *, watch: bool 
     return Filtered(logits, exhausted, tuple(stages))
 
 
+def looks_back(filters: Chain) -> bool:
+    """Tell whether any of the filters looks at the ids before."""
+    return any(name != "greedy" and name not in _LOGITS for name, _ in filters)
+
+
 def _filter(name: str, sampling: Sampling, tokenizer: Tokenizer) -> Filter:
     if name == "greedy":
         return lambda logits, ids, start: on.greedy(logits)

@@ -56,14 +56,12 @@ typedef struct {
     linear qkv, out, up, down;
 } block;
 typedef struct {
+    int64_t layers, width, heads, kv_heads, head_width, mlp_width, activation;
     const float *embedding, *positions, *cosines, *sines;
     norm last;
     linear head;
     block blocks[];
 } model;
-typedef struct {
-    int64_t layers, width, heads, kv_heads, head_width, mlp_width, vocab, activation, capacity, batch;
-} shape;
 
 static long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
 
@@ -237,13 +235,39 @@ static void attend(const float *q, const float *keys, const float *values, float
     }
 }
 
+/* The place of the largest of some numbers, the first where several are; -1 when they are not finite. */
+static int64_t largest(const float *x, long count) {
+    vector most = {0}, wrong = {0};
+    whole at = {0}, place;
+    for (int i = 0; i < LANES; i++) most[i] = -INFINITY, place[i] = i;
+    long n = 0;
+    for (; n + LANES <= count; n += LANES, place += LANES) {
+        const vector v = *(const vector *)(x + n);
+        const whole better = v > most;
+        most = choose(better, v, most);
+        at = (better & place) | (~better & at);
+        wrong += v - v;
+    }
+    float best = -INFINITY, bad = total(wrong);
+    int64_t first = -1;
+    for (int i = 0; i < LANES; i++)
+        if (most[i] > best || (most[i] == best && at[i] < first)) best = most[i], first = at[i];
+    for (; n < count; n++) {
+        if (x[n] > best) best = x[n], first = n;
+        bad += x[n] - x[n];
+    }
+    return bad == 0.0f ? first : -1;
+}
+
 /* Read T tokens, `ids` (B, T), for each sequence. Its `lengths` (B) are the tokens that it has in the cache, whose
-   keys and values (layers, at least B, kv_heads, capacity, D) grow by T. `scratch` holds zeros at first, for
-   B · T · (width + 2 · padded(width) + qkv + padded(mlp_width)) numbers. Writes logits (B, T, vocab). */
-void decode(const model *m, const shape *s, const int64_t *ids, const int64_t *lengths, long batch, long time,
-            float *keys, float *values, float *scratch, float *logits, float eps, float cap) {
-    const long width = s->width, head = s->head_width, group = s->heads / s->kv_heads, count = batch * time;
-    const long in = padded(width), up = padded(s->mlp_width), qkv = (s->heads + 2 * s->kv_heads) * head;
+   keys and values (layers, sequences, kv_heads, capacity, D) grow by T. `scratch` holds zeros at first, for
+   B · T · (width + 2 · padded(width) + qkv + padded(mlp_width)) numbers. Writes the logits (B, T, vocab) of the
+   first tokens of the vocabulary, and the `best` (B, T) of them. */
+void decode(const model *m, const int64_t *ids, const int64_t *lengths, long batch, long time, long vocab,
+            long capacity, long sequences, float *keys, float *values, float *scratch, float *logits, int64_t *best,
+            float eps, float cap) {
+    const long width = m->width, head = m->head_width, group = m->heads / m->kv_heads, count = batch * time;
+    const long in = padded(width), up = padded(m->mlp_width), qkv = (m->heads + 2 * m->kv_heads) * head;
     float *x = scratch, *normed = x + count * width, *mixed = normed + count * in, *split = mixed + count * in;
     float *active = split + count * qkv;
 #pragma omp parallel
@@ -257,19 +281,19 @@ void decode(const model *m, const shape *s, const int64_t *ids, const int64_t *l
             else
                 normalise(x + n * width, x + n * width, &m->last, width, eps);
         }
-        for (long layer = 0; layer < s->layers; layer++) {
+        for (long layer = 0; layer < m->layers; layer++) {
             const block *w = m->blocks + layer;
             FOR
             for (long n = 0; n < count; n++) normalise(x + n * width, normed + n * in, &w->before_attention, width, eps);
             multiply(&w->qkv, normed, split, in, qkv, qkv, count, IDENTITY, 0);
             FOR
-            for (long i = 0; i < batch * s->kv_heads; i++) {
-                const long b = i / s->kv_heads, h = i % s->kv_heads;
-                const long at = ((layer * s->batch + b) * s->kv_heads + h) * s->capacity * head;
+            for (long i = 0; i < batch * m->kv_heads; i++) {
+                const long b = i / m->kv_heads, h = i % m->kv_heads;
+                const long at = ((layer * sequences + b) * m->kv_heads + h) * capacity * head;
                 for (long n = b * time; n < (b + 1) * time; n++) {
                     const long place = lengths[b] + n % time;
-                    float *q = split + n * qkv + h * group * head, *k = split + n * qkv + (s->heads + h) * head;
-                    const float *v = k + s->kv_heads * head;
+                    float *q = split + n * qkv + h * group * head, *k = split + n * qkv + (m->heads + h) * head;
+                    const float *v = k + m->kv_heads * head;
                     if (m->cosines) {
                         const float *cosines = m->cosines + place * (head / 2);
                         const float *sines = m->sines + place * (head / 2);
@@ -286,14 +310,16 @@ void decode(const model *m, const shape *s, const int64_t *ids, const int64_t *l
             multiply(&w->out, mixed, x, in, width, width, count, IDENTITY, 1);
             FOR
             for (long n = 0; n < count; n++) normalise(x + n * width, normed + n * in, &w->before_mlp, width, eps);
-            multiply(&w->up, normed, active, in, s->mlp_width, up, count, s->activation, 0);
+            multiply(&w->up, normed, active, in, m->mlp_width, up, count, m->activation, 0);
             multiply(&w->down, active, x, up, width, width, count, IDENTITY, 1);
         }
         FOR
         for (long n = 0; n < count; n++) normalise(x + n * width, normed + n * in, &m->last, width, eps);
-        multiply(&m->head, normed, logits, in, s->vocab, s->vocab, count, IDENTITY, 0);
+        multiply(&m->head, normed, logits, in, vocab, vocab, count, IDENTITY, 0);
         if (cap > 0.0f)
             FOR
-        for (long i = 0; i < count * s->vocab; i++) logits[i] = cap * tanhf(logits[i] / cap);
+        for (long i = 0; i < count * vocab; i++) logits[i] = cap * tanhf(logits[i] / cap);
+        FOR
+        for (long n = 0; n < count; n++) best[n] = largest(logits + n * vocab, vocab);
     }
 }

@@ -4,7 +4,7 @@ B sequences, T tokens read at once, V vocabulary.
 """
 
 import ctypes
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -71,47 +71,64 @@ class Decoder:
     def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
         self._function = library["decode"]
         self._function.restype = None
-        self._function.argtypes = [*[ctypes.c_void_p] * 4, *[ctypes.c_long] * 2, *[ctypes.c_void_p] * 4]
+        self._function.argtypes = [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 5, *[ctypes.c_void_p] * 5]
         self._function.argtypes += [ctypes.c_float] * 2
         self.config, self.kind = model.config, kind
         self._tensors: list[Tensor] = []  # that the addresses are of
-        self._model = torch.tensor([self._address(t) for t in self._parts(model)])
+        self._model = torch.tensor([*self._shape(), *(self._address(t) for t in self._parts(model))])
         self._scratch = torch.zeros(0)
 
-    def step(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """Read tokens (B, T) after those in the cache; return the logits (B, T, V) of the next after each.
+    def read(self, ids: Sequence[int], cache: KVCache, known: int | None = None) -> tuple[Tensor, list[int]]:
+        """Read tokens (B · T) after those in the cache, as many for each sequence.
 
-        A token's logits are the same bits whoever else is read, and however many of its own text at once.
+        Returns the logits (B · T, V) of the next token after each, of the first `known` entries of the
+        vocabulary, and the best of these, -1 where the logits are not finite. A token's logits are the same
+        bits whoever else is read, and however many of its own text at once.
         """
-        config, (batch, time) = self.config, ids.shape
-        heads = (config.heads, config.kv_heads, config.head_width)
-        others = (config.mlp_width, config.vocab_size, ACTIVATIONS.index(config.activation))
-        room = (cache.capacity, cache.keys.size(1))
-        shape = torch.tensor([config.layers, config.width, *heads, *others, *room])
-        tensors = (self._model, shape, ids.contiguous(), torch.tensor(cache.lengths))
-        logits = torch.empty(batch, time, config.vocab_size)
-        outputs = (cache.keys, cache.values, self._room(batch * time), logits)
+        count, batch = len(ids), len(cache.lengths)
+        known = known or self.config.vocab_size
+        logits = torch.empty(count, known)
+        best = (ctypes.c_int64 * count)()
         self._function(
-            *(t.data_ptr() for t in tensors),
+            self._model.data_ptr(),
+            (ctypes.c_int64 * count)(*ids),
+            (ctypes.c_int64 * batch)(*cache.lengths),
             batch,
-            time,
-            *(t.data_ptr() for t in outputs),
-            config.norm_eps,
-            config.softcap,
+            count // batch,
+            known,
+            cache.capacity,
+            cache.keys.size(1),
+            cache.keys.data_ptr(),
+            cache.values.data_ptr(),
+            self._room(count),
+            logits.data_ptr(),
+            best,
+            self.config.norm_eps,
+            self.config.softcap,
         )
-        cache.lengths = [length + time for length in cache.lengths]
-        return logits
+        cache.lengths = [length + count // batch for length in cache.lengths]
+        return logits, list(best)
 
-    def _room(self, count: int) -> Tensor:
+    def step(self, ids: Tensor, cache: KVCache) -> Tensor:
+        """Read tokens (B, T) and return only their logits (B, T, V)."""
+        return self.read(ids.flatten().tolist(), cache)[0].view(*ids.shape, -1)
+
+    def _shape(self) -> list[int]:
+        """List the numbers at the start of the struct `model` of `decode.c`, in its order."""
+        config = self.config
+        heads = [config.heads, config.kv_heads, config.head_width]
+        return [config.layers, config.width, *heads, config.mlp_width, ACTIVATIONS.index(config.activation)]
+
+    def _room(self, count: int) -> int:
         config = self.config
         qkv = (config.heads + 2 * config.kv_heads) * config.head_width
         size = count * (config.width + 2 * _padded(config.width) + qkv + _padded(config.mlp_width))
         if self._scratch.numel() != size:
             self._scratch = torch.zeros(size)
-        return self._scratch
+        return self._scratch.data_ptr()
 
     def _parts(self, model: GPT) -> Iterator[Tensor | None]:
-        """List what `decode.c` takes for its struct `model`, in its order."""
+        """List the tensors of the struct `model` of `decode.c`, in its order."""
         head = model.embedding if model.head is None else model.head.weight
         yield from (model.embedding, model.positions)
         yield from (None, None) if model.positions is not None else (model.cos, model.sin)
