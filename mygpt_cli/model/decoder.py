@@ -4,6 +4,7 @@ B sequences, T tokens read at once, V vocabulary.
 """
 
 import ctypes
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -17,7 +18,8 @@ from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.native import compile_library
 
-LANES, TILE = 16, 4  # those of `decode.c`
+LANES, ROWS, TOKENS = 16, 32, 4  # those of `decode.c`
+LARGE_PAGE = 2**21
 ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu")  # in the order of `decode.c`
 WEIGHTS = {"float32": [], "bfloat16": ["-DBFLOAT16"], "int8": ["-DINT8"]}
 
@@ -139,17 +141,17 @@ class Decoder:
                 yield from (norm.weight, norm.bias)
             for linear in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
                 bias = linear.bias
-                yield from (*self._packed(linear.weight), bias if bias is None else _whole_tiles(bias))
+                yield from (*self._packed(linear.weight), bias if bias is None else _filled(bias))
 
     def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
-        padded = _whole_tiles(F.pad(weight.detach(), (0, -weight.size(1) % LANES)))
+        padded = _filled(F.pad(weight.detach(), (0, -weight.size(1) % LANES)))
         if self.kind == "int8":
             numbers, scales = _quantised(padded)
-            return _tiled(numbers.to(torch.int8), TILE), scales
+            return _ordered(numbers.to(torch.int8), 4), scales
         if self.kind == "bfloat16":
-            return _tiled(padded.bfloat16(), 2), None
-        return _tiled(padded, 1), None
+            return _ordered(padded.bfloat16(), 2), None
+        return _ordered(padded, 1), None
 
     def _address(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -158,16 +160,30 @@ class Decoder:
         return self._tensors[-1].data_ptr()
 
 
-def _whole_tiles(rows: Tensor) -> Tensor:
-    """Fill the last tile of (rows,) or (rows, columns) with zeros."""
-    missing = rows.new_zeros(-len(rows) % TILE, *rows.shape[1:])
+def _filled(rows: Tensor) -> Tensor:
+    """Fill (rows,) or (rows, columns) up to a multiple of ROWS with zeros."""
+    missing = rows.new_zeros(-len(rows) % ROWS, *rows.shape[1:])
     return torch.cat((rows.detach(), missing))
 
 
-def _tiled(rows: Tensor, together: int) -> Tensor:
-    """Order rows by tile, by LANES columns, by `together` rows, by column, by row."""
-    tiles = rows.view(-1, TILE // together, together, rows.size(1) // LANES, LANES)
-    return tiles.permute(0, 3, 1, 4, 2).contiguous()
+def _ordered(rows: Tensor, together: int) -> Tensor:
+    """Order ROWS rows at a time by two columns, by column, by half of the rows, by row.
+
+    Of the four halves of two columns, so many are `together`: their numbers side by side.
+    """
+    halves = rows.view(-1, 2, LANES, rows.size(1) // 2, 2).permute(0, 3, 4, 1, 2)
+    ordered = halves.reshape(-1, 4 // together, together, LANES).transpose(-1, -2)
+    return _room_for(ordered).copy_(ordered)
+
+
+def _room_for(tensor: Tensor) -> Tensor:
+    """Return memory for a tensor, in large pages where it is large: addresses are looked up faster."""
+    if tensor.nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    size = -(-tensor.nbytes // LARGE_PAGE) * LARGE_PAGE
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)
 
 
 def _padded(width: int) -> int:
