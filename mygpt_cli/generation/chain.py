@@ -56,10 +56,11 @@ def run(filters: Chain, logits: Tensor, ids: Tensor, start: int, *, watch: bool 
     stages = []
     for name, function in filters:
         filtered = function(logits, ids, start)
-        nothing = filtered.amax(dim=-1).isneginf()
-        if nothing.any():
-            filtered = torch.where(nothing[:, None], on.greedy(logits), filtered)
-            exhausted = exhausted | nothing
+        if name not in _LOGITS:  # those always leave the best token
+            nothing = filtered.amax(dim=-1).isneginf()
+            if nothing.any():
+                filtered = torch.where(nothing[:, None], on.greedy(logits), filtered)
+                exhausted = exhausted | nothing
         logits = filtered
         if watch:
             stages.append((name, logits))

@@ -76,7 +76,7 @@ class Reader:
         context = model.config.context
         self.model = model
         self.window = window
-        self.known = known or model.config.vocab_size
+        self.known = min(known or model.config.vocab_size, model.config.vocab_size)
         self.length = ids.size(1)
         self._ids = ids
         self._new: list[list[int]] = []  # the last columns, not yet among them
