@@ -57,7 +57,7 @@ def test_a_reader_gives_the_logits_of_its_window(arch: str, window: str) -> None
         rows = [[1, 0], [1, 0], [1, 1, 0]][index] if index < 3 else [2, 0, 1]
         reader.select(rows)
         torch.testing.assert_close(reader.logits(), expected[rows], rtol=0, atol=1e-5)
-        reader.append(torch.arange(index, index + len(rows)))
+        reader.append(list(range(index, index + len(rows))))
         texts = [[*texts[row], index + place] for place, row in enumerate(rows)]
         begins = [begins[row] for row in rows]
 

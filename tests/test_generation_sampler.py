@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.generation.chain import chain
+from mygpt_cli.generation.chain import chain, run
 from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.sampler import Sampler, Step, choose, draw
 from mygpt_cli.generation.settings import Sampling
@@ -22,6 +22,11 @@ from tests.standins import byte_tokenizer
 
 VOCABULARY = 40
 TOKENIZER = byte_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kernels")
 
 
 def random_model(arch: str, context: int = 12) -> GPT:
@@ -154,7 +159,7 @@ def test_a_sample_is_the_same_alone_and_among_others(arch: str) -> None:
 def test_a_step_records_the_chain_and_the_draw() -> None:
     model = random_model("gpt2")
     sampling = Sampling(seed=4, temperature=0.7, top_k=3, max_new_tokens=3)
-    for step in decode(model, [1], sampling, watch=True):
+    for step in decode(model, [1], sampling):
         names = [name for name, _ in step.stages]
         assert names == ["temperature", "top-k"]
         assert all(logits.dtype == torch.float64 for _, logits in step.stages)
@@ -166,6 +171,43 @@ def test_a_step_records_the_chain_and_the_draw() -> None:
         assert low <= float(choice.draws[0]) < float(choice.ends[0, token])
         expected = step.logits.log_softmax(-1)[0, token]
         assert float(step.logprobs()[0]) == pytest.approx(float(expected), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    given=st.fixed_dictionaries(
+        {
+            "temperature": st.sampled_from([0, 0.7, 1]),
+            "top_k": st.sampled_from([0, 4]),
+            "repetition_penalty": st.sampled_from([1, 0.2]),
+            "logit_bias": st.sampled_from([(), ("3=5",), tuple(f"{n}=-inf" for n in range(35))]),
+        }
+    ),
+    compiled=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+def test_what_a_step_works_out_later_is_what_led_to_its_tokens(
+    given: dict[str, Any], compiled: bool, seed: int, folder: Path
+) -> None:
+    """Looked at in the end, when the texts have grown and rows have left."""
+    model = random_model("gpt2")
+    if compiled:
+        speed_up(model, "none", folder)
+    sampling = Sampling(seed=seed, num_samples=3, max_new_tokens=4, **given)
+    sampler = decode(model, [1, 2], sampling, known=35)
+    steps, texts, text = [], [], torch.tensor([[1, 2]] * 3)
+    for step in sampler:
+        steps.append(step)
+        texts.append(text)
+        text = torch.cat((text, torch.tensor(step.ids)[:, None]), dim=1)
+        if step.index == 1:
+            sampler.keep([2, 0])
+            text = text[[2, 0]]
+    for step, before in zip(steps, texts, strict=True):
+        filtered = run(chain(sampling, TOKENIZER), step.logits, before, 2)
+        assert step.exhausted == filtered.exhausted.tolist()
+        assert torch.equal(step.probs, logits_to_probs(filtered.logits))
+        assert step.ids == step.choice.ids.tolist() == choose(step.probs, step.choice.draws).ids.tolist()
 
 
 def test_padding_of_the_vocabulary_is_never_picked() -> None:

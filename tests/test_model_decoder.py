@@ -1,5 +1,6 @@
 """Compiled decoding against the model itself, for every variant and kind of weights."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,35 @@ def test_a_sequence_is_the_same_bits_alone_or_among_others_and_one_or_several_to
     assert torch.equal(torch.cat(read, dim=1), torch.cat(alone))
     for row, length in enumerate(together.lengths):
         assert length == lengths[row] + sum(times)
+
+
+@settings(max_examples=60, deadline=None)
+@given(known=st.integers(1, 53), copies=st.lists(st.integers(0, 52), max_size=4), seed=st.integers(0, 99))
+@torch.inference_mode()
+def test_the_best_token_is_the_first_of_the_best_that_are_known(
+    folder: Path, known: int, copies: list[int], seed: int
+) -> None:
+    model = random_model(arch="gpt2")
+    model.embedding[copies] = 3 * model.embedding[seed % 53]  # several equally good ones
+    decoder = new_decoder(model, "float32", folder)
+    ids = torch.randint(0, 53, (3, 2), generator=torch.Generator().manual_seed(seed))
+    whole = decoder.step(ids, model.new_cache(3)).flatten(0, 1)
+    logits, best = decoder.read(ids.flatten().tolist(), model.new_cache(3), known)
+    assert torch.equal(logits, whole[:, :known])
+    assert best == logits.argmax(dim=-1).tolist()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, 15, 16, 52])  # in vectors of 16 and after them
+@torch.inference_mode()
+def test_there_is_no_best_token_where_logits_are_not_finite(folder: Path, value: float, place: int) -> None:
+    model = random_model(arch="nanochat", softcap=0.0)
+    assert model.head is not None
+    model.head.weight[place] = value
+    decoder = new_decoder(model, "float32", folder)
+    assert decoder.read([1, 2], model.new_cache(2))[1] == [-1, -1]
+    if place:
+        assert min(decoder.read([1, 2], model.new_cache(2), known=place)[1]) >= 0
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)

@@ -108,7 +108,8 @@ def write(loaded: "Checkpoint", texts: Sequence[str], samplings: Sequence[Sampli
     model, tokenizer = loaded.model, loaded.tokenizer
     prompts = [read_prompt(tokenizer, text, loaded.config.context) for text in texts]
     top = SHOWN if output.show_probs else 0
-    runs = [generate(model, tokenizer, prompts, sampling, top=top) for sampling in samplings]
+    asked: dict[str, Any] = {"top": top, "logprobs": output.json or output.show_probs}
+    runs = [generate(model, tokenizer, prompts, sampling, **asked) for sampling in samplings]
     notes = [prompt.note for prompt in prompts if prompt.note]
     exhausted, timings = 0, []
     if not output.quiet:

@@ -76,7 +76,7 @@ def beam_search(
         if not running or hopeless:
             break
         reader.select([parent for parent, _ in going])
-        reader.append(torch.tensor([beam.ids[-1] for beam in running]))
+        reader.append([beam.ids[-1] for beam in running])
     return finished[: sampling.num_samples]
 
 

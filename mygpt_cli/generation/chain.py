@@ -56,14 +56,20 @@ def run(filters: Chain, logits: Tensor, ids: Tensor, start: int, *, watch: bool 
     stages = []
     for name, function in filters:
         filtered = function(logits, ids, start)
-        nothing = filtered.amax(dim=-1).isneginf()
-        if nothing.any():
-            filtered = torch.where(nothing[:, None], on.greedy(logits), filtered)
-            exhausted = exhausted | nothing
+        if name not in _LOGITS:  # those always leave the best token
+            nothing = filtered.amax(dim=-1).isneginf()
+            if nothing.any():
+                filtered = torch.where(nothing[:, None], on.greedy(logits), filtered)
+                exhausted = exhausted | nothing
         logits = filtered
         if watch:
             stages.append((name, logits))
     return Filtered(logits, exhausted, tuple(stages))
+
+
+def looks_back(filters: Chain) -> bool:
+    """Tell whether any of the filters looks at the ids before."""
+    return any(name != "greedy" and name not in _LOGITS for name, _ in filters)
 
 
 def _filter(name: str, sampling: Sampling, tokenizer: Tokenizer) -> Filter:

@@ -76,60 +76,87 @@ class Reader:
         context = model.config.context
         self.model = model
         self.window = window
-        self.known = known
+        self.known = min(known or model.config.vocab_size, model.config.vocab_size)
         self.length = ids.size(1)
         self._ids = ids
+        self._new: list[list[int]] = []  # the last columns, not yet among them
         missing = (ids < 0).sum(dim=1).tolist()
         self._starts = [max(count, self.length - context) for count in missing]
         longest = self.length - min(self._starts)
         self._cache = model.new_cache(most or len(ids), min(context, longest + room))
         self._cache.select(range(len(ids)))
         self._logits: Tensor | None = None
+        self._best: list[int] = []
 
     @property
     def ids(self) -> Tensor:
         """All tokens so far (B, T), with -1 in front of the shorter texts."""
+        if self._new:
+            begin = self.length - len(self._new)
+            if self.length > self._ids.size(1):
+                room = self._ids.new_empty(len(self._ids), self.length)  # twice what is there, or more
+                self._ids = torch.cat((self._ids, room), dim=1)
+            self._ids[:, begin : self.length] = torch.tensor(self._new).T
+            self._new = []
         return self._ids[:, : self.length]
 
-    def append(self, ids: Tensor) -> None:
-        """Go on with one more token (B,) for each text."""
-        if self.length == self._ids.size(1):
-            self._ids = torch.cat((self._ids, torch.empty_like(self._ids)), dim=1)  # twice the room
-        self._ids[:, self.length] = ids
+    def append(self, ids: list[int]) -> None:
+        """Go on with one more token for each text."""
+        self._new.append(ids)
+        self._latest = ids
         self.length += 1
         self._logits = None
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these texts, in this order; one that is named several times goes on several times."""
         rows = list(rows)
-        self._ids = self._ids[rows]
+        self._ids = self.ids[rows]
         self._starts = [self._starts[row] for row in rows]
         self._cache.select(rows)
-        if self._logits is not None:
+        if self._logits is None:
+            self._latest = [self._latest[row] for row in rows]
+        else:
             self._logits = self._logits[rows]
+            self._best = [self._best[row] for row in rows]
 
-    def logits(self) -> Tensor:
-        """Return the logits (B, V) of the next token, float64 on the CPU, without padding of the vocabulary.
+    def read(self) -> tuple[Tensor, list[int]]:
+        """Return the logits (B, V) of the next token, float32 on the CPU, and the best token of each text.
 
-        Raises MygptError when they are not finite.
+        Padding of the vocabulary is left out. Of several best tokens it is the one with the lowest id. Raises
+        MygptError when the logits are not finite.
         """
         if self._logits is None:
-            # In double precision a choice can be redone by hand, and small shares add up.
-            self._logits = self._read()[:, : self.known].cpu().double()
-            if not math.isfinite(self._logits.sum().item()):  # one look at each number, and no copy
-                raise self._fault(int(self._logits.isfinite().all(dim=1).int().argmin()))
-        return self._logits
+            self._logits, self._best = self._read()
+            if min(self._best) < 0:
+                raise self._fault(self._best.index(-1))
+        return self._logits, self._best
 
-    @torch.inference_mode()
-    def _read(self) -> Tensor:
+    def logits(self) -> Tensor:
+        """Return the logits in double precision: a choice can be redone by hand, and small shares add up."""
+        return self.read()[0].double()
+
+    def _read(self) -> tuple[Tensor, list[int]]:
+        """Return the logits and the best tokens, -1 where the logits are not finite."""
         cache = self._cache
         for row, start in enumerate(self._starts):
             self._starts[row] = window_start(self.length, start, self.model.config.context, self.window)
             if self._starts[row] != start:
                 cache.lengths[row] = 0
+        if self.model.decoder is not None and all(cache.lengths):
+            return self.model.decoder.read(self._latest, cache, self.known)
+        logits = self._read_anew(self.ids)[:, : self.known].cpu()
+        best = logits.argmax(dim=-1)
+        if not math.isfinite(logits.sum().item()):  # one look at each number, and no copy
+            best = torch.where(logits.isfinite().all(dim=-1), best, -1)
+        return logits, best.tolist()
+
+    @torch.inference_mode()
+    def _read_anew(self, ids: Tensor) -> Tensor:
+        """Let the model itself read the last of the ids (B, T), or all that it sees; return logits (B, V)."""
+        cache = self._cache
         unread = [row for row, length in enumerate(cache.lengths) if not length]
         if len(unread) < len(cache.lengths):  # what this makes of those unread is overwritten
-            logits = decode_one_token(self.model, self.ids[:, -1].to(cache.keys.device), cache)
+            logits = decode_one_token(self.model, ids[:, -1].to(cache.keys.device), cache)
         else:
             shape = (len(unread), self.model.config.vocab_size)
             logits = cache.keys.new_empty(shape, dtype=torch.float32)

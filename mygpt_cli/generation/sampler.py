@@ -5,13 +5,14 @@ Shapes: B sequences, T tokens, V entries of the vocabulary.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from mygpt_cli.generation.chain import Chain, run
+from mygpt_cli.generation.chain import Chain, Filtered, looks_back, run
 from mygpt_cli.generation.decode import Reader
-from mygpt_cli.generation.logits import logits_to_probs
+from mygpt_cli.generation.logits import greedy, logits_to_probs
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.speculation import Speculator
 from mygpt_cli.model.gpt import GPT
@@ -32,25 +33,62 @@ class Choice:
     ends: Tensor
 
 
-@dataclass(frozen=True)
 class Step:
-    """One new token for each of B sequences, and what led to it.
+    """One new token for each of B sequences, and what led to it, which is worked out when it is looked at.
 
-    `logits` (B, V) are the model's own, float64 on the CPU; `probs` (B, V) those that the choice was made
-    from. `exhausted` (B,) says where a filter left nothing and the best token stood in. `stages` are the
-    logits (B, V) after each filter of the chain, by name, where they were asked for.
+    `own` (B, V) are the model's own logits, float32 on the CPU, and `best` their best tokens (B). `texts` are
+    the ids before (B, T), for filters that look back.
     """
 
-    index: int
-    logits: Tensor
-    probs: Tensor
-    choice: Choice
-    exhausted: Tensor
-    stages: tuple[tuple[str, Tensor], ...] = ()
+    def __init__(self, sampler: "Sampler", index: int, own: Tensor, best: list[int], texts: Tensor) -> None:
+        self.index = index
+        self._own, self._best, self._texts = own, best, texts
+        self._sampler, self._numbers = sampler, sampler.numbers
+
+    @cached_property
+    def ids(self) -> list[int]:
+        """The tokens (B)."""
+        if not self._sampler.greedy:
+            return self.choice.ids.tolist()
+        # The draw falls on the best token wherever it falls.
+        return self._left.logits.argmax(dim=-1).tolist() if self._sampler.filters else self._best
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """The model's own logits (B, V), float64: a choice can be redone by hand, and small shares add up."""
+        return self._own.double()
+
+    @cached_property
+    def _left(self) -> Filtered:
+        """What the filters leave, but for `greedy`."""
+        return run(self._sampler.filters, self.logits, self._texts, self._sampler.start)
+
+    @property
+    def exhausted(self) -> list[bool]:
+        """Where (B) a filter left nothing and the best token stood in."""
+        return self._left.exhausted.tolist() if self._sampler.filters else [False] * len(self._best)
+
+    @property
+    def stages(self) -> tuple[tuple[str, Tensor], ...]:
+        """The logits (B, V) after each filter of the chain, by name."""
+        sampler = self._sampler
+        return run(sampler.chain, self.logits, self._texts, sampler.start, watch=True).stages
+
+    @cached_property
+    def probs(self) -> Tensor:
+        """The probabilities (B, V) that the choice is made from."""
+        left = self._left.logits
+        return logits_to_probs(greedy(left) if self._sampler.greedy else left)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The draws and where they fell."""
+        draws = [draw(self._sampler.sampling.seed, number, self.index) for number in self._numbers]
+        return choose(self.probs, torch.tensor(draws, dtype=torch.float64))
 
     def logprobs(self) -> Tensor:
         """Return the log-probabilities (B,) of the chosen tokens by the model itself, before any filter."""
-        chosen = self.logits.gather(-1, self.choice.ids[:, None])[:, 0]
+        chosen = self.logits.gather(-1, torch.tensor(self.ids)[:, None])[:, 0]
         return chosen - self.logits.logsumexp(dim=-1)
 
 
@@ -92,12 +130,14 @@ class Sampler:
         filters: Chain,
         *,
         known: int | None = None,
-        watch: bool = False,
     ) -> None:
         count, ids = sampling.num_samples, _side_by_side(prompts)
         self.sampling = sampling
-        self.filters = filters
-        self.watch = watch
+        self.chain = filters
+        self.greedy = bool(filters) and filters[-1][0] == "greedy"
+        self.filters = filters[:-1] if self.greedy else filters
+        self.looks_back = looks_back(filters)
+        self._nothing = ids[:, :0]
         self.start = ids.size(1)
         self.numbers = list(range(1, count + 1)) * len(ids)
         alone = sampling.speculate and len(self.numbers) == 1 and model.decoder is not None
@@ -110,7 +150,7 @@ class Sampler:
             most=len(self.numbers),
         )
         if count > 1:
-            self.reader.logits()
+            self.reader.read()
             self.reader.select([row for row in range(len(ids)) for _ in range(count)])
 
     @property
@@ -126,14 +166,7 @@ class Sampler:
 
     def __iter__(self) -> Iterator[Step]:
         for index in range(self.sampling.max_new_tokens):
-            step = self._step(index)
-            self.reader.append(step.choice.ids)
+            texts = self.reader.ids if self.looks_back else self._nothing
+            step = Step(self, index, *self.reader.read(), texts)
+            self.reader.append(step.ids)
             yield step
-
-    def _step(self, index: int) -> Step:
-        own = self.reader.logits()
-        filtered = run(self.filters, own, self.reader.ids, self.start, watch=self.watch)
-        probs = logits_to_probs(filtered.logits)
-        draws = [draw(self.sampling.seed, number, index) for number in self.numbers]
-        choice = choose(probs, torch.tensor(draws, dtype=torch.float64))
-        return Step(index, own, probs, choice, filtered.exhausted, filtered.stages)

@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mygpt_cli.generation.decode import Reader
-from mygpt_cli.model.decoder import TILE
+from mygpt_cli.model.decoder import TOKENS
 
 SHORTEST, LONGEST = 4, 64  # tokens of a passage
-SIZES = (2 * TILE - 1, TILE - 1)  # of guesses: with the token before them they fill the decoder's tiles
+SIZES = (2 * TOKENS - 1, TOKENS - 1)  # of guesses: with the token before them, all share the decoder's loads
 
 
 class Speculator(Reader):
@@ -29,20 +28,25 @@ class Speculator(Reader):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.guessed = self.right = 0
-        self._text: list[int] = []
+        self._text: list[int] = self.ids[0].tolist()
         self._ends: dict[tuple[int, ...], int] = {}  # where SHORTEST tokens were last, by their end
         self._indexed = 0
         self._needed = SHORTEST  # tokens of a passage, more of them where guesses fail
-        self._ahead: deque[tuple[int, Tensor]] = deque()  # guessed tokens and the logits (1, V) after each
+        # Guessed tokens, and after each the logits (1, V) and the best token.
+        self._ahead: deque[tuple[int, Tensor, list[int]]] = deque()
 
-    def _read(self) -> Tensor:
-        self._text += self.ids[0, len(self._text) :].tolist()
+    def append(self, ids: list[int]) -> None:
+        """Go on with one more token."""
+        super().append(ids)
+        self._text += ids
+
+    def _read(self) -> tuple[Tensor, list[int]]:
         if self._ahead:
-            token, logits = self._ahead.popleft()
+            token, logits, best = self._ahead.popleft()
             if token == self._text[-1]:
                 self.right += 1
                 self._needed = max(self._needed - 1, SHORTEST)
-                return logits
+                return logits, best
             self._needed = min(self._needed + len(self._ahead) + 1, LONGEST)
             self._ahead.clear()
         cache, decoder = self._cache, self.model.decoder
@@ -51,10 +55,11 @@ class Speculator(Reader):
         guess = self._guess(cache.capacity - 1 - read)
         if not guess or not cache.lengths[0] or decoder is None:
             return super()._read()
-        logits = decoder.step(torch.tensor([[self._text[-1], *guess]]), cache)
+        logits, best = decoder.read([self._text[-1], *guess], cache, self.known)
         self.guessed += len(guess)
-        self._ahead.extend(zip(guess, logits[:, 1:].unbind(1), strict=True))
-        return logits[:, 0]
+        each = [(logits[n : n + 1], best[n : n + 1]) for n in range(len(best))]
+        self._ahead.extend((token, *after) for token, after in zip(guess, each[1:], strict=True))
+        return each[0]
 
     def _guess(self, room: int) -> list[int]:
         """Return tokens that the text may go on with, at most as many as there is room for, or none."""

@@ -116,8 +116,9 @@ class Sample:
     """A finished sample: its text without the prompt, and for each token its id and log-probability.
 
     The log-probabilities (natural) are the model's own, before any filter; `top` are the likeliest tokens at
-    each place, where they were asked for. The ids include the token that ended the text. `exhausted` counts
-    the tokens for which the filters left nothing and the best one stood in. `score` is that of a beam.
+    each place. Both are there where they were asked for. The ids include the token that ended the text.
+    `exhausted` counts the tokens for which the filters left nothing and the best one stood in. `score` is
+    that of a beam.
     """
 
     prompt: int
@@ -165,10 +166,10 @@ class _Growing:
         self.score: float | None = None
         self.done = False
 
-    def add(self, token: int, logprob: float) -> Iterator[Chunk | Sample]:
+    def add(self, token: int, logprob: float | None) -> Iterator[Chunk | Sample]:
         """Take the next token; pass on the text that is now certain, and the sample when that is all."""
         self.ids.append(token)
-        self.logprobs.append(logprob)
+        self.logprobs += [] if logprob is None else [logprob]
         reason: Reason | None = None
         if token == self.tokenizer.end_of_text:
             reason = "end_of_text"
@@ -199,26 +200,39 @@ class _Growing:
 
 
 def generate(
-    model: GPT, tokenizer: Tokenizer, prompts: Sequence[Prompt], sampling: Sampling, *, top: int = 0
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    *,
+    top: int = 0,
+    logprobs: bool = True,
 ) -> Iterator[Event]:
     """Write samples: chunks of text as they come, samples as they end, and last how long it took.
 
     Prompts are decoded together, and each gives what it gives alone. `top` asks for that many of the
-    likeliest tokens at each place, where there are no beams. Raises UsageError or TextError for filters that
-    name what the tokenizer does not have.
+    likeliest tokens at each place, where there are no beams. Without `logprobs`, tokens that are drawn have
+    none, which saves time. Raises UsageError or TextError for filters that name what the tokenizer does not
+    have.
     """
-    return _Run(model, tokenizer, sampling, chain(sampling, tokenizer), top).write(prompts)
+    return _Run(model, tokenizer, sampling, chain(sampling, tokenizer), top, logprobs).write(prompts)
 
 
 class _Run:
     """One call of `generate`: what it works with, and its counts."""
 
     def __init__(
-        self, model: GPT, tokenizer: Tokenizer, sampling: Sampling, filters: Chain, top: int
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        filters: Chain,
+        top: int,
+        logprobs: bool,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.sampling, self.filters = sampling, filters
-        self.top = top
+        self.top, self.logprobs = top, logprobs
         self.tokens = self.guessed = self.right = 0
         self.first = self.begin = 0.0
 
@@ -255,12 +269,13 @@ class _Run:
         sampler = Sampler(self.model, prompts, self.sampling, self.filters, known=self.tokenizer.vocab_size)
         for step in sampler:
             self._count(len(growing))
-            ids, logprobs = step.choice.ids.tolist(), step.logprobs().tolist()
-            likeliest = _likeliest(step.logits, self.top)
+            logprobs = step.logprobs().tolist() if self.logprobs else [None] * len(growing)
+            likeliest = _likeliest(step.logits, self.top) if self.top else []
+            exhausted = step.exhausted
             for row, sample in enumerate(growing):
                 sample.top += likeliest[row : row + 1]
-                sample.exhausted += bool(step.exhausted[row])
-                yield from sample.add(ids[row], logprobs[row])
+                sample.exhausted += exhausted[row]
+                yield from sample.add(step.ids[row], logprobs[row])
             if any(sample.done for sample in growing):
                 rows = _without([sample.done for sample in growing])
                 growing = [growing[row] for row in rows]
@@ -314,9 +329,7 @@ def _without(gone: Sequence[bool]) -> list[int]:
 
 
 def _likeliest(logits: Tensor, count: int) -> list[tuple[Likely, ...]]:
-    """Return for each row of logits (B, V) the likeliest tokens, the best first; nothing where count is 0."""
-    if not count:
-        return []
+    """Return for each row of logits (B, V) the likeliest tokens, the best first."""
     best = logits.log_softmax(dim=-1).topk(min(count, logits.size(1)))
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [tuple(map(Likely, ids, logprobs)) for ids, logprobs in rows]

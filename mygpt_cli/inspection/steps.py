@@ -89,7 +89,7 @@ def view_steps(
     """Generate `max_new_tokens` tokens, or up to the end of the text, and show the choice of each."""
     context = prompt.text.encode()
     filters = chain(sampling, tokenizer)
-    for step in Sampler(model, [prompt.ids], sampling, filters, known=tokenizer.vocab_size, watch=True):
+    for step in Sampler(model, [prompt.ids], sampling, filters, known=tokenizer.vocab_size):
         view = _view(step, tokenizer, context, top)
         yield view
         if view.picked.id == tokenizer.end_of_text:

@@ -4,48 +4,55 @@
    taken in the same order whatever B and T are, so that a sequence is the same bits alone or among others, and
    whether it is read token by token or several at once.
 
-   Matrices are kept as they are read: of TILE rows at a time, LANES numbers of each in turn (`load`). Zeros fill
-   the last tile, and the rows of weights and activations up to a multiple of LANES. */
+   Matrices are kept as they are read: of ROWS rows at a time, two columns in turn (`load`). Zeros fill the last
+   rows, and the columns of weights and activations up to a multiple of LANES. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 #define LANES 16
-#define TILE 4 /* rows of weights, and tokens, that share their loads */
+#define ROWS (2 * LANES) /* of weights, that are read together */
+#define STREAMS 2        /* of weights, side by side for one token: the memory gives more so */
+#define TOKENS 4         /* that share the loads of weights, or as MANY as the registers hold */
+#ifdef __AVX512F__
+#define MANY 12
+#else
+#define MANY 4
+#endif
 #define FOR _Pragma("omp for schedule(static)")
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t bits __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4)));
 
-/* The next LANES numbers of each row of a tile. */
+/* The next two columns of ROWS rows: the upper and the lower half of the first, then of the second. */
 #if defined(BFLOAT16)
-typedef uint16_t weight; /* in each 32 bits, a number of the first row of a pair and one of the second */
-static inline void load(const weight *from, vector rows[TILE]) {
-    for (int pair = 0; pair < TILE / 2; pair++) {
-        const bits both = *(const bits *)(from + pair * 2 * LANES);
-        rows[2 * pair] = (vector)(both << 16);
-        rows[2 * pair + 1] = (vector)(both & 0xffff0000u);
+typedef uint16_t weight; /* in each 32 bits, a number of the upper half and one of the lower */
+static inline void load(const weight *from, vector halves[4]) {
+    for (int column = 0; column < 2; column++) {
+        const bits both = *(const bits *)(from + column * ROWS);
+        halves[2 * column] = (vector)(both << 16);
+        halves[2 * column + 1] = (vector)(both & 0xffff0000u);
     }
 }
 #elif defined(INT8)
-typedef int8_t weight; /* in each 32 bits, a number of each row */
-static inline void load(const weight *from, vector rows[TILE]) {
+typedef int8_t weight; /* in each 32 bits, a number of each half of both columns */
+static inline void load(const weight *from, vector halves[4]) {
     const whole all = *(const whole *)from;
-    for (int r = 0; r < TILE; r++) rows[r] = __builtin_convertvector((all << (24 - 8 * r)) >> 24, vector);
+    for (int n = 0; n < 4; n++) halves[n] = __builtin_convertvector((all << (24 - 8 * n)) >> 24, vector);
 }
 #else
 typedef float weight;
-static inline void load(const weight *from, vector rows[TILE]) {
-    for (int r = 0; r < TILE; r++) rows[r] = *(const vector *)(from + r * LANES);
+static inline void load(const weight *from, vector halves[4]) {
+    for (int n = 0; n < 4; n++) halves[n] = *(const vector *)(from + n * LANES);
 }
 #endif
 
 /* A linear layer, a norm and a block as Python lays them out: addresses, 0 for what there is not. Scales and bias
-   have as many numbers as there are rows in the tiles. */
+   are filled up as the rows are. */
 typedef struct {
-    const weight *tiles;
+    const weight *rows;
     const float *scales, *bias;
 } linear;
 typedef struct {
@@ -56,14 +63,12 @@ typedef struct {
     linear qkv, out, up, down;
 } block;
 typedef struct {
+    int64_t layers, width, heads, kv_heads, head_width, mlp_width, activation;
     const float *embedding, *positions, *cosines, *sines;
     norm last;
     linear head;
     block blocks[];
 } model;
-typedef struct {
-    int64_t layers, width, heads, kv_heads, head_width, mlp_width, vocab, activation, capacity, batch;
-} shape;
 
 static long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
 
@@ -124,58 +129,58 @@ static inline vector activated(vector x, long kind) {
     }
 }
 
-/* The four numbers of a tile's rows, once for each of four tokens. */
-static inline vector each_row(const float *of_rows) {
-    vector v;
-    for (int i = 0; i < LANES; i++) v[i] = of_rows[i % TILE];
-    return v;
-}
-
 #define AHEAD 2048 /* bytes that are asked of the memory before their turn */
 
-/* Of one tile of weights and S tokens, 1 or TILE: y[s][row + r] = or += activated(weights[r] · x[s]). */
-static inline __attribute__((always_inline)) void multiply_tile(const linear *w, const float *x, float *y, long row,
+/* Of T times ROWS rows of weights and S tokens: y[s][row + r] = or += activated(weights[row + r] · x[s]). */
+static inline __attribute__((always_inline)) void multiply_rows(const linear *w, const float *x, float *y, long row,
                                                                 long in, long rows, long out, long kind, int add,
-                                                                const int S) {
-    const weight *from = w->tiles + row * in;
-    vector sums[TILE][TILE];
-    for (int s = 0; s < S; s++)
-        for (int r = 0; r < TILE; r++) sums[s][r] = (vector){0};
-    for (long k = 0; k < in; k += LANES, from += TILE * LANES) {
-        for (size_t line = 0; line < TILE * LANES * sizeof(weight); line += 64)
-            __builtin_prefetch((const char *)from + AHEAD + line);
-        vector loaded[TILE];
-        load(from, loaded);
-        for (int s = 0; s < S; s++) {
-            const vector v = *(const vector *)(x + s * in + k);
-            for (int r = 0; r < TILE; r++) sums[s][r] += loaded[r] * v;
-        }
+                                                                const int T, const int S) {
+    const weight *from[STREAMS];
+    vector sums[STREAMS][MANY][2];
+    for (int t = 0; t < T; t++) {
+        const long first = row + t * ROWS;
+        from[t] = w->rows + (first < rows ? first : row) * in;
+        for (int s = 0; s < S; s++)
+            for (int half = 0; half < 2; half++) sums[t][s][half] = (vector){0};
     }
-    vector quarter[TILE];
-    for (int s = 0; s < TILE; s++) quarter[s] = quarters(sums[s < S ? s : 0]);
-    const vector first = HALVE(quarter[0], quarter[1], 2), second = HALVE(quarter[2], quarter[3], 2);
-    vector totals = HALVE(first, second, 1);
-    if (w->scales) totals *= each_row(w->scales + row);
-    if (w->bias) totals += each_row(w->bias + row);
-    totals = activated(totals, kind);
-    float of_tile[TILE * TILE];
-    memcpy(of_tile, &totals, sizeof of_tile);
-    for (int s = 0; s < S; s++)
-        for (int r = 0; r < TILE && row + r < rows; r++) {
-            float *to = y + s * out + row + r;
-            *to = of_tile[s * TILE + r] + (add ? *to : 0.0f);
+    for (long k = 0; k < in; k += 2)
+        for (int t = 0; t < T; t++) {
+            const weight *at = from[t] + k * ROWS;
+            for (size_t line = 0; line < 2 * ROWS * sizeof(weight); line += 64)
+                __builtin_prefetch((const char *)at + AHEAD + line);
+            vector halves[4];
+            load(at, halves);
+            for (int s = 0; s < S; s++)
+                for (int n = 0; n < 4; n++) sums[t][s][n % 2] += halves[n] * x[s * in + k + n / 2];
         }
+    for (int t = 0; t < T; t++)
+        for (int s = 0; s < S; s++)
+            for (int half = 0; half < 2; half++) {
+                const long first = row + t * ROWS + half * LANES, some = rows - first < LANES ? rows - first : LANES;
+                vector total = sums[t][s][half], before = {0};
+                if (some <= 0) break;
+                if (w->scales) total *= *(const vector *)(w->scales + first);
+                if (w->bias) total += *(const vector *)(w->bias + first);
+                total = activated(total, kind);
+                if (add) memcpy(&before, y + s * out + first, some * sizeof(float));
+                total += before;
+                memcpy(y + s * out + first, &total, some * sizeof(float));
+            }
 }
 
-/* One linear layer, its tiles shared out among the threads: x (N, in) to y (N, out). */
+/* One linear layer, its rows shared out among the threads: x (N, in) to y (N, out). */
 static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long count, long kind,
                      int add) {
+    const long step = count == 1 ? STREAMS * ROWS : ROWS;
     FOR
-    for (long row = 0; row < rows; row += TILE) {
+    for (long row = 0; row < rows; row += step) {
         long s = 0;
-        for (; s + TILE <= count; s += TILE)
-            multiply_tile(w, x + s * in, y + s * out, row, in, rows, out, kind, add, TILE);
-        for (; s < count; s++) multiply_tile(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1);
+        if (count == 1) multiply_rows(w, x, y, row, in, rows, out, kind, add, STREAMS, 1), s = 1;
+        for (; s + MANY <= count; s += MANY)
+            multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1, MANY);
+        for (; s + TOKENS <= count; s += TOKENS)
+            multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1, TOKENS);
+        for (; s < count; s++) multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1, 1);
     }
 }
 
@@ -186,6 +191,17 @@ static float dot(const float *a, const float *b, long count) {
     float sum = total(sums);
     for (; i < count; i++) sum += a[i] * b[i];
     return sum;
+}
+
+/* The products of a vector with the next four, their width a multiple of LANES; each as `dot` gives it. */
+static void dots(const float *a, const float *four, long width, float *to) {
+    vector sums[4] = {0};
+    for (long i = 0; i < width; i += LANES) {
+        const vector v = *(const vector *)(a + i);
+        for (int n = 0; n < 4; n++) sums[n] += v * *(const vector *)(four + n * width + i);
+    }
+    const vector q = quarters(sums), two = HALVE(q, q, 2), one = HALVE(two, two, 1);
+    memcpy(to, &one, 4 * sizeof(float));
 }
 
 /* RMSNorm, or LayerNorm where there is a gain; y may be x. */
@@ -221,7 +237,14 @@ static void attend(const float *q, const float *keys, const float *values, float
     float weights[padded(time)], most = -INFINITY, sum = 0.0f;
     const float factor = 1.0f / sqrtf((float)width);
     for (long t = 0; t < time; t++) {
-        weights[t] = dot(q, keys + t * width, width) * factor;
+        if (t + 4 <= time && width % LANES == 0) {
+            dots(q, keys + t * width, width, weights + t);
+            t += 3;
+        } else
+            weights[t] = dot(q, keys + t * width, width);
+    }
+    for (long t = 0; t < time; t++) {
+        weights[t] *= factor;
         most = weights[t] > most ? weights[t] : most;
     }
     for (long t = time; t < padded(time); t++) weights[t] = most;
@@ -230,24 +253,72 @@ static void attend(const float *q, const float *keys, const float *values, float
         *some = exponential(*some - most);
     }
     for (long t = 0; t < time; t++) sum += weights[t];
-    memset(y, 0, width * sizeof(float));
-    for (long t = 0; t < time; t++) {
-        const float share = weights[t] / sum;
-        for (long j = 0; j < width; j++) y[j] += share * values[t * width + j];
+    for (long t = 0; t < time; t++) weights[t] /= sum;
+    long j = 0;
+    for (; j + 4 * LANES <= width; j += 4 * LANES) {
+        vector means[4] = {0};
+        for (long t = 0; t < time; t++)
+            for (int i = 0; i < 4; i++) means[i] += weights[t] * *(const vector *)(values + t * width + j + i * LANES);
+        memcpy(y + j, means, sizeof means);
+    }
+    for (; j < width; j++) {
+        y[j] = 0.0f;
+        for (long t = 0; t < time; t++) y[j] += weights[t] * values[t * width + j];
     }
 }
 
+/* The norms of all tokens. Of few, each thread works them out for its own use: nobody need wait for others. */
+static const float *normalise_all(const float *x, float *shared, float *own, const norm *n, long width, long count,
+                                  float eps) {
+    const long in = padded(width);
+    if (own) {
+        for (long i = 0; i < count; i++) normalise(x + i * width, own + i * in, n, width, eps);
+        return own;
+    }
+    FOR
+    for (long i = 0; i < count; i++) normalise(x + i * width, shared + i * in, n, width, eps);
+    return shared;
+}
+
+/* The place of the largest of some numbers, the first where several are; -1 when they are not finite. */
+static int64_t largest(const float *x, long count) {
+    vector most = {0}, wrong = {0};
+    whole at = {0}, place;
+    for (int i = 0; i < LANES; i++) most[i] = -INFINITY, place[i] = i;
+    long n = 0;
+    for (; n + LANES <= count; n += LANES, place += LANES) {
+        const vector v = *(const vector *)(x + n);
+        const whole better = v > most;
+        most = choose(better, v, most);
+        at = (better & place) | (~better & at);
+        wrong += v - v;
+    }
+    float best = -INFINITY, bad = total(wrong);
+    int64_t first = -1;
+    for (int i = 0; i < LANES; i++)
+        if (most[i] > best || (most[i] == best && at[i] < first)) best = most[i], first = at[i];
+    for (; n < count; n++) {
+        if (x[n] > best) best = x[n], first = n;
+        bad += x[n] - x[n];
+    }
+    return bad == 0.0f ? first : -1;
+}
+
 /* Read T tokens, `ids` (B, T), for each sequence. Its `lengths` (B) are the tokens that it has in the cache, whose
-   keys and values (layers, at least B, kv_heads, capacity, D) grow by T. `scratch` holds zeros at first, for
-   B · T · (width + 2 · padded(width) + qkv + padded(mlp_width)) numbers. Writes logits (B, T, vocab). */
-void decode(const model *m, const shape *s, const int64_t *ids, const int64_t *lengths, long batch, long time,
-            float *keys, float *values, float *scratch, float *logits, float eps, float cap) {
-    const long width = s->width, head = s->head_width, group = s->heads / s->kv_heads, count = batch * time;
-    const long in = padded(width), up = padded(s->mlp_width), qkv = (s->heads + 2 * s->kv_heads) * head;
+   keys and values (layers, sequences, kv_heads, capacity, D) grow by T. `scratch` holds zeros at first, for
+   B · T · (width + 2 · padded(width) + qkv + padded(mlp_width)) numbers. Writes the logits (B, T, vocab) of the
+   first tokens of the vocabulary, and the `best` (B, T) of them. */
+void decode(const model *m, const int64_t *ids, const int64_t *lengths, long batch, long time, long vocab,
+            long capacity, long sequences, float *keys, float *values, float *scratch, float *logits, int64_t *best,
+            float eps, float cap) {
+    const long width = m->width, head = m->head_width, group = m->heads / m->kv_heads, count = batch * time;
+    const long in = padded(width), up = padded(m->mlp_width), qkv = (m->heads + 2 * m->kv_heads) * head;
     float *x = scratch, *normed = x + count * width, *mixed = normed + count * in, *split = mixed + count * in;
     float *active = split + count * qkv;
 #pragma omp parallel
     {
+        const int few = count <= TOKENS;
+        float zeros[few ? count * in : 1], *own = few ? memset(zeros, 0, sizeof zeros) : 0;
         FOR
         for (long n = 0; n < count; n++) {
             const long place = lengths[n / time] + n % time;
@@ -257,19 +328,18 @@ void decode(const model *m, const shape *s, const int64_t *ids, const int64_t *l
             else
                 normalise(x + n * width, x + n * width, &m->last, width, eps);
         }
-        for (long layer = 0; layer < s->layers; layer++) {
+        for (long layer = 0; layer < m->layers; layer++) {
             const block *w = m->blocks + layer;
+            const float *y = normalise_all(x, normed, own, &w->before_attention, width, count, eps);
+            multiply(&w->qkv, y, split, in, qkv, qkv, count, IDENTITY, 0);
             FOR
-            for (long n = 0; n < count; n++) normalise(x + n * width, normed + n * in, &w->before_attention, width, eps);
-            multiply(&w->qkv, normed, split, in, qkv, qkv, count, IDENTITY, 0);
-            FOR
-            for (long i = 0; i < batch * s->kv_heads; i++) {
-                const long b = i / s->kv_heads, h = i % s->kv_heads;
-                const long at = ((layer * s->batch + b) * s->kv_heads + h) * s->capacity * head;
+            for (long i = 0; i < batch * m->kv_heads; i++) {
+                const long b = i / m->kv_heads, h = i % m->kv_heads;
+                const long at = ((layer * sequences + b) * m->kv_heads + h) * capacity * head;
                 for (long n = b * time; n < (b + 1) * time; n++) {
                     const long place = lengths[b] + n % time;
-                    float *q = split + n * qkv + h * group * head, *k = split + n * qkv + (s->heads + h) * head;
-                    const float *v = k + s->kv_heads * head;
+                    float *q = split + n * qkv + h * group * head, *k = split + n * qkv + (m->heads + h) * head;
+                    const float *v = k + m->kv_heads * head;
                     if (m->cosines) {
                         const float *cosines = m->cosines + place * (head / 2);
                         const float *sines = m->sines + place * (head / 2);
@@ -284,16 +354,16 @@ void decode(const model *m, const shape *s, const int64_t *ids, const int64_t *l
                 }
             }
             multiply(&w->out, mixed, x, in, width, width, count, IDENTITY, 1);
-            FOR
-            for (long n = 0; n < count; n++) normalise(x + n * width, normed + n * in, &w->before_mlp, width, eps);
-            multiply(&w->up, normed, active, in, s->mlp_width, up, count, s->activation, 0);
+            y = normalise_all(x, normed, own, &w->before_mlp, width, count, eps);
+            multiply(&w->up, y, active, in, m->mlp_width, up, count, m->activation, 0);
             multiply(&w->down, active, x, up, width, width, count, IDENTITY, 1);
         }
-        FOR
-        for (long n = 0; n < count; n++) normalise(x + n * width, normed + n * in, &m->last, width, eps);
-        multiply(&m->head, normed, logits, in, s->vocab, s->vocab, count, IDENTITY, 0);
+        const float *y = normalise_all(x, normed, own, &m->last, width, count, eps);
+        multiply(&m->head, y, logits, in, vocab, vocab, count, IDENTITY, 0);
         if (cap > 0.0f)
             FOR
-        for (long i = 0; i < count * s->vocab; i++) logits[i] = cap * tanhf(logits[i] / cap);
+        for (long i = 0; i < count * vocab; i++) logits[i] = cap * tanhf(logits[i] / cap);
+        FOR
+        for (long n = 0; n < count; n++) best[n] = largest(logits + n * vocab, vocab);
     }
 }

@@ -4,7 +4,8 @@ B sequences, T tokens read at once, V vocabulary.
 """
 
 import ctypes
-from collections.abc import Iterable, Iterator
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,8 @@ from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.native import compile_library
 
-LANES, TILE = 16, 4  # those of `decode.c`
+LANES, ROWS, TOKENS = 16, 32, 4  # those of `decode.c`
+LARGE_PAGE = 2**21
 ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu")  # in the order of `decode.c`
 WEIGHTS = {"float32": [], "bfloat16": ["-DBFLOAT16"], "int8": ["-DINT8"]}
 
@@ -71,47 +73,64 @@ class Decoder:
     def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
         self._function = library["decode"]
         self._function.restype = None
-        self._function.argtypes = [*[ctypes.c_void_p] * 4, *[ctypes.c_long] * 2, *[ctypes.c_void_p] * 4]
+        self._function.argtypes = [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 5, *[ctypes.c_void_p] * 5]
         self._function.argtypes += [ctypes.c_float] * 2
         self.config, self.kind = model.config, kind
         self._tensors: list[Tensor] = []  # that the addresses are of
-        self._model = torch.tensor([self._address(t) for t in self._parts(model)])
+        self._model = torch.tensor([*self._shape(), *(self._address(t) for t in self._parts(model))])
         self._scratch = torch.zeros(0)
 
-    def step(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """Read tokens (B, T) after those in the cache; return the logits (B, T, V) of the next after each.
+    def read(self, ids: Sequence[int], cache: KVCache, known: int | None = None) -> tuple[Tensor, list[int]]:
+        """Read tokens (B · T) after those in the cache, as many for each sequence.
 
-        A token's logits are the same bits whoever else is read, and however many of its own text at once.
+        Returns the logits (B · T, V) of the next token after each, of the first `known` entries of the
+        vocabulary, and the best of these, -1 where the logits are not finite. A token's logits are the same
+        bits whoever else is read, and however many of its own text at once.
         """
-        config, (batch, time) = self.config, ids.shape
-        heads = (config.heads, config.kv_heads, config.head_width)
-        others = (config.mlp_width, config.vocab_size, ACTIVATIONS.index(config.activation))
-        room = (cache.capacity, cache.keys.size(1))
-        shape = torch.tensor([config.layers, config.width, *heads, *others, *room])
-        tensors = (self._model, shape, ids.contiguous(), torch.tensor(cache.lengths))
-        logits = torch.empty(batch, time, config.vocab_size)
-        outputs = (cache.keys, cache.values, self._room(batch * time), logits)
+        count, batch = len(ids), len(cache.lengths)
+        known = known or self.config.vocab_size
+        logits = torch.empty(count, known)
+        best = (ctypes.c_int64 * count)()
         self._function(
-            *(t.data_ptr() for t in tensors),
+            self._model.data_ptr(),
+            (ctypes.c_int64 * count)(*ids),
+            (ctypes.c_int64 * batch)(*cache.lengths),
             batch,
-            time,
-            *(t.data_ptr() for t in outputs),
-            config.norm_eps,
-            config.softcap,
+            count // batch,
+            known,
+            cache.capacity,
+            cache.keys.size(1),
+            cache.keys.data_ptr(),
+            cache.values.data_ptr(),
+            self._room(count),
+            logits.data_ptr(),
+            best,
+            self.config.norm_eps,
+            self.config.softcap,
         )
-        cache.lengths = [length + time for length in cache.lengths]
-        return logits
+        cache.lengths = [length + count // batch for length in cache.lengths]
+        return logits, list(best)
 
-    def _room(self, count: int) -> Tensor:
+    def step(self, ids: Tensor, cache: KVCache) -> Tensor:
+        """Read tokens (B, T) and return only their logits (B, T, V)."""
+        return self.read(ids.flatten().tolist(), cache)[0].view(*ids.shape, -1)
+
+    def _shape(self) -> list[int]:
+        """List the numbers at the start of the struct `model` of `decode.c`, in its order."""
+        config = self.config
+        heads = [config.heads, config.kv_heads, config.head_width]
+        return [config.layers, config.width, *heads, config.mlp_width, ACTIVATIONS.index(config.activation)]
+
+    def _room(self, count: int) -> int:
         config = self.config
         qkv = (config.heads + 2 * config.kv_heads) * config.head_width
         size = count * (config.width + 2 * _padded(config.width) + qkv + _padded(config.mlp_width))
         if self._scratch.numel() != size:
             self._scratch = torch.zeros(size)
-        return self._scratch
+        return self._scratch.data_ptr()
 
     def _parts(self, model: GPT) -> Iterator[Tensor | None]:
-        """List what `decode.c` takes for its struct `model`, in its order."""
+        """List the tensors of the struct `model` of `decode.c`, in its order."""
         head = model.embedding if model.head is None else model.head.weight
         yield from (model.embedding, model.positions)
         yield from (None, None) if model.positions is not None else (model.cos, model.sin)
@@ -122,17 +141,17 @@ class Decoder:
                 yield from (norm.weight, norm.bias)
             for linear in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
                 bias = linear.bias
-                yield from (*self._packed(linear.weight), bias if bias is None else _whole_tiles(bias))
+                yield from (*self._packed(linear.weight), bias if bias is None else _filled(bias))
 
     def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
-        padded = _whole_tiles(F.pad(weight.detach(), (0, -weight.size(1) % LANES)))
+        padded = _filled(F.pad(weight.detach(), (0, -weight.size(1) % LANES)))
         if self.kind == "int8":
             numbers, scales = _quantised(padded)
-            return _tiled(numbers.to(torch.int8), TILE), scales
+            return _ordered(numbers.to(torch.int8), 4), scales
         if self.kind == "bfloat16":
-            return _tiled(padded.bfloat16(), 2), None
-        return _tiled(padded, 1), None
+            return _ordered(padded.bfloat16(), 2), None
+        return _ordered(padded, 1), None
 
     def _address(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -141,16 +160,30 @@ class Decoder:
         return self._tensors[-1].data_ptr()
 
 
-def _whole_tiles(rows: Tensor) -> Tensor:
-    """Fill the last tile of (rows,) or (rows, columns) with zeros."""
-    missing = rows.new_zeros(-len(rows) % TILE, *rows.shape[1:])
+def _filled(rows: Tensor) -> Tensor:
+    """Fill (rows,) or (rows, columns) up to a multiple of ROWS with zeros."""
+    missing = rows.new_zeros(-len(rows) % ROWS, *rows.shape[1:])
     return torch.cat((rows.detach(), missing))
 
 
-def _tiled(rows: Tensor, together: int) -> Tensor:
-    """Order rows by tile, by LANES columns, by `together` rows, by column, by row."""
-    tiles = rows.view(-1, TILE // together, together, rows.size(1) // LANES, LANES)
-    return tiles.permute(0, 3, 1, 4, 2).contiguous()
+def _ordered(rows: Tensor, together: int) -> Tensor:
+    """Order ROWS rows at a time by two columns, by column, by half of the rows, by row.
+
+    Of the four halves of two columns, so many are `together`: their numbers side by side.
+    """
+    halves = rows.view(-1, 2, LANES, rows.size(1) // 2, 2).permute(0, 3, 4, 1, 2)
+    ordered = halves.reshape(-1, 4 // together, together, LANES).transpose(-1, -2)
+    return _room_for(ordered).copy_(ordered)
+
+
+def _room_for(tensor: Tensor) -> Tensor:
+    """Return memory for a tensor, in large pages where it is large: addresses are looked up faster."""
+    if tensor.nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    size = -(-tensor.nbytes // LARGE_PAGE) * LARGE_PAGE
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)
 
 
 def _padded(width: int) -> int:
