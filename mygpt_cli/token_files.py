@@ -10,6 +10,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, islice
 from pathlib import Path
@@ -34,6 +35,7 @@ BLOCK = 64  # pieces of text between two notes of how far it is: some 4 MB
 SAMPLE = 1 << 26
 META = "meta.json"
 TOKENIZER = "tokenizer.json"
+FILES = {"train.bin", "val.bin", META, f"{META}.new", TOKENIZER}
 Progress = Callable[[str, float], None]
 
 
@@ -179,6 +181,16 @@ def read_tokenizer(folder: Path, kind: str, existing: Tokenizer | None = None) -
         return existing or load_tokenizer(folder, kind=kind)
     except (OSError, CheckpointError):
         return None
+
+
+def remove_tokens(folder: Path) -> None:
+    """Remove a folder of tokens as far as the system allows; one that holds anything else stays as it is."""
+    with suppress(OSError):
+        files = list(folder.iterdir())
+        if {file.name for file in files} <= FILES:
+            for file in files:
+                file.unlink()
+            folder.rmdir()
 
 
 def open_tokens(path: Path, dtype: np.dtype, done: Done) -> np.ndarray | None:

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mygpt_cli import dataset as dataset_module
 from mygpt_cli.corpus import open_corpus
 from mygpt_cli.dataset import Batches, Dataset, batch, cache_folder, prepare, val_windows
 from mygpt_cli.errors import ResourceError, TextError, UsageError
+from mygpt_cli.locking import waited_lock
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -200,6 +202,38 @@ def test_a_damaged_cache_is_built_again(tmp_path: Path, harm: Callable[[Path], o
     harm(folder)
     assert built(tmp_path, PROSE, tokenizer="bpe").train.tolist() == first
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
+
+
+def test_tokens_that_nothing_has_used_for_a_month_make_room(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    place: dict[str, Path] = {}
+    for name in ("unused", "read again", "being made", "kept by a stranger"):
+        before = set(cache.glob("*"))
+        built(tmp_path, PROSE + name)
+        (place[name],) = set(cache.glob("*")) - before
+    (place["kept by a stranger"] / "mine.txt").write_text("mine")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "meta.json").write_text("mine")
+    if os.name != "nt":
+        (cache / ("e" * 32)).symlink_to(outside)
+    for folder in [*place.values(), outside]:
+        os.utime(folder, (0, time.time() - 31 * 24 * 3600))
+    built(tmp_path, PROSE + "read again")
+    with waited_lock(place["being made"].with_suffix(".lock"), lambda: None):
+        built(tmp_path, PROSE + "new")
+    assert {name for name, folder in place.items() if folder.exists()} == place.keys() - {"unused"}
+    assert len(list(place["kept by a stranger"].iterdir())) == 5
+    assert (outside / "meta.json").exists()
+
+
+def test_an_interruption_of_long_ago_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(tmp_path, PROSE)
+    (folder,) = (tmp_path / "cache").iterdir()
+    os.truncate(folder / "val.bin", 1)
+    os.utime(folder, (0, 0))
+    monkeypatch.setattr(dataset_module, "learn", None)
+    built(tmp_path, PROSE)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
