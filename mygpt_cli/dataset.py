@@ -18,7 +18,15 @@ from mygpt_cli.corpus import Corpus
 from mygpt_cli.errors import ResourceError, TextError
 from mygpt_cli.locking import waited_lock
 from mygpt_cli.subword import Splitter
-from mygpt_cli.token_files import Progress, learn, read_tokenizer, read_tokens, remove_tokens, write_tokens
+from mygpt_cli.token_files import (
+    Progress,
+    learn,
+    read_tokenizer,
+    read_tokens,
+    release,
+    remove_tokens,
+    write_tokens,
+)
 from mygpt_cli.tokenizer import SPLIT_PATTERN, Tokenizer, check_tokenizer, choose_vocab_size
 
 # Raised whenever the same text and the same settings would give other files than before.
@@ -225,6 +233,7 @@ class Batches:
             starts[done : done + len(some)] = some * self.context + self._offset
             done += len(some)
         windows = self.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)  # (B, T + 1)
+        release(self.tokens)
         if split and self.splitter:
             random = np.random.Generator(np.random.PCG64([self.seed, 1, step]))
             windows = self.splitter.split(windows, split, random)
@@ -261,6 +270,7 @@ def val_windows(tokens: np.ndarray, context: int, batch_size: int) -> Iterator[t
         start, stop = first * context, (first + count) * context
         inputs = tokens[start:stop].astype(np.int64).reshape(count, context)  # (B, T)
         targets = tokens[start + 1 : stop + 1].astype(np.int64).reshape(count, context)  # (B, T)
+        release(tokens)
         yield inputs, targets
     rest = tokens[whole * context :].astype(np.int64)[None, :]  # (1, up to T + 1)
     if rest.size > 1:

@@ -6,6 +6,7 @@ the checksum of these; a part is finished when it has all its characters.
 
 import hashlib
 import json
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,7 @@ from mygpt_cli.tokenizer import (
     train_tokenizer,
 )
 
+LARGE = 1 << 28  # bytes of tokens; fewer may stay in memory
 BLOCK = 64  # pieces of text between two notes of how far it is: some 4 MB
 # Characters that byte pairs are learned from. Thousands for each token of the largest vocabulary, and more
 # would take longer to count than to encode.
@@ -209,6 +211,14 @@ def open_tokens(path: Path, dtype: np.dtype, done: Done) -> np.ndarray | None:
         return np.asarray(np.memmap(path, dtype, mode="r", shape=(done.tokens,)))
     except OSError:
         return None
+
+
+def release(tokens: np.ndarray) -> None:
+    """Let go of what was looked at of many mapped tokens, which counts as memory of this process."""
+    mapping = getattr(tokens.base, "base", None)
+    # Windows has no such advice to give.
+    if tokens.nbytes > LARGE and isinstance(mapping, mmap.mmap) and hasattr(mapping, "madvise"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def read_meta(folder: Path) -> dict[str, object]:

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli import dataset as dataset_module
+from mygpt_cli import token_files
 from mygpt_cli.corpus import open_corpus
 from mygpt_cli.dataset import Batches, Dataset, batch, cache_folder, prepare, val_windows
 from mygpt_cli.errors import ResourceError, TextError, UsageError
 from mygpt_cli.locking import waited_lock
+from mygpt_cli.token_files import Done, open_tokens
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -287,6 +290,29 @@ def test_the_cache_folder_is_the_default_place(monkeypatch: pytest.MonkeyPatch, 
     prepare(open_corpus(files(tmp_path / "text", PROSE)), tokenizer="char")
     (folder,) = (tmp_path / "mine").iterdir()
     assert json.loads((folder / "meta.json").read_text()).keys() == {"tokenizer", "train", "val", "crc32"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much of a file is in memory")
+def test_of_many_tokens_only_a_batch_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held() -> int:
+        """Return how many kilobytes of the file count as memory of this process."""
+        about = Path("/proc/self/smaps").read_text().partition(str(path))[2]
+        return int(re.findall(r"\nRss: +(\d+) kB", about)[0])
+
+    monkeypatch.setattr(token_files, "LARGE", 1 << 20)
+    path, tokens = tmp_path / "train.bin", np.arange(1 << 24, dtype=np.uint16)
+    tokens.tofile(path)
+    mapped = open_tokens(path, tokens.dtype, Done(1, tokens.size, zlib.crc32(tokens.data)))
+    assert mapped is not None
+    batches = Batches(mapped, seed=1, batch_size=4, context=64)
+    for step in range(300):
+        batches.batch(step)
+    assert held() < 5_000
+    for x, _ in val_windows(mapped, 1 << 16, 1):
+        assert x[0, 1] == 1
+    assert held() < 5_000
+    mapped[: 1 << 23].sum()
+    assert held() > 16_000
 
 
 # --- Batches ------------------------------------------------------------------------------------------------
