@@ -129,7 +129,7 @@ def _build(
     with waited_lock(folder.with_suffix(".lock"), wait):
         if found := _load(folder, corpus, kind, existing):
             return found
-        _remove_unused(folder.parent)
+        _remove_unused(folder)
         folder.mkdir(exist_ok=True)
         try:
             tokenizer = existing or read_tokenizer(folder, kind) or learn(corpus, spec, vocab_size, progress)
@@ -144,14 +144,14 @@ def _build(
     return dataset
 
 
-def _remove_unused(root: Path) -> None:
-    """Remove the tokens that nothing has used for long, but for those that some process makes right now."""
+def _remove_unused(made: Path) -> None:
+    """Remove tokens beside those to be `made` that nothing has used for long, unless a process is at them."""
 
     def leave() -> None:
         raise BlockingIOError
 
-    for folder in root.iterdir():
-        if re.fullmatch("[0-9a-f]{32}", folder.name) and not folder.is_symlink():
+    for folder in made.parent.iterdir():
+        if folder != made and re.fullmatch("[0-9a-f]{32}", folder.name) and not folder.is_symlink():
             with suppress(OSError), waited_lock(folder.with_suffix(".lock"), leave):
                 if time.time() - folder.stat().st_mtime > UNUSED:
                     remove_tokens(folder)
