@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
-import shutil
+import re
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +18,20 @@ from mygpt_cli.corpus import Corpus
 from mygpt_cli.errors import ResourceError, TextError
 from mygpt_cli.locking import waited_lock
 from mygpt_cli.subword import Splitter
-from mygpt_cli.token_files import Progress, learn, read_tokenizer, read_tokens, write_tokens
+from mygpt_cli.token_files import (
+    Progress,
+    learn,
+    read_tokenizer,
+    read_tokens,
+    release,
+    remove_tokens,
+    write_tokens,
+)
 from mygpt_cli.tokenizer import SPLIT_PATTERN, Tokenizer, check_tokenizer, choose_vocab_size
 
 # Raised whenever the same text and the same settings would give other files than before.
 FORMAT = 2
+UNUSED = 30 * 24 * 3600.0  # seconds, after which tokens go when others are made
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,8 @@ def prepare(
     """Tokenize a corpus, or find its tokens where an earlier call left them under `cache`.
 
     A call that was interrupted is gone on with from its last block, and of two at once on the same text the
-    second waits for the tokens of the first.
+    second waits for the tokens of the first. Tokens that no call has asked for in 30 days are removed before
+    others are made.
 
     `tokenizer` and `vocab_size` say what to learn or load; `existing` is used in their place.
     `progress` is called with what is being done and the fraction of it that is done.
@@ -117,18 +129,32 @@ def _build(
     with waited_lock(folder.with_suffix(".lock"), wait):
         if found := _load(folder, corpus, kind, existing):
             return found
+        _remove_unused(folder)
         folder.mkdir(exist_ok=True)
         try:
             tokenizer = existing or read_tokenizer(folder, kind) or learn(corpus, spec, vocab_size, progress)
             write_tokens(folder, corpus, tokenizer, progress)
         except Exception:
             # An interruption leaves what is done; a fault, such as a full disk, leaves nothing.
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tokens(folder)
             raise
         dataset = _load(folder, corpus, kind, tokenizer)
     if dataset is None:
         raise ResourceError(f"the tokens in {folder} change while they are read", "set MYGPT_CACHE_DIR")
     return dataset
+
+
+def _remove_unused(made: Path) -> None:
+    """Remove tokens beside those to be `made` that nothing has used for long, unless a process is at them."""
+
+    def leave() -> None:
+        raise BlockingIOError
+
+    for folder in made.parent.iterdir():
+        if folder != made and re.fullmatch("[0-9a-f]{32}", folder.name) and not folder.is_symlink():
+            with suppress(OSError), waited_lock(folder.with_suffix(".lock"), leave):
+                if time.time() - folder.stat().st_mtime > UNUSED:
+                    remove_tokens(folder)
 
 
 def _load(folder: Path, corpus: Corpus, kind: str, existing: Tokenizer | None) -> Dataset | None:
@@ -137,6 +163,8 @@ def _load(folder: Path, corpus: Corpus, kind: str, existing: Tokenizer | None) -
     tokens = read_tokens(folder, corpus, tokenizer) if tokenizer else None
     if tokenizer is None or tokens is None:
         return None
+    with suppress(OSError):  # a cache that can only be read
+        os.utime(folder)
     return Dataset(
         train=tokens[0],
         val=tokens[1],
@@ -205,6 +233,7 @@ class Batches:
             starts[done : done + len(some)] = some * self.context + self._offset
             done += len(some)
         windows = self.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)  # (B, T + 1)
+        release(self.tokens)
         if split and self.splitter:
             random = np.random.Generator(np.random.PCG64([self.seed, 1, step]))
             windows = self.splitter.split(windows, split, random)
@@ -241,6 +270,7 @@ def val_windows(tokens: np.ndarray, context: int, batch_size: int) -> Iterator[t
         start, stop = first * context, (first + count) * context
         inputs = tokens[start:stop].astype(np.int64).reshape(count, context)  # (B, T)
         targets = tokens[start + 1 : stop + 1].astype(np.int64).reshape(count, context)  # (B, T)
+        release(tokens)
         yield inputs, targets
     rest = tokens[whole * context :].astype(np.int64)[None, :]  # (1, up to T + 1)
     if rest.size > 1:

@@ -6,10 +6,12 @@ the checksum of these; a part is finished when it has all its characters.
 
 import hashlib
 import json
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, islice
 from pathlib import Path
@@ -28,12 +30,14 @@ from mygpt_cli.tokenizer import (
     train_tokenizer,
 )
 
+LARGE = 1 << 28  # bytes of tokens; fewer may stay in memory
 BLOCK = 64  # pieces of text between two notes of how far it is: some 4 MB
 # Characters that byte pairs are learned from. Thousands for each token of the largest vocabulary, and more
 # would take longer to count than to encode.
 SAMPLE = 1 << 26
 META = "meta.json"
 TOKENIZER = "tokenizer.json"
+FILES = {"train.bin", "val.bin", META, f"{META}.new", TOKENIZER}
 Progress = Callable[[str, float], None]
 
 
@@ -181,6 +185,16 @@ def read_tokenizer(folder: Path, kind: str, existing: Tokenizer | None = None) -
         return None
 
 
+def remove_tokens(folder: Path) -> None:
+    """Remove a folder of tokens as far as the system allows; one that holds anything else stays as it is."""
+    with suppress(OSError):
+        files = list(folder.iterdir())
+        if {file.name for file in files} <= FILES:
+            for file in files:
+                file.unlink()
+            folder.rmdir()
+
+
 def open_tokens(path: Path, dtype: np.dtype, done: Done) -> np.ndarray | None:
     """Map the tokens that are done, read-only; None if they are not there as they were written."""
     if done.tokens < 1:
@@ -197,6 +211,14 @@ def open_tokens(path: Path, dtype: np.dtype, done: Done) -> np.ndarray | None:
         return np.asarray(np.memmap(path, dtype, mode="r", shape=(done.tokens,)))
     except OSError:
         return None
+
+
+def release(tokens: np.ndarray) -> None:
+    """Let go of what was looked at of many mapped tokens, which counts as memory of this process."""
+    mapping = getattr(tokens.base, "base", None)
+    # Windows has no such advice to give.
+    if tokens.nbytes > LARGE and isinstance(mapping, mmap.mmap) and hasattr(mapping, "madvise"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def read_meta(folder: Path) -> dict[str, object]:

@@ -328,9 +328,9 @@ def test_resuming_finds_the_tokens_again(text: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MYGPT_CACHE_DIR", str(cache))
     for tokenizer in ("bpe", "char"):
         assert train("text.txt", "--tokenizer", tokenizer, "--name", tokenizer, "--steps", 3, "--quiet") == 0
-        before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+        before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")}
         assert run(["train", "--resume", f"{tokenizer}-001", "--steps", "5", "--quiet"]) == 0
-        assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+        assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")} == before
 
 
 def test_a_run_resumes_from_any_folder(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@ import json
 import os
 import re
 import sys
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli import dataset as dataset_module
+from mygpt_cli import token_files
 from mygpt_cli.corpus import open_corpus
 from mygpt_cli.dataset import Batches, Dataset, batch, cache_folder, prepare, val_windows
 from mygpt_cli.errors import ResourceError, TextError, UsageError
+from mygpt_cli.locking import waited_lock
+from mygpt_cli.token_files import Done, open_tokens
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -202,6 +207,38 @@ def test_a_damaged_cache_is_built_again(tmp_path: Path, harm: Callable[[Path], o
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
 
 
+def test_tokens_that_nothing_has_used_for_a_month_make_room(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    place: dict[str, Path] = {}
+    for name in ("unused", "read again", "being made", "kept by a stranger"):
+        before = set(cache.glob("*"))
+        built(tmp_path, PROSE + name)
+        (place[name],) = set(cache.glob("*")) - before
+    (place["kept by a stranger"] / "mine.txt").write_text("mine")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "meta.json").write_text("mine")
+    if os.name != "nt":
+        (cache / ("e" * 32)).symlink_to(outside)
+    for folder in [*place.values(), outside]:
+        os.utime(folder, (0, time.time() - 31 * 24 * 3600))
+    built(tmp_path, PROSE + "read again")
+    with waited_lock(place["being made"].with_suffix(".lock"), lambda: None):
+        built(tmp_path, PROSE + "new")
+    assert {name for name, folder in place.items() if folder.exists()} == place.keys() - {"unused"}
+    assert len(list(place["kept by a stranger"].iterdir())) == 5
+    assert (outside / "meta.json").exists()
+
+
+def test_an_interruption_of_long_ago_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(tmp_path, PROSE)
+    (folder,) = (tmp_path / "cache").iterdir()
+    os.truncate(folder / "val.bin", 1)
+    os.utime(folder, (0, 0))
+    monkeypatch.setattr(dataset_module, "learn", None)
+    built(tmp_path, PROSE)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_cache_that_cannot_be_written_is_a_resource_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
@@ -253,6 +290,29 @@ def test_the_cache_folder_is_the_default_place(monkeypatch: pytest.MonkeyPatch, 
     prepare(open_corpus(files(tmp_path / "text", PROSE)), tokenizer="char")
     (folder,) = (tmp_path / "mine").iterdir()
     assert json.loads((folder / "meta.json").read_text()).keys() == {"tokenizer", "train", "val", "crc32"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much of a file is in memory")
+def test_of_many_tokens_only_a_batch_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held() -> int:
+        """Return how many kilobytes of the file count as memory of this process."""
+        about = Path("/proc/self/smaps").read_text().partition(str(path))[2]
+        return int(re.findall(r"\nRss: +(\d+) kB", about)[0])
+
+    monkeypatch.setattr(token_files, "LARGE", 1 << 20)
+    path, tokens = tmp_path / "train.bin", np.arange(1 << 24, dtype=np.uint16)
+    tokens.tofile(path)
+    mapped = open_tokens(path, tokens.dtype, Done(1, tokens.size, zlib.crc32(tokens.data)))
+    assert mapped is not None
+    batches = Batches(mapped, seed=1, batch_size=4, context=64)
+    for step in range(300):
+        batches.batch(step)
+    assert held() < 5_000
+    for x, _ in val_windows(mapped, 1 << 16, 1):
+        assert x[0, 1] == 1
+    assert held() < 5_000
+    mapped[: 1 << 23].sum()
+    assert held() > 16_000
 
 
 # --- Batches ------------------------------------------------------------------------------------------------
