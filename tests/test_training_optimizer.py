@@ -26,7 +26,7 @@ def weights(model: GPT) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(("width", "wide"), [(8, 32), (40, 100)])
-def test_muon_is_torch_muon_on_each_of_query_key_and_value(
+def test_muon_is_torch_muon_on_each_of_query_key_and_value_with_rows_balanced(
     compiled: bool, width: int, wide: int, tmp_path: Path
 ) -> None:
     rng = torch.Generator().manual_seed(0)
@@ -39,25 +39,32 @@ def test_muon_is_torch_muon_on_each_of_query_key_and_value(
     }
     ours = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
     cuts = {name: [width, half, half] if "qkv" in name else [shape[0]] for name, shape in shapes.items()}
-    theirs = [
-        part.clone().requires_grad_() for name, p in ours.items() for part in torch.split(p, cuts[name])
-    ]
+
+    def parts_of(tensors: dict[str, Tensor]) -> list[Tensor]:
+        return [part.clone() for name, t in tensors.items() for part in torch.split(t, cuts[name])]
+
+    expected = parts_of(ours)
+    path = [torch.zeros_like(part).requires_grad_() for part in expected]  # what torch's steps add up to
+    squares = [torch.zeros(len(part)) for part in expected]
     muon = Muon(ours, width, dtype=torch.bfloat16)
     kernels = compile_kernels(torch.bfloat16, tmp_path) if compiled else None
-    reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95)
+    reference = torch.optim.Muon(path, lr=1.0, weight_decay=0.0, momentum=0.95)
     for _ in range(3):
-        for p in ours.values():
-            p.grad = torch.randn(p.shape, generator=rng)
-        parts = [
-            part for name, p in ours.items() if p.grad is not None for part in torch.split(p.grad, cuts[name])
-        ]
-        for p, part in zip(theirs, parts, strict=True):
-            p.grad = part.clone()
+        gradients = {name: torch.randn(p.shape, generator=rng) for name, p in ours.items()}
+        for name, p in ours.items():
+            p.grad = gradients[name]
+        for p, gradient in zip(path, parts_of(gradients), strict=True):
+            p.grad = gradient
         muon.step(0.02, 0.1, kernels)
+        before = [p.detach().clone() for p in path]
         reference.step()  # type: ignore[no-untyped-call]
-    result = [part for name, p in ours.items() for part in torch.split(p, cuts[name])]
-    for mine, other in zip(result, theirs, strict=True):
-        torch.testing.assert_close(mine, other.detach(), atol=2e-3, rtol=0)
+        for i, (then, now) in enumerate(zip(before, path, strict=True)):
+            step = now.detach() - then
+            squares[i] = 0.95 * squares[i] + 0.05 * (step**2).mean(dim=1)
+            rows = torch.stack([row / square.sqrt() for row, square in zip(step, squares[i], strict=True)])
+            expected[i] = (1 - 0.02 * 0.1) * expected[i] + 0.02 * rows * step.norm() / rows.norm()
+    for mine, other in zip(parts_of(ours), expected, strict=True):
+        torch.testing.assert_close(mine, other, atol=2e-3, rtol=0)
 
 
 def test_orthogonalise_brings_singular_values_near_one() -> None:
@@ -80,7 +87,7 @@ def test_compiled_in_float32_muon_is_that_of_torch_to_the_last_bits(tmp_path: Pa
             for gradient in gradients:
                 weight.grad = gradient.clone()
                 muon.step(0.02, 0.1, each)
-            results.append((weight.detach(), muon.momentum()["up.weight"]))
+            results.append((weight.detach(), *muon.state().values()))
         for mine, other in zip(*results, strict=True):
             torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
 

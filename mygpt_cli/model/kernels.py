@@ -45,12 +45,10 @@ class Kernels:
         """Return what each thread needs to work in (threads, ·), for `attention` (T, D) or `muon` (M, N)."""
         return torch.empty(torch.get_num_threads(), self._rooms[what](*shape))
 
-    def muon(
-        self, matrices: Iterable[tuple[Tensor, Tensor, Tensor]], momentum: float, lr: float, decay: float
-    ) -> None:
-        """Take Muon's step with gradients, momenta and weights, each (rows, columns), the largest first."""
+    def muon(self, matrices: Iterable[tuple[Tensor, ...]], momentum: float, lr: float, decay: float) -> None:
+        """Take Muon's step, the largest matrices first, which are given as `muon.h` lists them."""
         table = [[*(tensor.data_ptr() for tensor in each), *each[0].shape] for each in matrices]
-        m, n = (max(pick(row[3:]) for row in table) for pick in (min, max))
+        m, n = (max(pick(row[4:]) for row in table) for pick in (min, max))
         rooms = self.room("muon", m, n)
         self("muon", torch.tensor(table), rooms, rooms.size(1), len(table), momentum, lr, decay)
 

@@ -1,11 +1,12 @@
-/* Muon (Jordan et al., 2024): one matrix after the other is made orthogonal in a thread's own cache. */
+/* Muon (Jordan et al., 2024), its rows balanced (Li et al., 2025): one matrix after the other is made orthogonal in a
+   thread's own cache. */
 
 #define APART LANES /* between rows, so that they do not fall on the same places of the cache */
 
-/* A matrix as Python lays it out: addresses of its gradient, momentum and weights, and its shape. */
+/* A matrix as Python lays it out: addresses of its gradient, momentum, rows' squares and weights, and its shape. */
 typedef struct {
     const float *gradient;
-    float *momentum, *weights;
+    float *momentum, *squares, *weights;
     int64_t rows, columns;
 } matrix;
 
@@ -52,8 +53,34 @@ static void look_ahead(const matrix *w, element *x, long ld, float share) {
         }
 }
 
-/* weights = keep · weights + rate · x. */
-static void move(const matrix *w, const element *x, long ld, float keep, float rate) {
+/* Work out by how much each row of x is to be scaled: by the inverse root of what its mean square has been, and all of
+   them back to the norm that x has. */
+static void balance(const matrix *w, const element *x, long ld, float share, float *restrict scales) {
+    const int tall = w->rows > w->columns;
+    float before = 0.0f, after = 0.0f;
+    for (long r = 0; r < w->rows; r++) scales[r] = 0.0f;
+    for (long i = 0; i < (tall ? w->columns : w->rows); i++) {
+        const element *row = x + i * ld;
+        float square = 0.0f;
+        if (tall)
+            for (long r = 0; r < w->rows; r++) scales[r] += get(row[r]) * get(row[r]);
+        else
+            for (long c = 0; c < w->columns; c++) square += get(row[c]) * get(row[c]);
+        if (!tall) scales[i] = square;
+    }
+    for (long r = 0; r < w->rows; r++) {
+        const float square = scales[r];
+        w->squares[r] += (square / w->columns - w->squares[r]) * (1.0f - share);
+        scales[r] = 1.0f / (sqrtf(w->squares[r]) + 1e-8f);
+        before += square;
+        after += square * scales[r] * scales[r];
+    }
+    const float all = sqrtf(before) / (sqrtf(after) + 1e-8f);
+    for (long r = 0; r < w->rows; r++) scales[r] *= all;
+}
+
+/* weights = keep · weights + rate · scales · x. */
+static void move(const matrix *w, const element *x, long ld, float keep, float rate, const float *scales) {
     const int tall = w->rows > w->columns;
     for (long row = 0; row < w->rows; row += EDGE)
         for (long column = 0; column < w->columns; column += EDGE) {
@@ -66,7 +93,8 @@ static void move(const matrix *w, const element *x, long ld, float keep, float r
             if (tall) turn_block(block);
             for (long r = 0; r < height; r++) {
                 float *restrict to = w->weights + (row + r) * w->columns + column;
-                for (long c = 0; c < width; c++) to[c] = keep * to[c] + rate * block[r * EDGE + c];
+                const float step = rate * scales[row + r];
+                for (long c = 0; c < width; c++) to[c] = keep * to[c] + step * block[r * EDGE + c];
             }
         }
 }
@@ -111,9 +139,11 @@ void muon(const matrix *matrices, float *rooms, long size, long count, float sha
             room own = {(char *)(rooms + omp_get_thread_num() * size)};
             element *x = take(&own, m * ld);
             for (long r = 0; r < m; r++) memset(x + r * ld, 0, ld * sizeof(element));
+            float scales[w->rows];
             look_ahead(w, x, ld, share);
             orthogonalise(x, m, n, ld, own);
-            move(w, x, ld, 1.0f - rate * decay, -rate * sqrtf(tall ? (float)w->rows / w->columns : 1.0f));
+            balance(w, x, ld, share, scales);
+            move(w, x, ld, 1.0f - rate * decay, -rate * sqrtf(tall ? (float)w->rows / w->columns : 1.0f), scales);
         }
         tiles_end();
     }

@@ -48,14 +48,14 @@ class Optimizer:
         """Return everything that the next step depends on, as named tensors."""
         tensors = {f"adamw.{name}": value for name, value in self._adamw.state().items()}
         if self._muon:
-            tensors |= {f"muon.{name}": value for name, value in self._muon.momentum().items()}
+            tensors |= {f"muon.{name}": value for name, value in self._muon.state().items()}
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned; KeyError or ValueError when it is of another model."""
         self._adamw.load_state(_under("adamw.", tensors))
         if self._muon:
-            self._muon.load_momentum(_under("muon.", tensors))
+            self._muon.load_state(_under("muon.", tensors))
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -128,6 +128,8 @@ class AdamW:
 class Muon:
     """Momentum made orthogonal (Jordan et al., 2024, kellerjordan.github.io/posts/muon), matrix by matrix.
 
+    Each row is then divided by the root of what its mean square has been, and the whole brought back to its
+    norm (NorMuon: Li et al., 2025, arXiv:2510.05491), so that all rows learn alike.
     Query, key and value, kept in one tensor, are three matrices to it. Matrices of one shape go through the
     iteration together. `dtype` is the type of that iteration.
     """
@@ -137,6 +139,7 @@ class Muon:
     def __init__(self, parameters: Mapping[str, Tensor], width: int, dtype: torch.dtype) -> None:
         self._parameters = dict(parameters)
         self._momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self._squares = {name: torch.zeros_like(p[:, 0]) for name, p in parameters.items()}
         self._dtype = dtype
         # Matrices of one shape, or its transpose, are orthogonalised together.
         self._groups: dict[tuple[int, ...], list[tuple[str, slice]]] = {}
@@ -147,15 +150,15 @@ class Muon:
                 shape = tuple(sorted((last - first, p.size(1)), reverse=True))
                 self._groups.setdefault(shape, []).append((name, slice(first, last)))
 
-    def momentum(self) -> dict[str, Tensor]:
-        """Return the momentum of each parameter."""
-        return self._momentum
+    def state(self) -> dict[str, Tensor]:
+        """Return the momentum of each parameter, and the mean squares of its rows."""
+        return self._momentum | {f"rows.{name}": squares for name, squares in self._squares.items()}
 
-    def load_momentum(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `momentum` returned; KeyError or ValueError when it is of another model."""
-        for name, buffer in self._momentum.items():
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned; KeyError or ValueError when it is of another model."""
+        for name, buffer in self.state().items():
             if tensors[name].shape != buffer.shape:
-                raise ValueError(f"the momentum of {name} has another shape than its parameter")
+                raise ValueError(f"muon.{name} has another shape than its parameter")
             buffer.copy_(tensors[name])
 
     @torch.no_grad()
@@ -180,15 +183,24 @@ class Muon:
                 target = self._parameters[name][part]
                 rows, columns = target.shape
                 turned = step.mT if rows < columns else step
-                target.add_(turned, alpha=-lr * math.sqrt(max(1.0, rows / columns)))
+                balanced = self._balance(turned.float(), self._squares[name][part])
+                target.add_(balanced, alpha=-lr * math.sqrt(max(1.0, rows / columns)))
 
-    def _matrices(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """List gradient, momentum and weights of each matrix, the largest first."""
+    def _balance(self, step: Tensor, squares: Tensor) -> Tensor:
+        """Scale the rows of a step (rows, columns) by what their `squares` have been, which takes it in."""
+        squares.lerp_(step.square().mean(dim=1), 1.0 - self.MOMENTUM)
+        balanced = step / (squares.sqrt() + 1e-8)[:, None]
+        scaled: Tensor = balanced * (step.norm() / (balanced.norm() + 1e-8))
+        return scaled
+
+    def _matrices(self) -> Iterator[tuple[Tensor, ...]]:
+        """List the matrices, the largest first, as `muon.h` does."""
         for _, pieces in sorted(self._groups.items(), reverse=True):
             for name, part in pieces:
                 parameter = self._parameters[name]
                 if parameter.grad is not None:
-                    yield parameter.grad[part], self._momentum[name][part], parameter[part]
+                    kept = (self._momentum[name][part], self._squares[name][part])
+                    yield parameter.grad[part], *kept, parameter[part]
 
 
 def _tall(matrix: Tensor) -> Tensor:
