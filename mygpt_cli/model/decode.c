@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "shuffle.h"
+
 #define LANES 16
 #define ROWS (2 * LANES) /* of weights, that are read together */
 #define STREAMS 2        /* of weights, side by side for one token: the memory gives more so */
@@ -81,7 +83,7 @@ static long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
 #define HIGH2 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31
 #define LOW1 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define HIGH1 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
-#define HALVE(a, b, n) (__builtin_shufflevector(a, b, LOW##n) + __builtin_shufflevector(a, b, HIGH##n))
+#define HALVE(a, b, n) (SHUFFLE(a, b, LOW##n) + SHUFFLE(a, b, HIGH##n))
 
 /* The sums of four vectors, each in a quarter of what comes, still to be halved twice. */
 static inline vector quarters(const vector v[4]) {

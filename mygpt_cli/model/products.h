@@ -1,7 +1,9 @@
 /* Small matrix products on the numbers of `kernels.c`, for one thread: a (M, K) · b (K, N) = c (M, N) in float32.
 
-   a is kept by rows. b is packed: in LANES of 32 bits, each a number of row k, or in bfloat16 one of row 2k and one
+   a is kept by rows. b is packed, in lanes of 32 bits, each a number of row k, or in bfloat16 one of row 2k and one
    of row 2k + 1. M, N and K are multiples of EDGE, filled up with zeros. */
+
+#include "shuffle.h"
 
 #if defined(BFLOAT16) && defined(__AVX512BF16__)
 #include <immintrin.h>
@@ -31,8 +33,8 @@ typedef lane lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias)
     for (int i = 0; i < LANES; i++)                                                                                    \
         if (!(i & n)) {                                                                                                \
             const lanes a = v[i], b = v[i + n];                                                                        \
-            v[i] = __builtin_shufflevector(a, b, EVEN##n);                                                             \
-            v[i + n] = __builtin_shufflevector(a, b, ODD##n);                                                          \
+            v[i] = SHUFFLE(a, b, EVEN##n);                                                                             \
+            v[i + n] = SHUFFLE(a, b, ODD##n);                                                                          \
         }
 
 /* to (columns, rows) = from (rows, columns) turned, both multiples of LANES. */
@@ -74,9 +76,8 @@ static void pack(const element *from, long ld_from, lane *to, long ld_to, long r
 #if defined(BFLOAT16) && defined(__AMX_BF16__) && defined(__linux__) && !defined(NO_TILES)
 #include <sys/syscall.h>
 #include <unistd.h>
-#define TILES
 
-/* Whether the system lets this process use the processor's tiles of 16 rows of 64 bytes. */
+/* Ask the system for the processor's tiles of 16 rows of 64 bytes (ARCH_REQ_XCOMP_PERM, XTILEDATA). */
 int have_tiles(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
 
 static void tiles_begin(void) {

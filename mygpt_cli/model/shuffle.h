@@ -1,0 +1,9 @@
+/* Numbers of two vectors of 16, in another order: compilers spell it differently. */
+#include <stdint.h>
+
+typedef int32_t order __attribute__((vector_size(64)));
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (order){__VA_ARGS__})
+#endif
