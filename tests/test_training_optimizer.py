@@ -75,7 +75,7 @@ def test_orthogonalise_brings_singular_values_near_one() -> None:
         assert values.max() < 1.3
 
 
-def test_compiled_in_float32_muon_is_that_of_torch_to_the_last_bits(tmp_path: Path) -> None:
+def test_compiled_muon_is_the_other_one_in_float32(tmp_path: Path) -> None:
     kernels = compile_kernels(torch.float32, tmp_path)
     rng = torch.Generator().manual_seed(2)
     for shape in ((3, 5), (33, 64), (128, 32), (70, 70)):
