@@ -29,7 +29,7 @@ from mygpt_cli.dataset import val_windows
 from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.generation.settings import resolve
-from mygpt_cli.model.decoder import round_weights, speed_up
+from mygpt_cli.model.decoder import room_for, round_weights, speed_up
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
 
@@ -54,8 +54,8 @@ def new_model(name: str) -> GPT:
 
 
 def read_speed() -> float:
-    """Return the memory's read speed in bytes per second: the best of some sums of 256 MB."""
-    numbers = torch.ones(64 * 2**20)
+    """Return the memory's read speed in bytes per second: the best of some sums of 256 MB in large pages."""
+    numbers = room_for(torch.empty(64 * 2**20)).fill_(1.0)
     best = math.inf
     for _ in range(8):
         start = time.perf_counter()

@@ -63,7 +63,7 @@ def cycle_run(mygpt: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cycle")
     (folder / "cycle.txt").write_text(CYCLE * 200)
     done = mygpt(
-        *("train", "cycle.txt", "--tokenizer", "char", "--arch", "gpt2", "--quiet", "--steps", 200),
+        *("train", "cycle.txt", "--tokenizer", "char", "--arch", "gpt2", "--quiet", "--steps", 400),
         *("--layers", 2, "--heads", 2, "--width", 32, "--context", 48, "--batch-size", 8),
         cwd=folder,
     )

@@ -24,7 +24,7 @@ def test_a_run_shows_its_curves_and_its_checkpoint(mygpt: Command, cycle_run: Pa
     done = mygpt("inspect", cycle_run, env={"COLUMNS": width})
     assert done.returncode == 0, done.stderr.decode()
     lines = done.stdout.decode().splitlines()
-    assert lines[1].startswith("done: 200 steps, ")
+    assert lines[1].startswith("done: 400 steps, ")
     assert all(len(line) <= int(width) for line in lines if str(cycle_run) not in line)
     for shown in ("loss, nats per token", "learning rate", "◆ best", "model      gpt2", "token embedding"):
         assert shown in done.stdout.decode()
@@ -48,7 +48,7 @@ def test_json_has_every_number(cycle_run: Path, capsys: pytest.CaptureFixture[st
         for got, there in zip(history[name], wanted, strict=True):
             assert {key: value for key, value in got.items() if key in there}.items() <= there.items()
     assert record["parameters"] > 0
-    assert (history["step"], history["share"], history["running"]) == (200, 1.0, False)
+    assert (history["step"], history["share"], history["running"]) == (400, 1.0, False)
     assert run(["inspect", str(cycle_run / "best"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["history"] == history
 
@@ -86,7 +86,7 @@ def test_a_run_before_its_first_checkpoint(copied: Path, capsys: pytest.CaptureF
         assert run(["inspect", copied.name]) == 0
         captured = capsys.readouterr()
         assert "running: step" in captured.out
-        assert " of 200 (" in captured.out
+        assert " of 400 (" in captured.out
         assert "holds no checkpoint yet" in captured.err
         (copied / "metrics.jsonl").unlink()
         assert run(["inspect", copied.name, "--json", "--quiet"]) == 0

@@ -19,7 +19,7 @@ long attention_room(long time, long width) {
 }
 
 /* Copy the rows of one head (T, D), filled up with zeros. */
-static void gather(const element *from, long step, element *to, long time, long width) {
+static __attribute__((noinline)) void gather(const element *from, long step, element *to, long time, long width) {
     const long t = padded(time), d = padded(width);
     for (long r = 0; r < t; r++) {
         memset(to + r * d, 0, d * sizeof(element));

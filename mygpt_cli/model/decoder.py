@@ -173,10 +173,10 @@ def _ordered(rows: Tensor, together: int) -> Tensor:
     """
     halves = rows.view(-1, 2, LANES, rows.size(1) // 2, 2).permute(0, 3, 4, 1, 2)
     ordered = halves.reshape(-1, 4 // together, together, LANES).transpose(-1, -2)
-    return _room_for(ordered).copy_(ordered)
+    return room_for(ordered).copy_(ordered)
 
 
-def _room_for(tensor: Tensor) -> Tensor:
+def room_for(tensor: Tensor) -> Tensor:
     """Return memory for a tensor, in large pages where it is large: addresses are looked up faster."""
     if tensor.nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty_like(tensor, memory_format=torch.contiguous_format)

@@ -5,10 +5,6 @@
 
 #include "shuffle.h"
 
-#if defined(BFLOAT16) && defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
-
 #define PER_LANE (4 / sizeof(element))
 #define EDGE 32
 
@@ -20,6 +16,7 @@ static long padded(long count) { return (count + EDGE - 1) / EDGE * EDGE; }
 
 #define LANES 16 /* that are turned together */
 typedef lane lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef float row __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define EVEN1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
 #define ODD1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
@@ -38,7 +35,8 @@ typedef lane lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias)
         }
 
 /* to (columns, rows) = from (rows, columns) turned, both multiples of LANES. */
-static void transpose(const lane *from, long ld_from, lane *to, long ld_to, long rows, long columns) {
+static __attribute__((noinline)) void transpose(const lane *from, long ld_from, lane *to, long ld_to, long rows,
+                                                long columns) {
     for (long r = 0; r < rows; r += LANES)
         for (long c = 0; c < columns; c += LANES) {
             lanes v[LANES];
@@ -52,8 +50,10 @@ static void transpose(const lane *from, long ld_from, lane *to, long ld_to, long
 static inline void put_row(const float *restrict from, element *restrict to, long count) {
 #if defined(BFLOAT16) && defined(__AVX512BF16__)
     for (long j = 0; j < count; j += 32) {
-        const __m512 first = _mm512_loadu_ps(from + j), second = _mm512_loadu_ps(from + j + 16);
-        _mm512_storeu_si512(to + j, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+        const row first = *(const row *)(from + j), second = *(const row *)(from + j + LANES);
+        lanes both;
+        __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(first), "v"(second));
+        *(lanes *)(to + j) = both;
     }
 #else
     for (long j = 0; j < WHOLE(count); j++) to[j] = put(from[j]);
@@ -61,7 +61,8 @@ static inline void put_row(const float *restrict from, element *restrict to, lon
 }
 
 /* Pack rows (K, N) as they are, or in pairs; N a multiple of LANES. */
-static void pack(const element *from, long ld_from, lane *to, long ld_to, long rows, long columns) {
+static __attribute__((noinline)) void pack(const element *from, long ld_from, lane *to, long ld_to, long rows,
+                                           long columns) {
     for (long k = 0; k < rows; k += PER_LANE) {
         const element *row = from + k * ld_from;
         lane *packed = to + k / PER_LANE * ld_to;
@@ -150,9 +151,10 @@ typedef lane bits __attribute__((vector_size(4 * COLUMNS), aligned(4), may_alias
 /* sums += a · b, for the numbers of a lane. */
 static inline floats add_product(floats sums, const element *a, bits b) {
 #if defined(BFLOAT16) && defined(__AVX512BF16__)
-    int32_t pair;
+    uint32_t pair;
     memcpy(&pair, a, 4);
-    return (floats)_mm512_dpbf16_ps((__m512)sums, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)b);
+    __asm__("vdpbf16ps %1, %2, %0" : "+v"(sums) : "v"((bits){} + pair), "v"(b));
+    return sums;
 #elif defined(BFLOAT16)
     return sums + (floats)(b << 16) * get(a[0]) + (floats)(b & 0xffff0000u) * get(a[1]);
 #else
