@@ -42,10 +42,15 @@ static float turn(element *x, const float *restrict cosines, const float *restri
     return scale;
 }
 
-/* The gradient before `turn`, given that after it and what came of it. */
+/* The gradient before `turn`, given that after it and what came of it; without tables nothing was turned. */
 static void turn_back(const float *grad, const element *turned, float scale, const float *restrict cosines,
-                      const float *restrict sines, element *before, long width) {
+                      const float *restrict sines, long row, element *before, long width) {
     const long half = width / 2;
+    if (!cosines) {
+        for (long j = 0; j < width; j++) before[j] = put(grad[j]);
+        return;
+    }
+    cosines += row * half, sines += row * half;
     float along = 0.0f, v[width];
     for (long j = 0; j < width; j++) along += grad[j] * get(turned[j]);
     along /= width;
@@ -183,25 +188,16 @@ void attend_backward(const element *grad, const element *mixed, const element *r
                 product(slopes, t, queries + at, d, of_block, d, EDGE, d, count, 0);
                 for (long r = 0; r < EDGE && first + r < time; r++) {
                     const long row = first + r;
-                    element *restrict x = to + row * step + c_step;
-                    if (cosines)
-                        turn_back(of_block + r * d, k + row * step, scales[(b * time + row) * 2 * heads + heads + h],
-                                  cosines + row * (width / 2), sines + row * (width / 2), x, width);
-                    else
-                        for (long j = 0; j < width; j++) x[j] = put(of_block[r * d + j]);
+                    turn_back(of_block + r * d, k + row * step, scales[(b * time + row) * 2 * heads + heads + h],
+                              cosines, sines, row, to + row * step + c_step, width);
                 }
                 pack(slopes, t, packed, t, EDGE, count);
                 product(keys_turned + first, t, packed, t, of_queries + first, t, d, count, EDGE, 1);
             }
             transpose((lane *)of_queries, t, (lane *)of_block, d, d, t);
-            for (long r = 0; r < time; r++) {
-                element *restrict x = to + r * step;
-                if (cosines)
-                    turn_back(of_block + r * d, q + r * step, scales[(b * time + r) * 2 * heads + h],
-                              cosines + r * (width / 2), sines + r * (width / 2), x, width);
-                else
-                    for (long j = 0; j < width; j++) x[j] = put(of_block[r * d + j]);
-            }
+            for (long r = 0; r < time; r++)
+                turn_back(of_block + r * d, q + r * step, scales[(b * time + r) * 2 * heads + h], cosines, sines, r,
+                          to + r * step, width);
         }
         tiles_end();
     }

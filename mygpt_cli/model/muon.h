@@ -13,7 +13,7 @@ typedef struct {
 /* How many numbers of 32 bits a thread needs for matrices of up to M short and N long sides. */
 long muon_room(long m, long n) {
     const long short_side = padded(m), long_side = padded(n) + APART;
-    return (2 * long_side + 4 * (short_side + APART) + EDGE) * short_side + EDGE * long_side + 64 * 8;
+    return (2 * short_side + APART + EDGE) * long_side + 4 * short_side * (short_side + APART) + 64 * 8;
 }
 
 /* Nesterov's look ahead. */
