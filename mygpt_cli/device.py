@@ -81,13 +81,23 @@ def keep_freed_memory() -> None:
     """Let the C library keep the memory that a training step frees, since the next step wants it again.
 
     glibc returns large blocks to the system and asks for them anew, page by page: a tenth of a step's time.
-    Elsewhere this does nothing.
+    The first gigabyte is kept in large pages where the system has them, whose addresses are looked up faster:
+    another tenth. Elsewhere this does nothing.
     """
     import ctypes
+    import mmap
     import sys
 
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        trim_threshold, top_pad, mmap_max = -1, -2, -4
-        library.mallopt(trim_threshold, 2**31 - 1)
-        library.mallopt(top_pad, 64 * 2**20)
-        library.mallopt(mmap_max, 0)
+    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "mallopt"):
+        return
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    library.mallopt(trim_threshold, 2**31 - 1)
+    library.mallopt(top_pad, 64 * 2**20)
+    library.mallopt(mmap_max, 0)
+    size, page = 2**30, 2 * 2**20
+    library.malloc.restype = ctypes.c_void_p
+    # Never touched here, so that it takes no memory; once freed it is where blocks come from.
+    if hasattr(mmap, "MADV_HUGEPAGE") and (start := library.malloc(ctypes.c_size_t(size))):
+        first = -(-start // page) * page
+        library.madvise(ctypes.c_void_p(first), ctypes.c_size_t(size - page), mmap.MADV_HUGEPAGE)
+        library.free(ctypes.c_void_p(start))
