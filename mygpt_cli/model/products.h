@@ -27,7 +27,7 @@ typedef float row __attribute__((vector_size(4 * LANES), aligned(4), may_alias))
 #define EVEN8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
 #define ODD8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
 #define SWAP(n)                                                                                                        \
-    for (int i = 0; i < LANES; i++)                                                                                    \
+    UNROLL for (int i = 0; i < LANES; i++)                                                                             \
         if (!(i & n)) {                                                                                                \
             const lanes a = v[i], b = v[i + n];                                                                        \
             v[i] = SHUFFLE(a, b, EVEN##n);                                                                             \
@@ -40,9 +40,9 @@ static __attribute__((noinline)) void transpose(const lane *from, long ld_from, 
     for (long r = 0; r < rows; r += LANES)
         for (long c = 0; c < columns; c += LANES) {
             lanes v[LANES];
-            for (int i = 0; i < LANES; i++) v[i] = *(const lanes *)(from + (r + i) * ld_from + c);
+            UNROLL for (int i = 0; i < LANES; i++) v[i] = *(const lanes *)(from + (r + i) * ld_from + c);
             SWAP(1) SWAP(2) SWAP(4) SWAP(8)
-            for (int i = 0; i < LANES; i++) *(lanes *)(to + (c + i) * ld_to + r) = v[i];
+            UNROLL for (int i = 0; i < LANES; i++) *(lanes *)(to + (c + i) * ld_to + r) = v[i];
         }
 }
 
@@ -162,25 +162,25 @@ static inline floats add_product(floats sums, const element *a, bits b) {
 #endif
 }
 
-static void product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc, long m, long n, long k,
-                    int add) {
+static __attribute__((noinline)) void product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc,
+                                              long m, long n, long k, int add) {
     for (long j = 0; j < n; j += 2 * COLUMNS)
         for (long i = 0; i < m; i += ROWS) {
             floats sums[ROWS][2];
-            for (int r = 0; r < ROWS; r++)
-                for (int h = 0; h < 2; h++)
+            UNROLL for (int r = 0; r < ROWS; r++)
+                UNROLL for (int h = 0; h < 2; h++)
                     sums[r][h] = add ? *(const floats *)(c + (i + r) * ldc + j + h * COLUMNS) : (floats){0};
             for (long at = 0; at < k; at += PER_LANE) {
                 const bits *row = (const bits *)(b + at / PER_LANE * ldb + j);
                 const bits first = row[0], second = row[1];
-                for (int r = 0; r < ROWS; r++) {
+                UNROLL for (int r = 0; r < ROWS; r++) {
                     const element *x = a + (i + r) * lda + at;
                     sums[r][0] = add_product(sums[r][0], x, first);
                     sums[r][1] = add_product(sums[r][1], x, second);
                 }
             }
-            for (int r = 0; r < ROWS; r++)
-                for (int h = 0; h < 2; h++) *(floats *)(c + (i + r) * ldc + j + h * COLUMNS) = sums[r][h];
+            UNROLL for (int r = 0; r < ROWS; r++)
+                UNROLL for (int h = 0; h < 2; h++) *(floats *)(c + (i + r) * ldc + j + h * COLUMNS) = sums[r][h];
         }
 }
 #endif
