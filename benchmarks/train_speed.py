@@ -8,16 +8,21 @@ itself, again and again, in the same type and shape.
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import reference
+from mygpt_cli.__main__ import wait_briefly
 from mygpt_cli.config import Settings, TrainConfig
 from mygpt_cli.corpus import open_corpus
 from mygpt_cli.dataset import Dataset, prepare
@@ -56,25 +61,87 @@ def new_trainer(settings: Settings, path: Path, folder: str) -> Trainer:
     return Trainer(config, dataset, model)
 
 
-def classic_speeds(path: Path, folder: str, steps: int) -> tuple[float, float]:
-    """Return steps per second of the plain and of our classic recipe, taking turns to share the noise."""
+def plain_turn(path: Path, steps: int) -> Callable[[], object]:
+    """Return what takes some steps of the plain recipe."""
     text = path.read_text(encoding="utf-8")
     alphabet = {character: i for i, character in enumerate(sorted(set(text)))}
     data = torch.tensor([alphabet[character] for character in text[: int(len(text) * 0.9)]])
     model = reference.Classic(len(alphabet))
     optimizer = reference.new_optimizer(model)
-    trainer = new_trainer(from_preset("classic-cpu"), path, folder)
 
-    def plain() -> None:
+    def turn() -> None:
         for step in range(steps):
             reference.train_step(model, optimizer, data, step)
 
-    def ours() -> None:
-        for step in range(steps):
-            trainer.update(step)
+    return turn
 
-    times = [(best(plain, 1), best(ours, 1)) for _ in range(REPEATS)]
-    return steps / min(t[0] for t in times), steps / min(t[1] for t in times)
+
+def our_turn(path: Path, steps: int) -> Callable[[], object]:
+    """Return what takes some steps of the same recipe by mygpt."""
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = new_trainer(from_preset("classic-cpu"), path, folder)
+    return lambda: [trainer.update(step) for step in range(steps)]
+
+
+def share_of_products(path: Path) -> dict[str, float]:
+    """Return tokens per second of the default model, and the seconds of a step and of its products."""
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = new_trainer(SHAPE, path, folder)
+    for step in range(10):
+        trainer.update(step)
+    seconds = best(lambda: trainer.update(20), 60)
+    rate = trainer.tokens_per_step / seconds
+    return {"tokens_per_second": rate, "step": seconds, "products": product_seconds(trainer)}
+
+
+class Worker:
+    """A process of its own for a part of the measurement; those of mygpt's begin as the command does."""
+
+    def __init__(self, part: str, path: Path, steps: int) -> None:
+        environment = dict(os.environ)
+        if part != "plain":
+            wait_briefly(environment)
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.train_speed",
+            str(path),
+            f"--steps={steps}",
+            f"--part={part}",
+        ]
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def turn(self) -> Any:
+        """Let it do its part once more, and return what it measured."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def end(self) -> None:
+        """Let it go."""
+        self._process.communicate()
+
+
+def work(part: str, path: Path, steps: int) -> None:
+    """Do a part each time that a line comes, and write what was measured: the steps' seconds, or the share."""
+    action = {"plain": plain_turn, "ours": our_turn}[part](path, steps) if part != "share" else None
+    for _ in sys.stdin:
+        print(json.dumps(best(action, 1) if action else share_of_products(path)), flush=True)
+
+
+def classic_speeds(path: Path, steps: int) -> tuple[float, float]:
+    """Return steps per second of the plain and of our classic recipe, taking turns to share the noise."""
+    workers = [Worker("plain", path, steps), Worker("ours", path, steps)]
+    times = [[worker.turn() for worker in workers] for _ in range(1 + REPEATS)]
+    for worker in workers:
+        worker.end()
+    plain, ours = (steps / min(of_one[1:]) for of_one in zip(*times, strict=True))
+    return plain, ours
 
 
 def product_seconds(trainer: Trainer) -> float:
@@ -113,17 +180,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("file", type=Path)
     parser.add_argument("--steps", type=int, default=60, help="steps of each of the turns")
+    parser.add_argument("--part", choices=("plain", "ours", "share"), help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
-    keep_freed_memory()
-    with tempfile.TemporaryDirectory() as folder:
-        plain, ours = classic_speeds(arguments.file, folder, arguments.steps)
-        trainer = new_trainer(SHAPE, arguments.file, folder)
-    for step in range(10):
-        trainer.update(step)
-    step_seconds = best(lambda: trainer.update(20), 60)
-    products = product_seconds(trainer)
-    tokens = trainer.tokens_per_step / step_seconds
+    if arguments.part:
+        work(arguments.part, arguments.file, arguments.steps)
+        return
+    plain, ours = classic_speeds(arguments.file, arguments.steps)
+    worker = Worker("share", arguments.file, arguments.steps)
+    default = worker.turn()
+    worker.end()
+    share = default["products"] / default["step"]
 
     console = Console()
     table = Table(title="The classic recipe in float32")
@@ -135,17 +202,13 @@ def main() -> None:
     table = Table(title="The default model, {layers} layers of {width}".format(**SHAPE))
     for column in ("tokens/s", "ms a step", "ms of products", "share"):
         table.add_column(column, justify="right")
-    milliseconds = (step_seconds * 1e3, products * 1e3)
-    table.add_row(f"{tokens:,.0f}", *(f"{m:.1f}" for m in milliseconds), f"{products / step_seconds:.0%}")
+    milliseconds = (f"{default[what] * 1e3:.1f}" for what in ("step", "products"))
+    table.add_row(f"{default['tokens_per_second']:,.0f}", *milliseconds, f"{share:.0%}")
     console.print(table)
     if arguments.json:
-        results = {
-            "plain": plain,
-            "ours": ours,
-            "tokens_per_second": tokens,
-            "share": products / step_seconds,
-        }
-        arguments.json.write_text(json.dumps(results, indent=2))
+        arguments.json.write_text(
+            json.dumps({"plain": plain, "ours": ours, "share": share, **default}, indent=2)
+        )
 
 
 if __name__ == "__main__":
