@@ -18,6 +18,7 @@ from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.masks import Masks
 
 if TYPE_CHECKING:
+    from mygpt_cli.model.captured import Captured
     from mygpt_cli.model.decoder import Decoder
 
 
@@ -188,7 +189,8 @@ class GPT(nn.Module):
     """A decoder-only transformer; its weights are undefined until `initialise` or a checkpoint fills them.
 
     `compute_dtype` is the type of the activations and matrix products; weights keep their own. With
-    `kernels`, training on a CPU takes its written-out pass; with a `decoder`, generation its compiled step.
+    `kernels`, training on a CPU takes its written-out pass; with a `decoder`, generation its compiled step;
+    on a GPU it takes the one that is `captured`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -197,6 +199,7 @@ class GPT(nn.Module):
         self.compute_dtype = torch.float32
         self.kernels: Kernels | None = None
         self.decoder: Decoder | None = None
+        self.captured: Captured | None = None
         self.cos: Tensor
         self.sin: Tensor
         gpt2 = config.arch == "gpt2"
