@@ -16,7 +16,7 @@ from torch import Tensor
 from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
 
-LEAST_SPAN = 256  # places; attention to so few costs no more than to one
+LEAST_SPAN = 256  # places; looking at fewer saves too little for a graph of its own
 WARM_UP = 3  # steps before one is captured: libraries make their choices, and take their memory, in the first
 
 
@@ -57,7 +57,7 @@ class Captured:
 
     def __init__(self, model: GPT, warn: Callable[[str], None]) -> None:
         self._model, self._warn = model, warn
-        # What is captured here, and steps before it; nothing is without.
+        # The stream on which to warm up and capture; without one nothing is captured.
         self._aside: torch.cuda.Stream | None = None
         if model.embedding.device.type == "cuda":
             self._aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]

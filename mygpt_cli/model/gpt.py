@@ -229,11 +229,9 @@ class GPT(nn.Module):
         if fused.applies(self):
             return fused.loss(self, ids, targets, masks)
         if torch.is_grad_enabled():
+            # Masks are drawn beforehand: that cannot be compiled.
             count, shape = 1 + 2 * self.config.layers, (*ids.shape, self.config.width)
-            drawn = (
-                [masks.draw(*shape) for _ in range(count)] if masks else None
-            )  # drawing cannot be compiled
-            logits = self(ids, masks=drawn)
+            logits = self(ids, masks=[masks.draw(*shape) for _ in range(count)] if masks else None)
         else:  # validation comes seldom and in other shapes: not worth compiling for
             logits = self.forward(ids)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
