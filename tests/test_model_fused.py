@@ -31,7 +31,10 @@ def gradients(loss: Tensor, model: GPT) -> dict[str, Tensor]:
 
 
 def plain_loss(model: GPT, ids: Tensor, targets: Tensor, masks: Masks | None = None) -> Tensor:
-    return F.cross_entropy(model(ids, masks=masks).flatten(0, 1), targets.flatten())
+    kernels, model.kernels = model.kernels, None
+    loss = model.loss(ids, targets, masks)
+    model.kernels = kernels
+    return loss
 
 
 variants = st.fixed_dictionaries(

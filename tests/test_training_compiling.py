@@ -1,11 +1,16 @@
 """Compiled or not: proved by a step, said in a line, required when asked for."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from mygpt_cli.errors import DivergedError, ResourceError
+from mygpt_cli.model.masks import Masks
 from mygpt_cli.training.compiling import Compilation, compile_training
 from tests.conftest import Command
 from tests.test_model_gpt import random_model
@@ -58,14 +63,38 @@ def test_faults_of_training_are_not_the_compilers() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, as it loads its compiler
-def test_a_graph_gives_the_same_loss() -> None:
-    model = random_model(arch="gpt2")
-    ids = torch.arange(8)[None]
-    expected = model.loss(ids, ids)
-    Compilation(graph=True).apply(model)
-    assert model._compiled_call_impl is not None
-    with torch.compiler.set_stance("force_eager"):
-        assert torch.equal(model.loss(ids, ids), expected)
+def test_a_step_is_one_graph_and_gives_the_same_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout, whatever is drawn, and for models alike; another shape is another, validation is none."""
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        assert all(type(size) is int for tensor in inputs for size in tensor.shape)
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
+    masks = Masks(0.2, seed=1, dtype=torch.float32, device=CPU)
+    plain, *models = (random_model(arch="nanochat", layers=3) for _ in range(4))
+    for model, length in zip(models, (12, 12, 9), strict=True):
+        Compilation(graph=True).apply(model)
+        ids = torch.arange(2 * length).view(2, length)
+        for step in range(3):
+            masks.start(step)
+            expected = plain.loss(ids, ids, masks)
+            masks.start(step)
+            torch.testing.assert_close(model.loss(ids, ids, masks), expected)
+        with torch.no_grad():
+            assert torch.equal(model.loss(ids[:1, :5], ids[:1, :5]), plain.loss(ids[:1, :5], ids[:1, :5]))
+    assert len(graphs) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_through_the_command(mygpt: Command, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("one two three four five six seven\n" * 600)
+    tiny = ("--layers", 2, "--width", 64, "--context", 32, "--batch-size", 4, "--steps", 30, "--dropout", 0.1)
+    done = mygpt("train", "text.txt", *tiny, "--compile", "on", "--device", "cuda", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"arning" not in done.stderr
 
 
 @pytest.mark.parametrize("choice", ["on", "off"])

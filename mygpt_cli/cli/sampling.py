@@ -153,6 +153,7 @@ def open_checkpoint(
     from mygpt_cli.checkpoint import frozen, load
     from mygpt_cli.dataset import cache_folder
     from mygpt_cli.device import pick_device
+    from mygpt_cli.model.captured import Captured
     from mygpt_cli.model.decoder import speed_up
     from mygpt_cli.ui.console import note
 
@@ -161,6 +162,8 @@ def open_checkpoint(
     checkpoint = load(found)
     model = frozen(checkpoint.model).to(place)
     speed_up(model, quantize, cache_folder() / "kernels")
+    if place.type == "cuda":
+        model.captured = Captured(model, lambda message: None if quiet else note(message))
     if not quiet:
         for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
             note(message)

@@ -26,7 +26,9 @@ def decode_one_token(model: GPT, ids: Tensor, cache: KVCache) -> Tensor:
     """Read one more token (B,) for each sequence in the cache; return the next token's logits (B, V)."""
     if model.decoder is not None:
         return model.decoder.step(ids[:, None], cache)[:, 0]
-    logits = []
+    if model.captured is not None:
+        return model.captured.read(ids, cache)
+    ids, logits = ids.to(cache.keys.device), []
     for rows in list(_equally_long(cache.lengths)):
         part = cache.part(rows)
         logits.append(model.unembed(model.hidden(ids[rows, None], cache=part)[:, -1]))
@@ -144,7 +146,7 @@ class Reader:
                 cache.lengths[row] = 0
         if self.model.decoder is not None and all(cache.lengths):
             return self.model.decoder.read(self._latest, cache, self.known)
-        logits = self._read_anew(self.ids)[:, : self.known].cpu()
+        logits = _on_cpu(self._read_anew(self.ids)[:, : self.known])
         best = logits.argmax(dim=-1)
         if not math.isfinite(logits.sum().item()):  # one look at each number, and no copy
             best = torch.where(logits.isfinite().all(dim=-1), best, -1)
@@ -156,7 +158,7 @@ class Reader:
         cache = self._cache
         unread = [row for row, length in enumerate(cache.lengths) if not length]
         if len(unread) < len(cache.lengths):  # what this makes of those unread is overwritten
-            logits = decode_one_token(self.model, ids[:, -1].to(cache.keys.device), cache)
+            logits = decode_one_token(self.model, ids[:, -1], cache)
         else:
             shape = (len(unread), self.model.config.vocab_size)
             logits = cache.keys.new_empty(shape, dtype=torch.float32)
@@ -178,6 +180,13 @@ class Reader:
             f" they go wrong in {unsound_part(self.model, self._seen(row))}",
             "the checkpoint's weights are damaged, or its training diverged: take an earlier one",
         )
+
+
+def _on_cpu(logits: Tensor) -> Tensor:
+    """Copy to the CPU; a GPU writes without a detour into memory that is pinned."""
+    if not logits.is_cuda:
+        return logits.cpu()
+    return torch.empty_like(logits, device="cpu", pin_memory=True).copy_(logits)
 
 
 @torch.inference_mode()

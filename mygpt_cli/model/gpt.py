@@ -5,6 +5,7 @@ K key/value heads, D head width, F feed-forward width, V vocabulary.
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,7 @@ from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.masks import Masks
 
 if TYPE_CHECKING:
+    from mygpt_cli.model.captured import Captured
     from mygpt_cli.model.decoder import Decoder
 
 
@@ -156,9 +158,9 @@ def activate(x: Tensor, name: str) -> Tensor:
     return F.gelu(x, approximate="tanh" if name == "gelu_new" else "none")
 
 
-def dropout(x: Tensor, masks: Masks | None) -> Tensor:
-    """Multiply with the next mask, when there is dropout."""
-    return x if masks is None else x * masks.draw(*x.shape)
+def dropout(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Multiply with a mask, when there is dropout."""
+    return x if mask is None else x * mask
 
 
 class Block(nn.Module):
@@ -177,18 +179,19 @@ class Block(nn.Module):
         x: Tensor,
         rotary: tuple[Tensor, Tensor] | None,
         cache: KVCache | None = None,
-        masks: Masks | None = None,
+        masks: Sequence[Tensor | None] = (None, None),
     ) -> Tensor:
-        """Map the residual stream (B, T, C) to the next one."""
-        x = x + dropout(self.attention(self.attention_norm(x), rotary, self.layer, cache), masks)
-        return x + dropout(self.mlp(self.mlp_norm(x)), masks)
+        """Map the residual stream (B, T, C) to the next one; a mask is for what either half adds."""
+        x = x + dropout(self.attention(self.attention_norm(x), rotary, self.layer, cache), masks[0])
+        return x + dropout(self.mlp(self.mlp_norm(x)), masks[1])
 
 
 class GPT(nn.Module):
     """A decoder-only transformer; its weights are undefined until `initialise` or a checkpoint fills them.
 
     `compute_dtype` is the type of the activations and matrix products; weights keep their own. With
-    `kernels`, training on a CPU takes its written-out pass; with a `decoder`, generation its compiled step.
+    `kernels`, training on a CPU takes its written-out pass; with a `decoder`, generation its compiled step;
+    on a GPU it takes the one that is `captured`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -197,6 +200,7 @@ class GPT(nn.Module):
         self.compute_dtype = torch.float32
         self.kernels: Kernels | None = None
         self.decoder: Decoder | None = None
+        self.captured: Captured | None = None
         self.cos: Tensor
         self.sin: Tensor
         gpt2 = config.arch == "gpt2"
@@ -210,10 +214,13 @@ class GPT(nn.Module):
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, ids: Tensor, *, cache: KVCache | None = None, masks: Masks | None = None) -> Tensor:
+    def forward(
+        self, ids: Tensor, *, cache: KVCache | None = None, masks: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """Map token ids (B, T) to float32 logits (B, T, V) for the token after each.
 
-        With a cache, the ids follow those already in it. With masks, dropout is drawn from them.
+        With a cache, the ids follow those already in it. Masks (B, T, C) are for dropout: of the embedding,
+        then of what each half of a block adds.
         """
         return self.unembed(self.hidden(ids, cache=cache, masks=masks))
 
@@ -221,16 +228,24 @@ class GPT(nn.Module):
         """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
         if fused.applies(self):
             return fused.loss(self, ids, targets, masks)
-        logits = self(ids, masks=masks)
+        if torch.is_grad_enabled():
+            # Masks are drawn beforehand: that cannot be compiled.
+            count, shape = 1 + 2 * self.config.layers, (*ids.shape, self.config.width)
+            logits = self(ids, masks=[masks.draw(*shape) for _ in range(count)] if masks else None)
+        else:  # validation comes seldom and in other shapes: not worth compiling for
+            logits = self.forward(ids)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-    def hidden(self, ids: Tensor, *, cache: KVCache | None = None, masks: Masks | None = None) -> Tensor:
+    def hidden(
+        self, ids: Tensor, *, cache: KVCache | None = None, masks: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """Map token ids (B, T) to the final normalised residual stream (B, T, C)."""
         start = 0 if cache is None else cache.length
         x, rotary = self.place(self.embed(ids), start)
-        x = dropout(x, masks)
-        for block in self.blocks:
-            x = block(x, rotary, cache, masks)
+        drop: Sequence[Tensor | None] = masks or [None] * (1 + 2 * len(self.blocks))
+        x = dropout(x, drop[0])
+        for block, first, second in zip(self.blocks, drop[1::2], drop[2::2], strict=True):
+            x = block(x, rotary, cache, (first, second))
         if cache is not None:
             cache.length = start + ids.size(1)
         normed: Tensor = self.norm(x)

@@ -1,5 +1,6 @@
 """Compiling the training pass for this machine: `kernels.c` on a CPU, torch.compile on a GPU."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ class Compilation:
         """Let this model train so."""
         model.kernels = self.kernels
         if self.graph:
-            model.compile()
+            # float32 is meant where it is asked for.
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
+            model.compile(dynamic=False)  # a run has one shape: code for several would be slower
 
     def proved(self, one_step: Callable[[], object]) -> "Compilation":
         """Take a real step; where it fails return none, or raise ResourceError if one was required."""

@@ -141,14 +141,12 @@ class Muon:
         self._momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self._squares = {name: torch.zeros_like(p[:, 0]) for name, p in parameters.items()}
         self._dtype = dtype
-        # Matrices of one shape, or its transpose, are orthogonalised together.
-        self._groups: dict[tuple[int, ...], list[tuple[str, slice]]] = {}
+        self._groups: dict[tuple[int, int], list[tuple[str, slice]]] = {}  # matrices by their shape
         for name, p in parameters.items():
             kv = (p.size(0) - width) // 2
             cuts = (0, width, width + kv, width + 2 * kv) if "qkv" in name else (0, p.size(0))
             for first, last in pairwise(cuts):
-                shape = tuple(sorted((last - first, p.size(1)), reverse=True))
-                self._groups.setdefault(shape, []).append((name, slice(first, last)))
+                self._groups.setdefault((last - first, p.size(1)), []).append((name, slice(first, last)))
 
     def state(self) -> dict[str, Tensor]:
         """Return the momentum of each parameter, and the mean squares of its rows."""
@@ -175,22 +173,20 @@ class Muon:
         ahead = torch._foreach_lerp(gradients, buffers, self.MOMENTUM)  # Nesterov's look ahead
         updates = dict(zip(names, ahead, strict=True))
         torch._foreach_mul_(parameters, 1.0 - lr * weight_decay)
-        for shape, pieces in self._groups.items():
-            tall = torch.empty(len(pieces), *shape, dtype=self._dtype, device=ahead[0].device)
-            for matrix, (name, part) in zip(tall, pieces, strict=True):
-                matrix.copy_(_tall(updates[name][part]))
-            for step, (name, part) in zip(orthogonalise(tall), pieces, strict=True):
-                target = self._parameters[name][part]
-                rows, columns = target.shape
-                turned = step.mT if rows < columns else step
-                balanced = self._balance(turned.float(), self._squares[name][part])
-                target.add_(balanced, alpha=-lr * math.sqrt(max(1.0, rows / columns)))
+        for (rows, columns), pieces in self._groups.items():
+            together = torch.stack([updates[name][part] for name, part in pieces])  # (N, rows, columns)
+            steps = orthogonalise(together.to(self._dtype)).float()
+            balanced = self._balance(steps, [self._squares[name][part] for name, part in pieces])
+            targets = [self._parameters[name][part] for name, part in pieces]
+            rate = lr * math.sqrt(max(1.0, rows / columns))
+            torch._foreach_add_(targets, balanced.unbind(), alpha=-rate)
 
-    def _balance(self, step: Tensor, squares: Tensor) -> Tensor:
-        """Scale the rows of a step (rows, columns) by what their `squares` have been, which takes it in."""
-        squares.lerp_(step.square().mean(dim=1), 1.0 - self.MOMENTUM)
-        balanced = step / (squares.sqrt() + 1e-8)[:, None]
-        scaled: Tensor = balanced * (step.norm() / (balanced.norm() + 1e-8))
+    def _balance(self, steps: Tensor, squares: list[Tensor]) -> Tensor:
+        """Scale the rows of steps (N, rows, columns) by what their `squares` were, which take them in."""
+        torch._foreach_lerp_(squares, steps.square().mean(dim=-1).unbind(), 1.0 - self.MOMENTUM)
+        balanced = steps / (torch.stack(squares).sqrt() + 1e-8)[..., None]
+        before, after = (x.norm(dim=(-2, -1), keepdim=True) for x in (steps, balanced))
+        scaled: Tensor = balanced * (before / (after + 1e-8))
         return scaled
 
     def _matrices(self) -> Iterator[tuple[Tensor, ...]]:
@@ -201,10 +197,6 @@ class Muon:
                 if parameter.grad is not None:
                     kept = (self._momentum[name][part], self._squares[name][part])
                     yield parameter.grad[part], *kept, parameter[part]
-
-
-def _tall(matrix: Tensor) -> Tensor:
-    return matrix.mT if matrix.size(0) < matrix.size(1) else matrix
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

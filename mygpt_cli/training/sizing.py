@@ -340,6 +340,7 @@ def fit_steps(plan: Plan, scratch: Trainer, seconds: float, done: int = 0) -> in
 def _validation_seconds(trainer: Trainer) -> float:
     """Estimate the time of a whole validation from a part of it."""
     part = trainer.dataset.val[: 64 * trainer.config.context + 1]  # of whole windows, as most are
+    trainer.validation_loss(part[: trainer.config.context + 1])  # the first takes longer, by far on a GPU
     start = time.perf_counter()
     trainer.validation_loss(part)
     return (time.perf_counter() - start) * len(trainer.dataset.val) / len(part)
