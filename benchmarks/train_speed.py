@@ -128,7 +128,7 @@ class Worker:
 
 
 def work(part: str, path: Path, steps: int) -> None:
-    """Do a part each time that a line comes, and write what was measured: the steps' seconds, or the share."""
+    """Do a part each time that a line comes, and write what was measured: seconds, or the share."""
     action = {"plain": plain_turn, "ours": our_turn}[part](path, steps) if part != "share" else None
     for _ in sys.stdin:
         print(json.dumps(best(action, 1) if action else share_of_products(path)), flush=True)

@@ -22,8 +22,8 @@ WIDE_VECTORS = "-mprefer-vector-width=512"  # which compilers for x86 avoid othe
 def training_options(dtype: str) -> list[str]:
     """Return the options for `kernels.c` and numbers of this type, `float32` or `bfloat16`.
 
-    Sums may be taken in any order, as the hardware likes; NaN and infinity still mean what they mean. With -O2
-    it is as fast as with -O3, and ready in half the time.
+    Sums may be taken in any order, as the hardware likes; NaN and infinity still mean what they mean. With
+    -O2 it is as fast as with -O3, and ready in half the time.
     """
     fast = ["-O2", "-fvect-cost-model=dynamic"]
     free = ["-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"]
