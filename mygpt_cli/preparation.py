@@ -1,6 +1,6 @@
 """From settings and a text to a trainer: what to compute on, what to compile, the tokens, and the plan."""
 
-import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -58,6 +58,7 @@ class Preparation:
             existing=self._start.tokenizer if self._start else None,
             progress=busy,
         )
+        self._fits: Callable[[TrainConfig, float], int] | None = None
         self.notes: list[str] = []
 
     def plan(self) -> Plan:
@@ -78,10 +79,13 @@ class Preparation:
         if chosen.seconds is None:
             return chosen.config(chosen.steps or 1)
         scratch = self.new_trainer(chosen.config(done + 100))
-        steps = done + fit_steps(chosen, scratch, chosen.seconds - (time.perf_counter() - started), done)
+        steps, budget = fit_steps(chosen, scratch, started + chosen.seconds, done)
+        self._fits = budget.steps
         self.notes += scratch.notes  # memory may not have sufficed
         parts = scratch.config
-        return replace(chosen.config(steps), batch_size=parts.batch_size, accumulation=parts.accumulation)
+        return replace(
+            chosen.config(done + steps), batch_size=parts.batch_size, accumulation=parts.accumulation
+        )
 
     def new_trainer(self, config: TrainConfig) -> Trainer:
         """Return a trainer that begins from weights drawn from the seed, or from those of a checkpoint."""
@@ -109,6 +113,7 @@ class Preparation:
         model.compute_dtype = self._dtype
         self._compilation.apply(model)
         trainer = Trainer(fitting, self._dataset, model.to(self._device), history)
+        trainer.fits = self._fits
         if fitting != config:
             trainer.notes.append(
                 f"memory suffices for {fitting.batch_size} of a step's sequences at once, which are taken "

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -314,13 +316,33 @@ def test_a_time_to_go_on_for(
 ) -> None:
     assert train("text.txt", "--steps", 40, "--quiet") == 0
     capfd.readouterr()
-    monkeypatch.setattr("mygpt_cli.preparation.fit_steps", lambda *arguments: 160)
+    budget = SimpleNamespace(steps=lambda config, pace: 200 - 80)  # no other than was measured
+    monkeypatch.setattr("mygpt_cli.preparation.fit_steps", lambda *arguments: (160, budget))
     assert run(["train", "--resume", "text-001", "--time", "1h", "--json"]) == 0
     events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     plan = next(event for event in events if event["event"] == "plan")
     assert set(plan["reasons"]) == {"steps"}  # all else is the run's
     assert events[-2]["step"] == plan["config"]["steps"] == 200
     assert [event["step"] for event in events if event["event"] == "evaluated"] == list(range(80, 201, 40))
+
+
+def test_a_time_that_would_be_missed_is_kept_by_another_number_of_steps(
+    text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = SimpleNamespace(steps=lambda config, pace: 30)
+    monkeypatch.setattr("mygpt_cli.preparation.fit_steps", lambda *arguments: (100, budget))
+    assert run(["train", "text.txt", "--time", "1h", "--layers", "1", "--width", "16", "--json"]) == 0
+    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [event["steps"] for event in events if event["event"] == "started"] == [100, 70]
+    assert "slower than when it was measured: 70 steps" in next(
+        event["text"] for event in events if event["event"] == "noted"
+    )
+    assert next(event for event in events if event["event"] == "finished")["step"] == 70
+    assert tomllib.loads(Path("checkpoints/text-001/config.toml").read_text())["steps"] == 70
+    # The settings that were written down give the same model again.
+    assert run(["train", "text.txt", "--config", "checkpoints/text-001/config.toml", "--quiet"]) == 0
+    once, again = (Path(f"checkpoints/text-00{number}/last/model.safetensors") for number in (1, 2))
+    assert once.read_bytes() == again.read_bytes()
 
 
 def test_resuming_finds_the_tokens_again(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What is chosen when the user does not say, and what is respected when he does."""
 
 import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -101,11 +102,14 @@ def test_validations_that_were_asked_for_are_part_of_the_time(
     for every, keep in ((1, 0), (7, 0), (100, 10), (4000, 1)):
         given = {**shape, "time": "100s", "eval_every": every, "keep_every": keep}
         chosen = plan(given, tiny_dataset, slow)
-        steps = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), 100.0)
+        end = time.perf_counter() + 100.0
+        steps, budget = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), end)
         saves = -(-steps // min(every, chosen.config(steps).save_every))
         saves += 2 * (steps // keep) if keep else 0
         seconds = steps * 0.01 + -(-steps // every) * 0.9 + saves * sizing.SAVE
         assert 97 < seconds < 100
+        again = budget.steps(chosen.config(steps), 0.005)  # were steps twice as fast
+        assert again >= steps
 
 
 @pytest.mark.parametrize("width", [1, 2, 6, 7, 64, 100, 96, 768])
@@ -134,13 +138,14 @@ def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
     chosen = plan(settings, tiny_dataset, slow)
     scratch: Trainer = new_trainer(chosen.config(100), tiny_dataset)
     with pytest.raises(UsageError, match="too short"):
-        fit_steps(chosen, scratch, 0.3)
+        fit_steps(chosen, scratch, time.perf_counter() + 0.3)
     with pytest.raises(UsageError) as fault:  # most of the time went by before
-        fit_steps(replace(chosen, seconds=20.0), scratch, 0.3)
+        fit_steps(replace(chosen, seconds=20.0), scratch, time.perf_counter() + 0.3)
     enough = re.search(r"--time (\d+)s is enough", fault.value.hint)
     assert enough
     assert int(enough[1]) > 20
-    assert fit_steps(chosen, scratch, 30.0) > 100
+    steps, _ = fit_steps(chosen, scratch, time.perf_counter() + 30.0)
+    assert steps > 100
 
 
 @pytest.mark.parametrize("million", [0.05, 1, 20, 1000])

@@ -77,6 +77,26 @@ def test_resuming_is_not_to_have_stopped(
     assert last[0] == last[1]
 
 
+@pytest.mark.parametrize(("left", "steps"), [(3, 8), (7, 12), (40, 45)])
+def test_the_number_of_steps_is_corrected_before_the_learning_rate_falls(
+    tiny_dataset: Dataset, left: int, steps: int
+) -> None:
+    config = tiny_config(steps=12, warmup=2, decay_share=0.6)
+    trainer = new_trainer(config, tiny_dataset)
+    paces = []
+    trainer.fits = lambda _, pace: paces.append(pace) or left  # type: ignore[func-returns-value]
+    events = list(trainer.run())
+    assert len(paces) == 1
+    assert 0.0 < paces[0] < 10.0
+    assert trainer.history.step == steps
+    assert [e.steps for e in events if isinstance(e, Started)] == [12] + [steps] * (steps != 12)
+    assert [e.step for e in events if isinstance(e, Noted)] == [5] * (steps != 12)
+    # As if it had been planned so.
+    planned = new_trainer(trainer.config, tiny_dataset)
+    list(planned.run())
+    assert same_weights(planned.model, trainer.model)
+
+
 def test_events_come_in_order(tiny_dataset: Dataset) -> None:
     events = list(new_trainer(tiny_config(), tiny_dataset).run())
     assert isinstance(events[0], Started)

@@ -303,38 +303,50 @@ def seconds_per_step(scratch: Trainer, limit: float) -> float:
 
 
 def seconds_per_token(scratch: Trainer) -> float:
-    """Measure the time per token within half a second; the scratch trainer's weights are spent on it."""
-    return seconds_per_step(scratch, 0.5) / scratch.tokens_per_step
+    """Measure the time per token in a quarter of a second; the scratch trainer's weights are spent on it."""
+    return seconds_per_step(scratch, 0.25) / scratch.tokens_per_step
 
 
-def fit_steps(plan: Plan, scratch: Trainer, seconds: float, done: int = 0) -> int:
-    """Measure how many steps fit into the seconds that are left, validations and saves included.
+@dataclass(frozen=True)
+class Budget:
+    """Time until `end`, in seconds of `time.perf_counter`, of which each validation takes some."""
+
+    end: float
+    validation: float
+
+    def steps(self, config: TrainConfig, pace: float) -> int:
+        """Return how many more steps of this many seconds fit, validations and saves included."""
+        left = self.end - time.perf_counter() - START
+
+        def cost(count: int) -> float:
+            every, keep = config.eval_every, config.keep_every
+            saves = -(-count // min(every, config.save_every))
+            saves += 2 * (count // keep) if keep else 0  # what is kept, and with it the newest
+            return count * pace - (-count // every) * self.validation + saves * SAVE
+
+        return max(0, bisect.bisect_right(range(int(left / pace) + 1), left, key=cost) - 1)
+
+
+def fit_steps(plan: Plan, scratch: Trainer, end: float, done: int = 0) -> tuple[int, Budget]:
+    """Measure how many steps fit until `end`, in seconds of `time.perf_counter`; return them, and the budget.
 
     The scratch trainer's weights are spent on it; `done` steps have been taken before. Raises UsageError
     when too few fit to learn anything.
     """
-    start = time.perf_counter()
+    seconds = end - time.perf_counter()
     pace = seconds_per_step(scratch, min(2.0, seconds / 40)) * 1.01
-    validation = _validation_seconds(scratch)
-    left = seconds - (time.perf_counter() - start) - START
-    steps = most = int(left / pace)
+    budget = Budget(end, _validation_seconds(scratch))
+    left = end - time.perf_counter() - START
+    steps = int(left / pace)
     for _ in range(3):  # the fewer steps, the fewer validations
-        config = plan.config(done + max(1, steps))
-
-        def cost(count: int, config: TrainConfig = config) -> float:
-            every, keep = config.eval_every, config.keep_every
-            saves = -(-count // min(every, config.save_every))
-            saves += 2 * (count // keep) if keep else 0  # what is kept, and with it the newest
-            return count * pace - (-count // every) * validation + saves * SAVE
-
-        steps = bisect.bisect_right(range(most + 1), left, key=cost) - 1
+        steps = budget.steps(plan.config(done + max(1, steps)), pace)
     if steps < SHORTEST:
-        needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace
+        needed = (plan.seconds or seconds) - left + budget.validation + SAVE + SHORTEST * pace
         raise UsageError(
-            f"the time is too short for training: {SHORTEST} steps are the least, and {max(0, steps)} fit",
+            f"the time is too short for training: {SHORTEST} steps are the least, and {steps} fit",
             f"--time {math.ceil(needed * 1.2) + 1}s is enough, or a smaller model by --layers and --width",
         )
-    return steps
+    return steps, budget
 
 
 def _validation_seconds(trainer: Trainer) -> float:

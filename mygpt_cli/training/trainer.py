@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -28,6 +28,7 @@ WHOLE_TOKENS_FROM = 0.85  # share of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
 SPIKE = 20.0  # times that norm
 REFUSALS = 10  # steps in a row that must be refused before training is called diverged
+MISSED = 0.03  # share of the steps by which a budget of time may be missed before their number is corrected
 HOPELESS = 1.05  # times the best bits per byte
 NO_LONGER_IMPROVES = "no longer improves"
 
@@ -67,7 +68,8 @@ class History:
 class Trainer:
     """Trains a model on a dataset; every batch and every dropout mask is a function of (seed, step).
 
-    The model decides the device and the compute type. `history` is the state of the loop.
+    The model decides the device and the compute type. `history` is the state of the loop. Where there is a
+    budget of time, `fits` says how many more steps of so many seconds it has room for.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Trainer:
         self.optimizer = Optimizer(model, config)
         self.history = history or History()
         self.notes: list[str] = []  # to be said with the next event
+        self.fits: Callable[[TrainConfig, float], int] | None = None
         self._batches = Batches(
             dataset.train,
             seed=config.seed,
@@ -105,23 +108,19 @@ class Trainer:
         """
         config, history = self.config, self.history
         started = time.perf_counter() - history.seconds
-        yield Started(
-            step=history.step,
-            steps=config.steps,
-            parameters=sum(p.numel() for p in self.model.parameters()),
-            tokens_per_step=self.tokens_per_step,
-            tokens_per_epoch=len(self.dataset.train),
-            device=self.device.type,
-            dtype=str(self.model.compute_dtype).removeprefix("torch."),
-        )
+        yield self._started()
         reason = None
         busy, taken = 0.0, 0  # seconds and steps since the last Progress event
+        first, in_steps = history.step, 0.0
         while history.step < config.steps and reason is None:
             begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
             busy += time.perf_counter() - begin
+            in_steps += time.perf_counter() - begin
             taken += 1
             history.take(loss)
+            if self._settled(in_steps / (history.step - first)):
+                yield self._started()
             yield from self._noted()
             reason = stop()
             if history.step % config.log_every == 0 or history.step == config.steps or reason:
@@ -186,6 +185,25 @@ class Trainer:
             total += loss.detach()
         return total
 
+    def _settled(self, pace: float) -> bool:
+        """Correct the number of steps where the time would be missed by far; whether that was needed.
+
+        Only the step before the learning rate falls does so: all until there is as if it had been planned.
+        """
+        config, step = self.config, self.history.step
+        if not self.fits or step != decay_start(config.steps, config.warmup, config.decay_share):
+            return False
+        left = max(1, self.fits(config, pace))
+        if abs(step + left - config.steps) <= MISSED * config.steps:
+            return False
+        self.config = replace(config, steps=step + left, decay_share=left / (step + left))
+        than = "faster" if step + left > config.steps else "slower"
+        self.notes.append(
+            f"this machine is {than} than when it was measured: {step + left:,} steps fit into the time, "
+            f"not {config.steps:,}"
+        )
+        return True
+
     def _within_memory(self, action: Callable[[], Result]) -> Result:
         """Do this, again with smaller parts of a batch at once each time that memory runs out.
 
@@ -212,6 +230,17 @@ class Trainer:
                 f"memory ran out: {self.config.batch_size} sequences at once instead of {config.batch_size}, "
                 f"{self.config.accumulation} times for each step, which learns from as many as before"
             )
+
+    def _started(self) -> Started:
+        return Started(
+            step=self.history.step,
+            steps=self.config.steps,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            tokens_per_step=self.tokens_per_step,
+            tokens_per_epoch=len(self.dataset.train),
+            device=self.device.type,
+            dtype=str(self.model.compute_dtype).removeprefix("torch."),
+        )
 
     def _noted(self) -> Iterator[Noted]:
         """Say what there is to say."""

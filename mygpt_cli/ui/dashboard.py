@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -62,7 +63,9 @@ class Dashboard(PlainReporter):
         from mygpt_cli.training.events import Evaluated, Finished, Noted, Progress, Sampled, Started
 
         view = self._view
-        if isinstance(event, Started):
+        if isinstance(event, Started) and view.started:  # another number of steps
+            view.started = replace(view.started, steps=event.steps)
+        elif isinstance(event, Started):
             self._status.stop()
             view.started, view.began_at = event, time.monotonic()
             self.console.print()
