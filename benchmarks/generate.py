@@ -169,8 +169,8 @@ def main() -> None:
     speeds = []  # before each of the cases, since that of a machine that others share changes
     table = Table()
     for column in COLUMNS:
-        left = column in ("model", "weights")
-        table.add_column(column, justify="left" if left else "right", no_wrap=column != "model")
+        left, longest = column in ("model", "weights"), max(map(len, column.split()))
+        table.add_column(column, justify="left" if left else "right", min_width=longest)
     letters = train_tokenizer("char", ["text"], vocab_size=None, end_of_text=False)  # no filter asks for it
     with tempfile.TemporaryDirectory() as folder:
         for name, count, tokens, kinds in CASES:
