@@ -167,7 +167,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     llama_bench = llama_cpp.find(arguments.llama_bench)
     speeds = []  # before each of the cases, since that of a machine that others share changes
-    table = Table()
+    table = Table(show_edge=False, pad_edge=False)  # fits a narrow terminal so
     for column in COLUMNS:
         left, longest = column in ("model", "weights"), max(map(len, column.split()))
         table.add_column(column, justify="left" if left else "right", min_width=longest)
