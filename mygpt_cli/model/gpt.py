@@ -19,6 +19,7 @@ from mygpt_cli.model.masks import Masks
 
 if TYPE_CHECKING:
     from mygpt_cli.model.decoder import Decoder
+    from mygpt_cli.model.picker import Picker
 
 
 class Linear(nn.Module):
@@ -195,6 +196,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        self.picker: Picker | None = None
         self.kernels: Kernels | None = None
         self.decoder: Decoder | None = None
         self.cos: Tensor
