@@ -1,8 +1,10 @@
-"""`python -m benchmarks.generate`: tokens per second side by side with transformers.
+"""`python -m benchmarks.generate`: tokens per second side by side with transformers and llama.cpp.
 
 Models with random weights, a prompt of 16 tokens, greedy choice. mygpt writes as `mygpt sample` does, filters
-and choice included. The memory's read speed is measured in the same run: no token can come faster than all
-weights are read. Last comes how long the command takes to its first token, beside `import torch` alone.
+and choice included. Where llama.cpp's `llama-bench` and the Python package `gguf` are installed, it runs the
+same models in the same precision (int8: Q8_0), without a prompt. The memory's read speed is measured in the
+same run: no token can come faster than all weights are read. Last comes how long the command takes to its
+first token, beside `import torch` alone.
 `--checkpoint` also measures what rounding the weights of a trained model costs on a text.
 """
 
@@ -23,6 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import llama_cpp
 from mygpt_cli import checkpoint
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.dataset import val_windows
@@ -44,6 +47,7 @@ CASES = (  # model, sequences at once, new tokens, kinds of weights
 )
 BYTES = {"none": 4, "bfloat16": 2, "int8": 1}
 REPEATS = 3
+COLUMNS = ("model", "at once", "weights", "transformers", "llama.cpp", "mygpt", "ratio", "of the limit")
 
 
 def new_model(name: str) -> GPT:
@@ -156,13 +160,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoint", type=Path, help="a trained model, to see what rounding costs")
     parser.add_argument("--text", type=Path, help="the text to see it on: its last tenth")
+    parser.add_argument("--llama-bench", help="where it is, if not in LLAMA_BENCH or on the PATH")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
-    console, results = Console(), []
+    console = Console()
+    results: list[dict[str, Any]] = []
+    llama_bench = llama_cpp.find(arguments.llama_bench)
     speeds = []  # before each of the cases, since that of a machine that others share changes
-    table = Table()
-    for column in ("model", "at once", "weights", "transformers", "mygpt", "ratio", "of the limit"):
-        table.add_column(column, justify="left" if column in ("model", "weights") else "right")
+    table = Table(show_edge=False, pad_edge=False)  # fits a narrow terminal so
+    for column in COLUMNS:
+        left, longest = column in ("model", "weights"), max(map(len, column.split()))
+        table.add_column(column, justify="left" if left else "right", min_width=longest)
     letters = train_tokenizer("char", ["text"], vocab_size=None, end_of_text=False)  # no filter asks for it
     with tempfile.TemporaryDirectory() as folder:
         for name, count, tokens, kinds in CASES:
@@ -175,6 +183,12 @@ def main() -> None:
                 speed_up(model, kind, Path(folder))
                 speeds.append(read_speed())
                 rate = ours(model, letters, count, tokens)
+                llama = None
+                if llama_bench and count == 1:
+                    file = Path(folder) / "model.gguf"
+                    llama_cpp.write(model, kind, file)
+                    llama = llama_cpp.rate(llama_bench, file, tokens, REPEATS)
+                    file.unlink()
                 peer = base.get(torch.float32 if kind == "none" else torch.bfloat16, base[torch.float32])
                 read = sum(p.numel() for p in model.parameters() if p is not model.positions) * BYTES[kind]
                 share = rate / count * read / speeds[-1]
@@ -183,14 +197,14 @@ def main() -> None:
                     str(count),
                     kind,
                     f"{peer:.0f}",
+                    f"{llama:.0f}" if llama else "–",
                     f"{rate:.0f}",
                     f"{rate / peer:.1f}",
                     f"{share:.0%}",
                 )
                 table.add_row(*row)
-                results.append(
-                    {"model": name, "at_once": count, "weights": kind, "transformers": peer, "mygpt": rate}
-                )
+                rates = {"transformers": peer, "llama.cpp": llama, "mygpt": rate}
+                results.append({"model": name, "at_once": count, "weights": kind, **rates})
         slowest, fastest = min(speeds) / 1e9, max(speeds) / 1e9
         table.title = f"Tokens per second; memory reads {slowest:.1f} to {fastest:.1f} GB/s"
         console.print(table)

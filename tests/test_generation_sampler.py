@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mygpt_cli.generation.chain import chain, run
 from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.sampler import Sampler, Step, choose, draw
-from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.generation.settings import FILTERS, Sampling
 from mygpt_cli.model.decoder import speed_up
 from mygpt_cli.model.gpt import GPT
 from tests import standins
@@ -179,6 +179,9 @@ def test_a_step_records_the_chain_and_the_draw() -> None:
         {
             "temperature": st.sampled_from([0, 0.7, 1]),
             "top_k": st.sampled_from([0, 4]),
+            "top_p": st.sampled_from([1, 0.8]),
+            "min_p": st.sampled_from([0, 0.1]),
+            "filters": st.sampled_from(["", ",".join(reversed(FILTERS))]),
             "repetition_penalty": st.sampled_from([1, 0.2]),
             "logit_bias": st.sampled_from([(), ("3=5",), tuple(f"{n}=-inf" for n in range(35))]),
         }

@@ -13,10 +13,12 @@ from torch import Tensor
 from mygpt_cli.generation.chain import Chain, Filtered, looks_back, run
 from mygpt_cli.generation.decode import Reader
 from mygpt_cli.generation.logits import greedy, logits_to_probs
-from mygpt_cli.generation.settings import Sampling
+from mygpt_cli.generation.settings import Sampling, field_of
 from mygpt_cli.generation.speculation import Speculator
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.randomness import derive
+
+PICKED = ("temperature", "top-k", "top-p", "min-p")  # what compiled code does, in its order
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Step:
     def ids(self) -> list[int]:
         """The tokens (B)."""
         if not self._sampler.greedy:
-            return self.choice.ids.tolist()
+            return self._sampler.pick(self._own, self._draws) or self.choice.ids.tolist()
         # The draw falls on the best token wherever it falls.
         return self._left.logits.argmax(dim=-1).tolist() if self._sampler.filters else self._best
 
@@ -66,7 +68,9 @@ class Step:
     @property
     def exhausted(self) -> list[bool]:
         """Where (B) a filter left nothing and the best token stood in."""
-        return self._left.exhausted.tolist() if self._sampler.filters else [False] * len(self._best)
+        if self._sampler.looks_back:  # the others leave the best token
+            return self._left.exhausted.tolist()
+        return [False] * len(self._best)
 
     @property
     def stages(self) -> tuple[tuple[str, Tensor], ...]:
@@ -81,10 +85,13 @@ class Step:
         return logits_to_probs(greedy(left) if self._sampler.greedy else left)
 
     @cached_property
+    def _draws(self) -> list[float]:
+        return [draw(self._sampler.sampling.seed, number, self.index) for number in self._numbers]
+
+    @cached_property
     def choice(self) -> Choice:
         """The draws and where they fell."""
-        draws = [draw(self._sampler.sampling.seed, number, self.index) for number in self._numbers]
-        return choose(self.probs, torch.tensor(draws, dtype=torch.float64))
+        return choose(self.probs, torch.tensor(self._draws, dtype=torch.float64))
 
     def logprobs(self) -> Tensor:
         """Return the log-probabilities (B,) of the chosen tokens by the model itself, before any filter."""
@@ -137,6 +144,8 @@ class Sampler:
         self.greedy = bool(filters) and filters[-1][0] == "greedy"
         self.filters = filters[:-1] if self.greedy else filters
         self.looks_back = looks_back(filters)
+        names = [name for name, _ in filters]
+        self._picker = model.picker if names == [name for name in PICKED if name in names] else None
         self._nothing = ids[:, :0]
         self.start = ids.size(1)
         self.numbers = list(range(1, count + 1)) * len(ids)
@@ -158,6 +167,14 @@ class Sampler:
         """How many tokens were guessed, and how many of them were right."""
         reader = self.reader
         return (reader.guessed, reader.right) if isinstance(reader, Speculator) else (0, 0)
+
+    def pick(self, logits: Tensor, draws: Sequence[float]) -> list[int]:
+        """Return the tokens (B) that draws choose from logits (B, V), or none: then the exact way is left."""
+        if self._picker is None:
+            return []
+        fields = [field_of(name) for name, _ in self.filters]
+        ids = self._picker(logits, draws, **{name: getattr(self.sampling, name) for name in fields})
+        return [] if -1 in ids else ids
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these sequences of the batch only."""

@@ -17,6 +17,7 @@ from mygpt_cli.errors import ResourceError, UsageError, did_you_mean
 from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.native import compile_library
+from mygpt_cli.model.picker import Picker
 
 LANES, ROWS, TOKENS = 16, 32, 4  # those of `decode.c`
 LARGE_PAGE = 2**21
@@ -37,7 +38,7 @@ def round_weights(model: GPT, kind: str) -> None:
 
 
 def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
-    """Round a model's weights and let it decode by compiled code, where it can.
+    """Round a model's weights and let it decode, and pick tokens, by compiled code, where it can.
 
     `quantize` is `bfloat16`, `int8` or `none`; without one, weights are rounded to bfloat16 where that is
     faster. UsageError when it is something else.
@@ -50,6 +51,7 @@ def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
             ", ".join(names),
         )
     try:
+        model.picker = Picker(folder)
         if model.embedding.device.type == "cpu":
             library = compile_library("decode", WEIGHTS[kinds[quantize]], folder)
             round_weights(model, kinds[quantize])

@@ -21,6 +21,7 @@ from mygpt_cli.model.masks import Masks
 if TYPE_CHECKING:
     from mygpt_cli.model.captured import Captured
     from mygpt_cli.model.decoder import Decoder
+    from mygpt_cli.model.picker import Picker
 
 
 class Linear(nn.Module):
@@ -198,6 +199,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        self.picker: Picker | None = None
         self.kernels: Kernels | None = None
         self.decoder: Decoder | None = None
         self.captured: Captured | None = None
