@@ -171,6 +171,12 @@ def test_filters_that_left_nothing_are_told(folder: Path, capsysbinary: Captured
     assert b"the filters left no token 4 times" in capsysbinary.readouterr().err
 
 
+def test_a_text_can_be_favoured_whatever_its_tokens(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "1", "--max-new-tokens", "8"]
+    assert run([*flags, "--logit-bias", " zoo=1000"]) == 0
+    assert capsysbinary.readouterr().out == b"A zoo zoo"
+
+
 def test_a_fresh_seed_is_told_so_that_the_text_can_be_had_again(folder: Path, capsysbinary: Captured) -> None:
     flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--max-new-tokens", "20"]
     assert run(flags) == 0
