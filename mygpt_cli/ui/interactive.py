@@ -21,7 +21,8 @@ from mygpt_cli.ui.text import one_line
 MARK = "> "
 COMMANDS = {
     "/set NAME VALUE": "Change a setting; without a value, put back its default.",
-    "/settings": "Show all settings.",
+    "/settings": "Show all settings, as /set alone does.",
+    "//TEXT": "Go on from a text that begins with /.",
     "/help": "Show this.",
     "/quit": "Leave, as Ctrl-D does.",
 }
@@ -39,12 +40,14 @@ def interact(given: dict[str, Any], respond: Callable[[str, dict[str, Any]], Non
         while True:
             try:
                 line = _read_line()
-                if line is None or line.strip() == "/quit":
+                if line is None or line.split()[:1] == ["/quit"]:
                     return
-                if line.startswith("/"):
+                if line.startswith("/") and not line.startswith("//"):
                     given = _command(line, given)
                 elif line:
-                    respond(line, given)
+                    respond(line.removeprefix("/"), given)
+                    if not sys.stdout.isatty():  # there, a text by itself does not end its line
+                        print(flush=True)
             except KeyboardInterrupt:
                 stderr_console().print()
             except MygptError as error:
@@ -71,7 +74,7 @@ def _command(line: str, given: dict[str, Any]) -> dict[str, Any]:
     command, _, rest = line.partition(" ")
     if command == "/help":
         _show_pairs(COMMANDS)
-    elif command == "/settings":
+    elif command == "/settings" or line.split() == ["/set"]:
         _show_settings(given)
     elif command == "/set":
         return _set(rest, given)
@@ -87,13 +90,22 @@ def _set(rest: str, given: dict[str, Any]) -> dict[str, Any]:
     if name not in knobs():
         raise UsageError(f"there is no setting '{word}'{did_you_mean(name, knobs())}", "/settings lists them")
     changed = {key: value for key, value in given.items() if key != name}
-    if text:
+    if text := _unquoted(text):
         try:
             changed[name] = parse_setting(name, text)
         except ValueError as error:
             raise UsageError(f"{word}: {error}", limits_of(name).help) from None
-    resolve_each({"seed": 0} | changed)
+    try:
+        resolve_each({"seed": 0} | changed)
+    except UsageError as error:
+        raise UsageError(error.message, "/settings shows them, /set NAME puts back a default") from None
     return changed
+
+
+def _unquoted(text: str) -> str:
+    """Drop the quotes around a value, which a shell would."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
 
 
 def _show_settings(given: dict[str, Any]) -> None:
