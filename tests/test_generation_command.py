@@ -118,7 +118,7 @@ def test_temperatures_and_prompts_have_sections_of_their_own(folder: Path, capsy
             sections.append(title.encode() + text)
     captured = capsysbinary.readouterr()
     assert captured.out == b"\n\n".join(sections)
-    stats = [line.split(b" tokens in ")[0] for line in captured.err.splitlines()]
+    stats = [line.split(b" tokens in ")[0] for line in captured.err.strip().splitlines()]
     assert stats == [b"note: temperature 0.3: 40", b"note: temperature 1.5: 40"]
     assert run([*flags, "--json"]) == 0
     records = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
@@ -181,6 +181,7 @@ def test_a_fresh_seed_is_told_so_that_the_text_can_be_had_again(folder: Path, ca
     flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--max-new-tokens", "20"]
     assert run(flags) == 0
     first = capsysbinary.readouterr()
+    assert first.err.startswith(b"\nnote: ")  # on a line of its own where both go to the same place
     seed = first.err.decode().split("--seed ")[1].split()[0]
     assert run([*flags, "--seed", seed]) == 0
     assert capsysbinary.readouterr().out == first.out

@@ -70,11 +70,8 @@ def sample(
         raise UsageError("--prompts-by-line is for a file or standard input", "give --prompt several times")
     texts = _prompt_texts(prompt, prompt_file, by_line=prompts_by_line)
     loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
-    write(loaded, texts, samplings, output)
-    if "seed" not in given and not (samplings[0].greedy or samplings[0].beams > 1 or json or quiet):
-        from mygpt_cli.ui.console import note
-
-        note(f"--seed {samplings[0].seed} writes this again")
+    told = "seed" in given or samplings[0].greedy or samplings[0].beams > 1 or json or quiet
+    write(loaded, texts, samplings, output, "" if told else f"--seed {samplings[0].seed} writes this again")
 
 
 @dataclass(frozen=True)
@@ -99,11 +96,17 @@ def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool,
         )
 
 
-def write(loaded: "Checkpoint", texts: Sequence[str], samplings: Sequence[Sampling], output: Output) -> None:
-    """Write samples that go on from each text, with each of the settings."""
+def write(
+    loaded: "Checkpoint",
+    texts: Sequence[str],
+    samplings: Sequence[Sampling],
+    output: Output,
+    remark: str = "",
+) -> None:
+    """Write samples that go on from each text, with each of the settings, and a remark in the end."""
     from mygpt_cli.generation.stream import Sample, Stats, generate, read_prompt
     from mygpt_cli.ui.console import note
-    from mygpt_cli.ui.sample import JsonWriter, TextWriter, show_stats
+    from mygpt_cli.ui.sample import JsonWriter, TextWriter, stats_line
 
     model, tokenizer = loaded.model, loaded.tokenizer
     prompts = [read_prompt(tokenizer, text, loaded.config.context) for text in texts]
@@ -123,10 +126,14 @@ def write(loaded: "Checkpoint", texts: Sequence[str], samplings: Sequence[Sampli
                 else:
                     writer.show(event, number)
                     exhausted += event.exhausted if isinstance(event, Sample) else 0
-    if exhausted and not output.quiet:
-        note(f"the filters left no token {count_of(exhausted, 'time')}; the best one stood in")
-    for sampling, stats in zip(samplings, timings, strict=True) if output.stats else ():
-        show_stats(stats, f"temperature {sampling.temperature:g}: " if len(samplings) > 1 else "")
+        if exhausted and not output.quiet:
+            writer.notes.append(
+                f"the filters left no token {count_of(exhausted, 'time')}; the best one stood in"
+            )
+        for sampling, stats in zip(samplings, timings, strict=True) if output.stats else ():
+            title = f"temperature {sampling.temperature:g}: " if len(samplings) > 1 else ""
+            writer.notes.append(stats_line(stats, title))
+        writer.notes += [remark] if remark else []
 
 
 def _ask(loaded: "Checkpoint", text: str, given: Mapping[str, Any], output: Output) -> None:
