@@ -177,6 +177,17 @@ def test_a_text_can_be_favoured_whatever_its_tokens(folder: Path, capsysbinary: 
     assert capsysbinary.readouterr().out == b"A zoo zoo"
 
 
+def test_a_text_that_ends_inside_what_it_must_begin_with_is_told(
+    folder: Path, capsysbinary: Captured
+) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "1", "--begin-with", "zigzag"]
+    assert run([*flags, "--max-new-tokens", "2"]) == 0
+    told = b"\nnote: --max-new-tokens 2 ended 1 text inside --begin-with\n"
+    assert capsysbinary.readouterr() == (b"Azi", told)
+    assert run([*flags, "--max-new-tokens", "6"]) == 0
+    assert capsysbinary.readouterr() == (b"Azigzag", b"")
+
+
 def test_a_fresh_seed_is_told_so_that_the_text_can_be_had_again(folder: Path, capsysbinary: Captured) -> None:
     flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--max-new-tokens", "20"]
     assert run(flags) == 0

@@ -114,7 +114,7 @@ def write(
     asked: dict[str, Any] = {"top": top, "logprobs": output.json or output.show_probs}
     runs = [generate(model, tokenizer, prompts, sampling, **asked) for sampling in samplings]
     notes = [prompt.note for prompt in prompts if prompt.note]
-    exhausted, timings = 0, []
+    exhausted, short, timings = 0, 0, []
     if not output.quiet:
         for message in notes:
             note(message)
@@ -125,7 +125,13 @@ def write(
                     timings.append(event)
                 else:
                     writer.show(event, number)
-                    exhausted += event.exhausted if isinstance(event, Sample) else 0
+                if isinstance(event, Sample):
+                    exhausted += event.exhausted
+                    first = samplings[number].begin_with
+                    short += event.reason == "length" and event.text != first and first.startswith(event.text)
+        if short and not output.quiet:
+            ended = f"--max-new-tokens {samplings[0].max_new_tokens} ended {count_of(short, 'text')}"
+            writer.notes.append(f"{ended} inside --begin-with")
         if exhausted and not output.quiet:
             writer.notes.append(
                 f"the filters left no token {count_of(exhausted, 'time')}; the best one stood in"
