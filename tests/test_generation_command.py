@@ -101,6 +101,8 @@ def test_json_has_a_line_for_each_sample(folder: Path, capsysbinary: Captured) -
         assert record["logprobs"] == pytest.approx(sample.logprobs)
         assert record["reason"] == sample.reason
         assert record["prompt"] == "A"
+        assert record["checkpoint"] == str(folder / "last")
+        assert record["quantize"] == "bfloat16"
         assert set(record["settings"]) | {"seed"} == {f.name for f in dataclasses.fields(Sampling)}
         again = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
         assert Sampling(seed=5, **again) == Sampling(seed=5, max_new_tokens=20, **settings)  # type: ignore[arg-type]
@@ -339,6 +341,7 @@ def test_rounded_weights_write_what_a_model_of_such_weights_does(
     flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "5", "--quantize", kind]
     assert run([*flags, "--max-new-tokens", "20", "--json"]) == 0
     record = json.loads(capsysbinary.readouterr().out)
+    assert record["quantize"] == kind
     checkpoint = load(folder)
     round_weights(checkpoint.model, "float32" if kind == "none" else kind)
     model = checkpoint.model.eval()

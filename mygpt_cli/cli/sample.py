@@ -56,7 +56,7 @@ def sample(
 ) -> None:
     """Write text with a model."""
     given = read_flags(flags)
-    output = Output(json=json, quiet=quiet, show_probs=show_probs, stats=stats)
+    output = Output(json=json, quiet=quiet, show_probs=show_probs, stats=stats, quantize=quantize)
     _check_flags(given, output, interactive=interactive, prompted=bool(prompt or prompt_file))
     samplings = resolve_each({"seed": fresh_seed()} | given)
     if interactive:
@@ -76,12 +76,13 @@ def sample(
 
 @dataclass(frozen=True)
 class Output:
-    """What is written besides the text, and how."""
+    """What is written besides the text, and how; `quantize` is the kind of weights that was asked for."""
 
     json: bool
     quiet: bool
     show_probs: bool
     stats: bool
+    quantize: str | None
 
 
 def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool, prompted: bool) -> None:
@@ -115,10 +116,12 @@ def write(
     runs = [generate(model, tokenizer, prompts, sampling, **asked) for sampling in samplings]
     notes = [prompt.note for prompt in prompts if prompt.note]
     exhausted, short, timings = 0, 0, []
+    weights = output.quantize or (model.decoder.kind if model.decoder else "none")
+    source = {"checkpoint": str(loaded.folder), "quantize": weights}
     if not output.quiet:
         for message in notes:
             note(message)
-    with (JsonWriter if output.json else TextWriter)(prompts, samplings, tokenizer) as writer:
+    with (JsonWriter if output.json else TextWriter)(prompts, samplings, tokenizer, source) as writer:
         for number, events in enumerate(runs):
             for event in events:
                 if isinstance(event, Stats):

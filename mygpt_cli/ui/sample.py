@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -76,13 +76,18 @@ class Pipe:
 class Writer:
     """Shows what `generate` yields, run after run with one of the settings each, in the order of the samples.
 
-    What a sample says before its turn is kept until then, and `notes` until after the last.
+    What a sample says before its turn is kept until then, and `notes` until after the last. `source` is what
+    there is to say about the model.
     """
 
     def __init__(
-        self, prompts: "Sequence[Prompt]", samplings: "Sequence[Sampling]", tokenizer: "Tokenizer"
+        self,
+        prompts: "Sequence[Prompt]",
+        samplings: "Sequence[Sampling]",
+        tokenizer: "Tokenizer",
+        source: Mapping[str, str],
     ) -> None:
-        self.prompts, self.samplings, self.tokenizer = prompts, samplings, tokenizer
+        self.prompts, self.samplings, self.tokenizer, self.source = prompts, samplings, tokenizer, source
         self.notes: list[str] = []
         runs, places = range(len(samplings)), range(1, len(prompts) + 1)
         numbers = range(1, samplings[0].num_samples + 1)
@@ -183,6 +188,7 @@ class JsonWriter(Writer):
             "exhausted": sample.exhausted,
             "seed": settings.pop("seed"),
             "settings": settings,
+            **self.source,
         }
         if sample.score is not None:
             record["score"] = sample.score
