@@ -88,10 +88,13 @@ def test_an_interrupted_text_is_not_the_end(tmp_path: Path, monkeypatch: pytest.
 def test_settings_and_help_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    assert talk("/set ban a\x1b\n/settings\n/help\n", tmp_path, monkeypatch) == []
+    lines = "/set ban a\x1b\n/set stop ' b'\n/settings\n/help\n"
+    assert talk(lines, tmp_path, monkeypatch, temperature=[0.5, 1.0]) == []
     shown = capsys.readouterr().err
-    assert "temperature         0.8\n" in shown
+    assert "temperature         0.5 1\n" in shown
+    assert "top-p               1\n" in shown
     assert "ban                 a␛\n" in shown
+    assert "stop                ' b'\n" in shown
     assert "/quit" in shown
 
 

@@ -5,7 +5,7 @@ What the model writes goes to stdout, all else to stderr.
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,23 +110,26 @@ def _unquoted(text: str) -> str:
 
 def _show_settings(given: dict[str, Any]) -> None:
     values = {name: given.get(name, default_of(name)) for name in knobs()}
-    _show_pairs({name.replace("_", "-"): _value(value) for name, value in values.items()})
+    changed = {name.replace("_", "-") for name in given}
+    _show_pairs({name.replace("_", "-"): _value(value) for name, value in values.items()}, changed)
 
 
 def _value(value: Any) -> str:
     if value is None:
         return "new for each text"
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
+        return " ".join(map(_value, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, str):
+        return value if value == value.strip() else f"'{value}'"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _show_pairs(pairs: Mapping[str, str]) -> None:
+def _show_pairs(pairs: Mapping[str, str], bright: Container[str] = ()) -> None:
     table = Table.grid(padding=(0, 2))
     for name, text in pairs.items():
-        table.add_row(Text(name), Text(one_line(text), style="dim"))
+        table.add_row(Text(name), Text(one_line(text), style="" if name in bright else "dim"))
     show(stderr_console(), table)
 
 
