@@ -127,7 +127,7 @@ def bias(logits: Tensor, ids: Tensor, sequence: Sequence[int], amount: float) ->
 
 
 def lead(logits: Tensor, ids: Tensor, sequence: Sequence[int], amount: float) -> Tensor:
-    """Add an amount to the token of a sequence that follows as much of it as the ids (B, T) end with."""
+    """Add an amount to the one token of a sequence that follows as much of it as the ids (B, T) end with."""
     nexts = [
         next(sequence[n] for n in reversed(range(len(sequence))) if row[len(row) - n :] == [*sequence[:n]])
         for row in ids[:, -len(sequence) :].tolist()
