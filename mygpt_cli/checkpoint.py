@@ -34,6 +34,7 @@ WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 CONFIG = "config.json"
 SMALL = 2**20  # bytes: the limit of every JSON file but the tokenizer's
+NAMED = 5  # of the runs there are, where the one that was asked for is not
 RETRIES = 10  # while training replaces what is being read
 
 
@@ -313,9 +314,10 @@ def _not_found(path: Path) -> CheckpointError:
             siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
         except OSError:
             siblings = []
+        newest = ", ".join(run.name for run in _runs(path.parent)[:NAMED])
         return CheckpointError(
             f"there is no checkpoint at {path}{did_you_mean(path.name, siblings)}",
-            "`mygpt train FILE` makes one",
+            f"the newest runs there: {newest}" if newest else "`mygpt train FILE` makes one",
         )
     if not path.is_dir():
         return CheckpointError(f"{path} is not a folder", "a checkpoint is a folder with a config.json")
@@ -369,6 +371,13 @@ def load_optimizer(folder: Path) -> dict[str, Tensor]:
 
 def newest_run(out: Path) -> Path:
     """Return the run changed last in a folder of runs; CheckpointError when it holds none."""
+    if not (runs := _runs(out)):
+        raise CheckpointError(f"there is no trained model in {out}", "`mygpt train FILE` makes one")
+    return runs[0]
+
+
+def _runs(out: Path) -> list[Path]:
+    """Return the runs with a checkpoint in a folder, the one changed last first."""
     runs = []
     with contextlib.suppress(OSError):
         for folder in out.iterdir():
@@ -376,9 +385,7 @@ def newest_run(out: Path) -> Path:
             times = [mark.stat().st_mtime for mark in marks if mark.is_file()]
             if times:
                 runs.append((max(times), folder))
-    if not runs:
-        raise CheckpointError(f"there is no trained model in {out}", "`mygpt train FILE` makes one")
-    return max(runs)[1]
+    return [folder for _, folder in sorted(runs, reverse=True)]
 
 
 def frozen(model: GPT, dtype: torch.dtype = torch.float32) -> GPT:

@@ -137,6 +137,12 @@ def test_without_the_ban_it_would_be_written() -> None:
     assert any("e" in sample.text for sample in write(TOKENIZER, seed=1, logit_bias=("e=9",)))
 
 
+def test_a_bias_above_0_leads_to_a_text_of_several_tokens() -> None:
+    assert len(TOKENIZER.encode("zigzig")) == 6
+    for sample in write(TOKENIZER, seed=1, logit_bias=("zigzag=1000",)):
+        assert sample.text == "zigzag" * 6 + "zigz"
+
+
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10**6), text=st.text("tahec .😀\n", min_size=1, max_size=12))
 def test_the_first_text_is_written_first(seed: int, text: str) -> None:

@@ -101,6 +101,8 @@ def test_json_has_a_line_for_each_sample(folder: Path, capsysbinary: Captured) -
         assert record["logprobs"] == pytest.approx(sample.logprobs)
         assert record["reason"] == sample.reason
         assert record["prompt"] == "A"
+        assert record["checkpoint"] == str(folder / "last")
+        assert record["quantize"] == "bfloat16"
         assert set(record["settings"]) | {"seed"} == {f.name for f in dataclasses.fields(Sampling)}
         again = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
         assert Sampling(seed=5, **again) == Sampling(seed=5, max_new_tokens=20, **settings)  # type: ignore[arg-type]
@@ -118,7 +120,7 @@ def test_temperatures_and_prompts_have_sections_of_their_own(folder: Path, capsy
             sections.append(title.encode() + text)
     captured = capsysbinary.readouterr()
     assert captured.out == b"\n\n".join(sections)
-    stats = [line.split(b" tokens in ")[0] for line in captured.err.splitlines()]
+    stats = [line.split(b" tokens in ")[0] for line in captured.err.strip().splitlines()]
     assert stats == [b"note: temperature 0.3: 40", b"note: temperature 1.5: 40"]
     assert run([*flags, "--json"]) == 0
     records = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
@@ -171,10 +173,28 @@ def test_filters_that_left_nothing_are_told(folder: Path, capsysbinary: Captured
     assert b"the filters left no token 4 times" in capsysbinary.readouterr().err
 
 
+def test_a_text_can_be_favoured_whatever_its_tokens(folder: Path, capsysbinary: Captured) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "1", "--max-new-tokens", "8"]
+    assert run([*flags, "--logit-bias", " zoo=1000"]) == 0
+    assert capsysbinary.readouterr().out == b"A zoo zoo"
+
+
+def test_a_text_that_ends_inside_what_it_must_begin_with_is_told(
+    folder: Path, capsysbinary: Captured
+) -> None:
+    flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "1", "--begin-with", "zigzag"]
+    assert run([*flags, "--max-new-tokens", "2"]) == 0
+    told = b"\nnote: --max-new-tokens 2 ended 1 text inside --begin-with\n"
+    assert capsysbinary.readouterr() == (b"Azi", told)
+    assert run([*flags, "--max-new-tokens", "6"]) == 0
+    assert capsysbinary.readouterr() == (b"Azigzag", b"")
+
+
 def test_a_fresh_seed_is_told_so_that_the_text_can_be_had_again(folder: Path, capsysbinary: Captured) -> None:
     flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--max-new-tokens", "20"]
     assert run(flags) == 0
     first = capsysbinary.readouterr()
+    assert first.err.startswith(b"\nnote: ")  # on a line of its own where both go to the same place
     seed = first.err.decode().split("--seed ")[1].split()[0]
     assert run([*flags, "--seed", seed]) == 0
     assert capsysbinary.readouterr().out == first.out
@@ -198,7 +218,9 @@ def test_a_long_prompt_is_told_and_kept(folder: Path, capsysbinary: Captured) ->
         (["--temperature", "-1"], 2, "--temperature must be at least 0, not -1"),
         (["--top-p", "0", "--top-k", "-1"], 2, "2 things are wrong"),
         (["--top-p", "1.5"], 2, "--top-p must be at most 1"),
-        (["--temperature", "warm"], 2, "--temperature"),
+        (["--temperature", "1", "--temperature", "warm"], 2, "--temperature: 'warm' is not a number"),
+        (["--max-new-tokens", "abc", "--top-p", "x", "--seed", ""], 2, "3 things are wrong"),
+        (["--max-new-tokens", "abc"], 2, "--max-new-tokens: 'abc' is not a whole number"),
         (["--prompt", "a", "--prompt-file", "b"], 2, "contradict"),
         (["--prompt-file", "missing.txt"], 4, "cannot read missing.txt"),
         (["--prompt", "a\udcff"], 4, "byte 0xff at offset 1"),
@@ -309,6 +331,8 @@ def test_a_run_that_is_not_there_gets_the_nearest_name(
     (tmp_path / "checkpoints").symlink_to(folder.parent, target_is_directory=True)
     assert run(["sample", "rum"]) == 3
     assert b"(did you mean 'run'?)" in capsysbinary.readouterr().err
+    assert run(["sample", "bose"]) == 3
+    assert b"hint: the newest runs there: run\n" in capsysbinary.readouterr().err
     assert gc.isenabled()  # it is not while a checkpoint is opened
 
 
@@ -319,6 +343,7 @@ def test_rounded_weights_write_what_a_model_of_such_weights_does(
     flags = ["sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "5", "--quantize", kind]
     assert run([*flags, "--max-new-tokens", "20", "--json"]) == 0
     record = json.loads(capsysbinary.readouterr().out)
+    assert record["quantize"] == kind
     checkpoint = load(folder)
     round_weights(checkpoint.model, "float32" if kind == "none" else kind)
     model = checkpoint.model.eval()

@@ -45,7 +45,19 @@ def test_lines_are_prompts_and_commands_change_the_settings(
         ("three", {"temperature": 0.0, "top_k": 5, "stop": (" END",)}),
         ("four", {"temperature": 0.0, "stop": (" END",)}),
     ]
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("\n" * 4, "")
+
+
+def test_values_can_be_quoted_and_prompts_begin_with_a_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "/set begin-with ' x'\n//quit\n///\n/set begin-with 'x\na\n/set begin-with \"\"\nb\n/quit now\nc"
+    assert talk(lines, tmp_path, monkeypatch) == [
+        ("/quit", {"begin_with": " x"}),
+        ("//", {"begin_with": " x"}),
+        ("a", {"begin_with": "'x"}),
+        ("b", {}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +68,7 @@ def test_lines_are_prompts_and_commands_change_the_settings(
         ("/set top-k many", "'many' is not a whole number"),
         ("/set beams 3", "--beams contradicts --temperature"),
         ("/sett", "there is no command /sett (did you mean '/set'?)"),
-        ("/set", "there is no setting ''"),
+        ("/set", "temperature         0.5\n"),
     ],
 )
 def test_what_cannot_be_set_is_told_and_changes_nothing(
@@ -64,7 +76,9 @@ def test_what_cannot_be_set_is_told_and_changes_nothing(
 ) -> None:
     given = {"temperature": 0.5}
     assert talk(f"{line}\ngo on\n", tmp_path, monkeypatch, **given) == [("go on", given)]
-    assert message in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "mygpt" not in shown
 
 
 def test_an_interrupted_text_is_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,10 +88,13 @@ def test_an_interrupted_text_is_not_the_end(tmp_path: Path, monkeypatch: pytest.
 def test_settings_and_help_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    assert talk("/set ban a\x1b\n/settings\n/help\n", tmp_path, monkeypatch) == []
+    lines = "/set ban a\x1b\n/set stop ' b'\n/settings\n/help\n"
+    assert talk(lines, tmp_path, monkeypatch, temperature=[0.5, 1.0]) == []
     shown = capsys.readouterr().err
-    assert "temperature         0.8\n" in shown
+    assert "temperature         0.5 1\n" in shown
+    assert "top-p               1\n" in shown
     assert "ban                 a␛\n" in shown
+    assert "stop                ' b'\n" in shown
     assert "/quit" in shown
 
 

@@ -56,7 +56,7 @@ def sample(
 ) -> None:
     """Write text with a model."""
     given = read_flags(flags)
-    output = Output(json=json, quiet=quiet, show_probs=show_probs, stats=stats)
+    output = Output(json=json, quiet=quiet, show_probs=show_probs, stats=stats, quantize=quantize)
     _check_flags(given, output, interactive=interactive, prompted=bool(prompt or prompt_file))
     samplings = resolve_each({"seed": fresh_seed()} | given)
     if interactive:
@@ -70,21 +70,19 @@ def sample(
         raise UsageError("--prompts-by-line is for a file or standard input", "give --prompt several times")
     texts = _prompt_texts(prompt, prompt_file, by_line=prompts_by_line)
     loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
-    write(loaded, texts, samplings, output)
-    if "seed" not in given and not (samplings[0].greedy or samplings[0].beams > 1 or json or quiet):
-        from mygpt_cli.ui.console import note
-
-        note(f"--seed {samplings[0].seed} writes this again")
+    told = "seed" in given or samplings[0].greedy or samplings[0].beams > 1 or json or quiet
+    write(loaded, texts, samplings, output, "" if told else f"--seed {samplings[0].seed} writes this again")
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written besides the text, and how."""
+    """What is written besides the text, and how; `quantize` is the kind of weights that was asked for."""
 
     json: bool
     quiet: bool
     show_probs: bool
     stats: bool
+    quantize: str | None
 
 
 def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool, prompted: bool) -> None:
@@ -99,11 +97,17 @@ def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool,
         )
 
 
-def write(loaded: "Checkpoint", texts: Sequence[str], samplings: Sequence[Sampling], output: Output) -> None:
-    """Write samples that go on from each text, with each of the settings."""
+def write(
+    loaded: "Checkpoint",
+    texts: Sequence[str],
+    samplings: Sequence[Sampling],
+    output: Output,
+    remark: str = "",
+) -> None:
+    """Write samples that go on from each text, with each of the settings, and a remark in the end."""
     from mygpt_cli.generation.stream import Sample, Stats, generate, read_prompt
     from mygpt_cli.ui.console import note
-    from mygpt_cli.ui.sample import JsonWriter, TextWriter, show_stats
+    from mygpt_cli.ui.sample import JsonWriter, TextWriter, stats_line
 
     model, tokenizer = loaded.model, loaded.tokenizer
     prompts = [read_prompt(tokenizer, text, loaded.config.context) for text in texts]
@@ -111,22 +115,34 @@ def write(loaded: "Checkpoint", texts: Sequence[str], samplings: Sequence[Sampli
     asked: dict[str, Any] = {"top": top, "logprobs": output.json or output.show_probs}
     runs = [generate(model, tokenizer, prompts, sampling, **asked) for sampling in samplings]
     notes = [prompt.note for prompt in prompts if prompt.note]
-    exhausted, timings = 0, []
+    exhausted, short, timings = 0, 0, []
+    weights = output.quantize or (model.decoder.kind if model.decoder else "none")
+    source = {"checkpoint": str(loaded.folder), "quantize": weights}
     if not output.quiet:
         for message in notes:
             note(message)
-    with (JsonWriter if output.json else TextWriter)(prompts, samplings, tokenizer) as writer:
+    with (JsonWriter if output.json else TextWriter)(prompts, samplings, tokenizer, source) as writer:
         for number, events in enumerate(runs):
             for event in events:
                 if isinstance(event, Stats):
                     timings.append(event)
                 else:
                     writer.show(event, number)
-                    exhausted += event.exhausted if isinstance(event, Sample) else 0
-    if exhausted and not output.quiet:
-        note(f"the filters left no token {count_of(exhausted, 'time')}; the best one stood in")
-    for sampling, stats in zip(samplings, timings, strict=True) if output.stats else ():
-        show_stats(stats, f"temperature {sampling.temperature:g}: " if len(samplings) > 1 else "")
+                if isinstance(event, Sample):
+                    exhausted += event.exhausted
+                    first = samplings[number].begin_with
+                    short += event.reason == "length" and event.text != first and first.startswith(event.text)
+        if short and not output.quiet:
+            ended = f"--max-new-tokens {samplings[0].max_new_tokens} ended {count_of(short, 'text')}"
+            writer.notes.append(f"{ended} inside --begin-with")
+        if exhausted and not output.quiet:
+            writer.notes.append(
+                f"the filters left no token {count_of(exhausted, 'time')}; the best one stood in"
+            )
+        for sampling, stats in zip(samplings, timings, strict=True) if output.stats else ():
+            title = f"temperature {sampling.temperature:g}: " if len(samplings) > 1 else ""
+            writer.notes.append(stats_line(stats, title))
+        writer.notes += [remark] if remark else []
 
 
 def _ask(loaded: "Checkpoint", text: str, given: Mapping[str, Any], output: Output) -> None:

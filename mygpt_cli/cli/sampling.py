@@ -13,7 +13,7 @@ import typer
 from mygpt_cli.cli.options import add_flags, switch, value
 from mygpt_cli.config import type_of
 from mygpt_cli.errors import TextError, UsageError
-from mygpt_cli.generation.settings import Sampling, default_of, flag_of, limits_of
+from mygpt_cli.generation.settings import HINT, Sampling, default_of, flag_of, limits_of, parse_setting
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
@@ -41,7 +41,7 @@ Svg = Annotated[Path | None, value("Also draw it into this file.", "FILE", "Outp
 Html = Annotated[Path | None, value("Also write it as a page into this file.", "FILE", "Output")]
 
 _METAVARS = {"logit_bias": "TOKEN=X", "filters": "NAMES"}
-_KINDS: dict[type, tuple[str, Any]] = {float: ("X", float), int: ("N", int), tuple: ("TEXT", list[str])}
+_KINDS: dict[type, tuple[str, Any]] = {float: ("X", str), int: ("N", str), tuple: ("TEXT", list[str])}
 
 
 def with_sampling(
@@ -71,12 +71,24 @@ def _annotation(name: str, *, several: bool) -> Any:
 
 
 def read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of generation that were given."""
-    return {
-        name: tuple(value) if type_of(name, Sampling) is tuple else value
-        for name, value in flags.items()
-        if value or (value == 0 and value is not False)  # 0 is a number that was given
-    }
+    """Return the settings of generation that were given; UsageError lists those that have no such value."""
+    settings: dict[str, Any] = {}
+    faults = []
+    for name, given in flags.items():
+        try:
+            if given not in (None, False, []):
+                settings[name] = _parsed(name, given)
+        except ValueError as error:
+            faults.append(f"{flag_of(name)}: {error}")
+    if faults:
+        raise UsageError(faults, HINT)
+    return settings
+
+
+def _parsed(name: str, value: str | list[str] | bool) -> Any:
+    if isinstance(value, list):
+        return tuple(value) if type_of(name, Sampling) is tuple else [_parsed(name, one) for one in value]
+    return parse_setting(name, value) if isinstance(value, str) else value
 
 
 def prompt_from_argument(prompt: str) -> str:

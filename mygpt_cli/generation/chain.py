@@ -97,7 +97,7 @@ def _logit_bias(entries: Sequence[str], tokenizer: Tokenizer) -> Filter:
 
     def apply(logits: Tensor, ids: Tensor, start: int) -> Tensor:
         for sequence, amount in biases:
-            logits = on.bias(logits, ids, sequence, amount)
+            logits = (on.lead if amount > 0 else on.bias)(logits, ids, sequence, amount)
         return logits
 
     return apply

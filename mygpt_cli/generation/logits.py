@@ -126,6 +126,16 @@ def bias(logits: Tensor, ids: Tensor, sequence: Sequence[int], amount: float) ->
     return torch.where(here, logits + amount, logits)
 
 
+def lead(logits: Tensor, ids: Tensor, sequence: Sequence[int], amount: float) -> Tensor:
+    """Add an amount to the one token of a sequence that follows as much of it as the ids (B, T) end with."""
+    nexts = [
+        next(sequence[n] for n in reversed(range(len(sequence))) if row[len(row) - n :] == [*sequence[:n]])
+        for row in ids[:, -len(sequence) :].tolist()
+    ]
+    here = torch.tensor(nexts, device=logits.device)[:, None]
+    return logits.scatter(-1, here, logits.gather(-1, here) + amount)
+
+
 def cut(logits: Tensor, token: int) -> Tensor:
     """Cut one token."""
     return logits.index_fill(-1, torch.tensor([token], device=logits.device), -math.inf)

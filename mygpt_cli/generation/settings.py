@@ -98,7 +98,7 @@ class Sampling:
     )
 
     logit_bias: tuple[str, ...] = knob(
-        "Add X to the logit of a token, given by id or text; repeatable.", "Words", ()
+        "Add X to the logit of a token, given by id (a whole number) or text; repeatable.", "Words", ()
     )
     ban: tuple[str, ...] = knob("Text never to write; repeatable.", "Words", ())
     begin_with: str = knob("Text to begin with.", "Words", "")

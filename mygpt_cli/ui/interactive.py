@@ -5,7 +5,7 @@ What the model writes goes to stdout, all else to stderr.
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from mygpt_cli.ui.text import one_line
 MARK = "> "
 COMMANDS = {
     "/set NAME VALUE": "Change a setting; without a value, put back its default.",
-    "/settings": "Show all settings.",
+    "/settings": "Show all settings, as /set alone does.",
+    "//TEXT": "Go on from a text that begins with /.",
     "/help": "Show this.",
     "/quit": "Leave, as Ctrl-D does.",
 }
@@ -39,12 +40,14 @@ def interact(given: dict[str, Any], respond: Callable[[str, dict[str, Any]], Non
         while True:
             try:
                 line = _read_line()
-                if line is None or line.strip() == "/quit":
+                if line is None or line.split()[:1] == ["/quit"]:
                     return
-                if line.startswith("/"):
+                if line.startswith("/") and not line.startswith("//"):
                     given = _command(line, given)
                 elif line:
-                    respond(line, given)
+                    respond(line.removeprefix("/"), given)
+                    if not sys.stdout.isatty():  # there, a text by itself does not end its line
+                        print(flush=True)
             except KeyboardInterrupt:
                 stderr_console().print()
             except MygptError as error:
@@ -71,7 +74,7 @@ def _command(line: str, given: dict[str, Any]) -> dict[str, Any]:
     command, _, rest = line.partition(" ")
     if command == "/help":
         _show_pairs(COMMANDS)
-    elif command == "/settings":
+    elif command == "/settings" or line.split() == ["/set"]:
         _show_settings(given)
     elif command == "/set":
         return _set(rest, given)
@@ -87,34 +90,46 @@ def _set(rest: str, given: dict[str, Any]) -> dict[str, Any]:
     if name not in knobs():
         raise UsageError(f"there is no setting '{word}'{did_you_mean(name, knobs())}", "/settings lists them")
     changed = {key: value for key, value in given.items() if key != name}
-    if text:
+    if text := _unquoted(text):
         try:
             changed[name] = parse_setting(name, text)
         except ValueError as error:
             raise UsageError(f"{word}: {error}", limits_of(name).help) from None
-    resolve_each({"seed": 0} | changed)
+    try:
+        resolve_each({"seed": 0} | changed)
+    except UsageError as error:
+        raise UsageError(error.message, "/settings shows them, /set NAME puts back a default") from None
     return changed
+
+
+def _unquoted(text: str) -> str:
+    """Drop the quotes around a value, which a shell would."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
 
 
 def _show_settings(given: dict[str, Any]) -> None:
     values = {name: given.get(name, default_of(name)) for name in knobs()}
-    _show_pairs({name.replace("_", "-"): _value(value) for name, value in values.items()})
+    changed = {name.replace("_", "-") for name in given}
+    _show_pairs({name.replace("_", "-"): _value(value) for name, value in values.items()}, changed)
 
 
 def _value(value: Any) -> str:
     if value is None:
         return "new for each text"
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
+        return " ".join(map(_value, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, str):
+        return value if value == value.strip() else f"'{value}'"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _show_pairs(pairs: Mapping[str, str]) -> None:
+def _show_pairs(pairs: Mapping[str, str], bright: Container[str] = ()) -> None:
     table = Table.grid(padding=(0, 2))
     for name, text in pairs.items():
-        table.add_row(Text(name), Text(one_line(text), style="dim"))
+        table.add_row(Text(name), Text(one_line(text), style="" if name in bright else "dim"))
     show(stderr_console(), table)
 
 

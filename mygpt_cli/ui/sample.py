@@ -4,13 +4,13 @@ import dataclasses
 import json
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rich.text import Text
 
-from mygpt_cli.ui.console import note, show, stdout_console
+from mygpt_cli.ui.console import note, show, stderr_console, stdout_console
 from mygpt_cli.ui.text import safe
 from mygpt_cli.ui.top import render_top
 from mygpt_cli.ui.units import count_of
@@ -29,8 +29,8 @@ class Output(Protocol):
     def write(self, text: str, style: str = "") -> None:
         """Write text from outside at once."""
 
-    def end(self) -> None:
-        """Leave the cursor where the next program wants it."""
+    def end(self, told: bool) -> None:
+        """Leave the cursor where the next program wants it, or what is to be told on stderr."""
 
 
 class Terminal:
@@ -50,7 +50,7 @@ class Terminal:
         self.console.file.flush()
         self.at_margin = shown.endswith("\n") if shown else self.at_margin
 
-    def end(self) -> None:
+    def end(self, told: bool) -> None:
         """Go to the beginning of a line."""
         if not self.at_margin:
             self.write("\n")
@@ -59,25 +59,36 @@ class Terminal:
 class Pipe:
     """Passes exact bytes on; lone surrogates stand for bytes that are not UTF-8."""
 
+    at_margin = True
+
     def write(self, text: str, style: str = "") -> None:
         """Write the bytes of the text."""
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
         sys.stdout.buffer.flush()
+        self.at_margin = text.endswith("\n") if text else self.at_margin
 
-    def end(self) -> None:
-        """Add nothing: the text is all there is."""
+    def end(self, told: bool) -> None:
+        """Add nothing, the text is all there is; stderr may be the same place, and gets a line of its own."""
+        if told and not self.at_margin:
+            stderr_console().print()
 
 
 class Writer:
     """Shows what `generate` yields, run after run with one of the settings each, in the order of the samples.
 
-    What a sample says before its turn is kept until then.
+    What a sample says before its turn is kept until then, and `notes` until after the last. `source` is what
+    there is to say about the model.
     """
 
     def __init__(
-        self, prompts: "Sequence[Prompt]", samplings: "Sequence[Sampling]", tokenizer: "Tokenizer"
+        self,
+        prompts: "Sequence[Prompt]",
+        samplings: "Sequence[Sampling]",
+        tokenizer: "Tokenizer",
+        source: Mapping[str, str],
     ) -> None:
-        self.prompts, self.samplings, self.tokenizer = prompts, samplings, tokenizer
+        self.prompts, self.samplings, self.tokenizer, self.source = prompts, samplings, tokenizer, source
+        self.notes: list[str] = []
         runs, places = range(len(samplings)), range(1, len(prompts) + 1)
         numbers = range(1, samplings[0].num_samples + 1)
         self._waiting: dict[Place, deque[Chunk | Sample]] = {
@@ -91,7 +102,8 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        for message in self.notes:
+            note(message)
 
     def show(self, event: "Chunk | Sample", run: int) -> None:
         """Take the next event of the run with settings number `run`, counted from 0."""
@@ -129,8 +141,9 @@ class TextWriter(Writer):
         self.gap = ""  # what parts a title from the section before it
         return super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
-        self.out.end()
+    def __exit__(self, *details: object) -> None:
+        self.out.end(told=bool(self.notes))
+        super().__exit__(*details)
 
     def begin(self, run: int, prompt: int, number: int) -> None:
         """Write the title and the prompt."""
@@ -175,6 +188,7 @@ class JsonWriter(Writer):
             "exhausted": sample.exhausted,
             "seed": settings.pop("seed"),
             "settings": settings,
+            **self.source,
         }
         if sample.score is not None:
             record["score"] = sample.score
@@ -193,11 +207,11 @@ def write_json(record: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def show_stats(stats: "Stats", title: str) -> None:
-    """Say on stderr how fast it went, under a title where there are several to tell apart."""
+def stats_line(stats: "Stats", title: str) -> str:
+    """Say how fast it went, under a title where there are several to tell apart."""
     speed = stats.tokens / stats.seconds
     guesses = f"; {stats.right:,} of {stats.guessed:,} guessed tokens were right" if stats.guessed else ""
-    note(
+    return (
         f"{title}{count_of(stats.tokens, 'token')} in {stats.seconds:.2f} s: {speed:,.0f} tokens/s,"
         f" the first after {1000 * stats.first:,.0f} ms{guesses}"
     )
