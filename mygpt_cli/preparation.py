@@ -86,12 +86,13 @@ class Preparation:
     def new_trainer(self, config: TrainConfig) -> Trainer:
         """Return a trainer that begins from weights drawn from the seed, or from those of a checkpoint."""
         start, vocab_size = self._start, self._dataset.tokenizer.vocab_size
+        fitting = self._fitting(config)  # before anything is allocated
         model = GPT(start.config if start else config.model(vocab_size))
         if start:
             model.load_state_dict(start.model.state_dict())
         else:
             model.initialise(torch.Generator().manual_seed(derive(config.seed, "weights")))
-        return self._trainer(config, model)
+        return self._trainer(config, fitting, model)
 
     def resumed_trainer(self, config: TrainConfig, history: History) -> Trainer:
         """Return a trainer that goes on; CheckpointError if the settings are not those of the checkpoint."""
@@ -102,10 +103,14 @@ class Preparation:
                 f"config.toml is not that of the checkpoint: {join_faults(different, 'differ')}",
                 "put these back, or train anew",
             )
-        return self._trainer(config, self._resumed.model, history)
+        return self._trainer(config, self._fitting(config), self._resumed.model, history)
 
-    def _trainer(self, config: TrainConfig, model: GPT, history: History | None = None) -> Trainer:
-        fitting = fit_memory(config, model.config.vocab_size, total_memory(self._device))
+    def _fitting(self, config: TrainConfig) -> TrainConfig:
+        return fit_memory(config, self._dataset.tokenizer.vocab_size, total_memory(self._device))
+
+    def _trainer(
+        self, config: TrainConfig, fitting: TrainConfig, model: GPT, history: History | None = None
+    ) -> Trainer:
         model.compute_dtype = self._dtype
         self._compilation.apply(model)
         trainer = Trainer(fitting, self._dataset, model.to(self._device), history)
