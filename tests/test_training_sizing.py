@@ -166,9 +166,19 @@ def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: 
     assert fit_memory(config, 65, 24 * 10**9) == config
     with pytest.raises(ResourceError, match=r"takes about 2 GB, and there are 1 GB") as fault:
         fit_memory(config, 65, 10**9)
-    fits = re.search(r"--layers (\d+) --width (\d+)", fault.value.hint)
+    fits = re.fullmatch(r"--layers (\d+) or --width (\d+) would fit", fault.value.hint)
     assert fits
-    fit_memory(replace(config, layers=int(fits[1]), width=int(fits[2]), heads=1), 65, 10**9)
+    layers, width = map(int, fits.groups())
+    for smaller, larger in (
+        ({"layers": layers}, {"layers": layers + 1}),
+        ({"width": width}, {"width": width + 24}),
+    ):
+        fit_memory(replace(config, **smaller), 65, 800 * 10**6)
+        with pytest.raises(ResourceError):
+            fit_memory(replace(config, **larger), 65, 800 * 10**6)
+    with pytest.raises(ResourceError) as fault:
+        fit_memory(config, 65, 10**6)
+    assert fault.value.hint == "a smaller --context needs less"
 
 
 def test_a_batch_larger_than_memory_is_taken_in_parts(tiny_dataset: Dataset) -> None:

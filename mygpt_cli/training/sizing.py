@@ -169,7 +169,8 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
 def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig:
     """Return the configuration with its batches in parts that this many bytes suffice for.
 
-    Raises ResourceError, naming a shape that fits, when they do not suffice for a single sequence.
+    Raises ResourceError when they do not suffice for a single sequence; it names the largest number of
+    layers, and the largest width, that leave a fifth of them free.
     """
     while (needed := _bytes_needed(config, config.layers, config.width, vocab_size)) > memory:
         if config.batch_size == 1:
@@ -177,12 +178,19 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig
         config = config.in_smaller_parts()
     else:
         return config
-    fitting = [shape for shape in SHAPES if _bytes_needed(config, *shape, vocab_size) <= 0.8 * memory]
-    hint = "a smaller --context needs less"
-    if fitting:
-        hint = "--layers {} --width {} would fit, or a smaller --context".format(*fitting[-1])
+
+    def too_large(layers: int, width: int) -> bool:
+        return _bytes_needed(config, layers, width, vocab_size) > 0.8 * memory
+
+    unit = 2 * config.heads
+    layers = bisect.bisect_left(range(1, config.layers), True, key=lambda n: too_large(n, config.width))
+    width = unit * bisect.bisect_left(
+        range(unit, config.width, unit), True, key=lambda n: too_large(config.layers, n)
+    )
+    fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
     raise ResourceError(
-        f"training this model takes about {needed / 1e9:.0f} GB, and there are {memory / 1e9:.0f} GB", hint
+        f"training this model takes about {needed / 1e9:.0f} GB, and there are {memory / 1e9:.0f} GB",
+        f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less",
     )
 
 
