@@ -41,6 +41,7 @@ def run_out_of_memory(
 ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 ON_LINUX = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
 ON_WINDOWS = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+ON_ONE_DNN = RuntimeError("could not create a primitive")
 
 
 def same_weights(a: GPT, b: GPT) -> bool:
@@ -227,7 +228,7 @@ def test_bfloat16_learns_what_float32_learns(tiny_dataset: Dataset) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
 
 
-@pytest.mark.parametrize("error", [ON_A_GPU, ON_LINUX, ON_WINDOWS, MemoryError()], ids=repr)
+@pytest.mark.parametrize("error", [ON_A_GPU, ON_LINUX, ON_WINDOWS, ON_ONE_DNN, MemoryError()], ids=repr)
 def test_when_memory_runs_out_a_step_is_taken_in_parts(
     tiny_dataset: Dataset, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,13 +275,16 @@ def test_a_single_sequence_that_does_not_fit_ends_the_run(
     assert trainer.history.step == 5
 
 
+@pytest.mark.parametrize(("error", "batch_size"), [(RuntimeError("sizes do not match"), 4), (ON_ONE_DNN, 1)])
 def test_other_faults_are_not_taken_for_a_lack_of_memory(
-    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    error: Exception, batch_size: int, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One that may be such a lack is only taken for it while a step can be taken in smaller parts."""
     trainer = new_trainer(tiny_config(), tiny_dataset)
-    run_out_of_memory(trainer, 0, RuntimeError("sizes do not match"), monkeypatch)
-    with pytest.raises(RuntimeError, match="sizes do not match"):
+    run_out_of_memory(trainer, 0, error, monkeypatch)
+    with pytest.raises(type(error), match=str(error)):
         trainer.update(0)
+    assert trainer.config.batch_size == batch_size
 
 
 def test_validation_takes_no_more_at_once_than_a_step(

@@ -13,7 +13,7 @@ from torch import Tensor
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Batches, Dataset, val_windows
 from mygpt_cli.device import peak_memory
-from mygpt_cli.errors import DivergedError, ResourceError, is_out_of_memory
+from mygpt_cli.errors import DivergedError, ResourceError, is_out_of_memory, may_be_out_of_memory
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import Masks
 from mygpt_cli.randomness import derive
@@ -195,13 +195,14 @@ class Trainer:
             try:
                 return action()
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                single = self.config.batch_size == 1
+                if not (is_out_of_memory(error) if single else may_be_out_of_memory(error)):
                     raise
             config = self.config
             self.model.zero_grad()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            if config.batch_size == 1:
+            if single:
                 raise ResourceError(
                     f"memory ran out on a single sequence of {config.context} tokens",
                     "a shorter --context or a smaller model (--layers, --width) needs less; "
