@@ -366,7 +366,26 @@ def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureF
     assert run(["train", "--resume", "other-001", "--steps", "4", "--quiet"]) == 0
     assert run(["train", "other.txt", "--init-from", "checkpoints/first-001", "--width", "32"]) == 2
     assert "--width 32 is not the checkpoint's 16" in capfd.readouterr().err
-    assert run(["train", "other.txt", "--init-from", "nowhere"]) == 3
+    capfd.readouterr()
+    assert run(["train", "other.txt", "--init-from", "frist-001"]) == 3
+    assert "there is no checkpoint at" in (err := capfd.readouterr().err)
+    assert "frist-001 (did you mean 'first-001'?)" in err
+
+
+def test_fine_tuning_takes_the_name_of_a_run(
+    text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train("text.txt", "--steps", 3, "--quiet") == 0
+    assert run(["train", "text.txt", "--init-from", "text-001", "--steps", "3", "--quiet"]) == 0
+    monkeypatch.setenv("MYGPT_INIT_FROM", "text-001")
+    assert run(["train", "text.txt", "--steps", "3", "--quiet"]) == 0
+    for number in (2, 3):
+        assert "checkpoints/text-001" in Path(f"checkpoints/text-00{number}/config.toml").read_text()
+    arguments = ["train", "--resume", "text-002", "--steps", "6", "--quiet"]
+    assert run([*arguments, "--init-from", "text-001"]) == 0
+    capfd.readouterr()
+    assert run(["train", "--resume", "text-001", "--steps", "6", "--init-from", "text-001"]) == 2
+    assert "--init-from is not set in this run, not /" in capfd.readouterr().err
 
 
 def test_a_hugging_face_folder_can_be_fine_tuned(text: Path, tmp_path: Path) -> None:

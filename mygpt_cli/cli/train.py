@@ -83,8 +83,11 @@ def train(
     # Absolute, so that the run can be resumed from any folder.
     if files:
         given["files"] = tuple(_absolute(name) for name in files)
-    for name in {"val_file", "init_from"} & set(given):
-        given[name] = _absolute(given[name])
+    if "val_file" in given:
+        given["val_file"] = _absolute(given["val_file"])
+    for layer in (given, *weaker):
+        if layer.get("init_from"):
+            layer["init_from"] = str(run_or_path(layer["init_from"]).absolute())
     from mygpt_cli.ui.train import reporter
 
     with reporter(json=json, quiet=quiet) as report:
@@ -156,7 +159,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     with run.locked():
         kept = from_file(folder / CONFIG)
         changed = [
-            f"{flag_of(name)} is {kept.get(name)} in this run, not {value}"
+            f"{flag_of(name)} is {kept.get(name, 'not set')} in this run, not {value}"
             for name, value in given.items()
             if name not in CHANGEABLE and value != kept.get(name)
         ]
