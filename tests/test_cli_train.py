@@ -464,14 +464,23 @@ def test_faults_have_their_codes(
     assert "hint: " in err
 
 
-def test_the_command_that_resumes_is_printed(mygpt: Command, text: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "command"),
+    [
+        ("text.txt", "mygpt train --resume checkpoints/text-001\n"),
+        ("-", "mygpt train --resume checkpoints/stdin-001 < FILE  # the same text\n"),
+    ],
+)
+def test_the_command_that_resumes_is_printed(source: str, command: str, mygpt: Command, text: Path) -> None:
     program = str(Path(sys.executable).with_name("mygpt"))
-    process = subprocess.Popen(
-        [program, "train", "text.txt", *TINY, "--steps", "100000", "--log-every", "1"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        cwd=text.parent,
-    )
+    with text.open("rb") as file:
+        process = subprocess.Popen(
+            [program, "train", source, *TINY, "--steps", "100000", "--log-every", "1"],
+            stdin=file,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            cwd=text.parent,
+        )
     assert process.stderr
     for line in process.stderr:
         if line.startswith(b"step"):
@@ -479,7 +488,27 @@ def test_the_command_that_resumes_is_printed(mygpt: Command, text: Path) -> None
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
-    assert "mygpt train --resume checkpoints/text-001" in rest
+    assert command in rest
+
+
+def test_a_text_that_was_piped_is_asked_for_again(mygpt: Command, text: Path) -> None:
+    piped = {"cwd": text.parent, "input": text.read_bytes()}
+    assert mygpt("train", "-", *TINY, "--steps", 3, "--quiet", **piped).returncode == 0
+    arguments = ("train", "--resume", "stdin-001", "--steps", 5)
+    done = mygpt(*arguments, cwd=text.parent)
+    assert done.returncode == 4
+    assert b"pipe it in again, `mygpt train --resume checkpoints/stdin-001 < FILE`" in done.stderr
+    assert mygpt(*arguments, **piped).returncode == 0
+
+
+def test_a_text_that_has_gone_is_asked_for_anew(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 3, "--quiet") == 0
+    text.rename("moved.txt")
+    assert run(["train", "--resume", "text-001", "--steps", "5"]) == 4
+    err = capfd.readouterr().err
+    assert "there is no file or folder" in err
+    assert "name its files anew, `mygpt train --resume checkpoints/text-001 FILES`" in err
+    assert run(["train", "--resume", "text-001", "moved.txt", "--steps", "5", "--quiet"]) == 0
 
 
 def test_a_second_interrupt_leaves_at_once(text: Path) -> None:

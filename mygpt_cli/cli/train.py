@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -153,6 +154,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     """Go on with a run, as if it had not stopped."""
     from mygpt_cli import contents
     from mygpt_cli.checkpoint import load, load_optimizer
+    from mygpt_cli.corpus import STDIN
     from mygpt_cli.runs import CONFIG, Run, history_of
 
     run = Run(folder)
@@ -172,7 +174,15 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         report.notes(checkpoint.notes)
         history = history_of(checkpoint.state)
         _check_left(folder, history.step, settings.get("steps"))
-        corpus = _read_text(settings, report)
+        try:
+            corpus = _read_text(settings, report)
+        except TextError as error:
+            again = f"mygpt train --resume {quote(str(folder))}"
+            piped = STDIN in (*settings.get("files", ()), settings.get("val_file"))
+            error.hint = "a run goes on with the text that it began with: " + (
+                f"pipe it in again, `{again} < FILE`" if piped else f"name its files anew, `{again} FILES`"
+            )
+            raise
         if checkpoint.state is None or checkpoint.state.get("text") != corpus.fingerprint:
             told = contents.changes(folder, corpus)
             raise TextError(

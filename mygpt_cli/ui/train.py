@@ -151,6 +151,7 @@ class PlainReporter(Reporter):
         self.console = stderr_console()
         self._steps = 0
         self._interrupted = False
+        self._piped = False
         self._told = time.monotonic()
 
     def busy(self, what: str, share: float = 0.0) -> None:
@@ -200,6 +201,7 @@ class PlainReporter(Reporter):
     def plan(self, trainer: "Trainer", plan: "Plan") -> None:
         """Say what will be trained, in three lines, and why mygpt chose what nobody set."""
         config, dataset = trainer.config, trainer.dataset
+        self._piped = "-" in (*config.files, config.val_file)
         tokens = len(dataset.train)
         self.line(
             "tokens",
@@ -261,7 +263,8 @@ class PlainReporter(Reporter):
         name = quote(str(folder))
         commands = [f"mygpt sample --checkpoint {name}", f"mygpt inspect {name}"]
         if self._interrupted:
-            commands.insert(0, f"mygpt train --resume {name}")
+            again = " < FILE  # the same text" if self._piped else ""
+            commands.insert(0, f"mygpt train --resume {name}{again}")
         for number, command in enumerate(commands):
             self.line("" if number else "next", command, "bold")
 
