@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.reliability.samples import vouch_for
 from mygpt_cli.cli.app import run
 from mygpt_cli.runs import Run
 from tests.conftest import CYCLE, SHARED, Command
@@ -341,12 +342,42 @@ def test_a_run_resumes_from_any_folder(text: Path, monkeypatch: pytest.MonkeyPat
     assert run(["train", "--resume", "../checkpoints/text-001", "--steps", "5", "--quiet"]) == 0
 
 
-def test_a_shape_that_is_not_the_weights_is_refused(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert train("text.txt", "--steps", 3, "--quiet") == 0
+def test_a_setting_changed_in_the_file_is_refused_as_by_flag(
+    text: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train("text.txt", "--steps", 3, "--lr", 0.01, "--quiet") == 0
     path = Path("checkpoints/text-001/config.toml")
-    path.write_text(path.read_text().replace("width = 16", "width = 32"))
-    assert run(["train", "--resume", "text-001", "--steps", "5"]) == 3
-    assert "width is 32, and 16 in the weights" in capfd.readouterr().err
+    whole = path.read_text()
+    for old, new, said in (
+        ("width = 16", "width = 32", "--width is 16 in this run, not 32"),
+        ("context = 16", "context = 8", "--context is 16 in this run, not 8"),
+        ("\nlr = 0.01\n", "\nlr = 0.1\n", "--lr is 0.01 in this run, not 0.1"),
+        ("\nlr = 0.01\n", "\n", "--lr is 0.01 in this run, not unset"),
+        ("accumulation = 1", "accumulation = 2", "--batch-size times --accumulation is 4 in this run, not 8"),
+    ):
+        assert old in whole
+        path.write_text(whole.replace(old, new))
+        assert run(["train", "--resume", "text-001", "--steps", "5"]) == 2
+        assert said in capfd.readouterr().err
+    parts = whole.replace("batch_size = 4", "batch_size = 2").replace("accumulation = 1", "accumulation = 2")
+    path.write_text(parts)
+    assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
+
+
+def test_a_checkpoint_without_its_settings_is_resumed(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As earlier versions saved them: only the shape of the weights is known."""
+    assert train("text.txt", "--steps", 3, "--quiet") == 0
+    last, path = Path("checkpoints/text-001/last"), Path("checkpoints/text-001/config.toml")
+    state = json.loads((last / "training_state.json").read_text())
+    del state["settings"]
+    (last / "training_state.json").write_text(json.dumps(state))
+    vouch_for(last)
+    whole = path.read_text()
+    path.write_text(whole.replace("width = 16", "width = 32"))
+    assert run(["train", "--resume", "text-001", "--steps", "5"]) == 2
+    assert "--width is 16 in this run, not 32" in capfd.readouterr().err
+    path.write_text(whole)
+    assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
 
 
 def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -385,7 +416,7 @@ def test_fine_tuning_takes_the_name_of_a_run(
     assert run([*arguments, "--init-from", "text-001"]) == 0
     capfd.readouterr()
     assert run(["train", "--resume", "text-001", "--steps", "6", "--init-from", "text-001"]) == 2
-    assert "--init-from is not set in this run, not /" in capfd.readouterr().err
+    assert "--init-from is unset in this run, not /" in capfd.readouterr().err
 
 
 def test_a_hugging_face_folder_can_be_fine_tuned(text: Path, tmp_path: Path) -> None:

@@ -170,12 +170,12 @@ def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: 
     assert fits
     layers, width = map(int, fits.groups())
     for smaller, larger in (
-        ({"layers": layers}, {"layers": layers + 1}),
-        ({"width": width}, {"width": width + 24}),
+        (replace(config, layers=layers), replace(config, layers=layers + 1)),
+        (replace(config, width=width), replace(config, width=width + 24)),
     ):
-        fit_memory(replace(config, **smaller), 65, 800 * 10**6)
+        fit_memory(smaller, 65, 800 * 10**6)
         with pytest.raises(ResourceError):
-            fit_memory(replace(config, **larger), 65, 800 * 10**6)
+            fit_memory(larger, 65, 800 * 10**6)
     with pytest.raises(ResourceError) as fault:
         fit_memory(config, 65, 10**6)
     assert fault.value.hint == "a smaller --context needs less"

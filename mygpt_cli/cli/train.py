@@ -14,7 +14,7 @@ import typer
 
 from mygpt_cli.cli.options import read_flags, with_settings
 from mygpt_cli.cli.sampling import run_or_path
-from mygpt_cli.config import BUDGETS, Settings, flag_of
+from mygpt_cli.config import Settings, flag_of
 from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
 from mygpt_cli.settings import from_environment, from_file, from_preset, merge
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from mygpt_cli.training.trainer import Trainer
     from mygpt_cli.ui.train import Reporter
 
-OFTEN = ("eval_every", "save_every", "keep_every", "log_every")
-CHANGEABLE = {*BUDGETS, *OFTEN, "patience", "tensorboard", "device", "files", "val_file", "out"}
+CALLED = {"batch_size": "--batch-size times --accumulation"}
 
 
 @with_settings
@@ -155,23 +154,25 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     from mygpt_cli import contents
     from mygpt_cli.checkpoint import load, load_optimizer
     from mygpt_cli.corpus import STDIN
-    from mygpt_cli.runs import CONFIG, Run, history_of
+    from mygpt_cli.runs import CONFIG, Run, history_of, settings_of, unchangeable
 
     run = Run(folder)
     with run.locked():
         kept = from_file(folder / CONFIG)
-        changed = [
-            f"{flag_of(name)} is {kept.get(name, 'not set')} in this run, not {value}"
-            for name, value in given.items()
-            if name not in CHANGEABLE and value != kept.get(name)
-        ]
-        if changed:
-            hint = "leave these out, or train a new run"
-            raise UsageError(f"a run goes on as it began, and {join_faults(changed, 'differ')}", hint)
         settings = merge([given, kept])
         _check_tensorboard(settings)
         checkpoint = load(folder, prefer=("last",))
         report.notes(checkpoint.notes)
+        began, now = settings_of(checkpoint, kept), unchangeable(settings)
+        both = {name: (began.get(name, "unset"), now.get(name, "unset")) for name in now | began}
+        changed = [
+            f"{CALLED.get(name, flag_of(name))} is {before} in this run, not {after}"
+            for name, (before, after) in both.items()
+            if before != after
+        ]
+        if changed:
+            hint = f"leave these out, or put them back in {folder / CONFIG}, or train a new run"
+            raise UsageError(f"a run goes on as it began, and {join_faults(changed, 'differ')}", hint)
         history = history_of(checkpoint.state)
         _check_left(folder, history.step, settings.get("steps"))
         try:
