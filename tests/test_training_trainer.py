@@ -212,6 +212,20 @@ def test_training_ends_when_it_no_longer_helps(tiny_dataset: Dataset) -> None:
     assert "by heart" in notes[0]
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_model_worse_than_guessing_is_named_once(optimizer: str, tiny_dataset: Dataset) -> None:
+    fast = {"lr": 10.0, "muon_lr": 10.0, "schedule": "constant", "clip": 0.0, "optimizer": optimizer}
+    events = list(new_trainer(tiny_config(steps=40, patience=0, **fast), tiny_dataset).run())
+    guessing = math.log(tiny_dataset.tokenizer.vocab_size)
+    assert sum(e.val_loss > guessing for e in events if isinstance(e, Evaluated)) > 1
+    said = [e.text for e in events if isinstance(e, Noted)]
+    assert len(said) == 1
+    assert f"taking every token for equally likely gives {guessing:.2f}" in said[0]
+    assert said[0].endswith("a lower --lr" + (" and --muon-lr" if optimizer == "muon" else ""))
+    events = list(new_trainer(tiny_config(steps=40, optimizer=optimizer), tiny_dataset).run())
+    assert not [e for e in events if isinstance(e, Noted)]
+
+
 def test_clipping_bounds_the_gradient(tiny_dataset: Dataset) -> None:
     trainer = new_trainer(tiny_config(clip=1e-3), tiny_dataset)
     _, norm = trainer.update(0)

@@ -29,6 +29,7 @@ SETTLED = 100  # steps until the gradient's norm is known well enough to call an
 SPIKE = 20.0  # times that norm
 REFUSALS = 10  # steps in a row that must be refused before training is called diverged
 HOPELESS = 1.05  # times the best bits per byte
+USELESS = 1.05  # times the loss of guessing; a model that has only begun may be just above it
 NO_LONGER_IMPROVES = "no longer improves"
 
 Result = TypeVar("Result")
@@ -48,6 +49,7 @@ class History:
     eval_steps: int = 0
     evals_since_best: int = 0
     overfitting: bool = False  # and said so
+    useless: bool = False  # worse than guessing, and said so
     norm: float = 0.0  # running mean of the gradient's norm
     refused: int = 0  # steps that were not taken
     refused_in_row: int = 0
@@ -134,7 +136,7 @@ class Trainer:
                 evaluated = self._evaluate()
                 best = evaluated.best
                 yield evaluated
-                if note := self._overfitting(evaluated):
+                if note := self._useless(evaluated) or self._overfitting(evaluated):
                     yield Noted(step=history.step, text=note)
                 if self._hopeless(evaluated):
                     reason = reason or NO_LONGER_IMPROVES
@@ -294,13 +296,27 @@ class Trainer:
         """Say once, in plain words, that the model has begun to learn the text by heart."""
         history = self.history
         gap = evaluated.val_loss - evaluated.train_loss
-        if history.overfitting or history.evals_since_best < 2 or gap < 0.1 * evaluated.train_loss:
+        told = history.overfitting or history.useless
+        if told or history.evals_since_best < 2 or gap < 0.1 * evaluated.train_loss:
             return None
         history.overfitting = True
         return (
             "the model begins to learn the text by heart: its loss no longer falls on what it has not seen "
             f"({evaluated.val_loss:.2f}), only on what it trains on ({evaluated.train_loss:.2f}). The best "
             "checkpoint is kept; more text helps, or a smaller model, or more --dropout"
+        )
+
+    def _useless(self, evaluated: Evaluated) -> str | None:
+        """Say once, in plain words, that after its warm-up the model knows less than nothing."""
+        history, guessing = self.history, math.log(self.dataset.tokenizer.vocab_size)
+        lower = min(evaluated.train_loss, evaluated.val_loss)
+        if history.useless or history.step <= self.config.warmup or lower < USELESS * guessing:
+            return None
+        history.useless = True
+        return (
+            f"the model does worse than guessing: its loss is {evaluated.val_loss:.2f}, where taking every "
+            f"token for equally likely gives {guessing:.2f}. Its learning rate is too high: begin again with "
+            f"a lower --lr{' and --muon-lr' if self.config.optimizer == 'muon' else ''}"
         )
 
     def _progress(self, grad_norm: float, tokens_per_second: float) -> Progress:
