@@ -130,8 +130,10 @@ def test_the_faults_of_all_sources_are_told_at_once(
     monkeypatch.delenv("MYGPT_DROPUOT")
     monkeypatch.setenv("MYGPT_LAYERS", "2")
     flags = ["--heads", "4", "--tokenizer", "cahr", "--config", "recipe.toml"]
+    flags += ["--optimizer", "adamw", "--muon-lr", "0.1"]
     assert run(["train", "text.txt", *flags]) == 2
     err = capfd.readouterr().err
+    assert "--muon-lr has no effect with --optimizer adamw" in err
     assert "width 30 is not divisible by 4 heads" in err
     assert "there is no tokenizer 'cahr' (did you mean 'char'?)" in err
 

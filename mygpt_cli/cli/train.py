@@ -16,7 +16,7 @@ from mygpt_cli.cli.options import read_flags, with_settings
 from mygpt_cli.cli.sampling import run_or_path
 from mygpt_cli.config import Settings, flag_of
 from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
-from mygpt_cli.settings import from_environment, from_file, from_preset, merge
+from mygpt_cli.settings import effect_faults, from_environment, from_file, from_preset, merge
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
@@ -94,7 +94,8 @@ def train(
         if resume is not None:
             _resume(_find_run(resume, given), given, report, dry_run, started)
         else:
-            _train(merge([given, *weaker]), report, dry_run, started)
+            settings = merge([given, *weaker])
+            _train(settings, effect_faults(given, settings), report, dry_run, started)
 
 
 def _absolute(name: str) -> str:
@@ -105,13 +106,15 @@ def _absolute(name: str) -> str:
     return str(Path(here, name))
 
 
-def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
-    """Start a new run."""
+def _train(
+    settings: Settings, faults: list[str], report: "Reporter", dry_run: bool, started: float
+) -> None:
+    """Start a new run, unless the settings have faults, these or others."""
     from mygpt_cli.config import raise_faults, setting_faults
     from mygpt_cli.tokenizer import check_tokenizer
 
     together(
-        lambda: raise_faults(setting_faults(settings)),
+        lambda: raise_faults(setting_faults(settings) + faults),
         lambda: check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size")),
         lambda: _check_tensorboard(settings),
     )
