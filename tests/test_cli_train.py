@@ -312,6 +312,17 @@ def test_resuming_with_fewer_epochs_than_done_is_refused(
     assert "is at step 40 and has nothing left to do" in capfd.readouterr().err
 
 
+def test_a_budget_in_tokens_is_a_total(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--tokens", "1.28k", "--quiet") == 0
+    assert "steps = 20\n" in Path("checkpoints/text-001/config.toml").read_text()
+    assert run(["train", "--resume", "text-001", "--tokens", "1_280"]) == 2
+    assert "is at step 20 and has nothing left to do" in capfd.readouterr().err
+    assert run(["train", "--resume", "text-001", "--tokens", "1920", "--quiet"]) == 0
+    assert "steps = 30\n" in Path("checkpoints/text-001/config.toml").read_text()
+    assert train("text.txt", "--tokens", 100, "--time", "5m", "--steps", 3) == 2
+    assert "--tokens and --time and --steps contradict each other: give one" in capfd.readouterr().err
+
+
 def test_a_time_to_go_on_for(
     text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,13 @@ def test_epochs_become_steps(tiny_dataset: Dataset) -> None:
     assert chosen.steps == round(3 * len(tiny_dataset.train) / (4 * 2 * 16))
 
 
+def test_tokens_become_steps(tiny_dataset: Dataset) -> None:
+    chosen = plan({"tokens": 10_000, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset, slow)
+    assert chosen.steps == round(10_000 / (4 * 2 * 16))
+    assert plan({"tokens": 1}, tiny_dataset, slow).steps == 1
+    assert "since 10,000 tokens is short" in plan({"tokens": 10_000}, tiny_dataset, slow).reasons["width"]
+
+
 def test_a_text_shorter_than_the_context_shrinks_it(tiny_dataset: Dataset) -> None:
     short = replace(tiny_dataset, train=tiny_dataset.train[:20])
     chosen = plan({"context": 64}, short, slow)

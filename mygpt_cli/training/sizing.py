@@ -137,7 +137,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
 
     if not any(name in chosen for name in BUDGETS):
         choose("time", DEFAULT_TIME, DEFAULT)
-    steps, seconds, budget = _budget(chosen, train_tokens / tokens_per_step)
+    steps, seconds, budget = _budget(chosen, train_tokens, tokens_per_step)
     if seconds is not None:
         reasons["steps"] = "as many as fit, measured"
 
@@ -226,13 +226,17 @@ def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer)
     }
 
 
-def _budget(chosen: Settings, steps_per_epoch: float) -> tuple[int | None, float | None, str]:
+def _budget(
+    chosen: Settings, tokens_per_epoch: int, tokens_per_step: int
+) -> tuple[int | None, float | None, str]:
     """Take the budget out of the settings: steps or seconds, and how it is called."""
-    steps, text, epochs = (chosen.pop(name, None) for name in ("steps", "time", "epochs"))
+    epochs, tokens, text, steps = (chosen.pop(name, None) for name in BUDGETS)
     if text is not None:
         return None, parse_duration(text), text
     if epochs is not None:
-        return max(1, round(epochs * steps_per_epoch)), None, f"{epochs:g} epochs"
+        return max(1, round(epochs * tokens_per_epoch / tokens_per_step)), None, f"{epochs:g} epochs"
+    if tokens is not None:
+        return max(1, round(tokens / tokens_per_step)), None, f"{tokens:,} tokens"
     return steps, None, f"{steps:,} steps"
 
 
