@@ -84,6 +84,13 @@ def test_json_events(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert err == ""
 
 
+def test_a_single_step_is_one(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--epochs", 0.01) == 0
+    err = capfd.readouterr().err
+    assert "training  1 step of 64 tokens" in err
+    assert "done      1 step in " in err
+
+
 def test_dry_run_leaves_nothing(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 10, "--dry-run") == 0
     assert "training  10 steps" in capfd.readouterr().err

@@ -25,7 +25,7 @@ def slow(config: TrainConfig) -> float:
 def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
     chosen = plan({}, tiny_dataset, slow)
     assert chosen.seconds == 300
-    assert chosen.reasons["time"] == "the default"
+    assert chosen.reasons["time"] == "the default, since no budget was given"
     config = chosen.config(1000)
     assert config.model(65).head_width % 2 == 0
 
@@ -61,6 +61,9 @@ def test_what_nobody_set_has_a_reason_and_what_somebody_set_has_none(tiny_datase
     settings = {name: getattr(free.config(100), name) for name in free.reasons if name != "time"}
     assert not plan(settings, tiny_dataset, slow).reasons
     assert "layers" not in plan({"layers": 3}, tiny_dataset, slow).reasons
+    assert free.reasons.keys() >= {"lr", "muon_lr", "schedule", "warmup", "decay_share"}
+    plain = plan({"optimizer": "adamw", "schedule": "constant"}, tiny_dataset, slow).reasons
+    assert not {"muon_lr", "schedule", "warmup", "decay_share"} & plain.keys()
 
 
 @pytest.mark.parametrize(

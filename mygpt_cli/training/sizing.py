@@ -121,7 +121,9 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     chosen.setdefault("vocab_size", None)
     chosen.setdefault("bias", arch == "gpt2")
     adamw = chosen.get("optimizer") == "adamw"
-    chosen.setdefault("lr", 1e-3 if adamw else 5e-3)
+    choose("lr", 1e-3 if adamw else 5e-3, DEFAULT)
+    if not adamw:
+        choose("muon_lr", 0.02, DEFAULT)
     chosen.setdefault("muon_lr", 0.02)
     chosen.setdefault("weight_decay", 0.1)
     chosen.setdefault("beta1", 0.9 if adamw else 0.8)
@@ -136,7 +138,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
 
     if not any(name in chosen for name in BUDGETS):
-        choose("time", DEFAULT_TIME, DEFAULT)
+        choose("time", DEFAULT_TIME, "the default, since no budget was given")
     steps, seconds, budget = _budget(chosen, train_tokens, tokens_per_step)
     if seconds is not None:
         reasons["steps"] = "as many as fit, measured"
@@ -160,6 +162,8 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     if byte_pairs:
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
     chosen.setdefault("bpe_dropout", 0.0)
+    if "schedule" not in chosen:
+        reasons |= dict.fromkeys({"schedule", "warmup", "decay_share"} - chosen.keys(), DEFAULT)
     if "eval_every" not in chosen:
         reasons["eval_every"] = "validating takes a twentieth of the time at most"
     # A prediction costs a third of what learning from it does.
@@ -188,6 +192,8 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig
         range(unit, config.width, unit), True, key=lambda n: too_large(config.layers, n)
     )
     fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
+    if config.init_from:
+        fitting = []  # its shape is what it is
     raise ResourceError(
         f"training this model takes about {needed / 1e9:.0f} GB, and there are {memory / 1e9:.0f} GB",
         f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less",

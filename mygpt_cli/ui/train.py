@@ -222,7 +222,7 @@ class PlainReporter(Reporter):
         dtype = str(trainer.model.compute_dtype).removeprefix("torch.")
         self.line(
             "training",
-            f"{count(left)} steps of {count(trainer.tokens_per_step)} tokens{again}{within}, "
+            f"{count_of(left, 'step')} of {count(trainer.tokens_per_step)} tokens{again}{within}, "
             f"{epochs:.1f} times through the text; {config.optimizer}, {dtype} on {trainer.device.type}",
         )
         for number, line in enumerate(reason_lines(trainer, plan)):
@@ -304,6 +304,8 @@ def finished_line(event: "Finished") -> str:
     elif event.reason != "done":
         why = f", since validation {event.reason}"
     refused = (
-        f"; {count(event.refused)} steps refused, their numbers were out of bounds" if event.refused else ""
+        f"; {count_of(event.refused, 'step')} refused, their numbers were out of bounds"
+        if event.refused
+        else ""
     )
-    return f"{count(event.step)} steps in {duration(event.seconds)}{why}{best}{refused}"
+    return f"{count_of(event.step, 'step')} in {duration(event.seconds)}{why}{best}{refused}"
