@@ -562,6 +562,20 @@ def test_a_text_that_has_gone_is_asked_for_anew(text: Path, capfd: pytest.Captur
     assert run(["train", "--resume", "text-001", "moved.txt", "--steps", "5", "--quiet"]) == 0
 
 
+@pytest.mark.parametrize("flags", [(), ("--quiet",)])
+def test_an_interrupt_before_training_says_that_nothing_was_saved(
+    flags: tuple[str, ...], text: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mygpt_cli.cli.train._prepare", interrupted)
+    assert train("text.txt", "--steps", 3, *flags) == 130
+    said = "stopped   by Ctrl-C before training began; nothing was saved" in capfd.readouterr().err
+    assert said == (not flags)
+    assert not Path("checkpoints").exists()
+
+
 def test_a_second_interrupt_leaves_at_once(text: Path) -> None:
     from mygpt_cli.cli.interruption import Interruption
 

@@ -152,7 +152,15 @@ class PlainReporter(Reporter):
         self._steps = 0
         self._interrupted = False
         self._piped = False
+        self._planned = False
         self._told = time.monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say that Ctrl-C came too early for anything to be kept."""
+        if kind is KeyboardInterrupt and not self._planned:
+            self.line("stopped", "by Ctrl-C before training began; nothing was saved")
 
     def busy(self, what: str, share: float = 0.0) -> None:
         """Say what is being prepared when that takes long."""
@@ -201,6 +209,7 @@ class PlainReporter(Reporter):
     def plan(self, trainer: "Trainer", plan: "Plan") -> None:
         """Say what will be trained, in three lines, and why mygpt chose what nobody set."""
         config, dataset = trainer.config, trainer.dataset
+        self._planned = True
         self._piped = "-" in (*config.files, config.val_file)
         tokens = len(dataset.train)
         self.line(
