@@ -301,6 +301,21 @@ def test_other_faults_are_not_taken_for_a_lack_of_memory(
     assert trainer.config.batch_size == batch_size
 
 
+def test_what_comes_of_a_lack_of_memory_is_one(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    errors = [ON_LINUX, ON_ONE_DNN, ON_ONE_DNN]
+
+    def failing(*arguments: object) -> torch.Tensor:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(trainer.model, "loss", failing)
+    with pytest.raises(ResourceError, match="a single sequence"):
+        trainer.update(0)
+    assert not errors
+
+
 def test_validation_takes_no_more_at_once_than_a_step(
     tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

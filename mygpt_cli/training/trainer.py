@@ -193,12 +193,14 @@ class Trainer:
 
         Raises ResourceError when memory does not suffice for a single window.
         """
+        surely = False
         while True:
             try:
                 return action()
             except (RuntimeError, MemoryError) as error:
+                surely = surely or is_out_of_memory(error)
                 single = self.config.batch_size == 1
-                if not (is_out_of_memory(error) if single else may_be_out_of_memory(error)):
+                if not may_be_out_of_memory(error) or (single and not surely):
                     raise
             config = self.config
             self.model.zero_grad()
@@ -207,7 +209,7 @@ class Trainer:
             if single:
                 raise ResourceError(
                     f"memory ran out on a single sequence of {config.context} tokens",
-                    "a shorter --context or a smaller model (--layers, --width) needs less; "
+                    "a smaller --batch-size, --context or model (--layers, --width) needs less; "
                     "what was saved can be resumed on a machine with more memory",
                 )
             self.config = config.in_smaller_parts()
