@@ -319,7 +319,7 @@ def parse_value(kind: type, text: str) -> Any:
         if text.lower() not in known:
             raise ValueError(f"'{text}' is neither true nor false")
         return known[text.lower()]
-    if kind is int and (short := re.fullmatch(r"(\d+(?:\.\d+)?)([kM])", text)):
+    if kind is int and (short := re.fullmatch(r"(\d{1,15}(?:\.\d+)?)([kM])", text)):
         return round(float(short[1]) * {"k": 1e3, "M": 1e6}[short[2]])
     if kind in (int, float):
         try:

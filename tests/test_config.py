@@ -69,7 +69,15 @@ def test_parse_setting(name: str, text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("layers", "four"), ("steps", "1.5"), ("steps", "k"), ("lr", "1k"), ("bias", "maybe")]
+    ("name", "text"),
+    [
+        ("layers", "four"),
+        ("steps", "1.5"),
+        ("steps", "k"),
+        ("steps", f"{'9' * 400}k"),
+        ("lr", "1k"),
+        ("bias", "maybe"),
+    ],
 )
 def test_parse_setting_refuses(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=f"'{text}'"):
