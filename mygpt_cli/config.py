@@ -18,7 +18,7 @@ ARCHITECTURES = ("nanochat", "gpt2")
 ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu")
 LONGEST_CONTEXT = 2**18
 LARGEST_TABLE = 2**24  # rotary angles: for each position, as many as a head is wide
-BUDGETS = ("steps", "epochs", "time")
+BUDGETS = ("epochs", "tokens", "time", "steps")
 
 Settings = dict[str, Any]
 
@@ -213,6 +213,9 @@ class TrainConfig:
 
     steps: int = knob("Number of optimizer steps.", "Budget", at_least=1, at_most=1_000_000_000)
     epochs: float | None = knob("Times to go through the text.", "Budget", None, above=0, at_most=1_000_000)
+    tokens: int | None = knob(
+        "Tokens to learn from, such as 20M.", "Budget", None, at_least=1, at_most=10**15
+    )
     time: str | None = knob("Time for all of it, such as 90s, 5m or 1h30m.", "Budget", None)
 
     batch_size: int = knob("Sequences in one forward pass.", "Optimizer", at_least=1, at_most=1_000_000)
@@ -316,6 +319,8 @@ def parse_value(kind: type, text: str) -> Any:
         if text.lower() not in known:
             raise ValueError(f"'{text}' is neither true nor false")
         return known[text.lower()]
+    if kind is int and (short := re.fullmatch(r"(\d{1,15}(?:\.\d+)?)([kM])", text)):
+        return round(float(short[1]) * {"k": 1e3, "M": 1e6}[short[2]])
     if kind in (int, float):
         try:
             return kind(text.replace("_", ""))
@@ -342,7 +347,7 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
     ]
     if faults:
         return faults
-    given = [called(name) for name in ("epochs", "time", "steps") if settings.get(name) is not None]
+    given = [called(name) for name in BUDGETS if settings.get(name) is not None]
     if len(given) > 1:
         faults.append(f"{' and '.join(given)} contradict each other: give one")
     if (arch := settings.get("arch", "nanochat")) == "nanochat" and settings.get("bias"):

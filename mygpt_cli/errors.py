@@ -62,6 +62,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 
+def may_be_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, or perhaps did: oneDNN does not say why it could not create a primitive."""
+    return is_out_of_memory(error) or "could not create a primitive" in str(error)
+
+
 def join_faults(faults: Sequence[str], are: str = "are wrong") -> str:
     """Put several faults into one message, one line each."""
     if len(faults) == 1:

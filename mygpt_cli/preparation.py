@@ -6,11 +6,10 @@ from dataclasses import replace
 import torch
 
 from mygpt_cli.checkpoint import Checkpoint, load
-from mygpt_cli.config import ModelConfig, Settings, TrainConfig
+from mygpt_cli.config import Settings, TrainConfig
 from mygpt_cli.corpus import Corpus
 from mygpt_cli.dataset import cache_folder, prepare
 from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
-from mygpt_cli.errors import CheckpointError, join_faults
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.randomness import derive
 from mygpt_cli.token_files import Progress
@@ -90,26 +89,25 @@ class Preparation:
     def new_trainer(self, config: TrainConfig) -> Trainer:
         """Return a trainer that begins from weights drawn from the seed, or from those of a checkpoint."""
         start, vocab_size = self._start, self._dataset.tokenizer.vocab_size
+        fitting = self._fitting(config)  # before anything is allocated
         model = GPT(start.config if start else config.model(vocab_size))
         if start:
             model.load_state_dict(start.model.state_dict())
         else:
             model.initialise(torch.Generator().manual_seed(derive(config.seed, "weights")))
-        return self._trainer(config, model)
+        return self._trainer(config, fitting, model)
 
     def resumed_trainer(self, config: TrainConfig, history: History) -> Trainer:
-        """Return a trainer that goes on; CheckpointError if the settings are not those of the checkpoint."""
+        """Return a trainer that goes on; the settings are those of the checkpoint."""
         assert self._resumed  # noqa: S101 - only of a run that goes on
-        there = self._resumed.config
-        if different := _differences(config.model(there.vocab_size), there):
-            raise CheckpointError(
-                f"config.toml is not that of the checkpoint: {join_faults(different, 'differ')}",
-                "put these back, or train anew",
-            )
-        return self._trainer(config, self._resumed.model, history)
+        return self._trainer(config, self._fitting(config), self._resumed.model, history)
 
-    def _trainer(self, config: TrainConfig, model: GPT, history: History | None = None) -> Trainer:
-        fitting = fit_memory(config, model.config.vocab_size, total_memory(self._device))
+    def _fitting(self, config: TrainConfig) -> TrainConfig:
+        return fit_memory(config, self._dataset.tokenizer.vocab_size, total_memory(self._device))
+
+    def _trainer(
+        self, config: TrainConfig, fitting: TrainConfig, model: GPT, history: History | None = None
+    ) -> Trainer:
         model.compute_dtype = self._dtype
         self._compilation.apply(model)
         trainer = Trainer(fitting, self._dataset, model.to(self._device), history)
@@ -126,12 +124,3 @@ class Preparation:
         scratch, before = self.new_trainer(config), self._compilation
         self._compilation = before.proved(lambda: scratch.update(0))
         return seconds_per_token(scratch if self._compilation is before else self.new_trainer(config))
-
-
-def _differences(asked: ModelConfig, there: ModelConfig) -> list[str]:
-    names = ("arch", "layers", "heads", "width", "softcap", "bias")
-    return [
-        f"{name} is {getattr(asked, name)}, and {getattr(there, name)} in the weights"
-        for name in names
-        if getattr(asked, name) != getattr(there, name)
-    ]

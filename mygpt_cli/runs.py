@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from mygpt_cli import __version__, checkpoint
-from mygpt_cli.config import TrainConfig
+from mygpt_cli.checkpoint import Checkpoint
+from mygpt_cli.config import BUDGETS, Settings, TrainConfig, setting_faults
 from mygpt_cli.errors import CheckpointError, ResourceError
 from mygpt_cli.locking import try_lock
 from mygpt_cli.settings import to_toml
@@ -26,6 +27,8 @@ KEPT = "kept"
 MOST = 10**15  # of anything that a run counts
 MOST_EVENTS = 50_000  # that are looked at; default intervals give some hundreds
 LONGEST_LINE = 2**16  # bytes
+OFTEN = ("eval_every", "save_every", "keep_every", "log_every")
+CHANGEABLE = {*BUDGETS, *OFTEN, "patience", "tensorboard", "device", "files", "val_file", "out"}
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a run from elsewhere may hold links to what is not its own
 
 Logged = Started | Progress | Evaluated | Noted | Finished
@@ -107,6 +110,7 @@ class Run:
             "steps": trainer.config.steps,
             "tokens": trainer.history.step * trainer.tokens_per_step,
             "text": trainer.dataset.fingerprint,
+            "settings": unchangeable(asdict(trainer.config)),
             "history": asdict(trainer.history),
         }
         parts: dict[str, Any] = {
@@ -174,6 +178,27 @@ class Run:
             return list(deque(map(_known, _events(self.folder / METRICS)), MOST_EVENTS))
         except OSError:
             return []
+
+
+def unchangeable(settings: Settings) -> Settings:
+    """Return the settings that a run keeps to its end.
+
+    In what parts a step takes its sequences is none of them: `batch_size` counts all of these.
+    """
+    fixed = {n: value for n, value in settings.items() if n not in CHANGEABLE and value is not None}
+    return fixed | {"batch_size": fixed.get("batch_size", 1) * fixed.pop("accumulation", 1)}
+
+
+def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
+    """Return what `unchangeable` gave when a checkpoint was saved.
+
+    A checkpoint of an earlier version says only what its shape is; the rest is as it is `otherwise`.
+    """
+    recorded = (saved.state or {}).get("settings")
+    if isinstance(recorded, dict) and not setting_faults(recorded):
+        return recorded
+    shape = {name: getattr(saved.config, name) for name in ("arch", "layers", "heads", "width")}
+    return unchangeable(otherwise) | shape
 
 
 def as_record(event: Event) -> dict[str, Any]:

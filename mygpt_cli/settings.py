@@ -16,6 +16,7 @@ from mygpt_cli.config import (
     BUDGETS,
     Settings,
     TrainConfig,
+    flag_of,
     knobs,
     limits_of,
     parse_setting,
@@ -27,6 +28,13 @@ from mygpt_cli.errors import UsageError, did_you_mean
 PREFIX = "MYGPT_"
 OTHER_VARIABLES = {"MYGPT_CACHE_DIR", "MYGPT_DEBUG"}
 LARGEST = 4 * 2**20  # bytes of a recipe: the names of some 40,000 files
+NO_EFFECT = (  # a setting, and the value of another one with which it does nothing
+    ("muon_lr", "optimizer", "adamw"),
+    ("bpe_dropout", "tokenizer", "char"),
+    ("softcap", "arch", "gpt2"),
+    ("decay_share", "schedule", "constant"),
+    ("final_lr", "schedule", "constant"),
+)
 MISSPELT = 0.85  # as near as this to the name of a setting; what is farther off is no business of ours
 
 
@@ -115,6 +123,15 @@ def merge(layers: Iterable[Settings]) -> Settings:
             if name not in merged and not (name in BUDGETS and budget_set):
                 merged[name] = value
     return merged
+
+
+def effect_faults(flags: Settings, settings: Settings) -> list[str]:
+    """List the flags that do nothing with the settings that they are a part of."""
+    return [
+        f"{flag_of(name)} has no effect with {flag_of(other)} {value}"
+        for name, other, value in NO_EFFECT
+        if flags.get(name) and settings.get(other) == value
+    ]
 
 
 def to_toml(config: TrainConfig) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.reliability.samples import vouch_for
 from mygpt_cli.cli.app import run
 from mygpt_cli.runs import Run
 from tests.conftest import CYCLE, SHARED, Command
@@ -85,6 +86,13 @@ def test_json_events(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert err == ""
 
 
+def test_a_single_step_is_one(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--epochs", 0.01) == 0
+    err = capfd.readouterr().err
+    assert "training  1 step of 64 tokens" in err
+    assert "done      1 step in " in err
+
+
 def test_dry_run_leaves_nothing(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 10, "--dry-run") == 0
     assert "training  10 steps" in capfd.readouterr().err
@@ -131,8 +139,10 @@ def test_the_faults_of_all_sources_are_told_at_once(
     monkeypatch.delenv("MYGPT_DROPUOT")
     monkeypatch.setenv("MYGPT_LAYERS", "2")
     flags = ["--heads", "4", "--tokenizer", "cahr", "--config", "recipe.toml"]
+    flags += ["--optimizer", "adamw", "--muon-lr", "0.1"]
     assert run(["train", "text.txt", *flags]) == 2
     err = capfd.readouterr().err
+    assert "--muon-lr has no effect with --optimizer adamw" in err
     assert "width 30 is not divisible by 4 heads" in err
     assert "there is no tokenizer 'cahr' (did you mean 'char'?)" in err
 
@@ -311,6 +321,17 @@ def test_resuming_with_fewer_epochs_than_done_is_refused(
     assert "is at step 40 and has nothing left to do" in capfd.readouterr().err
 
 
+def test_a_budget_in_tokens_is_a_total(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--tokens", "1.28k", "--quiet") == 0
+    assert "steps = 20\n" in Path("checkpoints/text-001/config.toml").read_text()
+    assert run(["train", "--resume", "text-001", "--tokens", "1_280"]) == 2
+    assert "is at step 20 and has nothing left to do" in capfd.readouterr().err
+    assert run(["train", "--resume", "text-001", "--tokens", "1920", "--quiet"]) == 0
+    assert "steps = 30\n" in Path("checkpoints/text-001/config.toml").read_text()
+    assert train("text.txt", "--tokens", 100, "--time", "5m", "--steps", 3) == 2
+    assert "--tokens and --time and --steps contradict each other: give one" in capfd.readouterr().err
+
+
 def test_a_time_to_go_on_for(
     text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,12 +384,42 @@ def test_a_run_resumes_from_any_folder(text: Path, monkeypatch: pytest.MonkeyPat
     assert run(["train", "--resume", "../checkpoints/text-001", "--steps", "5", "--quiet"]) == 0
 
 
-def test_a_shape_that_is_not_the_weights_is_refused(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert train("text.txt", "--steps", 3, "--quiet") == 0
+def test_a_setting_changed_in_the_file_is_refused_as_by_flag(
+    text: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train("text.txt", "--steps", 3, "--lr", 0.01, "--quiet") == 0
     path = Path("checkpoints/text-001/config.toml")
-    path.write_text(path.read_text().replace("width = 16", "width = 32"))
-    assert run(["train", "--resume", "text-001", "--steps", "5"]) == 3
-    assert "width is 32, and 16 in the weights" in capfd.readouterr().err
+    whole = path.read_text()
+    for old, new, said in (
+        ("width = 16", "width = 32", "--width is 16 in this run, not 32"),
+        ("context = 16", "context = 8", "--context is 16 in this run, not 8"),
+        ("\nlr = 0.01\n", "\nlr = 0.1\n", "--lr is 0.01 in this run, not 0.1"),
+        ("\nlr = 0.01\n", "\n", "--lr is 0.01 in this run, not unset"),
+        ("accumulation = 1", "accumulation = 2", "--batch-size times --accumulation is 4 in this run, not 8"),
+    ):
+        assert old in whole
+        path.write_text(whole.replace(old, new))
+        assert run(["train", "--resume", "text-001", "--steps", "5"]) == 2
+        assert said in capfd.readouterr().err
+    parts = whole.replace("batch_size = 4", "batch_size = 2").replace("accumulation = 1", "accumulation = 2")
+    path.write_text(parts)
+    assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
+
+
+def test_a_checkpoint_without_its_settings_is_resumed(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As earlier versions saved them: only the shape of the weights is known."""
+    assert train("text.txt", "--steps", 3, "--quiet") == 0
+    last, path = Path("checkpoints/text-001/last"), Path("checkpoints/text-001/config.toml")
+    state = json.loads((last / "training_state.json").read_text())
+    del state["settings"]
+    (last / "training_state.json").write_text(json.dumps(state))
+    vouch_for(last)
+    whole = path.read_text()
+    path.write_text(whole.replace("width = 16", "width = 32"))
+    assert run(["train", "--resume", "text-001", "--steps", "5"]) == 2
+    assert "--width is 16 in this run, not 32" in capfd.readouterr().err
+    path.write_text(whole)
+    assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
 
 
 def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -388,7 +439,26 @@ def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureF
     assert run(["train", "--resume", "other-001", "--steps", "4", "--quiet"]) == 0
     assert run(["train", "other.txt", "--init-from", "checkpoints/first-001", "--width", "32"]) == 2
     assert "--width 32 is not the checkpoint's 16" in capfd.readouterr().err
-    assert run(["train", "other.txt", "--init-from", "nowhere"]) == 3
+    capfd.readouterr()
+    assert run(["train", "other.txt", "--init-from", "frist-001"]) == 3
+    assert "there is no checkpoint at" in (err := capfd.readouterr().err)
+    assert "frist-001 (did you mean 'first-001'?)" in err
+
+
+def test_fine_tuning_takes_the_name_of_a_run(
+    text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train("text.txt", "--steps", 3, "--quiet") == 0
+    assert run(["train", "text.txt", "--init-from", "text-001", "--steps", "3", "--quiet"]) == 0
+    monkeypatch.setenv("MYGPT_INIT_FROM", "text-001")
+    assert run(["train", "text.txt", "--steps", "3", "--quiet"]) == 0
+    for number in (2, 3):
+        assert "checkpoints/text-001" in Path(f"checkpoints/text-00{number}/config.toml").read_text()
+    arguments = ["train", "--resume", "text-002", "--steps", "6", "--quiet"]
+    assert run([*arguments, "--init-from", "text-001"]) == 0
+    capfd.readouterr()
+    assert run(["train", "--resume", "text-001", "--steps", "6", "--init-from", "text-001"]) == 2
+    assert "--init-from is unset in this run, not /" in capfd.readouterr().err
 
 
 def test_a_hugging_face_folder_can_be_fine_tuned(text: Path, tmp_path: Path) -> None:
@@ -467,14 +537,23 @@ def test_faults_have_their_codes(
     assert "hint: " in err
 
 
-def test_the_command_that_resumes_is_printed(mygpt: Command, text: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "command"),
+    [
+        ("text.txt", "mygpt train --resume checkpoints/text-001\n"),
+        ("-", "mygpt train --resume checkpoints/stdin-001 < FILE  # the same text\n"),
+    ],
+)
+def test_the_command_that_resumes_is_printed(source: str, command: str, mygpt: Command, text: Path) -> None:
     program = str(Path(sys.executable).with_name("mygpt"))
-    process = subprocess.Popen(
-        [program, "train", "text.txt", *TINY, "--steps", "100000", "--log-every", "1"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        cwd=text.parent,
-    )
+    with text.open("rb") as file:
+        process = subprocess.Popen(
+            [program, "train", source, *TINY, "--steps", "100000", "--log-every", "1"],
+            stdin=file,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            cwd=text.parent,
+        )
     assert process.stderr
     for line in process.stderr:
         if line.startswith(b"step"):
@@ -482,7 +561,41 @@ def test_the_command_that_resumes_is_printed(mygpt: Command, text: Path) -> None
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
-    assert "mygpt train --resume checkpoints/text-001" in rest
+    assert command in rest
+
+
+def test_a_text_that_was_piped_is_asked_for_again(mygpt: Command, text: Path) -> None:
+    piped = {"cwd": text.parent, "input": text.read_bytes()}
+    assert mygpt("train", "-", *TINY, "--steps", 3, "--quiet", **piped).returncode == 0
+    arguments = ("train", "--resume", "stdin-001", "--steps", 5)
+    done = mygpt(*arguments, cwd=text.parent)
+    assert done.returncode == 4
+    assert b"pipe it in again, `mygpt train --resume checkpoints/stdin-001 < FILE`" in done.stderr
+    assert mygpt(*arguments, **piped).returncode == 0
+
+
+def test_a_text_that_has_gone_is_asked_for_anew(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 3, "--quiet") == 0
+    text.rename("moved.txt")
+    assert run(["train", "--resume", "text-001", "--steps", "5"]) == 4
+    err = capfd.readouterr().err
+    assert "there is no file or folder" in err
+    assert "name its files anew, `mygpt train --resume checkpoints/text-001 FILES`" in err
+    assert run(["train", "--resume", "text-001", "moved.txt", "--steps", "5", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("flags", [(), ("--quiet",)])
+def test_an_interrupt_before_training_says_that_nothing_was_saved(
+    flags: tuple[str, ...], text: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mygpt_cli.cli.train._prepare", interrupted)
+    assert train("text.txt", "--steps", 3, *flags) == 130
+    said = "stopped   by Ctrl-C before training began; nothing was saved" in capfd.readouterr().err
+    assert said == (not flags)
+    assert not Path("checkpoints").exists()
 
 
 def test_a_second_interrupt_leaves_at_once(text: Path) -> None:

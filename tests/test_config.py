@@ -55,13 +55,30 @@ def test_types_are_checked(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("layers", "12", 12), ("lr", "3e-4", 3e-4), ("bias", "no", False), ("tokenizer", "char", "char")],
+    [
+        ("layers", "12", 12),
+        ("tokens", "20M", 20_000_000),
+        ("steps", "1.5k", 1500),
+        ("lr", "3e-4", 3e-4),
+        ("bias", "no", False),
+        ("tokenizer", "char", "char"),
+    ],
 )
 def test_parse_setting(name: str, text: str, value: object) -> None:
     assert parse_setting(name, text) == value
 
 
-@pytest.mark.parametrize(("name", "text"), [("layers", "four"), ("lr", "fast"), ("bias", "maybe")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("layers", "four"),
+        ("steps", "1.5"),
+        ("steps", "k"),
+        ("steps", f"{'9' * 400}k"),
+        ("lr", "1k"),
+        ("bias", "maybe"),
+    ],
+)
 def test_parse_setting_refuses(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=f"'{text}'"):
         parse_setting(name, text)

@@ -38,7 +38,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
 ) -> None:
     monkeypatch.setenv("CC", compiler)
-    with pytest.raises(ResourceError, match=r"compiler failed|cannot be used"):
+    with pytest.raises(ResourceError, match=r"compiler failed|no C compiler 'no-such"):
         compile_kernels(torch.float32, tmp_path)
     assert not list(tmp_path.iterdir())
 

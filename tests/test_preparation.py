@@ -9,6 +9,7 @@ import torch
 from mygpt_cli import preparation
 from mygpt_cli.config import Settings
 from mygpt_cli.corpus import Corpus, open_corpus
+from mygpt_cli.errors import ResourceError
 from mygpt_cli.preparation import Preparation
 
 SMALL: Settings = {"layers": 1, "heads": 1, "width": 16, "context": 16, "tokenizer": "char"}
@@ -47,3 +48,14 @@ def test_a_step_that_memory_does_not_suffice_for_is_taken_in_parts(
         assert config.batch_size * config.accumulation == 64
         said = f"memory suffices for {config.batch_size} of a step's sequences at once"
         assert sum(said in note for note in prepared.notes + trainer.notes) == 1
+
+
+@pytest.mark.parametrize("budget", [{"steps": 5}, {"time": "20s"}])
+def test_a_model_larger_than_memory_is_not_begun(
+    budget: Settings, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "total_memory", lambda device: 10_000)
+    monkeypatch.setattr(preparation, "GPT", lambda config: pytest.fail("memory was taken"))
+    prepared = prepare(corpus, budget)
+    with pytest.raises(ResourceError, match="training this model takes about"):
+        prepared.new_trainer(prepared.configuration(prepared.plan(), time.perf_counter()))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mygpt_cli.errors import UsageError
 from mygpt_cli.settings import (
+    effect_faults,
     from_environment,
     from_file,
     from_preset,
@@ -28,6 +29,16 @@ def test_precedence() -> None:
 def test_a_budget_replaces_a_weaker_one_of_another_kind() -> None:
     assert merge([{"time": "5m"}, {"steps": 100, "layers": 2}]) == {"time": "5m", "layers": 2}
     assert merge([{"layers": 2}, {"steps": 100}, {"time": "5m"}]) == {"layers": 2, "steps": 100}
+
+
+def test_flags_that_do_nothing_are_named() -> None:
+    flags = {"muon_lr": 0.1, "bpe_dropout": 0.1, "final_lr": 0.0, "softcap": 5.0}
+    others = {"optimizer": "adamw", "tokenizer": "char", "schedule": "constant", "decay_share": 0.5}
+    assert effect_faults(flags, flags | others) == [
+        "--muon-lr has no effect with --optimizer adamw",
+        "--bpe-dropout has no effect with --tokenizer char",
+    ]
+    assert not effect_faults({"lr": 0.1}, flags | others)  # as a resolved configuration has them
 
 
 def test_environment() -> None:

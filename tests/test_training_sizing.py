@@ -26,7 +26,7 @@ def slow(config: TrainConfig) -> float:
 def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
     chosen = plan({}, tiny_dataset, slow)
     assert chosen.seconds == 300
-    assert chosen.reasons["time"] == "the default"
+    assert chosen.reasons["time"] == "the default, since no budget was given"
     config = chosen.config(1000)
     assert config.model(65).head_width % 2 == 0
 
@@ -62,6 +62,9 @@ def test_what_nobody_set_has_a_reason_and_what_somebody_set_has_none(tiny_datase
     settings = {name: getattr(free.config(100), name) for name in free.reasons if name != "time"}
     assert not plan(settings, tiny_dataset, slow).reasons
     assert "layers" not in plan({"layers": 3}, tiny_dataset, slow).reasons
+    assert free.reasons.keys() >= {"lr", "muon_lr", "schedule", "warmup", "decay_share"}
+    plain = plan({"optimizer": "adamw", "schedule": "constant"}, tiny_dataset, slow).reasons
+    assert not {"muon_lr", "schedule", "warmup", "decay_share"} & plain.keys()
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,13 @@ def test_epochs_become_steps(tiny_dataset: Dataset) -> None:
     assert chosen.steps == round(3 * len(tiny_dataset.train) / (4 * 2 * 16))
 
 
+def test_tokens_become_steps(tiny_dataset: Dataset) -> None:
+    chosen = plan({"tokens": 10_000, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset, slow)
+    assert chosen.steps == round(10_000 / (4 * 2 * 16))
+    assert plan({"tokens": 1}, tiny_dataset, slow).steps == 1
+    assert "since 10,000 tokens is short" in plan({"tokens": 10_000}, tiny_dataset, slow).reasons["width"]
+
+
 def test_a_text_shorter_than_the_context_shrinks_it(tiny_dataset: Dataset) -> None:
     short = replace(tiny_dataset, train=tiny_dataset.train[:20])
     chosen = plan({"context": 64}, short, slow)
@@ -171,9 +181,19 @@ def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: 
     assert fit_memory(config, 65, 24 * 10**9) == config
     with pytest.raises(ResourceError, match=r"takes about 2 GB, and there are 1 GB") as fault:
         fit_memory(config, 65, 10**9)
-    fits = re.search(r"--layers (\d+) --width (\d+)", fault.value.hint)
+    fits = re.fullmatch(r"--layers (\d+) or --width (\d+) would fit", fault.value.hint)
     assert fits
-    fit_memory(replace(config, layers=int(fits[1]), width=int(fits[2]), heads=1), 65, 10**9)
+    layers, width = map(int, fits.groups())
+    for smaller, larger in (
+        (replace(config, layers=layers), replace(config, layers=layers + 1)),
+        (replace(config, width=width), replace(config, width=width + 24)),
+    ):
+        fit_memory(smaller, 65, 800 * 10**6)
+        with pytest.raises(ResourceError):
+            fit_memory(larger, 65, 800 * 10**6)
+    with pytest.raises(ResourceError) as fault:
+        fit_memory(config, 65, 10**6)
+    assert fault.value.hint == "a smaller --context needs less"
 
 
 def test_a_batch_larger_than_memory_is_taken_in_parts(tiny_dataset: Dataset) -> None:

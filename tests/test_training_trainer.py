@@ -41,6 +41,7 @@ def run_out_of_memory(
 ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 ON_LINUX = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
 ON_WINDOWS = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+ON_ONE_DNN = RuntimeError("could not create a primitive")
 
 
 def same_weights(a: GPT, b: GPT) -> bool:
@@ -231,6 +232,20 @@ def test_training_ends_when_it_no_longer_helps(tiny_dataset: Dataset) -> None:
     assert "by heart" in notes[0]
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_model_worse_than_guessing_is_named_once(optimizer: str, tiny_dataset: Dataset) -> None:
+    fast = {"lr": 10.0, "muon_lr": 10.0, "schedule": "constant", "clip": 0.0, "optimizer": optimizer}
+    events = list(new_trainer(tiny_config(steps=40, patience=0, **fast), tiny_dataset).run())
+    guessing = math.log(tiny_dataset.tokenizer.vocab_size)
+    assert sum(e.val_loss > guessing for e in events if isinstance(e, Evaluated)) > 1
+    said = [e.text for e in events if isinstance(e, Noted)]
+    assert len(said) == 1
+    assert f"taking every token for equally likely gives {guessing:.2f}" in said[0]
+    assert said[0].endswith("a lower --lr" + (" and --muon-lr" if optimizer == "muon" else ""))
+    events = list(new_trainer(tiny_config(steps=40, optimizer=optimizer), tiny_dataset).run())
+    assert not [e for e in events if isinstance(e, Noted)]
+
+
 def test_clipping_bounds_the_gradient(tiny_dataset: Dataset) -> None:
     trainer = new_trainer(tiny_config(clip=1e-3), tiny_dataset)
     _, norm = trainer.update(0)
@@ -247,7 +262,7 @@ def test_bfloat16_learns_what_float32_learns(tiny_dataset: Dataset) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
 
 
-@pytest.mark.parametrize("error", [ON_A_GPU, ON_LINUX, ON_WINDOWS, MemoryError()], ids=repr)
+@pytest.mark.parametrize("error", [ON_A_GPU, ON_LINUX, ON_WINDOWS, ON_ONE_DNN, MemoryError()], ids=repr)
 def test_when_memory_runs_out_a_step_is_taken_in_parts(
     tiny_dataset: Dataset, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,13 +309,31 @@ def test_a_single_sequence_that_does_not_fit_ends_the_run(
     assert trainer.history.step == 5
 
 
+@pytest.mark.parametrize(("error", "batch_size"), [(RuntimeError("sizes do not match"), 4), (ON_ONE_DNN, 1)])
 def test_other_faults_are_not_taken_for_a_lack_of_memory(
+    error: Exception, batch_size: int, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that may be such a lack is only taken for it while a step can be taken in smaller parts."""
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    run_out_of_memory(trainer, 0, error, monkeypatch)
+    with pytest.raises(type(error), match=str(error)):
+        trainer.update(0)
+    assert trainer.config.batch_size == batch_size
+
+
+def test_what_comes_of_a_lack_of_memory_is_one(
     tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = new_trainer(tiny_config(), tiny_dataset)
-    run_out_of_memory(trainer, 0, RuntimeError("sizes do not match"), monkeypatch)
-    with pytest.raises(RuntimeError, match="sizes do not match"):
+    errors = [ON_LINUX, ON_ONE_DNN, ON_ONE_DNN]
+
+    def failing(*arguments: object) -> torch.Tensor:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(trainer.model, "loss", failing)
+    with pytest.raises(ResourceError, match="a single sequence"):
         trainer.update(0)
+    assert not errors
 
 
 def test_validation_takes_no_more_at_once_than_a_step(

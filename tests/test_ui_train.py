@@ -107,7 +107,11 @@ def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Datase
     labels = [line[:10].strip() for line in lines if not line.startswith(" ")]
     assert labels == ["tokens", "model", "training", "chosen"]
     text = " ".join(capture.get().split())
-    for shown in ("context 256, time 5 m 00 s: the default", "steps 1,234: as many as fit"):
+    for shown in (
+        "context 256, lr 0.005, muon-lr 0.02, schedule linear, warmup 12, decay-share 0.6: the default",
+        "time 5 m 00 s: the default, since no budget was given",
+        "steps 1,234: as many as fit",
+    ):
         assert shown in text
     assert "width 32:" not in text
 

@@ -7,15 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mygpt_cli.cli.options import read_flags, with_settings
 from mygpt_cli.cli.sampling import run_or_path
-from mygpt_cli.config import BUDGETS, Settings, flag_of
+from mygpt_cli.config import Settings, flag_of
 from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
-from mygpt_cli.settings import from_environment, from_file, from_preset, merge
+from mygpt_cli.settings import effect_faults, from_environment, from_file, from_preset, merge
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoint import Checkpoint
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from mygpt_cli.training.trainer import Trainer
     from mygpt_cli.ui.train import Reporter
 
-OFTEN = ("eval_every", "save_every", "keep_every", "log_every")
-CHANGEABLE = {*BUDGETS, *OFTEN, "patience", "tensorboard", "device", "files", "val_file", "out"}
+CALLED = {"batch_size": "--batch-size times --accumulation"}
 
 
 @with_settings
@@ -83,15 +83,19 @@ def train(
     # Absolute, so that the run can be resumed from any folder.
     if files:
         given["files"] = tuple(_absolute(name) for name in files)
-    for name in {"val_file", "init_from"} & set(given):
-        given[name] = _absolute(given[name])
+    if "val_file" in given:
+        given["val_file"] = _absolute(given["val_file"])
+    for layer in (given, *weaker):
+        if layer.get("init_from"):
+            layer["init_from"] = str(run_or_path(layer["init_from"]).absolute())
     from mygpt_cli.ui.train import reporter
 
     with reporter(json=json, quiet=quiet) as report:
         if resume is not None:
             _resume(_find_run(resume, given), given, report, dry_run, started)
         else:
-            _train(merge([given, *weaker]), report, dry_run, started)
+            settings = merge([given, *weaker])
+            _train(settings, effect_faults(given, settings), report, dry_run, started)
 
 
 def _absolute(name: str) -> str:
@@ -102,13 +106,13 @@ def _absolute(name: str) -> str:
     return str(Path(here, name))
 
 
-def _train(settings: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
-    """Start a new run."""
+def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: bool, started: float) -> None:
+    """Start a new run, unless the settings have faults, these or others."""
     from mygpt_cli.config import raise_faults, setting_faults
     from mygpt_cli.tokenizer import check_tokenizer
 
     together(
-        lambda: raise_faults(setting_faults(settings)),
+        lambda: raise_faults(setting_faults(settings) + faults),
         lambda: check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size")),
         lambda: _check_tensorboard(settings),
     )
@@ -150,26 +154,37 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     """Go on with a run, as if it had not stopped."""
     from mygpt_cli import contents
     from mygpt_cli.checkpoint import load, load_optimizer
-    from mygpt_cli.runs import CONFIG, Run, history_of
+    from mygpt_cli.corpus import STDIN
+    from mygpt_cli.runs import CONFIG, Run, history_of, settings_of, unchangeable
 
     run = Run(folder)
     with run.locked():
         kept = from_file(folder / CONFIG)
-        changed = [
-            f"{flag_of(name)} is {kept.get(name)} in this run, not {value}"
-            for name, value in given.items()
-            if name not in CHANGEABLE and value != kept.get(name)
-        ]
-        if changed:
-            hint = "leave these out, or train a new run"
-            raise UsageError(f"a run goes on as it began, and {join_faults(changed, 'differ')}", hint)
         settings = merge([given, kept])
         _check_tensorboard(settings)
         checkpoint = load(folder, prefer=("last",))
         report.notes(checkpoint.notes)
+        began, now = settings_of(checkpoint, kept), unchangeable(settings)
+        both = {name: (began.get(name, "unset"), now.get(name, "unset")) for name in now | began}
+        changed = [
+            f"{CALLED.get(name, flag_of(name))} is {before} in this run, not {after}"
+            for name, (before, after) in both.items()
+            if before != after
+        ]
+        if changed:
+            hint = f"leave these out, or put them back in {folder / CONFIG}, or train a new run"
+            raise UsageError(f"a run goes on as it began, and {join_faults(changed, 'differ')}", hint)
         history = history_of(checkpoint.state)
         _check_left(folder, history.step, settings.get("steps"))
-        corpus = _read_text(settings, report)
+        try:
+            corpus = _read_text(settings, report)
+        except TextError as error:
+            again = f"mygpt train --resume {quote(str(folder))}"
+            piped = STDIN in (*settings.get("files", ()), settings.get("val_file"))
+            error.hint = "a run goes on with the text that it began with: " + (
+                f"pipe it in again, `{again} < FILE`" if piped else f"name its files anew, `{again} FILES`"
+            )
+            raise
         if checkpoint.state is None or checkpoint.state.get("text") != corpus.fingerprint:
             told = contents.changes(folder, corpus)
             raise TextError(

@@ -94,7 +94,12 @@ def _build(compiler: str, flags: list[str], source: Path, library: Path) -> None
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    except FileNotFoundError:
+        raise ResourceError(
+            f"there is no C compiler '{command[0]}'", "install gcc or clang, or name one with CC"
+        ) from None
 
 
 def _processor() -> str:

@@ -121,7 +121,9 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     chosen.setdefault("vocab_size", None)
     chosen.setdefault("bias", arch == "gpt2")
     adamw = chosen.get("optimizer") == "adamw"
-    chosen.setdefault("lr", 1e-3 if adamw else 5e-3)
+    choose("lr", 1e-3 if adamw else 5e-3, DEFAULT)
+    if not adamw:
+        choose("muon_lr", 0.02, DEFAULT)
     chosen.setdefault("muon_lr", 0.02)
     chosen.setdefault("weight_decay", 0.1)
     chosen.setdefault("beta1", 0.9 if adamw else 0.8)
@@ -136,8 +138,8 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
 
     if not any(name in chosen for name in BUDGETS):
-        choose("time", DEFAULT_TIME, DEFAULT)
-    steps, seconds, budget = _budget(chosen, train_tokens / tokens_per_step)
+        choose("time", DEFAULT_TIME, "the default, since no budget was given")
+    steps, seconds, budget = _budget(chosen, train_tokens, tokens_per_step)
     if seconds is not None:
         reasons["steps"] = "as many as fit, measured"
 
@@ -160,6 +162,8 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     if byte_pairs:
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
     chosen.setdefault("bpe_dropout", 0.0)
+    if "schedule" not in chosen:
+        reasons |= dict.fromkeys({"schedule", "warmup", "decay_share"} - chosen.keys(), DEFAULT)
     if "eval_every" not in chosen:
         reasons["eval_every"] = "validating takes a twentieth of the time at most"
     # A prediction costs a third of what learning from it does.
@@ -169,7 +173,8 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
 def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig:
     """Return the configuration with its batches in parts that this many bytes suffice for.
 
-    Raises ResourceError, naming a shape that fits, when they do not suffice for a single sequence.
+    Raises ResourceError when they do not suffice for a single sequence; it names the largest number of
+    layers, and the largest width, that leave a fifth of them free.
     """
     while (needed := _bytes_needed(config, config.layers, config.width, vocab_size)) > memory:
         if config.batch_size == 1:
@@ -177,12 +182,21 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig
         config = config.in_smaller_parts()
     else:
         return config
-    fitting = [shape for shape in SHAPES if _bytes_needed(config, *shape, vocab_size) <= 0.8 * memory]
-    hint = "a smaller --context needs less"
-    if fitting:
-        hint = "--layers {} --width {} would fit, or a smaller --context".format(*fitting[-1])
+
+    def too_large(layers: int, width: int) -> bool:
+        return _bytes_needed(config, layers, width, vocab_size) > 0.8 * memory
+
+    unit = 2 * config.heads
+    layers = bisect.bisect_left(range(1, config.layers), True, key=lambda n: too_large(n, config.width))
+    width = unit * bisect.bisect_left(
+        range(unit, config.width, unit), True, key=lambda n: too_large(config.layers, n)
+    )
+    fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
+    if config.init_from:
+        fitting = []  # its shape is what it is
     raise ResourceError(
-        f"training this model takes about {needed / 1e9:.0f} GB, and there are {memory / 1e9:.0f} GB", hint
+        f"training this model takes about {needed / 1e9:.0f} GB, and there are {memory / 1e9:.0f} GB",
+        f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less",
     )
 
 
@@ -218,13 +232,17 @@ def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer)
     }
 
 
-def _budget(chosen: Settings, steps_per_epoch: float) -> tuple[int | None, float | None, str]:
+def _budget(
+    chosen: Settings, tokens_per_epoch: int, tokens_per_step: int
+) -> tuple[int | None, float | None, str]:
     """Take the budget out of the settings: steps or seconds, and how it is called."""
-    steps, text, epochs = (chosen.pop(name, None) for name in ("steps", "time", "epochs"))
+    epochs, tokens, text, steps = (chosen.pop(name, None) for name in BUDGETS)
     if text is not None:
         return None, parse_duration(text), text
     if epochs is not None:
-        return max(1, round(epochs * steps_per_epoch)), None, f"{epochs:g} epochs"
+        return max(1, round(epochs * tokens_per_epoch / tokens_per_step)), None, f"{epochs:g} epochs"
+    if tokens is not None:
+        return max(1, round(tokens / tokens_per_step)), None, f"{tokens:,} tokens"
     return steps, None, f"{steps:,} steps"
 
 

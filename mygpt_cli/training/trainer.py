@@ -13,7 +13,7 @@ from torch import Tensor
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Batches, Dataset, val_windows
 from mygpt_cli.device import peak_memory
-from mygpt_cli.errors import DivergedError, ResourceError, is_out_of_memory
+from mygpt_cli.errors import DivergedError, ResourceError, is_out_of_memory, may_be_out_of_memory
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import Masks
 from mygpt_cli.randomness import derive
@@ -30,6 +30,7 @@ SPIKE = 20.0  # times that norm
 REFUSALS = 10  # steps in a row that must be refused before training is called diverged
 MISSED = 0.03  # share of the steps by which a budget of time may be missed before their number is corrected
 HOPELESS = 1.05  # times the best bits per byte
+USELESS = 1.05  # times the loss of guessing; a model that has only begun may be just above it
 NO_LONGER_IMPROVES = "no longer improves"
 
 Result = TypeVar("Result")
@@ -49,6 +50,7 @@ class History:
     eval_steps: int = 0
     evals_since_best: int = 0
     overfitting: bool = False  # and said so
+    useless: bool = False  # worse than guessing, and said so
     norm: float = 0.0  # running mean of the gradient's norm
     refused: int = 0  # steps that were not taken
     refused_in_row: int = 0
@@ -133,7 +135,7 @@ class Trainer:
                 evaluated = self._evaluate()
                 best = evaluated.best
                 yield evaluated
-                if note := self._overfitting(evaluated):
+                if note := self._useless(evaluated) or self._overfitting(evaluated):
                     yield Noted(step=history.step, text=note)
                 if self._hopeless(evaluated):
                     reason = reason or NO_LONGER_IMPROVES
@@ -209,20 +211,23 @@ class Trainer:
 
         Raises ResourceError when memory does not suffice for a single window.
         """
+        surely = False
         while True:
             try:
                 return action()
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                surely = surely or is_out_of_memory(error)
+                single = self.config.batch_size == 1
+                if not may_be_out_of_memory(error) or (single and not surely):
                     raise
             config = self.config
             self.model.zero_grad()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            if config.batch_size == 1:
+            if single:
                 raise ResourceError(
                     f"memory ran out on a single sequence of {config.context} tokens",
-                    "a shorter --context or a smaller model (--layers, --width) needs less; "
+                    "a smaller --batch-size, --context or model (--layers, --width) needs less; "
                     "what was saved can be resumed on a machine with more memory",
                 )
             self.config = config.in_smaller_parts()
@@ -322,13 +327,27 @@ class Trainer:
         """Say once, in plain words, that the model has begun to learn the text by heart."""
         history = self.history
         gap = evaluated.val_loss - evaluated.train_loss
-        if history.overfitting or history.evals_since_best < 2 or gap < 0.1 * evaluated.train_loss:
+        told = history.overfitting or history.useless
+        if told or history.evals_since_best < 2 or gap < 0.1 * evaluated.train_loss:
             return None
         history.overfitting = True
         return (
             "the model begins to learn the text by heart: its loss no longer falls on what it has not seen "
             f"({evaluated.val_loss:.2f}), only on what it trains on ({evaluated.train_loss:.2f}). The best "
             "checkpoint is kept; more text helps, or a smaller model, or more --dropout"
+        )
+
+    def _useless(self, evaluated: Evaluated) -> str | None:
+        """Say once, in plain words, that after its warm-up the model knows less than nothing."""
+        history, guessing = self.history, math.log(self.dataset.tokenizer.vocab_size)
+        lower = min(evaluated.train_loss, evaluated.val_loss)
+        if history.useless or history.step <= self.config.warmup or lower < USELESS * guessing:
+            return None
+        history.useless = True
+        return (
+            f"the model does worse than guessing: its loss is {evaluated.val_loss:.2f}, where taking every "
+            f"token for equally likely gives {guessing:.2f}. Its learning rate is too high: begin again with "
+            f"a lower --lr{' and --muon-lr' if self.config.optimizer == 'muon' else ''}"
         )
 
     def _progress(self, grad_norm: float, tokens_per_second: float) -> Progress:

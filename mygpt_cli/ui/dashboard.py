@@ -46,6 +46,7 @@ class Dashboard(PlainReporter):
         self._status.stop()
         if self._live:
             self._live.stop()
+        super().__exit__(kind, error, trace)
 
     def busy(self, what: str, share: float = 0.0) -> None:
         """Show what is being prepared beside a spinner."""

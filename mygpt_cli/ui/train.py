@@ -151,7 +151,16 @@ class PlainReporter(Reporter):
         self.console = stderr_console()
         self._steps = 0
         self._interrupted = False
+        self._piped = False
+        self._planned = False
         self._told = time.monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say that Ctrl-C came too early for anything to be kept."""
+        if kind is KeyboardInterrupt and not self._planned:
+            self.line("stopped", "by Ctrl-C before training began; nothing was saved")
 
     def busy(self, what: str, share: float = 0.0) -> None:
         """Say what is being prepared when that takes long."""
@@ -200,6 +209,8 @@ class PlainReporter(Reporter):
     def plan(self, trainer: "Trainer", plan: "Plan") -> None:
         """Say what will be trained, in three lines, and why mygpt chose what nobody set."""
         config, dataset = trainer.config, trainer.dataset
+        self._planned = True
+        self._piped = "-" in (*config.files, config.val_file)
         tokens = len(dataset.train)
         self.line(
             "tokens",
@@ -220,7 +231,7 @@ class PlainReporter(Reporter):
         dtype = str(trainer.model.compute_dtype).removeprefix("torch.")
         self.line(
             "training",
-            f"{count(left)} steps of {count(trainer.tokens_per_step)} tokens{again}{within}, "
+            f"{count_of(left, 'step')} of {count(trainer.tokens_per_step)} tokens{again}{within}, "
             f"{epochs:.1f} times through the text; {config.optimizer}, {dtype} on {trainer.device.type}",
         )
         for number, line in enumerate(reason_lines(trainer, plan)):
@@ -261,7 +272,8 @@ class PlainReporter(Reporter):
         name = quote(str(folder))
         commands = [f"mygpt sample --checkpoint {name}", f"mygpt inspect {name}"]
         if self._interrupted:
-            commands.insert(0, f"mygpt train --resume {name}")
+            again = " < FILE  # the same text" if self._piped else ""
+            commands.insert(0, f"mygpt train --resume {name}{again}")
         for number, command in enumerate(commands):
             self.line("" if number else "next", command, "bold")
 
@@ -301,6 +313,8 @@ def finished_line(event: "Finished") -> str:
     elif event.reason != "done":
         why = f", since validation {event.reason}"
     refused = (
-        f"; {count(event.refused)} steps refused, their numbers were out of bounds" if event.refused else ""
+        f"; {count_of(event.refused, 'step')} refused, their numbers were out of bounds"
+        if event.refused
+        else ""
     )
-    return f"{count(event.step)} steps in {duration(event.seconds)}{why}{best}{refused}"
+    return f"{count_of(event.step, 'step')} in {duration(event.seconds)}{why}{best}{refused}"
