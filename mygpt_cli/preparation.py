@@ -14,8 +14,9 @@ from mygpt_cli.model.gpt import GPT
 from mygpt_cli.randomness import derive
 from mygpt_cli.token_files import Progress
 from mygpt_cli.training.compiling import compile_training
+from mygpt_cli.training.history import History
 from mygpt_cli.training.sizing import Plan, fit_memory, fit_steps, plan, seconds_per_token, start_settings
-from mygpt_cli.training.trainer import History, Trainer
+from mygpt_cli.training.trainer import Trainer
 
 
 class Preparation:

@@ -18,7 +18,8 @@ from mygpt_cli.locking import try_lock
 from mygpt_cli.settings import to_toml
 from mygpt_cli.strict_json import open_ordinary, parse_json
 from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, Saved, SaveDue, Started
-from mygpt_cli.training.trainer import History, Trainer
+from mygpt_cli.training.history import History
+from mygpt_cli.training.trainer import Trainer
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.toml"

@@ -12,7 +12,8 @@ from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import DivergedError, ResourceError
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.events import Evaluated, Finished, Noted, Progress, SaveDue, Started
-from mygpt_cli.training.trainer import History, Trainer
+from mygpt_cli.training.history import History
+from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 
 

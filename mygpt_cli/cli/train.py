@@ -160,11 +160,14 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     run = Run(folder)
     with run.locked():
         kept = from_file(folder / CONFIG)
+        checkpoint = load(folder, prefer=("last",))
+        began = settings_of(checkpoint, kept)
+        # Corrected together with the steps, and perhaps not written down before the run was cut off.
+        kept |= {name: began[name] for name in {"decay_share"} & set(began)}
         settings = merge([given, kept])
         _check_tensorboard(settings)
-        checkpoint = load(folder, prefer=("last",))
         report.notes(checkpoint.notes)
-        began, now = settings_of(checkpoint, kept), unchangeable(settings)
+        now = unchangeable(settings)
         both = {name: (began.get(name, "unset"), now.get(name, "unset")) for name in now | began}
         changed = [
             f"{CALLED.get(name, flag_of(name))} is {before} in this run, not {after}"

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from mygpt_cli.subword import Splitter
 from mygpt_cli.tokenizer import Tokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
 from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, SaveDue, Started
+from mygpt_cli.training.history import History
 from mygpt_cli.training.optimizer import Optimizer
 from mygpt_cli.training.schedule import Rise, decay_start, lr_share, warmup_steps
 
@@ -34,37 +35,6 @@ USELESS = 1.05  # times the loss of guessing; a model that has only begun may be
 NO_LONGER_IMPROVES = "no longer improves"
 
 Result = TypeVar("Result")
-
-
-@dataclass
-class History:
-    """What a resumed run needs to know of its past besides weights and optimizer."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best_step: int | None = None
-    best_bits_per_byte: float | None = None
-    progress_loss: float = 0.0  # sum since the last Progress event
-    progress_steps: int = 0
-    eval_loss: float = 0.0  # sum since the last Evaluated event
-    eval_steps: int = 0
-    evals_since_best: int = 0
-    overfitting: bool = False  # and said so
-    useless: bool = False  # worse than guessing, and said so
-    norm: float = 0.0  # running mean of the gradient's norm
-    refused: int = 0  # steps that were not taken
-    refused_in_row: int = 0
-    rise_step: int = 0  # where the learning rate began to rise again, for more steps than were planned
-    rise_share: float = 1.0  # from this share of its peak
-
-    def take(self, loss: float) -> None:
-        """Count a step."""
-        self.step += 1
-        if math.isfinite(loss):
-            self.progress_loss += loss
-            self.progress_steps += 1
-            self.eval_loss += loss
-            self.eval_steps += 1
 
 
 class Trainer:
