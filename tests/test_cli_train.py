@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -364,6 +365,11 @@ def test_a_time_that_would_be_missed_is_kept_by_another_number_of_steps(
     assert run(["train", "text.txt", "--config", "checkpoints/text-001/config.toml", "--quiet"]) == 0
     once, again = (Path(f"checkpoints/text-00{number}/last/model.safetensors") for number in (1, 2))
     assert once.read_bytes() == again.read_bytes()
+    # A run goes on although it was cut off before its settings were written down.
+    settings = Path("checkpoints/text-001/config.toml")
+    assert "decay_share = 0.42" in settings.read_text()
+    settings.write_text(re.sub("decay_share = .*", "decay_share = 0.6", settings.read_text()))
+    assert run(["train", "--resume", "text-001", "--steps", "75", "--quiet"]) == 0
 
 
 def test_resuming_finds_the_tokens_again(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
