@@ -47,6 +47,7 @@ CASES = (  # model, sequences at once, new tokens, kinds of weights
 )
 BYTES = {"none": 4, "bfloat16": 2, "int8": 1}
 REPEATS = 3
+WIDTH = 110
 COLUMNS = ("model", "at once", "weights", "transformers", "llama.cpp", "mygpt", "ratio", "of the limit")
 
 

@@ -8,7 +8,6 @@ itself, again and again, in the same type and shape.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import reference
-from mygpt_cli.__main__ import wait_briefly
 from mygpt_cli.config import Settings, TrainConfig
 from mygpt_cli.corpus import open_corpus
 from mygpt_cli.dataset import Dataset, prepare
@@ -97,22 +95,12 @@ def share_of_products(path: Path) -> dict[str, float]:
 
 
 class Worker:
-    """A process of its own for a part of the measurement; those of mygpt's begin as the command does."""
+    """A process of its own for a part of the measurement."""
 
     def __init__(self, part: str, path: Path, steps: int) -> None:
-        environment = dict(os.environ)
-        if part != "plain":
-            wait_briefly(environment)
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.train_speed",
-            str(path),
-            f"--steps={steps}",
-            f"--part={part}",
-        ]
+        command = ["-m", "benchmarks.train_speed", str(path), f"--steps={steps}", f"--part={part}"]
         self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def turn(self) -> Any:

@@ -40,22 +40,22 @@ def applies(model: "GPT") -> bool:
 
 def loss(model: "GPT", ids: Tensor, targets: Tensor, masks: Masks | None) -> Tensor:
     """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T), differentiable."""
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    mean: Tensor = _Loss.apply(Pass(model, ids, masks), targets, names, *parameters)  # type: ignore[no-untyped-call]
+    run = Pass(model, ids, masks)
+    mean: Tensor = _Loss.apply(run, targets, *run.learned.values())  # type: ignore[no-untyped-call]
     return mean
 
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, run: "Pass", targets: Tensor, names: tuple[str, ...], *_: Tensor) -> Tensor:
-        ctx.run, ctx.names = run, names
+    def forward(ctx: Any, run: "Pass", targets: Tensor, *_: Tensor) -> Tensor:
+        ctx.run = run
         return run.forward(targets)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         gradients = ctx.run.backward(float(grad))
-        return None, None, None, *(gradients[name] for name in ctx.names)
+        return None, None, *(gradients[name] for name in ctx.run.learned)
 
 
 @dataclass
@@ -89,7 +89,8 @@ class Pass:
         self.config, self.dtype, self.masks = config, dtype, masks
         self.ids = ids.flatten()
         self.shape = (*ids.shape, config.heads, config.head_width)  # B, T, H, D
-        self.parameters = {name: p.detach() for name, p in model.named_parameters()}
+        self.learned = dict(model.named_parameters())
+        self.parameters = {name: p.detach() for name, p in self.learned.items()}
         matrices = (name for name, p in self.parameters.items() if p.ndim == 2 and name != "positions")
         self.weights = {name: self.parameters[name].to(dtype) for name in matrices}
         self.head = "embedding" if config.tied else "head.weight"

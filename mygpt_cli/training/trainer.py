@@ -52,6 +52,7 @@ class Trainer:
         self.model = model
         self.device = model.embedding.device
         self.optimizer = Optimizer(model, config)
+        self._parameters = list(model.parameters())
         self.history = history or History()
         self.notes: list[str] = []  # to be said with the next event
         self.fits: Callable[[TrainConfig, float], int] | None = None
@@ -138,7 +139,7 @@ class Trainer:
         x, y = self._batches.batch(step, split)
         ids, targets = self._to_device(x), self._to_device(y)
         total = self._within_memory(lambda: self._gradients(step, ids, targets))
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, config.clip or math.inf)
         loss_value, norm_value = total.item(), norm.item()
         if self._acceptable(loss_value, norm_value):
             self.optimizer.step(self._lr_share(step))
@@ -148,7 +149,7 @@ class Trainer:
         """Gather the gradients of a step's windows (B, T) and return their loss."""
         if self._masks:
             self._masks.start(derive(self.config.seed, "dropout", step))
-        self.model.zero_grad()
+        self._forget_gradients()
         total = torch.zeros((), device=self.device)
         size, parts = self.config.batch_size, self.config.accumulation
         for ids, targets in zip(torch.split(x, size), torch.split(y, size), strict=True):
@@ -168,13 +169,19 @@ class Trainer:
         left = max(1, self.fits(config, pace))
         if abs(step + left - config.steps) <= MISSED * config.steps:
             return False
-        self.config = replace(config, steps=step + left, decay_share=left / (step + left))
+        every = config.eval_every if config.eval_every < config.steps else step + left  # or once, at the end
+        decay_share = left / (step + left)
+        self.config = replace(config, steps=step + left, decay_share=decay_share, eval_every=every)
         than = "faster" if step + left > config.steps else "slower"
         self.notes.append(
             f"this machine is {than} than when it was measured: {step + left:,} steps fit into the time, "
             f"not {config.steps:,}"
         )
         return True
+
+    def _forget_gradients(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def _within_memory(self, action: Callable[[], Result]) -> Result:
         """Do this, again with smaller parts of a batch at once each time that memory runs out.
@@ -191,7 +198,7 @@ class Trainer:
                 if not may_be_out_of_memory(error) or (single and not surely):
                     raise
             config = self.config
-            self.model.zero_grad()
+            self._forget_gradients()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             if single:
@@ -210,7 +217,7 @@ class Trainer:
         return Started(
             step=self.history.step,
             steps=self.config.steps,
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            parameters=sum(p.numel() for p in self._parameters),
             tokens_per_step=self.tokens_per_step,
             tokens_per_epoch=len(self.dataset.train),
             device=self.device.type,
