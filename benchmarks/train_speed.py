@@ -1,6 +1,6 @@
 """`python -m benchmarks.train_speed FILE`: steps per second, and how much of a step is matrix products.
 
-First the classic recipe in the same float32 arithmetic: written plainly (`reference.py`) against
+First the classic recipe in float32, or products as exact: written plainly (`reference.py`) against
 `mygpt train --preset classic-cpu`. Then the model that `mygpt train FILE` gives a text of a megabyte: the
 time of a step against that of its matrix products alone, those of the optimizer included, each timed by
 itself, again and again, in the same type and shape.

@@ -1,12 +1,20 @@
 """Compiling the kernels: kept once compiled, and clear about what is missing."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mygpt_cli.errors import ResourceError
 from mygpt_cli.model.kernels import Kernels, compile_kernels
+
+
+@pytest.fixture(scope="module")
+def float32(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    return compile_kernels(torch.float32, tmp_path_factory.mktemp("kernels"))
 
 
 def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +32,37 @@ def test_a_function_reads_and_writes_tensors(tmp_path: Path) -> None:
     x = torch.tensor([[-1.0, 0.0, 2.0]])
     kernels("activate", x, x, 1, 3)
     assert x.tolist() == [[0.0, 0.0, 4.0]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    m=st.integers(1, 70),
+    k=st.integers(1, 200),
+    n=st.one_of(st.integers(1, 70), st.integers(500, 600)),
+    turned=st.tuples(st.booleans(), st.booleans()),
+    scales=st.tuples(st.sampled_from([-12, 0, 15]), st.sampled_from([-12, 0, 15])),
+    seed=st.integers(0, 1000),
+)
+def test_products_are_as_exact_as_float32(
+    m: int, k: int, n: int, turned: tuple[bool, bool], scales: tuple[int, int], seed: int, float32: Kernels
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    a, b = (
+        torch.randn(m, k, generator=rng) * 10 ** scales[0],
+        torch.randn(k, n, generator=rng) * 10 ** scales[1],
+    )
+    a, b = (x.T.contiguous().T if turn else x for x, turn in zip((a, b), turned, strict=True))
+    error = (float32.product(a, b) - a.double() @ b.double()).abs()
+    assert (error <= 1e-6 * (a.abs().double() @ b.abs().double())).all()
+
+
+def test_products_keep_what_is_not_finite(float32: Kernels) -> None:
+    a, b = torch.ones(40, 50), torch.ones(50, 60)
+    a[3, 7], b[11, 13] = math.inf, math.nan
+    finite = float32.product(a, b).isfinite()
+    assert not finite[3].any()
+    assert not finite[:, 13].any()
+    assert finite.sum() == 39 * 59
 
 
 def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

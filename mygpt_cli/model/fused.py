@@ -125,7 +125,8 @@ class Pass:
             x = between.sum
             self.layers.append((before, attention, between, up, active))
         self.final = self._norm(x, branch, "norm")
-        self.logits = self.final.normed @ self.weights[self.head].T  # (N, V), from here on their gradient
+        # (N, V), from here on their gradient
+        self.logits = self.kernels.product(self.final.normed, self.weights[self.head].T)
         losses = torch.empty(n)
         vocab, rows = config.vocab_size, targets.flatten()
         self.kernels("cross_entropy", self.logits, rows, losses, n, vocab, config.softcap, 1.0 / n)
@@ -136,8 +137,9 @@ class Pass:
         config = self.config
         if share != 1.0:
             self.logits.mul_(share)
-        self._add(self.head, self.logits.T @ self.final.normed)
-        grad, branch = self._norm_backward(self.final, self.logits @ self.weights[self.head], None)
+        self._add(self.head, self.kernels.product(self.logits.T, self.final.normed))
+        inner = self.kernels.product(self.logits, self.weights[self.head])
+        grad, branch = self._norm_backward(self.final, inner, None)
         for layer in reversed(range(config.layers)):
             block = f"blocks.{layer}"
             before, attention, between, up, active = self.layers.pop()
@@ -165,13 +167,14 @@ class Pass:
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         weight, bias = self.weights[f"{name}.weight"], self.parameters.get(f"{name}.bias")
-        return x @ weight.T if bias is None else torch.addmm(bias.to(self.dtype), x, weight.T)
+        y = self.kernels.product(x, weight.T)
+        return y if bias is None else y.add_(bias.to(self.dtype))
 
     def _linear_backward(self, grad: Tensor, x: Tensor, name: str) -> Tensor:
-        self._add(f"{name}.weight", grad.T @ x)
+        self._add(f"{name}.weight", self.kernels.product(grad.T, x))
         if f"{name}.bias" in self.parameters:
             self._add(f"{name}.bias", grad.sum(0, dtype=torch.float32))
-        return grad @ self.weights[f"{name}.weight"]
+        return self.kernels.product(grad, self.weights[f"{name}.weight"])
 
     def _norm(self, x: Tensor | None, branch: Tensor, name: str, *, masked: bool = True) -> Norm:
         """Add to the residual stream (N, C) what a branch gives, under its dropout, and normalise the sum."""

@@ -1,5 +1,6 @@
 /* What a training step does besides the products of its linear layers: here what is done with each row, one trip
-   through memory each; attention in `attention.h`, Muon in `muon.h`, and the products of these in `products.h`.
+   through memory each; attention in `attention.h`, Muon in `muon.h`, and the products of these in `products.h`. Those
+   of the linear layers are torch's, or in float32, where the processor has tiles, those of `matmul.h`.
 
    Rows are B sequences of T tokens, one after the other: row b * T + t. Numbers are kept as `element`, bfloat16
    or float32, and computed in float32. Each output is written by one thread alone, and sums over rows are kept
@@ -13,6 +14,7 @@
 #include <omp.h>
 #else
 static int omp_get_thread_num(void) { return 0; }
+static int omp_get_num_threads(void) { return 1; }
 #endif
 
 #ifdef BFLOAT16
@@ -218,3 +220,6 @@ void cross_entropy(element *logits, const int64_t *targets, float *restrict loss
 #include "products.h"
 #include "attention.h"
 #include "muon.h"
+#if defined(TILES) && !defined(BFLOAT16)
+#include "matmul.h"
+#endif

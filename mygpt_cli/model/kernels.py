@@ -1,4 +1,4 @@
-"""`kernels.c` for tensors: what a training step does besides the products of its linear layers."""
+"""`kernels.c` for tensors: what a training step does, but for products that torch does as fast."""
 
 import ctypes
 from collections.abc import Iterable
@@ -20,7 +20,9 @@ SIGNATURES = {
     "activate_backward": "ttii",
     "muon": "ttiirrr",
     "cross_entropy": "tttiirr",
+    "matmul": "tttiiiiiii",  # only in float32, on processors with tiles
 }
+MOST_THREADS = 4  # with more, each would split the same numbers for less and less of the work
 TYPES: dict[str, Any] = {"t": ctypes.c_void_p, "i": ctypes.c_long, "r": ctypes.c_float}
 
 
@@ -29,7 +31,7 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self._functions = {name: library[name] for name in SIGNATURES}
+        self._functions = {name: library[name] for name in SIGNATURES if hasattr(library, name)}
         for name, function in self._functions.items():
             function.argtypes = [TYPES[letter] for letter in SIGNATURES[name]]
             function.restype = None
@@ -44,6 +46,16 @@ class Kernels:
     def room(self, what: str, *shape: int) -> Tensor:
         """Return what each thread needs to work in (threads, ·), for `attention` (T, D) or `muon` (M, N)."""
         return torch.empty(torch.get_num_threads(), self._rooms[what](*shape))
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return a (M, K) · b (K, N); K or the other dimension runs along the memory of each."""
+        if "matmul" not in self._functions or torch.get_num_threads() > MOST_THREADS:
+            return a @ b
+        c = a.new_empty(a.size(0), b.size(1))
+        a_along, b_along = a.stride(1) == 1, b.stride(1) != 1
+        strides = (max(a.stride()), a_along, max(b.stride()), b_along)
+        self("matmul", a, b, c, *c.shape, a.size(1), *strides)
+        return c
 
     def muon(self, matrices: Iterable[tuple[Tensor, ...]], momentum: float, lr: float, decay: float) -> None:
         """Take Muon's step, the largest matrices first, which are given as `muon.h` lists them."""

@@ -19,8 +19,8 @@ long muon_room(long m, long n) {
 /* Nesterov's look ahead. */
 static inline float ahead(float gradient, float momentum, float share) { return gradient + (momentum - gradient) * share; }
 
-/* to (columns, rows) = from (rows, columns), EDGE of each. */
-static void turn_block(float *block) {
+/* Turn a block of EDGE by EDGE. */
+static void turn_edge(float *block) {
     lane turned[EDGE * EDGE];
     transpose((const lane *)block, EDGE, turned, EDGE, EDGE, EDGE);
     memcpy(block, turned, sizeof turned);
@@ -47,7 +47,7 @@ static void look_ahead(const matrix *w, element *x, long ld, float share) {
                 for (long c = 0; c < width; c++)
                     block[r * EDGE + c] = ahead(w->gradient[at + c], w->momentum[at + c], share) * scale;
             }
-            if (tall) turn_block(block);
+            if (tall) turn_edge(block);
             element *to = tall ? x + column * ld + row : x + row * ld + column;
             for (long r = 0; r < EDGE; r++) put_row(block + r * EDGE, to + r * ld, EDGE);
         }
@@ -90,7 +90,7 @@ static void move(const matrix *w, const element *x, long ld, float keep, float r
             float block[EDGE * EDGE];
             for (long r = 0; r < EDGE; r++)
                 for (long c = 0; c < EDGE; c++) block[r * EDGE + c] = get(from[r * ld + c]);
-            if (tall) turn_block(block);
+            if (tall) turn_edge(block);
             for (long r = 0; r < height; r++) {
                 float *restrict to = w->weights + (row + r) * w->columns + column;
                 const float step = rate * scales[row + r];

@@ -34,6 +34,9 @@ typedef float row __attribute__((vector_size(4 * LANES), aligned(4), may_alias))
             v[i + n] = SHUFFLE(a, b, ODD##n);                                                                          \
         }
 
+/* Turn a block of LANES by LANES. */
+static inline __attribute__((always_inline)) void turn_block(lanes *v) { SWAP(1) SWAP(2) SWAP(4) SWAP(8) }
+
 /* to (columns, rows) = from (rows, columns) turned, both multiples of LANES. */
 static __attribute__((noinline)) void transpose(const lane *from, long ld_from, lane *to, long ld_to, long rows,
                                                 long columns) {
@@ -41,7 +44,7 @@ static __attribute__((noinline)) void transpose(const lane *from, long ld_from, 
         for (long c = 0; c < columns; c += LANES) {
             lanes v[LANES];
             UNROLL for (int i = 0; i < LANES; i++) v[i] = *(const lanes *)(from + (r + i) * ld_from + c);
-            SWAP(1) SWAP(2) SWAP(4) SWAP(8)
+            turn_block(v);
             UNROLL for (int i = 0; i < LANES; i++) *(lanes *)(to + (c + i) * ld_to + r) = v[i];
         }
 }
@@ -74,7 +77,8 @@ static __attribute__((noinline)) void pack(const element *from, long ld_from, la
     }
 }
 
-#if defined(BFLOAT16) && defined(__AMX_BF16__) && defined(__linux__) && !defined(NO_TILES)
+#if defined(__AMX_BF16__) && defined(__linux__) && !defined(NO_TILES)
+#define TILES
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -96,7 +100,13 @@ static void tiles_end(void) { __asm__ volatile("tilerelease"); }
 #define TILE_STORE(t, to, step) __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"(step) : "memory")
 #define TILE_ZERO(t) __asm__ volatile("tilezero %%tmm" #t ::)
 #define TILE_ADD(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#else
+int have_tiles(void) { return 1; }
+static void tiles_begin(void) {}
+static void tiles_end(void) {}
+#endif
 
+#if defined(TILES) && defined(BFLOAT16)
 static __attribute__((noinline)) void product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc,
                                               long m, long n, long k, int add) {
     const long a_step = lda * sizeof(element), b_step = ldb * sizeof(lane), c_step = ldc * sizeof(float);
@@ -134,10 +144,6 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
         }
 }
 #else
-int have_tiles(void) { return 1; }
-static void tiles_begin(void) {}
-static void tiles_end(void) {}
-
 #ifdef __AVX512F__ /* 32 registers of 16 numbers */
 #define ROWS 8
 #define COLUMNS 16
