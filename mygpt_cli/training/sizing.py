@@ -25,7 +25,7 @@ DEFAULT_TIME = "5m"
 DEFAULT = "the default"  # as a reason
 VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
 SHORTEST = 10  # steps that a budget of time must allow
-START, SAVE = 0.15, 0.05  # seconds for setting up and leaving, and for each save
+START, SAVE = 0.4, 0.05  # seconds for starting Python and leaving it, and for each save
 
 # What follows was measured with `benchmarks/sizing.py`.
 SHAPES = (  # layers, width
