@@ -86,7 +86,7 @@ def keep_freed_memory() -> None:
 
     glibc returns large blocks to the system and asks for them anew, page by page: a tenth of a step's time.
     The first gigabyte is kept in large pages where the system has them, whose addresses are looked up faster:
-    another tenth. Elsewhere this does nothing.
+    up to a tenth more. Elsewhere this does nothing.
     """
     import ctypes
     import mmap

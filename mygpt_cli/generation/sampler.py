@@ -146,6 +146,7 @@ class Sampler:
         self.looks_back = looks_back(filters)
         names = [name for name, _ in filters]
         self._picker = model.picker if names == [name for name in PICKED if name in names] else None
+        self._picked = {field: getattr(sampling, field) for field in map(field_of, names) if self._picker}
         self._nothing = ids[:, :0]
         self.start = ids.size(1)
         self.numbers = list(range(1, count + 1)) * len(ids)
@@ -172,8 +173,7 @@ class Sampler:
         """Return the tokens (B) that draws choose from logits (B, V), or none: then the exact way is left."""
         if self._picker is None:
             return []
-        fields = [field_of(name) for name, _ in self.filters]
-        ids = self._picker(logits, draws, **{name: getattr(self.sampling, name) for name in fields})
+        ids = self._picker(logits, draws, **self._picked)
         return [] if -1 in ids else ids
 
     def keep(self, rows: Sequence[int]) -> None:

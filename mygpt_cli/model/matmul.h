@@ -56,19 +56,7 @@ static void fetch(const float *from, long ld, long rows, long columns) {
 
 /* c (32, 32), = or += the product of two strips each of a and b. */
 static void multiply(const lane *a, const lane *b, float *c, long ldc, long deep, int add) {
-    const long step = ldc * sizeof(float);
-    float *lower = c + 16 * ldc;
-    if (add) {
-        TILE_LOAD(0, c, step);
-        TILE_LOAD(1, c + 16, step);
-        TILE_LOAD(2, lower, step);
-        TILE_LOAD(3, lower + 16, step);
-    } else {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-        TILE_ZERO(2);
-        TILE_ZERO(3);
-    }
+    load_sums(c, ldc, add);
 #define LOAD_A(part) TILE_LOAD(4, a + part * TILE, 64L); TILE_LOAD(5, a + part * TILE + STRIP, 64L);
 #define LOAD_B(part) TILE_LOAD(6, b + part * TILE, 64L); TILE_LOAD(7, b + part * TILE + STRIP, 64L);
 #define ADD_ALL TILE_ADD(0, 4, 6); TILE_ADD(1, 4, 7); TILE_ADD(2, 5, 6); TILE_ADD(3, 5, 7);
@@ -80,10 +68,7 @@ static void multiply(const lane *a, const lane *b, float *c, long ldc, long deep
         LOAD_A(2) ADD_ALL
         LOAD_A(0) ADD_ALL
     }
-    TILE_STORE(0, c, step);
-    TILE_STORE(1, c + 16, step);
-    TILE_STORE(2, lower, step);
-    TILE_STORE(3, lower + 16, step);
+    store_sums(c, ldc);
 }
 
 /* `a_along` and `b_along` say that K runs along the rows of memory, which are lda and ldb numbers apart. Each thread

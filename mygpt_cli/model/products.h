@@ -100,6 +100,31 @@ static void tiles_end(void) { __asm__ volatile("tilerelease"); }
 #define TILE_STORE(t, to, step) __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"(step) : "memory")
 #define TILE_ZERO(t) __asm__ volatile("tilezero %%tmm" #t ::)
 #define TILE_ADD(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+
+/* Begin the sums of c (32, 32), in tiles 0 to 3, from what there is or from 0; and keep them. */
+static inline void load_sums(const float *c, long ldc, int add) {
+    const long step = ldc * sizeof(float);
+    const float *lower = c + 16 * ldc;
+    if (add) {
+        TILE_LOAD(0, c, step);
+        TILE_LOAD(1, c + 16, step);
+        TILE_LOAD(2, lower, step);
+        TILE_LOAD(3, lower + 16, step);
+    } else {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+    }
+}
+static inline void store_sums(float *c, long ldc) {
+    const long step = ldc * sizeof(float);
+    float *lower = c + 16 * ldc;
+    TILE_STORE(0, c, step);
+    TILE_STORE(1, c + 16, step);
+    TILE_STORE(2, lower, step);
+    TILE_STORE(3, lower + 16, step);
+}
 #else
 int have_tiles(void) { return 1; }
 static void tiles_begin(void) {}
@@ -109,22 +134,12 @@ static void tiles_end(void) {}
 #if defined(TILES) && defined(BFLOAT16)
 static __attribute__((noinline)) void product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc,
                                               long m, long n, long k, int add) {
-    const long a_step = lda * sizeof(element), b_step = ldb * sizeof(lane), c_step = ldc * sizeof(float);
+    const long a_step = lda * sizeof(element), b_step = ldb * sizeof(lane);
     for (long j = 0; j < n; j += 32)
         for (long i = 0; i < m; i += 32) {
             const element *a0 = a + i * lda, *a1 = a0 + 16 * lda;
-            float *c0 = c + i * ldc + j, *c1 = c0 + 16 * ldc;
-            if (add) {
-                TILE_LOAD(0, c0, c_step);
-                TILE_LOAD(1, c0 + 16, c_step);
-                TILE_LOAD(2, c1, c_step);
-                TILE_LOAD(3, c1 + 16, c_step);
-            } else {
-                TILE_ZERO(0);
-                TILE_ZERO(1);
-                TILE_ZERO(2);
-                TILE_ZERO(3);
-            }
+            float *to = c + i * ldc + j;
+            load_sums(to, ldc, add);
             const lane *b0 = b + j, *b1 = b0 + 16;
             for (long left = k; left; left -= 32) {
                 TILE_LOAD(4, a0, a_step);
@@ -137,10 +152,7 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
                 TILE_ADD(2, 5, 6);
                 TILE_ADD(3, 5, 7);
             }
-            TILE_STORE(0, c0, c_step);
-            TILE_STORE(1, c0 + 16, c_step);
-            TILE_STORE(2, c1, c_step);
-            TILE_STORE(3, c1 + 16, c_step);
+            store_sums(to, ldc);
         }
 }
 #else
