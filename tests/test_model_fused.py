@@ -24,17 +24,22 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[torch.dtype, Kerne
     return {dtype: compile_kernels(dtype, folder) for dtype in (torch.float32, torch.bfloat16)}
 
 
-def gradients(loss: Tensor, model: GPT) -> dict[str, Tensor]:
+def learn(
+    model: GPT, ids: Tensor, targets: Tensor, masks: Masks | None = None, share: float = 1.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss and its gradients."""
     model.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    loss = model.learn(ids, targets, masks, share)
+    return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def plain_loss(model: GPT, ids: Tensor, targets: Tensor, masks: Masks | None = None) -> Tensor:
+def learn_by_torch(
+    model: GPT, ids: Tensor, targets: Tensor, masks: Masks | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     kernels, model.kernels = model.kernels, None
-    loss = model.loss(ids, targets, masks)
+    learned = learn(model, ids, targets, masks)
     model.kernels = kernels
-    return loss
+    return learned
 
 
 variants = st.fixed_dictionaries(
@@ -68,13 +73,12 @@ def test_loss_and_every_gradient_are_those_of_the_model(
     rng = torch.Generator().manual_seed(time)
     ids, targets = torch.randint(0, 53, (2, batch, time), generator=rng)
     masks = Masks(p, seed=1, dtype=torch.float32, device=torch.device("cpu")) if p else None
-    losses = []
-    for loss in (plain_loss, fused.loss):
+    learned = []
+    for by in (learn_by_torch, learn):
         if masks:
             masks.start(3)
-        value = loss(model, ids, targets, masks)
-        losses.append((value.detach(), gradients(value, model)))
-    (theirs, expected), (ours, gradient) = losses
+        learned.append(by(model, ids, targets, masks))
+    (theirs, expected), (ours, gradient) = learned
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert gradient.keys() == expected.keys()
     for name, of_one in gradient.items():
@@ -97,11 +101,11 @@ def test_in_bfloat16_the_gradient_points_the_same_way(
 ) -> None:
     model = random_model(arch=arch, width=64, context=70)
     ids, targets = torch.randint(0, 53, (2, 8, time), generator=torch.Generator().manual_seed(1))
-    expected = gradients(plain_loss(model, ids, targets), model)
+    _, expected = learn_by_torch(model, ids, targets)
     model.compute_dtype = torch.bfloat16
     for each in (kernels[torch.bfloat16], *lesser_kernels):
         model.kernels = each
-        for name, gradient in gradients(fused.loss(model, ids, targets, None), model).items():
+        for name, gradient in learn(model, ids, targets)[1].items():
             alike = F.cosine_similarity(gradient.flatten(), expected[name].flatten(), dim=0)
             assert alike > 0.99, name
             assert gradient.norm().item() == pytest.approx(expected[name].norm().item(), rel=0.05), name
@@ -113,9 +117,9 @@ def test_long_sequences_are_gone_through_block_by_block(
 ) -> None:
     model = random_model(arch="nanochat", context=100)
     ids, targets = torch.randint(0, 53, (2, 3, time), generator=torch.Generator().manual_seed(4))
-    expected = gradients(plain_loss(model, ids, targets), model)
+    _, expected = learn_by_torch(model, ids, targets)
     model.kernels = kernels[torch.float32]
-    for name, gradient in gradients(fused.loss(model, ids, targets, None), model).items():
+    for name, gradient in learn(model, ids, targets)[1].items():
         torch.testing.assert_close(gradient, expected[name], atol=5e-6, rtol=5e-4, msg=name)
 
 
@@ -123,9 +127,14 @@ def test_a_share_of_the_loss_has_that_share_of_the_gradient(kernels: dict[torch.
     model = random_model(arch="nanochat")
     model.kernels = kernels[torch.float32]
     ids, targets = torch.randint(0, 53, (2, 2, 9), generator=torch.Generator().manual_seed(2))
-    whole = gradients(fused.loss(model, ids, targets, None), model)
-    for name, part in gradients(fused.loss(model, ids, targets, None) / 4, model).items():
+    loss, whole = learn(model, ids, targets)
+    quarter, parts = learn(model, ids, targets, share=0.25)
+    torch.testing.assert_close(4 * quarter, loss)
+    for name, part in parts.items():
         torch.testing.assert_close(4 * part, whole[name], msg=name)
+    model.learn(ids, targets, share=0.75)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, whole[name], msg=name)
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
@@ -137,7 +146,7 @@ def test_numbers_that_are_not_finite_show_in_the_loss(
         model.compute_dtype, model.kernels = dtype, kernels[dtype]
         model.state_dict()["blocks.0.mlp.up.weight"][:2, 0] = torch.tensor([broken, -broken])
         ids = torch.zeros(1, 4, dtype=torch.int64)
-        assert not fused.loss(model, ids, ids, None).isfinite()
+        assert not model.learn(ids, ids).isfinite()
 
 
 @pytest.mark.parametrize(
@@ -153,4 +162,4 @@ def test_other_variants_are_left_to_torch(
         model.kernels = kernels[torch.float32]  # and the last one has none
     assert not fused.applies(model)
     ids, targets = torch.randint(0, 53, (2, 2, 9), generator=torch.Generator().manual_seed(3))
-    torch.testing.assert_close(model.loss(ids, targets), plain_loss(model, ids, targets))
+    torch.testing.assert_close(learn(model, ids, targets)[0], learn_by_torch(model, ids, targets)[0])

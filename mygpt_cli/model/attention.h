@@ -18,49 +18,66 @@ long attention_room(long time, long width) {
     return 10 * t * d + 5 * EDGE * t + 3 * t + 64 * 20;
 }
 
+/* A head's rows lie too far apart for the processor to see what comes next: bring the one near that is needed soon. */
+static inline void expect(const element *rows, long step, long row, long time, long width) {
+    if (row + 16 < time)
+        for (long j = 0; j < width; j += 64 / sizeof(element)) __builtin_prefetch(rows + (row + 16) * step + j);
+}
+
 /* Copy the rows of one head (T, D), filled up with zeros. */
 static __attribute__((noinline)) void gather(const element *from, long step, element *to, long time, long width) {
     const long t = padded(time), d = padded(width);
     for (long r = 0; r < t; r++) {
+        expect(from, step, r, time, width);
         memset(to + r * d, 0, d * sizeof(element));
         if (r < time) memcpy(to + r * d, from + r * step, width * sizeof(element));
     }
 }
 
 /* Turn a head's channels by the position and normalise them; the scale comes back. */
-static float turn(element *x, const float *restrict cosines, const float *restrict sines, long width, float eps) {
-    const long half = width / 2;
-    float square = 0.0f, v[width];
-    for (long j = 0; j < width; j++) v[j] = get(x[j]);
-    for (long j = 0; j < width; j++) square += v[j] * v[j];
-    const float scale = 1.0f / sqrtf(square / width + eps), *first = v, *second = v + half;
-    element *restrict left = x, *restrict right = x + half;
+static inline __attribute__((always_inline)) float turn_halves(element *restrict left, element *restrict right,
+                                                               const float *restrict cosines, const float *restrict sines,
+                                                               long half, float eps) {
+    float square = 0.0f;
+    for (long j = 0; j < half; j++) square += get(left[j]) * get(left[j]) + get(right[j]) * get(right[j]);
+    const float scale = 1.0f / sqrtf(square / (2 * half) + eps);
     for (long j = 0; j < half; j++) {
-        left[j] = put((first[j] * cosines[j] + second[j] * sines[j]) * scale);
-        right[j] = put((second[j] * cosines[j] - first[j] * sines[j]) * scale);
+        const float first = get(left[j]), second = get(right[j]);
+        left[j] = put((first * cosines[j] + second * sines[j]) * scale);
+        right[j] = put((second * cosines[j] - first * sines[j]) * scale);
     }
     return scale;
 }
+static float turn(element *x, const float *cosines, const float *sines, long width, float eps) {
+    const long half = width / 2, whole = half / LANES * LANES; /* where they are the same, nothing is left over */
+    return half == whole ? turn_halves(x, x + half, cosines, sines, whole, eps)
+                         : turn_halves(x, x + half, cosines, sines, half, eps);
+}
 
-/* The gradient before `turn`, given that after it and what came of it; without tables nothing was turned. */
-static void turn_back(const float *grad, const element *turned, float scale, const float *restrict cosines,
-                      const float *restrict sines, long row, element *before, long width) {
-    const long half = width / 2;
-    if (!cosines) {
-        for (long j = 0; j < width; j++) before[j] = put(grad[j]);
-        return;
-    }
-    cosines += row * half, sines += row * half;
-    float along = 0.0f, v[width];
-    for (long j = 0; j < width; j++) along += grad[j] * get(turned[j]);
-    along /= width;
-    for (long j = 0; j < width; j++) v[j] = (grad[j] - get(turned[j]) * along) * scale;
-    const float *first = v, *second = v + half;
-    element *restrict left = before, *restrict right = before + half;
+/* The gradient before `turn`, given that after it and what came of it. */
+static inline __attribute__((always_inline)) void turn_halves_back(const float *grad, const element *turned, float scale,
+                                                                   const float *restrict cosines,
+                                                                   const float *restrict sines, element *restrict left,
+                                                                   element *restrict right, long half) {
+    float along = 0.0f;
+    for (long j = 0; j < half; j++) along += grad[j] * get(turned[j]) + grad[half + j] * get(turned[half + j]);
+    along /= 2 * half;
     for (long j = 0; j < half; j++) {
-        left[j] = put(first[j] * cosines[j] - second[j] * sines[j]);
-        right[j] = put(second[j] * cosines[j] + first[j] * sines[j]);
+        const float first = (grad[j] - get(turned[j]) * along) * scale;
+        const float second = (grad[half + j] - get(turned[half + j]) * along) * scale;
+        left[j] = put(first * cosines[j] - second * sines[j]);
+        right[j] = put(second * cosines[j] + first * sines[j]);
     }
+}
+static void turn_back(const float *grad, const element *turned, float scale, const float *cosines, const float *sines,
+                      long row, element *before, long width) {
+    const long half = width / 2, whole = half / LANES * LANES;
+    if (!cosines) /* nothing was turned */
+        for (long j = 0; j < width; j++) before[j] = put(grad[j]);
+    else if (half == whole)
+        turn_halves_back(grad, turned, scale, cosines + row * half, sines + row * half, before, before + half, whole);
+    else
+        turn_halves_back(grad, turned, scale, cosines + row * half, sines + row * half, before, before + half, half);
 }
 
 /* From rows of queries, keys and values, (B·T, 3·H·D), to what each head gathers, as rows (B·T, H·D). With tables of
@@ -86,6 +103,8 @@ void attend(element *rows, element *restrict mixed, float *restrict scales, floa
                 for (long r = 0; r < time; r++) {
                     const float *c = cosines + r * (width / 2), *s = sines + r * (width / 2);
                     float *scale = scales + (b * time + r) * 2 * heads + h;
+                    expect(q, step, r, time, width);
+                    expect(k, step, r, time, width);
                     scale[0] = turn(q + r * step, c, s, width, eps);
                     scale[heads] = turn(k + r * step, c, s, width, eps);
                 }
@@ -101,15 +120,13 @@ void attend(element *rows, element *restrict mixed, float *restrict scales, floa
                 for (long r = 0; r < EDGE; r++) {
                     float *restrict s = scores + r * t, total = 0.0f;
                     element *restrict w = weights + r * t;
-                    const long seen = first + r + 1;
-                    for (long j = seen; j < end; j++) s[j] = -INFINITY;
+                    for (long j = 0; j < EDGE; j++) s[first + j] = j > r ? -INFINITY : s[first + j];
                     const float most = largest(s, WHOLE(end)) * factor;
                     for (long j = 0; j < WHOLE(end); j++) {
                         s[j] = exponential(s[j] * factor - most);
                         total += s[j];
                     }
                     put_row(s, w, end);
-                    memset(w + seen, 0, (end - seen) * sizeof(element));
                     shares[r] = 1.0f / total;
                     if (first + r < time) levels[i * time + first + r] = most + logf(total);
                 }
@@ -151,6 +168,8 @@ void attend_backward(const element *grad, const element *mixed, const element *r
             for (long r = 0; r < t; r++) {
                 level[r] = r < time ? levels[i * time + r] : INFINITY;
                 along[r] = 0.0f;
+                expect(g, c_step, r, time, width);
+                expect(y, c_step, r, time, width);
                 if (r < time)
                     for (long j = 0; j < width; j++) along[r] += get(g[r * c_step + j]) * get(y[r * c_step + j]);
             }
@@ -170,15 +189,15 @@ void attend_backward(const element *grad, const element *mixed, const element *r
                 product(keys + first * d, d, queries_turned + first, t, scores, t, EDGE, count, d, 0);
                 product(values + first * d, d, grads_turned + first, t, out, t, EDGE, count, d, 0);
                 for (long r = 0; r < EDGE; r++) {
-                    const float *s = scores + r * t, *o = out + r * t, *of = level + first, *a = along + first;
-                    element *restrict w = weights + r * t, *restrict z = slopes + r * t;
+                    float *restrict s = scores + r * t, *restrict o = out + r * t;
+                    const float *of = level + first, *a = along + first;
+                    for (long j = 0; j < EDGE; j++) s[j] = j < r ? -INFINITY : s[j];
                     for (long j = 0; j < WHOLE(count); j++) {
-                        const float weight = exponential(s[j] * factor - of[j]);
-                        w[j] = put(weight);
-                        z[j] = put(weight * (o[j] - a[j]) * factor);
+                        s[j] = exponential(s[j] * factor - of[j]);
+                        o[j] = s[j] * (o[j] - a[j]) * factor;
                     }
-                    memset(w, 0, r * sizeof(element));
-                    memset(z, 0, r * sizeof(element));
+                    put_row(s, weights + r * t, count);
+                    put_row(o, slopes + r * t, count);
                 }
                 const long at = first / PER_LANE * d;
                 product(weights, t, grads + at, d, of_block, d, EDGE, d, count, 0);

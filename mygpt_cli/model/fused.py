@@ -9,12 +9,11 @@ V vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mygpt_cli.model.masks import Masks
 
@@ -38,24 +37,21 @@ def applies(model: "GPT") -> bool:
     )
 
 
-def loss(model: "GPT", ids: Tensor, targets: Tensor, masks: Masks | None) -> Tensor:
-    """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T), differentiable."""
-    run = Pass(model, ids, masks)
-    mean: Tensor = _Loss.apply(run, targets, *run.learned.values())  # type: ignore[no-untyped-call]
-    return mean
+@torch.no_grad()
+def loss(model: "GPT", ids: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
+    return Pass(model, ids, None).forward(targets)
 
 
-class _Loss(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, run: "Pass", targets: Tensor, *_: Tensor) -> Tensor:
-        ctx.run = run
-        return run.forward(targets)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        gradients = ctx.run.backward(float(grad))
-        return None, None, *(gradients[name] for name in ctx.run.learned)
+@torch.no_grad()
+def learn(model: "GPT", ids: Tensor, targets: Tensor, masks: Masks | None, share: float) -> Tensor:
+    """Add the gradient of `share` times the loss to that of each parameter; return that much of the loss."""
+    one = Pass(model, ids, masks)
+    total = one.forward(targets, share)
+    for name, gradient in one.backward().items():
+        parameter = one.learned[name]
+        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    return total
 
 
 @dataclass
@@ -80,6 +76,11 @@ class Attention:
     mixed: Tensor
 
 
+# What the feed-forward part needs for the way back (N, F): what came before its activation and after it, or
+# nothing where it is made anew.
+Inside = tuple[Tensor, Tensor] | None
+
+
 class Pass:
     """One pass over a batch: `forward`, then `backward` once."""
 
@@ -97,10 +98,12 @@ class Pass:
         nanochat = config.arch == "nanochat"
         self.cos = model.cos if nanochat else None
         self.sin = model.sin if nanochat else None
+        self._activation = ACTIVATIONS.index(config.activation)
+        self._whole_mlp = self.kernels.whole_layers and not config.bias
         self.gradients: dict[str, Tensor] = {}
 
-    def forward(self, targets: Tensor) -> Tensor:
-        """Return the mean loss for targets (B, T)."""
+    def forward(self, targets: Tensor, share: float = 1.0) -> Tensor:
+        """Return `share` times the mean loss for targets (B, T)."""
         config, n = self.config, self.ids.numel()
         branch = F.embedding(self.ids, self.parameters["embedding"])  # (N, C)
         if config.arch == "gpt2":
@@ -111,41 +114,33 @@ class Pass:
         if config.arch == "nanochat":
             self.embedded = self._norm(None, branch, "", masked=False)
             branch = self.embedded.normed
-        self.layers: list[tuple[Norm, Attention, Norm, Tensor, Tensor]] = []
+        self.layers: list[tuple[Norm, Attention, Norm, Inside]] = []
         for layer in range(config.layers):
             block = f"blocks.{layer}"
             before = self._norm(x, branch, f"{block}.attention_norm")
             attention = self._attend(before.normed, f"{block}.attention.qkv")
             branch = self._linear(attention.mixed, f"{block}.attention.out")
             between = self._norm(before.sum, branch, f"{block}.mlp_norm")
-            up = self._linear(between.normed, f"{block}.mlp.up")  # (N, F)
-            active = torch.empty_like(up) if config.activation == "gelu_new" else up
-            self.kernels("activate", up, active, ACTIVATIONS.index(config.activation), up.numel())
-            branch = self._linear(active, f"{block}.mlp.down")
+            branch, inside = self._mlp(between.normed, f"{block}.mlp")
             x = between.sum
-            self.layers.append((before, attention, between, up, active))
+            self.layers.append((before, attention, between, inside))
         self.final = self._norm(x, branch, "norm")
         # (N, V), from here on their gradient
-        self.logits = self.kernels.product(self.final.normed, self.weights[self.head].T)
+        self.logits = self.kernels.linear(self.final.normed, self.weights[self.head])
         losses = torch.empty(n)
         vocab, rows = config.vocab_size, targets.flatten()
-        self.kernels("cross_entropy", self.logits, rows, losses, n, vocab, config.softcap, 1.0 / n)
-        return losses.mean()
+        self.kernels("cross_entropy", self.logits, rows, losses, n, vocab, config.softcap, share / n)
+        return losses.mean() * share
 
-    def backward(self, share: float) -> dict[str, Tensor]:
-        """Return the gradient of `share` times the loss by each parameter."""
+    def backward(self) -> dict[str, Tensor]:
+        """Return the gradient of what `forward` returned by each parameter."""
         config = self.config
-        if share != 1.0:
-            self.logits.mul_(share)
-        self._add(self.head, self.kernels.product(self.logits.T, self.final.normed))
-        inner = self.kernels.product(self.logits, self.weights[self.head])
+        inner = self._matrix_backward(self.logits, self.final.normed, self.head)
         grad, branch = self._norm_backward(self.final, inner, None)
         for layer in reversed(range(config.layers)):
             block = f"blocks.{layer}"
-            before, attention, between, up, active = self.layers.pop()
-            inner = self._linear_backward(branch, active, f"{block}.mlp.down")
-            self.kernels("activate_backward", inner, up, ACTIVATIONS.index(config.activation), up.numel())
-            inner = self._linear_backward(inner, between.normed, f"{block}.mlp.up")
+            before, attention, between, inside = self.layers.pop()
+            inner = self._mlp_backward(branch, between.normed, inside, f"{block}.mlp")
             grad, branch = self._norm_backward(between, inner, grad)
             inner = self._linear_backward(branch, attention.mixed, f"{block}.attention.out")
             inner = self._attend_backward(inner, attention)
@@ -166,15 +161,42 @@ class Pass:
         self.gradients[name] = self.gradients[name] + gradient if name in self.gradients else gradient
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
-        weight, bias = self.weights[f"{name}.weight"], self.parameters.get(f"{name}.bias")
-        y = self.kernels.product(x, weight.T)
+        bias = self.parameters.get(f"{name}.bias")
+        y = self.kernels.linear(x, self.weights[f"{name}.weight"])
         return y if bias is None else y.add_(bias.to(self.dtype))
 
     def _linear_backward(self, grad: Tensor, x: Tensor, name: str) -> Tensor:
-        self._add(f"{name}.weight", self.kernels.product(grad.T, x))
         if f"{name}.bias" in self.parameters:
             self._add(f"{name}.bias", grad.sum(0, dtype=torch.float32))
-        return self.kernels.product(grad, self.weights[f"{name}.weight"])
+        return self._matrix_backward(grad, x, f"{name}.weight")
+
+    def _matrix_backward(self, grad: Tensor, x: Tensor, name: str) -> Tensor:
+        before, of_weight = self.kernels.linear_backward(grad, x, self.weights[name])
+        self._add(name, of_weight)
+        return before
+
+    def _mlp(self, x: Tensor, name: str) -> tuple[Tensor, Inside]:
+        """Return what the feed-forward part gives (N, C), and what the way back needs from between."""
+        if self._whole_mlp:
+            return self.kernels.mlp(x, *self._mlp_weights(name), self._activation), None
+        up = self._linear(x, f"{name}.up")  # (N, F)
+        active = torch.empty_like(up)
+        self.kernels("activate", up, active, self._activation, up.numel())
+        return self._linear(active, f"{name}.down"), (up, active)
+
+    def _mlp_backward(self, grad: Tensor, x: Tensor, inside: Inside, name: str) -> Tensor:
+        if inside is None:
+            before, *gradients = self.kernels.mlp_backward(grad, x, *self._mlp_weights(name), self._activation)
+            for part, gradient in zip(("up", "down"), gradients, strict=True):
+                self._add(f"{name}.{part}.weight", gradient)
+            return before
+        up, active = inside
+        inner = self._linear_backward(grad, active, f"{name}.down")
+        self.kernels("activate_backward", inner, up, self._activation, up.numel())
+        return self._linear_backward(inner, x, f"{name}.up")
+
+    def _mlp_weights(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.weights[f"{name}.up.weight"], self.weights[f"{name}.down.weight"]
 
     def _norm(self, x: Tensor | None, branch: Tensor, name: str, *, masked: bool = True) -> Norm:
         """Add to the residual stream (N, C) what a branch gives, under its dropout, and normalise the sum."""
@@ -214,7 +236,7 @@ class Pass:
         rows = self._linear(normed, name)  # (N, 3C)
         mixed = rows.new_empty(b * t, h * d)
         scales, levels = torch.empty(b * t, 2 * h), torch.empty(b * h, t)
-        tensors = (rows, mixed, scales, levels, self.cos, self.sin, self.kernels.room("attention", t, d))
+        tensors = (rows, mixed, scales, levels, self.cos, self.sin, self.kernels.room("attention", t, d)[0])
         self.kernels("attend", *tensors, *self.shape, self.config.norm_eps)
         return Attention(rows, scales, levels, mixed)
 
@@ -223,6 +245,6 @@ class Pass:
         _, t, _, d = self.shape
         before = torch.empty_like(attention.rows)
         kept = (attention.mixed, attention.rows, attention.scales, attention.levels)
-        tensors = (grad, *kept, self.cos, self.sin, before, self.kernels.room("attention", t, d))
+        tensors = (grad, *kept, self.cos, self.sin, before, self.kernels.room("attention", t, d)[0])
         self.kernels("attend_backward", *tensors, *self.shape)
         return before

@@ -228,15 +228,23 @@ class GPT(nn.Module):
 
     def loss(self, ids: Tensor, targets: Tensor, masks: Masks | None = None) -> Tensor:
         """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
-        if fused.applies(self):
-            return fused.loss(self, ids, targets, masks)
         if torch.is_grad_enabled():
             # Masks are drawn beforehand: that cannot be compiled.
             count, shape = 1 + 2 * self.config.layers, (*ids.shape, self.config.width)
             logits = self(ids, masks=[masks.draw(*shape) for _ in range(count)] if masks else None)
+        elif fused.applies(self):
+            return fused.loss(self, ids, targets)
         else:  # validation comes seldom and in other shapes: not worth compiling for
             logits = self.forward(ids)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def learn(self, ids: Tensor, targets: Tensor, masks: Masks | None = None, share: float = 1.0) -> Tensor:
+        """Add the gradient of `share` times the loss to that of each parameter; return that much of the loss."""
+        if fused.applies(self):
+            return fused.learn(self, ids, targets, masks, share)
+        loss = self.loss(ids, targets, masks) * share
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def hidden(
         self, ids: Tensor, *, cache: KVCache | None = None, masks: Sequence[Tensor] | None = None

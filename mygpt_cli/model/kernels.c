@@ -38,9 +38,9 @@ static inline element put(float value) { return value; }
 
 #define PARALLEL _Pragma("omp parallel for schedule(static)")
 
-/* e to the x by 2^n · 2^f with f in [-1/2, 1/2]; NaN stays NaN. */
-static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+/* e to the x by 2^n · 2^f with f in [-1/2, 1/2], and 0 for what is smaller than a number can be; NaN stays NaN. */
+static inline float exponential(float v) {
+    const float x = v < -87.0f ? -87.0f : v > 88.0f ? 88.0f : v;
     float n = __builtin_rintf(x * 1.44269504f);
     float f = x * 1.44269504f - n;
     float p = 1.5403530e-4f;
@@ -53,7 +53,7 @@ static inline float exponential(float x) {
     uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
     float power;
     memcpy(&power, &bits, 4);
-    return p * power;
+    return v < -87.0f ? 0.0f : p * power;
 }
 
 /* The largest of some numbers, NaN left aside. */
@@ -148,43 +148,50 @@ enum { RELU, RELU2, GELU_NEW };
 
 #define BLOCK 1024
 
-/* The activation; and its gradient, in place of that of what it gave. There `x` is what was given to gelu_new,
-   and what came of relu and relu2. */
+static inline float gate(float v) { return 1.0f / (1.0f + exponential(-1.5957691f * (v + 0.044715f * v * v * v))); }
+
+/* The activation of some numbers. */
+static inline void activate_some(const float *x, float *y, long kind, long count) {
+    if (kind == GELU_NEW)
+        for (long i = 0; i < count; i++) y[i] = x[i] * gate(x[i]);
+    else if (kind == RELU2)
+        for (long i = 0; i < count; i++) y[i] = x[i] < 0.0f ? 0.0f : x[i] * x[i];
+    else
+        for (long i = 0; i < count; i++) y[i] = x[i] < 0.0f ? 0.0f : x[i];
+}
+
+/* grad, of what the activation gave, becomes that of x, what it was given. */
+static inline void slope_some(const float *x, float *restrict grad, long kind, long count) {
+    if (kind == GELU_NEW)
+        for (long i = 0; i < count; i++) {
+            const float v = x[i], g = gate(v), slope = 1.5957691f * (1.0f + 0.134145f * v * v);
+            grad[i] *= g * (1.0f + v * slope * (1.0f - g));
+        }
+    else if (kind == RELU2)
+        for (long i = 0; i < count; i++) grad[i] *= x[i] < 0.0f ? 0.0f : 2.0f * x[i];
+    else
+        for (long i = 0; i < count; i++) grad[i] = x[i] <= 0.0f ? 0.0f : grad[i];
+}
+
+/* The activation, where the products beside it are torch's; and its gradient, in place of that of what it gave. */
 void activate(const element *x, element *restrict y, long kind, long count) {
     PARALLEL
     for (long first = 0; first < count; first += BLOCK) {
-        const long end = first + BLOCK < count ? first + BLOCK : count;
-        if (kind == GELU_NEW)
-            for (long i = first; i < end; i++) {
-                const float v = get(x[i]);
-                y[i] = put(v / (1.0f + exponential(-1.5957691f * (v + 0.044715f * v * v * v))));
-            }
-        else if (kind == RELU2)
-            for (long i = first; i < end; i++) {
-                const float v = get(x[i]) < 0.0f ? 0.0f : get(x[i]);
-                y[i] = put(v * v);
-            }
-        else
-            for (long i = first; i < end; i++) y[i] = get(x[i]) < 0.0f ? 0 : x[i];
+        const long many = first + BLOCK < count ? BLOCK : count - first;
+        float v[BLOCK];
+        for (long i = 0; i < many; i++) v[i] = get(x[first + i]);
+        activate_some(v, v, kind, many);
+        for (long i = 0; i < many; i++) y[first + i] = put(v[i]);
     }
 }
 void activate_backward(element *restrict grad, const element *x, long kind, long count) {
     PARALLEL
     for (long first = 0; first < count; first += BLOCK) {
-        const long end = first + BLOCK < count ? first + BLOCK : count;
-        if (kind == GELU_NEW)
-            for (long i = first; i < end; i++) {
-                const float v = get(x[i]);
-                const float gate = 1.0f / (1.0f + exponential(-1.5957691f * (v + 0.044715f * v * v * v)));
-                const float slope = 1.5957691f * (1.0f + 0.134145f * v * v);
-                grad[i] = put(get(grad[i]) * gate * (1.0f + v * slope * (1.0f - gate)));
-            }
-        else if (kind == RELU2)
-            for (long i = first; i < end; i++) {
-                grad[i] = put(2.0f * sqrtf(get(x[i])) * get(grad[i]));
-            }
-        else
-            for (long i = first; i < end; i++) grad[i] = get(x[i]) <= 0.0f ? 0 : grad[i];
+        const long many = first + BLOCK < count ? BLOCK : count - first;
+        float v[BLOCK], g[BLOCK];
+        for (long i = 0; i < many; i++) v[i] = get(x[first + i]), g[i] = get(grad[first + i]);
+        slope_some(v, g, kind, many);
+        for (long i = 0; i < many; i++) grad[first + i] = put(g[i]);
     }
 }
 
@@ -220,6 +227,8 @@ void cross_entropy(element *logits, const int64_t *targets, float *restrict loss
 #include "products.h"
 #include "attention.h"
 #include "muon.h"
-#if defined(TILES) && !defined(BFLOAT16)
+#if defined(TILES) && defined(BFLOAT16)
+#include "linear.h"
+#elif defined(TILES)
 #include "matmul.h"
 #endif

@@ -20,7 +20,21 @@ SIGNATURES = {
     "activate_backward": "ttii",
     "muon": "ttiirrr",
     "cross_entropy": "tttiirr",
-    "matmul": "tttiiiiiii",  # only in float32, on processors with tiles
+    # On processors with tiles, in float32 `matmul.h`, in bfloat16 `linear.h`:
+    "matmul": "tttiiiiiii",
+    "linear": "ttttiiii",
+    "linear_backward": "ttttttiiii",
+    "mlp": "tttttiiiii",
+    "mlp_backward": "ttttttttiiiii",
+}
+# What tells how much room a function needs, and of how many numbers.
+SIZES = {
+    "attention_room": 2,
+    "muon_room": 2,
+    "linear_room": 2,
+    "linear_backward_room": 2,
+    "mlp_room": 2,
+    "mlp_backward_room": 2,
 }
 MOST_THREADS = 4  # with more, each would split the same numbers for less and less of the work
 TYPES: dict[str, Any] = {"t": ctypes.c_void_p, "i": ctypes.c_long, "r": ctypes.c_float}
@@ -35,17 +49,29 @@ class Kernels:
         for name, function in self._functions.items():
             function.argtypes = [TYPES[letter] for letter in SIGNATURES[name]]
             function.restype = None
-        self._rooms = {name: library[f"{name}_room"] for name in ("attention", "muon")}
-        for function in self._rooms.values():
-            function.argtypes, function.restype = [ctypes.c_long] * 2, ctypes.c_long
+        self._room = torch.empty(0)
+        self._needed: dict[tuple[str | int, ...], int] = {}
+        self.whole_layers = "mlp" in self._functions  # in one go
+        self._sizes = {name: library[name] for name in SIZES if hasattr(library, name)}
+        for name, function in self._sizes.items():
+            function.argtypes, function.restype = [ctypes.c_long] * SIZES[name], ctypes.c_long
 
     def __call__(self, name: str, *arguments: Tensor | float | None) -> None:
         """Call a function of `kernels.c`."""
         self._functions[name](*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
 
-    def room(self, what: str, *shape: int) -> Tensor:
-        """Return what each thread needs to work in (threads, ·), for `attention` (T, D) or `muon` (M, N)."""
-        return torch.empty(torch.get_num_threads(), self._rooms[what](*shape))
+    def room(self, what: str, *shape: int) -> tuple[Tensor, int]:
+        """Return room for the threads to work in, and how much of it each has, for so large an `attention`.
+
+        All functions work in the same, so that it stays near the processor.
+        """
+        key = (what, *shape)
+        if key not in self._needed:
+            self._needed[key] = self._sizes[f"{what}_room"](*shape)
+        size, threads = self._needed[key], torch.get_num_threads()
+        if self._room.numel() < threads * size:
+            self._room = torch.empty(threads * size)
+        return self._room, size
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Return a (M, K) · b (K, N); K or the other dimension runs along the memory of each."""
@@ -57,12 +83,44 @@ class Kernels:
         self("matmul", a, b, c, *c.shape, a.size(1), *strides)
         return c
 
+    def linear(self, x: Tensor, w: Tensor) -> Tensor:
+        """Return x (N, A) · w (B, A), turned."""
+        if not self.whole_layers:
+            return self.product(x, w.T)
+        y = x.new_empty(x.size(0), w.size(0))
+        self("linear", x, w, y, *self.room("linear", *w.T.shape), *x.shape, w.size(0))
+        return y
+
+    def linear_backward(self, grad: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of x and, in float32, of w, given that of what `linear` returned."""
+        if not self.whole_layers:
+            return self.product(grad, w), self.product(grad.T, x).float()
+        before, of_w = torch.empty_like(x), torch.empty(w.shape)
+        room = self.room("linear_backward", *w.T.shape)
+        self("linear_backward", grad, x, w, before, of_w, *room, *x.shape, w.size(0))
+        return before, of_w
+
+    def mlp(self, x: Tensor, up: Tensor, down: Tensor, activation: int) -> Tensor:
+        """Return down (C, F) · activation(up (F, C) · x), for each row of x (N, C)."""
+        y = torch.empty_like(x)
+        self("mlp", x, up, down, y, *self.room("mlp", *down.shape), activation, x.size(0), *down.shape)
+        return y
+
+    def mlp_backward(
+        self, grad: Tensor, x: Tensor, up: Tensor, down: Tensor, activation: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of x and, in float32, of up and down, given that of what `mlp` returned."""
+        before, of_up, of_down = torch.empty_like(x), torch.empty(up.shape), torch.empty(down.shape)
+        room = self.room("mlp_backward", *down.shape)
+        tensors = (grad, x, up, down, before, of_up, of_down)
+        self("mlp_backward", *tensors, *room, activation, x.size(0), *down.shape)
+        return before, of_up, of_down
+
     def muon(self, matrices: Iterable[tuple[Tensor, ...]], momentum: float, lr: float, decay: float) -> None:
         """Take Muon's step, the largest matrices first, which are given as `muon.h` lists them."""
         table = [[*(tensor.data_ptr() for tensor in each), *each[0].shape] for each in matrices]
         m, n = (max(pick(row[4:]) for row in table) for pick in (min, max))
-        rooms = self.room("muon", m, n)
-        self("muon", torch.tensor(table), rooms, rooms.size(1), len(table), momentum, lr, decay)
+        self("muon", torch.tensor(table), *self.room("muon", m, n), len(table), momentum, lr, decay)
 
 
 def compile_kernels(dtype: torch.dtype, folder: Path) -> Kernels:

@@ -7,12 +7,9 @@
    k + 16. */
 
 #define PARTS 3
-#define TILE (16 * LANES)
 #define DEEP 64  /* of K at a time, so that strips stay in the cache */
 #define WIDE 512 /* of N at a time */
 #define STRIP (DEEP / 32 * PARTS * TILE)
-
-static inline long least(long a, long b) { return a < b ? a : b; }
 
 /* Split 16 of M or N and 32 of K, filled up with zeros where there are fewer. `along` says that K runs along the rows
    of memory, `down` that it is to run down those of the tiles. */
@@ -71,19 +68,20 @@ static void multiply(const lane *a, const lane *b, float *c, long ldc, long deep
     store_sums(c, ldc);
 }
 
-/* `a_along` and `b_along` say that K runs along the rows of memory, which are lda and ldb numbers apart. Each thread
-   takes some rows of c, and splits all of b for itself: to wait for the others would take longer. */
+/* `a_along` and `b_along` say that K runs along the rows of memory, which are lda and ldb numbers apart. The threads
+   share out the longer side of c, and each splits all of the other for itself: to wait for one another would take
+   longer. */
 void matmul(const float *a, const float *b, float *c, long m, long n, long k, long lda, long a_along, long ldb,
             long b_along) {
 #pragma omp parallel
     {
-        const long strips = (m + 31) / 32, threads = omp_get_num_threads(), own = omp_get_thread_num();
-        const long begin = strips * own / threads * 32, end = least(strips * (own + 1) / threads * 32, m);
+        long last, first = own_part(m < n ? n : m, &last);
+        const long begin = m < n ? 0 : first, end = m < n ? m : last, edge = m < n ? last : n;
         lane left[2 * STRIP], right[WIDE / 16 * STRIP];
         tiles_begin();
-        for (long side = 0; begin < end && side < n; side += WIDE)
+        for (long side = m < n ? first : 0; begin < end && side < edge; side += WIDE)
             for (long top = 0; top < k; top += DEEP) {
-                const long wide = least(WIDE, n - side), deep = least(DEEP, k - top);
+                const long wide = least(WIDE, edge - side), deep = least(DEEP, k - top);
                 for (long j = 0; j < wide; j += 16) {
                     const float *from = b + (b_along ? (side + j) * ldb + top : side + j + top * ldb);
                     split_strip(from, ldb, b_along, 1, wide - j, deep, right + j / 16 * STRIP);
@@ -98,14 +96,14 @@ void matmul(const float *a, const float *b, float *c, long m, long n, long k, lo
                     for (long j = 0; j < wide; j += 32) {
                         const lane *others = right + j / 16 * STRIP;
                         const long rows = least(32, m - i), columns = least(32, wide - j);
-                        float *to = c + i * n + side + j, edge[32 * 32];
+                        float *to = c + i * n + side + j, block[32 * 32];
                         if (rows == 32 && columns == 32)
                             multiply(left, others, to, n, deep, top > 0);
                         else {
-                            multiply(left, others, edge, 32, deep, 0);
+                            multiply(left, others, block, 32, deep, 0);
                             for (long r = 0; r < rows; r++)
                                 for (long s = 0; s < columns; s++)
-                                    to[r * n + s] = edge[r * 32 + s] + (top ? to[r * n + s] : 0.0f);
+                                    to[r * n + s] = block[r * 32 + s] + (top ? to[r * n + s] : 0.0f);
                         }
                     }
                 }

@@ -99,6 +99,15 @@ static void move(const matrix *w, const element *x, long ld, float keep, float r
         }
 }
 
+/* c (M, M) = a (M, K) · b (K, M) that is its own mirror image. */
+static void mirrored_product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc, long m, long k) {
+    for (long i = 0; i < m; i += EDGE) {
+        const long next = i + EDGE;
+        product(a + i * lda, lda, b + i, ldb, c + i * ldc + i, ldc, EDGE, m - i, k, 0);
+        transpose((lane *)c + i * ldc + next, ldc, (lane *)c + next * ldc + i, ldc, EDGE, m - next);
+    }
+}
+
 /* Bring the singular values of x (m, n) near 1, by five Newton-Schulz iterations. */
 static void orthogonalise(element *x, long m, long n, long ld, room own) {
     const long near = m + APART;
@@ -108,10 +117,10 @@ static void orthogonalise(element *x, long m, long n, long ld, room own) {
     lane *packed_gram = take(&own, m * near);
     for (int iteration = 0; iteration < 5; iteration++) {
         transpose((const lane *)x, ld / PER_LANE, packed, near, m, n / PER_LANE);
-        product(x, ld, packed, near, gram, near, m, m, n, 0);
+        mirrored_product(x, ld, packed, near, gram, near, m, n);
         for (long r = 0; r < m; r++) put_row(gram + r * near, factor + r * near, m);
         pack(factor, near, packed_gram, near, m, m);
-        product(factor, near, packed_gram, near, some, near, m, m, m, 0);
+        mirrored_product(factor, near, packed_gram, near, some, near, m, m);
         for (long r = 0; r < m; r++) {
             float *restrict g = gram + r * near;
             for (long c = 0; c < m; c++) g[c] = 2.0315f * some[r * near + c] - 4.7750f * g[c];

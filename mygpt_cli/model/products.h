@@ -10,6 +10,7 @@
 
 typedef uint32_t lane __attribute__((may_alias));
 
+static inline long least(long a, long b) { return a < b ? a : b; }
 static long padded(long count) { return (count + EDGE - 1) / EDGE * EDGE; }
 
 #define WHOLE(count) ((count) & -(long)EDGE) /* tells the compiler that nothing is left over */
@@ -17,6 +18,7 @@ static long padded(long count) { return (count + EDGE - 1) / EDGE * EDGE; }
 #define LANES 16 /* that are turned together */
 typedef lane lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef float row __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 #define EVEN1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
 #define ODD1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
@@ -63,6 +65,13 @@ static inline void put_row(const float *restrict from, element *restrict to, lon
 #endif
 }
 
+#ifdef BFLOAT16
+/* Two rows' numbers in pairs. */
+static inline lanes pairs(const element *row, const element *next) {
+    return __builtin_convertvector(*(const halves *)row, lanes) | __builtin_convertvector(*(const halves *)next, lanes) << 16;
+}
+#endif
+
 /* Pack rows (K, N) as they are, or in pairs; N a multiple of LANES. */
 static __attribute__((noinline)) void pack(const element *from, long ld_from, lane *to, long ld_to, long rows,
                                            long columns) {
@@ -70,7 +79,7 @@ static __attribute__((noinline)) void pack(const element *from, long ld_from, la
         const element *row = from + k * ld_from;
         lane *packed = to + k / PER_LANE * ld_to;
 #ifdef BFLOAT16
-        for (long n = 0; n < columns; n++) packed[n] = row[n] | (lane)row[n + ld_from] << 16;
+        for (long n = 0; n < columns; n += LANES) *(lanes *)(packed + n) = pairs(row + n, row + n + ld_from);
 #else
         memcpy(packed, row, columns * sizeof(lane));
 #endif
@@ -79,6 +88,7 @@ static __attribute__((noinline)) void pack(const element *from, long ld_from, la
 
 #if defined(__AMX_BF16__) && defined(__linux__) && !defined(NO_TILES)
 #define TILES
+#define TILE (16 * LANES)
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -130,6 +140,13 @@ int have_tiles(void) { return 1; }
 static void tiles_begin(void) {}
 static void tiles_end(void) {}
 #endif
+
+/* What is this thread's of so many rows or columns. */
+static long own_part(long count, long *end) {
+    const long threads = omp_get_num_threads(), own = omp_get_thread_num(), strips = padded(count) / 32;
+    *end = least(strips * (own + 1) / threads * 32, count);
+    return strips * own / threads * 32;
+}
 
 #if defined(TILES) && defined(BFLOAT16)
 static __attribute__((noinline)) void product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc,

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Batches, Dataset, val_windows
@@ -139,8 +140,10 @@ class Trainer:
         x, y = self._batches.batch(step, split)
         ids, targets = self._to_device(x), self._to_device(y)
         total = self._within_memory(lambda: self._gradients(step, ids, targets))
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, config.clip or math.inf)
+        norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         loss_value, norm_value = total.item(), norm.item()
+        if config.clip and norm_value > config.clip:
+            clip_grads_with_norm_(self._parameters, config.clip, norm)
         if self._acceptable(loss_value, norm_value):
             self.optimizer.step(self._lr_share(step))
         return loss_value, norm_value
@@ -153,9 +156,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         size, parts = self.config.batch_size, self.config.accumulation
         for ids, targets in zip(torch.split(x, size), torch.split(y, size), strict=True):
-            loss = self.model.loss(ids, targets, self._masks) / parts
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            total += self.model.learn(ids, targets, self._masks, 1 / parts)
         return total
 
     def _settled(self, pace: float) -> bool:

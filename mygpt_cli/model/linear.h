@@ -1,0 +1,268 @@
+/* Linear layers by the processor's tiles of bfloat16. What they read and write is more than the caches hold, so that
+   each thread takes some rows at a time from one end of a layer to the other: what lies between never leaves its
+   cache, and what the way back needs of it is made anew.
+
+   For a product a (M, K) · b (K, N), 16 of M or of N are laid out as a strip of tiles, of 32 of K each and filled up
+   with zeros. A lane, of 32 bits, holds a number and the next one of K. Strips come in pairs. */
+
+#define TILE (16 * LANES)
+#define ROWS_AT_ONCE 256
+
+/* How many numbers of 32 bits a strip takes, and all strips of a matrix. */
+static long strip_size(long deep) { return padded(deep) / 32 * TILE; }
+static long strips_size(long across, long deep) { return padded(across) / 16 * strip_size(deep); }
+
+/* Lay out 16 of M or N and 32 of K, filled up with zeros where there are fewer. `along` says that K runs along the rows
+   of memory, `down` that it is to run down those of the tiles. */
+static inline void lay_tile(const element *from, long ld, int along, int down, long across, long deep, lane *to) {
+    element whole[32 * 32];
+    if (across < 16 || deep < 32) {
+        const long rows = least(along ? across : deep, along ? 16 : 32);
+        const long columns = least(along ? deep : across, along ? 32 : 16);
+        memset(whole, 0, sizeof whole);
+        for (long r = 0; r < rows; r++)
+            for (long c = 0; c < columns; c++) whole[r * 32 + c] = from[r * ld + c];
+        from = whole, ld = 32;
+    }
+    lanes v[16];
+    UNROLL for (int i = 0; i < 16; i++)
+        v[i] = along ? *(const lanes *)(from + i * ld) : pairs(from + 2 * i * ld, from + (2 * i + 1) * ld);
+    if (along == down) turn_block(v);
+    UNROLL for (int i = 0; i < 16; i++) *(lanes *)(to + i * LANES) = v[i];
+}
+
+/* Lay out a matrix, in the order in which its numbers lie in memory. */
+static __attribute__((noinline)) void lay_along(const element *from, long ld, int down, long across, long deep,
+                                                lane *to) {
+    for (long i = 0; i < padded(across); i += 16)
+        for (long k = 0; k < deep; k += 32, to += TILE)
+            lay_tile(from + i * ld + k, ld, 1, down, across - i, deep - k, to);
+}
+static __attribute__((noinline)) void lay_across(const element *from, long ld, int down, long across, long deep,
+                                                 lane *to) {
+    const long strip = strip_size(deep);
+    for (long k = 0; k < deep; k += 32, to += TILE)
+        for (long i = 0; i < padded(across); i += 16)
+            lay_tile(from + k * ld + i, ld, 0, down, across - i, deep - k, to + i / 16 * strip);
+}
+
+/* Lay out a block (32, 32) as two tiles of a pair of strips. */
+static void lay_block(const element *block, int along, int down, lane *to, long strip) {
+    for (int half = 0; half < 2; half++)
+        if (along)
+            lay_tile(block + half * 16 * 32, 32, 1, down, 16, 32, to + half * strip);
+        else
+            lay_tile(block + half * 16, 32, 0, down, 16, 32, to + half * strip);
+}
+
+/* c (32, 32), = or += the product of two strips each of a and b. */
+static inline void multiply(const lane *a, const lane *b, long deep, float *c, long ldc, int add) {
+    const long strip = strip_size(deep);
+    load_sums(c, ldc, add);
+    for (long k = 0; k < deep; k += 32, a += TILE, b += TILE) {
+        TILE_LOAD(4, a, 64L);
+        TILE_LOAD(6, b, 64L);
+        TILE_LOAD(5, a + strip, 64L);
+        TILE_LOAD(7, b + strip, 64L);
+        TILE_ADD(0, 4, 6);
+        TILE_ADD(1, 4, 7);
+        TILE_ADD(2, 5, 6);
+        TILE_ADD(3, 5, 7);
+    }
+    store_sums(c, ldc);
+}
+
+/* Keep a block (32, 32) as numbers. */
+static inline void put_block(const float *block, element *to) {
+    for (long r = 0; r < 32; r++) put_row(block + r * 32, to + r * 32, 32);
+}
+
+/* to (M, N) = a · b, as numbers. */
+static __attribute__((noinline)) void multiply_rows(const lane *a, const lane *b, long m, long n, long deep, element *to) {
+    for (long i = 0; i < m; i += 32)
+        for (long j = 0; j < n; j += 32) {
+            const long rows = least(32, m - i), columns = least(32, n - j);
+            float block[32 * 32];
+            multiply(a + i / 16 * strip_size(deep), b + j / 16 * strip_size(deep), deep, block, 32, 0);
+            for (long r = 0; r < rows; r++)
+                if (columns == 32)
+                    put_row(block + r * 32, to + (i + r) * n + j, 32);
+                else
+                    for (long c = 0; c < columns; c++) to[(i + r) * n + j + c] = put(block[r * 32 + c]);
+        }
+}
+
+/* sums (M, N), both filled up, = or += a · b. */
+static __attribute__((noinline)) void multiply_sums(const lane *a, const lane *b, long m, long n, long deep, float *sums,
+                                                    int add) {
+    const long strip = strip_size(deep), ld = padded(n);
+    for (long i = 0; i < m; i += 32)
+        for (long j = 0; j < n; j += 32)
+            multiply(a + i / 16 * strip, b + j / 16 * strip, deep, sums + i * ld + j, ld, add);
+}
+
+/* gradient (M, N) = the sums of all threads, which are `apart` numbers apart. */
+static void gather_sums(const float *sums, long apart, float *gradient, long m, long n) {
+    const long threads = omp_get_num_threads(), own = omp_get_thread_num();
+    for (long r = m * own / threads; r < m * (own + 1) / threads; r++) {
+        float *restrict to = gradient + r * n;
+        const float *from = sums + r * padded(n);
+        for (long c = 0; c < n; c++) to[c] = from[c];
+        for (long t = 1; t < threads; t++) {
+            from += apart;
+            for (long c = 0; c < n; c++) to[c] += from[c];
+        }
+    }
+}
+
+/* y (rows, N) = x (rows, K) · w (N, K), turned. */
+long linear_room(long in, long out) { return strips_size(out, in) + strips_size(ROWS_AT_ONCE, in) + 64; }
+void linear(const element *x, const element *w, element *y, float *rooms, long size, long rows, long in, long out) {
+#pragma omp parallel
+    {
+        room own = {(char *)(rooms + omp_get_thread_num() * size)};
+        lane *weights = take(&own, strips_size(out, in)), *inputs = take(&own, strips_size(ROWS_AT_ONCE, in));
+        long end, begin = own_part(rows, &end);
+        tiles_begin();
+        if (begin < end) lay_along(w, in, 1, out, in, weights);
+        for (long first = begin; first < end; first += ROWS_AT_ONCE) {
+            const long count = least(ROWS_AT_ONCE, end - first);
+            lay_along(x + first * in, in, 0, count, in, inputs);
+            multiply_rows(inputs, weights, count, out, in, y + first * out);
+        }
+        tiles_end();
+    }
+}
+
+/* The gradients of x and w, given that of y. */
+long linear_backward_room(long in, long out) {
+    const long r = ROWS_AT_ONCE;
+    return padded(in) * padded(out) + strips_size(in, out) + strips_size(r, out) + strips_size(out, r) +
+           strips_size(in, r) + 64 * 5;
+}
+void linear_backward(const element *grad, const element *x, const element *w, element *before, float *gradient,
+                     float *rooms, long size, long rows, long in, long out) {
+#pragma omp parallel
+    {
+        const long r = ROWS_AT_ONCE;
+        room own = {(char *)(rooms + omp_get_thread_num() * size)};
+        float *sums = take(&own, padded(in) * padded(out));
+        lane *weights = take(&own, strips_size(in, out)), *grads = take(&own, strips_size(r, out));
+        lane *grads_turned = take(&own, strips_size(out, r)), *inputs = take(&own, strips_size(in, r));
+        long end, begin = own_part(rows, &end);
+        tiles_begin();
+        if (begin < end)
+            lay_across(w, in, 1, in, out, weights);
+        else
+            memset(sums, 0, padded(in) * padded(out) * sizeof(float));
+        for (long first = begin; first < end; first += r) {
+            const long count = least(r, end - first);
+            lay_along(grad + first * out, out, 0, count, out, grads);
+            lay_across(grad + first * out, out, 0, out, count, grads_turned);
+            lay_across(x + first * in, in, 1, in, count, inputs);
+            multiply_rows(grads, weights, count, in, out, before + first * in);
+            multiply_sums(grads_turned, inputs, out, in, count, sums, first > begin);
+        }
+        tiles_end();
+#pragma omp barrier
+        gather_sums(rooms, size, gradient, out, in);
+    }
+}
+
+/* y (rows, C) = w_down (C, F) · activation(w_up (F, C) · x), row by row. */
+long mlp_room(long width, long wide) {
+    const long r = ROWS_AT_ONCE;
+    return strips_size(wide, width) + strips_size(width, wide) + strips_size(r, width) + strips_size(r, wide) + 64 * 5;
+}
+void mlp(const element *x, const element *up, const element *down, element *y, float *rooms, long size, long kind,
+         long rows, long width, long wide) {
+#pragma omp parallel
+    {
+        room own = {(char *)(rooms + omp_get_thread_num() * size)};
+        lane *ups = take(&own, strips_size(wide, width)), *downs = take(&own, strips_size(width, wide));
+        lane *inputs = take(&own, strips_size(ROWS_AT_ONCE, width)), *active = take(&own, strips_size(ROWS_AT_ONCE, wide));
+        const long short_strip = strip_size(width), long_strip = strip_size(wide);
+        long end, begin = own_part(rows, &end);
+        tiles_begin();
+        if (begin < end) {
+            lay_along(up, width, 1, wide, width, ups);
+            lay_along(down, wide, 1, width, wide, downs);
+        }
+        for (long first = begin; first < end; first += ROWS_AT_ONCE) {
+            const long count = least(ROWS_AT_ONCE, end - first);
+            lay_along(x + first * width, width, 0, count, width, inputs);
+            for (long i = 0; i < count; i += 32)
+                for (long j = 0; j < wide; j += 32) {
+                    float block[32 * 32];
+                    element kept[32 * 32];
+                    multiply(inputs + i / 16 * short_strip, ups + j / 16 * short_strip, width, block, 32, 0);
+                    activate_some(block, block, kind, 32 * 32);
+                    put_block(block, kept);
+                    lay_block(kept, 1, 0, active + i / 16 * long_strip + j / 32 * TILE, long_strip);
+                }
+            multiply_rows(active, downs, count, width, wide, y + first * width);
+        }
+        tiles_end();
+    }
+}
+
+/* The gradients of x, w_up and w_down, given that of y. */
+long mlp_backward_room(long width, long wide) {
+    const long r = ROWS_AT_ONCE;
+    return 2 * padded(width) * padded(wide) + 2 * strips_size(wide, width) + strips_size(width, wide) +
+           2 * strips_size(r, width) + 2 * strips_size(width, r) + strips_size(r, wide) + 2 * strips_size(wide, r) + 64 * 12;
+}
+void mlp_backward(const element *grad, const element *x, const element *up, const element *down, element *before,
+                  float *of_up, float *of_down, float *rooms, long size, long kind, long rows, long width, long wide) {
+    const long half = padded(width) * padded(wide);
+#pragma omp parallel
+    {
+        const long r = ROWS_AT_ONCE, short_strip = strip_size(width), long_strip = strip_size(wide);
+        room own = {(char *)(rooms + omp_get_thread_num() * size)};
+        float *sums_up = take(&own, half), *sums_down = take(&own, half);
+        lane *ups = take(&own, strips_size(wide, width)), *downs = take(&own, strips_size(wide, width));
+        lane *ups_turned = take(&own, strips_size(width, wide));
+        lane *inputs = take(&own, strips_size(r, width)), *grads = take(&own, strips_size(r, width));
+        lane *inputs_turned = take(&own, strips_size(width, r)), *grads_turned = take(&own, strips_size(width, r));
+        lane *slopes = take(&own, strips_size(r, wide)), *slopes_turned = take(&own, strips_size(wide, r));
+        lane *active = take(&own, strips_size(wide, r));
+        long end, begin = own_part(rows, &end);
+        tiles_begin();
+        if (begin < end) {
+            lay_along(up, width, 1, wide, width, ups);
+            lay_across(up, width, 1, width, wide, ups_turned);
+            lay_across(down, wide, 1, wide, width, downs);
+        } else
+            memset(sums_up, 0, 2 * half * sizeof(float));
+        for (long first = begin; first < end; first += r) {
+            const long count = least(r, end - first), strip = strip_size(count);
+            lay_along(x + first * width, width, 0, count, width, inputs);
+            lay_along(grad + first * width, width, 0, count, width, grads);
+            lay_across(x + first * width, width, 1, width, count, inputs_turned);
+            lay_across(grad + first * width, width, 0, width, count, grads_turned);
+            for (long i = 0; i < count; i += 32)
+                for (long j = 0; j < wide; j += 32) {
+                    const long a = i / 16 * short_strip, b = j / 16 * short_strip;
+                    const long turned = j / 16 * strip + i / 32 * TILE;
+                    float block[32 * 32], slope[32 * 32];
+                    element kept[32 * 32];
+                    multiply(inputs + a, ups + b, width, block, 32, 0);
+                    multiply(grads + a, downs + b, width, slope, 32, 0);
+                    slope_some(block, slope, kind, 32 * 32);
+                    put_block(slope, kept);
+                    lay_block(kept, 1, 0, slopes + i / 16 * long_strip + j / 32 * TILE, long_strip);
+                    lay_block(kept, 0, 0, slopes_turned + turned, strip);
+                    activate_some(block, block, kind, 32 * 32);
+                    put_block(block, kept);
+                    lay_block(kept, 0, 1, active + turned, strip);
+                }
+            multiply_rows(slopes, ups_turned, count, width, wide, before + first * width);
+            multiply_sums(slopes_turned, inputs_turned, wide, width, count, sums_up, first > begin);
+            multiply_sums(grads_turned, active, width, wide, count, sums_down, first > begin);
+        }
+        tiles_end();
+#pragma omp barrier
+        gather_sums(rooms, size, of_up, wide, width);
+        gather_sums(rooms + padded(half), size, of_down, width, wide);
+    }
+}
