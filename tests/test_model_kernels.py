@@ -56,6 +56,41 @@ def test_products_are_as_exact_as_float32(
     assert (error <= 1e-6 * (a.abs().double() @ b.abs().double())).all()
 
 
+@pytest.fixture(scope="module")
+def bfloat16(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    return compile_kernels(torch.bfloat16, tmp_path_factory.mktemp("kernels"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.one_of(st.integers(1, 100), st.integers(500, 700)),
+    width=st.integers(1, 100),
+    wide=st.integers(1, 200),
+    seed=st.integers(0, 1000),
+)
+def test_layers_of_small_whole_numbers_are_exact(
+    rows: int, width: int, wide: int, seed: int, bfloat16: Kernels
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randint(-1, 2, shape, generator=rng).bfloat16()
+
+    x, grad, up, down = draw(rows, width), draw(rows, width), draw(wide, width), draw(width, wide)
+    hidden, relu = x.float() @ up.float().T, 0
+    active, slopes = hidden.relu(), grad.float() @ down.float() * (hidden > 0)
+    assert torch.equal(bfloat16.linear(x, up), hidden.bfloat16())
+    before, of_down = bfloat16.linear_backward(grad, active.bfloat16(), down)
+    assert torch.equal(before, (grad.float() @ down.float()).bfloat16())
+    assert torch.equal(of_down, grad.float().T @ active)
+    if bfloat16.takes(up):
+        assert torch.equal(bfloat16.mlp(x, up, down, relu), (active @ down.float().T).bfloat16())
+        before, of_up, of_down = bfloat16.mlp_backward(grad, x, up, down, relu)
+        assert torch.equal(before, (slopes @ up.float()).bfloat16())
+        assert torch.equal(of_up, slopes.T @ x.float())
+        assert torch.equal(of_down, grad.float().T @ active)
+
+
 def test_products_keep_what_is_not_finite(float32: Kernels) -> None:
     a, b = torch.ones(40, 50), torch.ones(50, 60)
     a[3, 7], b[11, 13] = math.inf, math.nan

@@ -1,4 +1,4 @@
-"""The training pass on a CPU, its gradient written out around the linear layers' products and `kernels.c`.
+"""The training pass on a CPU, its gradient written out around `kernels.c` and products of torch.
 
 At these sizes most of a step goes into moving numbers between the products; automatic differentiation moves
 far more of them than the gradient needs. `tests/test_model_fused.py` holds this pass to `GPT` differentiated
@@ -45,7 +45,7 @@ def loss(model: "GPT", ids: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def learn(model: "GPT", ids: Tensor, targets: Tensor, masks: Masks | None, share: float) -> Tensor:
-    """Add the gradient of `share` times the loss to that of each parameter; return that much of the loss."""
+    """Add the gradient of `share` times the loss to that of each parameter, and return that much."""
     one = Pass(model, ids, masks)
     total = one.forward(targets, share)
     for name, gradient in one.backward().items():
@@ -99,7 +99,6 @@ class Pass:
         self.cos = model.cos if nanochat else None
         self.sin = model.sin if nanochat else None
         self._activation = ACTIVATIONS.index(config.activation)
-        self._whole_mlp = self.kernels.whole_layers and not config.bias
         self.gradients: dict[str, Tensor] = {}
 
     def forward(self, targets: Tensor, share: float = 1.0) -> Tensor:
@@ -177,22 +176,25 @@ class Pass:
 
     def _mlp(self, x: Tensor, name: str) -> tuple[Tensor, Inside]:
         """Return what the feed-forward part gives (N, C), and what the way back needs from between."""
-        if self._whole_mlp:
-            return self.kernels.mlp(x, *self._mlp_weights(name), self._activation), None
-        up = self._linear(x, f"{name}.up")  # (N, F)
-        active = torch.empty_like(up)
-        self.kernels("activate", up, active, self._activation, up.numel())
-        return self._linear(active, f"{name}.down"), (up, active)
+        up, down = self._mlp_weights(name)
+        if self.kernels.takes(up) and not self.config.bias:
+            return self.kernels.mlp(x, up, down, self._activation), None
+        wide = self._linear(x, f"{name}.up")  # (N, F)
+        active = torch.empty_like(wide)
+        self.kernels("activate", wide, active, self._activation, wide.numel())
+        return self._linear(active, f"{name}.down"), (wide, active)
 
     def _mlp_backward(self, grad: Tensor, x: Tensor, inside: Inside, name: str) -> Tensor:
         if inside is None:
-            before, *gradients = self.kernels.mlp_backward(grad, x, *self._mlp_weights(name), self._activation)
+            before, *gradients = self.kernels.mlp_backward(
+                grad, x, *self._mlp_weights(name), self._activation
+            )
             for part, gradient in zip(("up", "down"), gradients, strict=True):
                 self._add(f"{name}.{part}.weight", gradient)
             return before
-        up, active = inside
+        wide, active = inside
         inner = self._linear_backward(grad, active, f"{name}.down")
-        self.kernels("activate_backward", inner, up, self._activation, up.numel())
+        self.kernels("activate_backward", inner, wide, self._activation, wide.numel())
         return self._linear_backward(inner, x, f"{name}.up")
 
     def _mlp_weights(self, name: str) -> tuple[Tensor, Tensor]:

@@ -239,7 +239,7 @@ class GPT(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     def learn(self, ids: Tensor, targets: Tensor, masks: Masks | None = None, share: float = 1.0) -> Tensor:
-        """Add the gradient of `share` times the loss to that of each parameter; return that much of the loss."""
+        """Add the gradient of `share` times the loss to that of each parameter, and return that much."""
         if fused.applies(self):
             return fused.learn(self, ids, targets, masks, share)
         loss = self.loss(ids, targets, masks) * share

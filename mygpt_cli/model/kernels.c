@@ -1,6 +1,6 @@
-/* What a training step does besides the products of its linear layers: here what is done with each row, one trip
-   through memory each; attention in `attention.h`, Muon in `muon.h`, and the products of these in `products.h`. Those
-   of the linear layers are torch's, or in float32, where the processor has tiles, those of `matmul.h`.
+/* What a training step does: here what is done with each row, one trip through memory each; attention in
+   `attention.h`, Muon in `muon.h`, and the products of these in `products.h`. Where the processor has tiles, the linear
+   layers are in `linear.h`, or in float32 their products in `matmul.h`; elsewhere these are torch's.
 
    Rows are B sequences of T tokens, one after the other: row b * T + t. Numbers are kept as `element`, bfloat16
    or float32, and computed in float32. Each output is written by one thread alone, and sums over rows are kept

@@ -1,4 +1,7 @@
-"""`kernels.c` for tensors: what a training step does, but for products that torch does as fast."""
+"""`kernels.c` for tensors: what a training step does, but for products that torch does as fast.
+
+Shapes: N rows, C channels, F feed-forward width; A of what goes into a layer, B of what comes out.
+"""
 
 import ctypes
 from collections.abc import Iterable
@@ -27,16 +30,9 @@ SIGNATURES = {
     "mlp": "tttttiiiii",
     "mlp_backward": "ttttttttiiiii",
 }
-# What tells how much room a function needs, and of how many numbers.
-SIZES = {
-    "attention_room": 2,
-    "muon_room": 2,
-    "linear_room": 2,
-    "linear_backward_room": 2,
-    "mlp_room": 2,
-    "mlp_backward_room": 2,
-}
-MOST_THREADS = 4  # with more, each would split the same numbers for less and less of the work
+ROOMS = ("attention", "muon", "linear", "linear_backward", "mlp", "mlp_backward")  # what needs some
+MOST_THREADS = 4  # of `matmul.h`: with more, each would split the same numbers for less and less of the work
+LARGEST = 2**20  # numbers of a matrix for `linear.h`: caches hold no larger one, and torch is as fast
 TYPES: dict[str, Any] = {"t": ctypes.c_void_p, "i": ctypes.c_long, "r": ctypes.c_float}
 
 
@@ -50,11 +46,9 @@ class Kernels:
             function.argtypes = [TYPES[letter] for letter in SIGNATURES[name]]
             function.restype = None
         self._room = torch.empty(0)
-        self._needed: dict[tuple[str | int, ...], int] = {}
-        self.whole_layers = "mlp" in self._functions  # in one go
-        self._sizes = {name: library[name] for name in SIZES if hasattr(library, name)}
-        for name, function in self._sizes.items():
-            function.argtypes, function.restype = [ctypes.c_long] * SIZES[name], ctypes.c_long
+        self._rooms = {name: library[f"{name}_room"] for name in ROOMS if hasattr(library, f"{name}_room")}
+        for function in self._rooms.values():
+            function.argtypes, function.restype = [ctypes.c_long] * 2, ctypes.c_long
 
     def __call__(self, name: str, *arguments: Tensor | float | None) -> None:
         """Call a function of `kernels.c`."""
@@ -65,10 +59,7 @@ class Kernels:
 
         All functions work in the same, so that it stays near the processor.
         """
-        key = (what, *shape)
-        if key not in self._needed:
-            self._needed[key] = self._sizes[f"{what}_room"](*shape)
-        size, threads = self._needed[key], torch.get_num_threads()
+        size, threads = self._rooms[what](*shape), torch.get_num_threads()
         if self._room.numel() < threads * size:
             self._room = torch.empty(threads * size)
         return self._room, size
@@ -83,9 +74,13 @@ class Kernels:
         self("matmul", a, b, c, *c.shape, a.size(1), *strides)
         return c
 
+    def takes(self, w: Tensor) -> bool:
+        """Whether `linear.h` takes the layer of these weights."""
+        return "mlp" in self._functions and w.numel() <= LARGEST
+
     def linear(self, x: Tensor, w: Tensor) -> Tensor:
         """Return x (N, A) · w (B, A), turned."""
-        if not self.whole_layers:
+        if not self.takes(w):
             return self.product(x, w.T)
         y = x.new_empty(x.size(0), w.size(0))
         self("linear", x, w, y, *self.room("linear", *w.T.shape), *x.shape, w.size(0))
@@ -93,7 +88,7 @@ class Kernels:
 
     def linear_backward(self, grad: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradients of x and, in float32, of w, given that of what `linear` returned."""
-        if not self.whole_layers:
+        if not self.takes(w):
             return self.product(grad, w), self.product(grad.T, x).float()
         before, of_w = torch.empty_like(x), torch.empty(w.shape)
         room = self.room("linear_backward", *w.T.shape)
@@ -101,7 +96,7 @@ class Kernels:
         return before, of_w
 
     def mlp(self, x: Tensor, up: Tensor, down: Tensor, activation: int) -> Tensor:
-        """Return down (C, F) · activation(up (F, C) · x), for each row of x (N, C)."""
+        """Return down (C, F) · activation(up (F, C) · x), for each row of x (N, C), which `takes` both."""
         y = torch.empty_like(x)
         self("mlp", x, up, down, y, *self.room("mlp", *down.shape), activation, x.size(0), *down.shape)
         return y

@@ -33,7 +33,7 @@ SHAPES = (  # layers, width
     *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
 )
 MEASURED = (4, 128)  # the shape whose speed stands for all
-FIXED_COST = 0.6  # share of its time per token that does not grow with the blocks' parameters
+FIXED_COST = 0.4  # share of its time per token that does not grow with the blocks' parameters
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
 TOKENS_PER_PARAMETER = 2.0  # tokens to learn from, for each parameter of the blocks
