@@ -127,6 +127,8 @@ def merge(layers: Iterable[Settings]) -> Settings:
 
 def effect_faults(flags: Settings, settings: Settings) -> list[str]:
     """List the flags that do nothing with the settings that they are a part of."""
+    if settings.get("init_from"):
+        settings = {"optimizer": "adamw"} | settings  # what fine-tuning takes unless told otherwise
     return [
         f"{flag_of(name)} has no effect with {flag_of(other)} {value}"
         for name, other, value in NO_EFFECT

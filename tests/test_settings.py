@@ -39,6 +39,9 @@ def test_flags_that_do_nothing_are_named() -> None:
         "--bpe-dropout has no effect with --tokenizer char",
     ]
     assert not effect_faults({"lr": 0.1}, flags | others)  # as a resolved configuration has them
+    fine_tuning = {"muon_lr": 0.1, "init_from": "a run"}
+    assert effect_faults(fine_tuning, fine_tuning) == ["--muon-lr has no effect with --optimizer adamw"]
+    assert not effect_faults(fine_tuning, fine_tuning | {"optimizer": "muon"})
 
 
 def test_environment() -> None:
