@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mygpt_cli.model import fused
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.model.kernels import Kernels, compile_kernels
+from mygpt_cli.model.kernels import LARGEST, Kernels, compile_kernels
 from mygpt_cli.model.masks import Masks
 from mygpt_cli.model.native import compile_library, training_options
 from tests.test_model_gpt import random_model
@@ -80,6 +80,9 @@ def test_loss_and_every_gradient_are_those_of_the_model(
         learned.append(by(model, ids, targets, masks))
     (theirs, expected), (ours, gradient) = learned
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    if not masks:
+        with torch.no_grad():
+            assert model.loss(ids, targets) == ours
     assert gradient.keys() == expected.keys()
     for name, of_one in gradient.items():
         torch.testing.assert_close(of_one, expected[name], atol=5e-6, rtol=5e-4, msg=name)
@@ -95,11 +98,28 @@ def lesser_kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Kernels]:
 
 
 @pytest.mark.parametrize("time", [24, 70])
-@pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"arch": "gpt2"},
+        {"arch": "gpt2", "bias": False},
+        {"arch": "nanochat"},
+        {"arch": "nanochat", "mlp_width": 90, "activation": "relu"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("largest", [LARGEST, 5000], ids=["all", "some"])
 def test_in_bfloat16_the_gradient_points_the_same_way(
-    kernels: dict[torch.dtype, Kernels], lesser_kernels: list[Kernels], arch: str, time: int
+    kernels: dict[torch.dtype, Kernels],
+    lesser_kernels: list[Kernels],
+    monkeypatch: pytest.MonkeyPatch,
+    variant: dict[str, Any],
+    time: int,
+    largest: int,
 ) -> None:
-    model = random_model(arch=arch, width=64, context=70)
+    """With tiles, and without; with all layers by them, and without the larger ones."""
+    monkeypatch.setattr("mygpt_cli.model.kernels.LARGEST", largest)
+    model = random_model(**variant, width=64, context=70)
     ids, targets = torch.randint(0, 53, (2, 8, time), generator=torch.Generator().manual_seed(1))
     _, expected = learn_by_torch(model, ids, targets)
     model.compute_dtype = torch.bfloat16

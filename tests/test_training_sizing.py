@@ -166,13 +166,29 @@ def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(millio
         return plan({"time": f"{seconds}s"}, dataset, lambda config: 2e-5).config(100)
 
     tokens = int(million * 1e6)
-    configs = [chosen(seconds, tokens) for seconds in (10, 30, 100, 600, 3600, 36000)]
+    configs = [chosen(seconds, tokens) for seconds in (3, 10, 30, 100, 600, 3600, 36000)]
     sizes = [c.layers * c.width**2 for c in configs]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) > (1 if million < 1 else 3)  # a small text keeps the model small
     dropouts = [chosen(600, size).dropout for size in (10_000, 100_000, 1_000_000, 10_000_000)]
     assert dropouts == sorted(dropouts, reverse=True)
     assert dropouts[-1] == 0.0
+
+
+def test_a_shape_that_is_given_is_regularised_as_if_it_were_chosen() -> None:
+    ids = np.zeros(300_000, dtype=np.uint16)
+    dataset = Dataset(ids, ids, None, 10**6, 10**6, 10**6, 10**6, "")  # type: ignore[arg-type]
+
+    def speed(config: TrainConfig) -> float:
+        return 1e-5 * (0.4 + 0.6 * config.layers * config.width**2 / (4 * 128**2))
+
+    chosen = plan({"time": "600s"}, dataset, speed).config(100)
+    assert chosen.dropout > 0
+    for names in (("layers",), ("width",), ("layers", "width", "heads")):
+        given = {name: getattr(chosen, name) for name in names}
+        config = plan({"time": "600s", **given}, dataset, speed).config(100)
+        assert (config.layers, config.width) == (chosen.layers, chosen.width)
+        assert config.dropout == pytest.approx(chosen.dropout, abs=0.011)
 
 
 def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: Dataset) -> None:

@@ -247,12 +247,13 @@ def test_a_model_worse_than_guessing_is_named_once(optimizer: str, tiny_dataset:
     assert not [e for e in events if isinstance(e, Noted)]
 
 
-def test_clipping_bounds_the_gradient(tiny_dataset: Dataset) -> None:
-    trainer = new_trainer(tiny_config(clip=1e-3), tiny_dataset)
+@pytest.mark.parametrize("clip", [1e-3, 0.0, 1e6])
+def test_clipping_bounds_the_gradient(tiny_dataset: Dataset, clip: float) -> None:
+    trainer = new_trainer(tiny_config(clip=clip), tiny_dataset)
     _, norm = trainer.update(0)
-    assert norm > 1e-3
+    assert 1e-3 < norm < 1e6
     grads = torch.stack([p.grad.norm() for p in trainer.model.parameters() if p.grad is not None])
-    assert grads.norm().item() == pytest.approx(1e-3, rel=1e-2)
+    assert grads.norm().item() == pytest.approx(min(norm, clip or math.inf), rel=1e-2)
 
 
 def test_bfloat16_learns_what_float32_learns(tiny_dataset: Dataset) -> None:

@@ -227,7 +227,10 @@ class GPT(nn.Module):
         return self.unembed(self.hidden(ids, cache=cache, masks=masks))
 
     def loss(self, ids: Tensor, targets: Tensor, masks: Masks | None = None) -> Tensor:
-        """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
+        """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T).
+
+        Differentiable while gradients are recorded, though `learn` is the fast way; else there is no dropout.
+        """
         if torch.is_grad_enabled():
             # Masks are drawn beforehand: that cannot be compiled.
             count, shape = 1 + 2 * self.config.layers, (*ids.shape, self.config.width)

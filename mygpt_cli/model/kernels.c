@@ -1,6 +1,6 @@
 /* What a training step does: here what is done with each row, one trip through memory each; attention in
    `attention.h`, Muon in `muon.h`, and the products of these in `products.h`. Where the processor has tiles, the linear
-   layers are in `linear.h`, or in float32 their products in `matmul.h`; elsewhere these are torch's.
+   layers are in `linear.h`, or in float32 their products in `matmul.h`; elsewhere these are torch's, as are large ones.
 
    Rows are B sequences of T tokens, one after the other: row b * T + t. Numbers are kept as `element`, bfloat16
    or float32, and computed in float32. Each output is written by one thread alone, and sums over rows are kept
@@ -35,6 +35,8 @@ typedef float element;
 static inline float get(element x) { return x; }
 static inline element put(float value) { return value; }
 #endif
+
+static inline long least(long a, long b) { return a < b ? a : b; }
 
 #define PARALLEL _Pragma("omp parallel for schedule(static)")
 
@@ -173,11 +175,11 @@ static inline void slope_some(const float *x, float *restrict grad, long kind, l
         for (long i = 0; i < count; i++) grad[i] = x[i] <= 0.0f ? 0.0f : grad[i];
 }
 
-/* The activation, where the products beside it are torch's; and its gradient, in place of that of what it gave. */
+/* The activation by itself, where no `mlp` has it; and its gradient, in place of that of what it gave. */
 void activate(const element *x, element *restrict y, long kind, long count) {
     PARALLEL
     for (long first = 0; first < count; first += BLOCK) {
-        const long many = first + BLOCK < count ? BLOCK : count - first;
+        const long many = least(BLOCK, count - first);
         float v[BLOCK];
         for (long i = 0; i < many; i++) v[i] = get(x[first + i]);
         activate_some(v, v, kind, many);
@@ -187,7 +189,7 @@ void activate(const element *x, element *restrict y, long kind, long count) {
 void activate_backward(element *restrict grad, const element *x, long kind, long count) {
     PARALLEL
     for (long first = 0; first < count; first += BLOCK) {
-        const long many = first + BLOCK < count ? BLOCK : count - first;
+        const long many = least(BLOCK, count - first);
         float v[BLOCK], g[BLOCK];
         for (long i = 0; i < many; i++) v[i] = get(x[first + i]), g[i] = get(grad[first + i]);
         slope_some(v, g, kind, many);
@@ -227,8 +229,17 @@ void cross_entropy(element *logits, const int64_t *targets, float *restrict loss
 #include "products.h"
 #include "attention.h"
 #include "muon.h"
-#if defined(TILES) && defined(BFLOAT16)
+#ifdef TILES
+/* What is this thread's of so many rows or columns. */
+static long own_part(long count, long *end) {
+    const long threads = omp_get_num_threads(), own = omp_get_thread_num(), strips = padded(count) / 32;
+    *end = least(strips * (own + 1) / threads * 32, count);
+    return strips * own / threads * 32;
+}
+
+#ifdef BFLOAT16
 #include "linear.h"
-#elif defined(TILES)
+#else
 #include "matmul.h"
+#endif
 #endif

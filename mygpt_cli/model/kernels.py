@@ -1,4 +1,4 @@
-"""`kernels.c` for tensors: what a training step does, but for products that torch does as fast.
+"""`kernels.c` for tensors: what a training step does, but for products that are left to torch.
 
 Shapes: N rows, C channels, F feed-forward width; A of what goes into a layer, B of what comes out.
 """
@@ -31,13 +31,17 @@ SIGNATURES = {
     "mlp_backward": "ttttttttiiiii",
 }
 ROOMS = ("attention", "muon", "linear", "linear_backward", "mlp", "mlp_backward")  # what needs some
-MOST_THREADS = 4  # of `matmul.h`: with more, each would split the same numbers for less and less of the work
-LARGEST = 2**20  # numbers of a matrix for `linear.h`: caches hold no larger one, and torch is as fast
+# Of `linear.h` and `matmul.h`: with more threads, each would lay out the same numbers for less and less work;
+# and what is made of a larger matrix leaves the caches, so that torch is as fast.
+MOST_THREADS, LARGEST = 4, 2**20
 TYPES: dict[str, Any] = {"t": ctypes.c_void_p, "i": ctypes.c_long, "r": ctypes.c_float}
 
 
 class Kernels:
-    """The functions of `kernels.c` for numbers of one type, by name; tensors are contiguous, on the CPU."""
+    """The functions of `kernels.c` for numbers of one type, by name; tensors are contiguous, on the CPU.
+
+    They share the room in which they work: one at a time.
+    """
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -55,12 +59,13 @@ class Kernels:
         self._functions[name](*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
 
     def room(self, what: str, *shape: int) -> tuple[Tensor, int]:
-        """Return room for the threads to work in, and how much of it each has, for so large an `attention`.
+        """Return room for the threads to work in, and how much each has, for what a `_room` in C is asked.
 
-        All functions work in the same, so that it stays near the processor.
+        All functions work in the same, which stays near the processor; it grows and is kept.
         """
         size, threads = self._rooms[what](*shape), torch.get_num_threads()
         if self._room.numel() < threads * size:
+            self._room = torch.empty(0)  # not both at once
             self._room = torch.empty(threads * size)
         return self._room, size
 
@@ -76,7 +81,8 @@ class Kernels:
 
     def takes(self, w: Tensor) -> bool:
         """Whether `linear.h` takes the layer of these weights."""
-        return "mlp" in self._functions and w.numel() <= LARGEST
+        few = torch.get_num_threads() <= MOST_THREADS
+        return "mlp" in self._functions and w.numel() <= LARGEST and few
 
     def linear(self, x: Tensor, w: Tensor) -> Tensor:
         """Return x (N, A) · w (B, A), turned."""

@@ -8,7 +8,7 @@
 #define TILE (16 * LANES)
 #define ROWS_AT_ONCE 256
 
-/* How many numbers of 32 bits a strip takes, and all strips of a matrix. */
+/* How many numbers of 32 bits a strip takes, and all strips of a matrix: multiples of 64 bytes. */
 static long strip_size(long deep) { return padded(deep) / 32 * TILE; }
 static long strips_size(long across, long deep) { return padded(across) / 16 * strip_size(deep); }
 
@@ -116,7 +116,7 @@ static void gather_sums(const float *sums, long apart, float *gradient, long m, 
 }
 
 /* y (rows, N) = x (rows, K) · w (N, K), turned. */
-long linear_room(long in, long out) { return strips_size(out, in) + strips_size(ROWS_AT_ONCE, in) + 64; }
+long linear_room(long in, long out) { return strips_size(out, in) + strips_size(ROWS_AT_ONCE, in); }
 void linear(const element *x, const element *w, element *y, float *rooms, long size, long rows, long in, long out) {
 #pragma omp parallel
     {
@@ -138,7 +138,7 @@ void linear(const element *x, const element *w, element *y, float *rooms, long s
 long linear_backward_room(long in, long out) {
     const long r = ROWS_AT_ONCE;
     return padded(in) * padded(out) + strips_size(in, out) + strips_size(r, out) + strips_size(out, r) +
-           strips_size(in, r) + 64 * 5;
+           strips_size(in, r);
 }
 void linear_backward(const element *grad, const element *x, const element *w, element *before, float *gradient,
                      float *rooms, long size, long rows, long in, long out) {
@@ -172,7 +172,7 @@ void linear_backward(const element *grad, const element *x, const element *w, el
 /* y (rows, C) = w_down (C, F) · activation(w_up (F, C) · x), row by row. */
 long mlp_room(long width, long wide) {
     const long r = ROWS_AT_ONCE;
-    return strips_size(wide, width) + strips_size(width, wide) + strips_size(r, width) + strips_size(r, wide) + 64 * 5;
+    return strips_size(wide, width) + strips_size(width, wide) + strips_size(r, width) + strips_size(r, wide);
 }
 void mlp(const element *x, const element *up, const element *down, element *y, float *rooms, long size, long kind,
          long rows, long width, long wide) {
@@ -210,7 +210,7 @@ void mlp(const element *x, const element *up, const element *down, element *y, f
 long mlp_backward_room(long width, long wide) {
     const long r = ROWS_AT_ONCE;
     return 2 * padded(width) * padded(wide) + 2 * strips_size(wide, width) + strips_size(width, wide) +
-           2 * strips_size(r, width) + 2 * strips_size(width, r) + strips_size(r, wide) + 2 * strips_size(wide, r) + 64 * 12;
+           2 * strips_size(r, width) + 2 * strips_size(width, r) + strips_size(r, wide) + 2 * strips_size(wide, r);
 }
 void mlp_backward(const element *grad, const element *x, const element *up, const element *down, element *before,
                   float *of_up, float *of_down, float *rooms, long size, long kind, long rows, long width, long wide) {
@@ -263,6 +263,6 @@ void mlp_backward(const element *grad, const element *x, const element *up, cons
         tiles_end();
 #pragma omp barrier
         gather_sums(rooms, size, of_up, wide, width);
-        gather_sums(rooms + padded(half), size, of_down, width, wide);
+        gather_sums(rooms + half, size, of_down, width, wide);
     }
 }

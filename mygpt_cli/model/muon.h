@@ -39,8 +39,8 @@ static void look_ahead(const matrix *w, element *x, long ld, float share) {
     const float scale = 1.0f / (sqrtf(square) > 1e-7f ? sqrtf(square) : 1e-7f);
     for (long row = 0; row < w->rows; row += EDGE)
         for (long column = 0; column < w->columns; column += EDGE) {
-            const long height = w->rows - row < EDGE ? w->rows - row : EDGE;
-            const long width = w->columns - column < EDGE ? w->columns - column : EDGE;
+            const long height = least(EDGE, w->rows - row);
+            const long width = least(EDGE, w->columns - column);
             float block[EDGE * EDGE] = {0};
             for (long r = 0; r < height; r++) {
                 const long at = (row + r) * w->columns + column;
@@ -84,8 +84,8 @@ static void move(const matrix *w, const element *x, long ld, float keep, float r
     const int tall = w->rows > w->columns;
     for (long row = 0; row < w->rows; row += EDGE)
         for (long column = 0; column < w->columns; column += EDGE) {
-            const long height = w->rows - row < EDGE ? w->rows - row : EDGE;
-            const long width = w->columns - column < EDGE ? w->columns - column : EDGE;
+            const long height = least(EDGE, w->rows - row);
+            const long width = least(EDGE, w->columns - column);
             const element *from = tall ? x + column * ld + row : x + row * ld + column;
             float block[EDGE * EDGE];
             for (long r = 0; r < EDGE; r++)

@@ -10,13 +10,12 @@
 
 typedef uint32_t lane __attribute__((may_alias));
 
-static inline long least(long a, long b) { return a < b ? a : b; }
 static long padded(long count) { return (count + EDGE - 1) / EDGE * EDGE; }
 
 #define WHOLE(count) ((count) & -(long)EDGE) /* tells the compiler that nothing is left over */
 
 #define LANES 16 /* that are turned together */
-typedef lane lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef lane lanes __attribute__((vector_size(4 * LANES), aligned(2), may_alias));
 typedef float row __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
@@ -140,13 +139,6 @@ int have_tiles(void) { return 1; }
 static void tiles_begin(void) {}
 static void tiles_end(void) {}
 #endif
-
-/* What is this thread's of so many rows or columns. */
-static long own_part(long count, long *end) {
-    const long threads = omp_get_num_threads(), own = omp_get_thread_num(), strips = padded(count) / 32;
-    *end = least(strips * (own + 1) / threads * 32, count);
-    return strips * own / threads * 32;
-}
 
 #if defined(TILES) && defined(BFLOAT16)
 static __attribute__((noinline)) void product(const element *a, long lda, const lane *b, long ldb, float *c, long ldc,

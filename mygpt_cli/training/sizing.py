@@ -153,6 +153,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     if seconds is not None:
         base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
+        pace /= _cost(base["layers"], base["width"])  # of a shape that was given
     layers, width, reason = _shape(chosen, dataset.train_bytes, tokens, budget)
     for name, value in _with_shape(chosen, layers, width).items():
         choose(name, value, f"about {HEAD_WIDTH} channels each" if name == "heads" else reason)

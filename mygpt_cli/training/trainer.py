@@ -142,9 +142,9 @@ class Trainer:
         total = self._within_memory(lambda: self._gradients(step, ids, targets))
         norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         loss_value, norm_value = total.item(), norm.item()
-        if config.clip and norm_value > config.clip:
-            clip_grads_with_norm_(self._parameters, config.clip, norm)
         if self._acceptable(loss_value, norm_value):
+            if config.clip and norm_value > config.clip:
+                clip_grads_with_norm_(self._parameters, config.clip, norm)
             self.optimizer.step(self._lr_share(step))
         return loss_value, norm_value
 
