@@ -184,11 +184,9 @@ def test_a_shape_that_is_given_is_regularised_as_if_it_were_chosen() -> None:
 
     chosen = plan({"time": "600s"}, dataset, speed).config(100)
     assert chosen.dropout > 0
-    for names in (("layers",), ("width",), ("layers", "width", "heads")):
-        given = {name: getattr(chosen, name) for name in names}
-        config = plan({"time": "600s", **given}, dataset, speed).config(100)
-        assert (config.layers, config.width) == (chosen.layers, chosen.width)
-        assert config.dropout == pytest.approx(chosen.dropout, abs=0.011)
+    given = {"layers": chosen.layers, "width": chosen.width}
+    config = plan({"time": "600s", **given}, dataset, speed).config(100)
+    assert config.dropout == chosen.dropout
 
 
 def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: Dataset) -> None:
