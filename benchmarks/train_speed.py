@@ -1,9 +1,9 @@
-"""`python -m benchmarks.train_speed FILE`: steps per second, and how much of a step is matrix products.
+"""`python -m benchmarks.train_speed FILE`: steps per second, and how near they are to matrix products alone.
 
 First the classic recipe in float32, or products as exact: written plainly (`reference.py`) against
 `mygpt train --preset classic-cpu`. Then the model that `mygpt train FILE` gives a text of a megabyte: the
-time of a step against that of its matrix products alone, those of the optimizer included, each timed by
-itself, again and again, in the same type and shape.
+matrix work done per second in a step, as a share of what torch's products alone reach, those of the optimizer
+included, each timed by itself, again and again, in the same type and shape.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def our_turn(path: Path, steps: int) -> Callable[[], object]:
 
 
 def share_of_products(path: Path) -> dict[str, float]:
-    """Return tokens per second of the default model, and the seconds of a step and of its products."""
+    """Return tokens per second of the default model, and the seconds of a step and of torch's products."""
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         trainer = new_trainer(SHAPE, path, folder)
@@ -133,7 +133,7 @@ def classic_speeds(path: Path, steps: int) -> tuple[float, float]:
 
 
 def product_seconds(trainer: Trainer) -> float:
-    """Return the time of all matrix products of a step, forward and backward, each timed alone."""
+    """Return torch's time for all matrix products of a step, forward and backward, each timed alone."""
     config, dtype = trainer.config, trainer.model.compute_dtype
     n, c, v = config.batch_size * config.context, config.width, trainer.model.config.vocab_size
     heads, t, d = config.batch_size * config.heads, config.context, config.width // config.heads
@@ -151,7 +151,7 @@ def product_seconds(trainer: Trainer) -> float:
 
 
 def optimizer_product_seconds(trainer: Trainer) -> float:
-    """Return the time of the products that make Muon's updates orthogonal, each timed alone."""
+    """Return torch's time for the products that make Muon's updates orthogonal, each timed alone."""
     layers, c = trainer.config.layers, trainer.config.width
     total = 0.0
     for count, wide in ((4 * layers, c), (2 * layers, 4 * c)):
@@ -188,7 +188,7 @@ def main() -> None:
     table.add_row("mygpt", f"{ours:.1f}", f"{ours / plain:.2f}")
     console.print(table)
     table = Table(title="The default model, {layers} layers of {width}".format(**SHAPE))
-    for column in ("tokens/s", "ms a step", "ms of products", "share"):
+    for column in ("tokens/s", "ms a step", "ms of torch's products", "share"):
         table.add_column(column, justify="right")
     milliseconds = (f"{default[what] * 1e3:.1f}" for what in ("step", "products"))
     table.add_row(f"{default['tokens_per_second']:,.0f}", *milliseconds, f"{share:.0%}")
