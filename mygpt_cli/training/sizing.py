@@ -288,8 +288,8 @@ def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
 
 def _dropout(epochs: float, width: int) -> float:
     """Return the dropout for a text that is seen this often: more often, more; narrow, less."""
-    wanted = min(0.3, max(0.0, 0.05 + 0.1 * math.log2(max(epochs, 1.0) / 10)))
-    return round(wanted * min(1.0, width / MEASURED[1]), 2)
+    wanted = max(0.0, 0.05 + 0.1 * math.log2(max(epochs, 1.0) / 10))
+    return round(min(0.3, wanted * min(1.0, width / MEASURED[1])), 2)
 
 
 def _bpe_dropout(epochs: float) -> float:
