@@ -45,15 +45,8 @@ def run_default(path: Path, seconds: float, *flags: str, svg: Path | None = None
         )
         wall = time.perf_counter() - started
         if svg:
-            inspect = [
-                *command[:3],
-                "inspect",
-                f"{folder}/runs/{path.stem}-001",
-                "--quiet",
-                "--svg",
-                str(svg),
-            ]
-            subprocess.run(inspect, capture_output=True, check=True)
+            inspect = [*command[:3], "inspect", f"{path.stem}-001", "--quiet", "--svg", str(svg.absolute())]
+            subprocess.run(inspect, capture_output=True, check=True, cwd=f"{folder}/runs")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     best = min((e for e in events if e["event"] == "evaluated"), key=lambda e: e["bits_per_byte"])
     plan = next(e for e in events if e["event"] == "plan")["config"]
