@@ -35,12 +35,12 @@ static __attribute__((noinline)) void gather(const element *from, long step, ele
 }
 
 /* Turn a head's channels by the position and normalise them; the scale comes back. */
-static inline __attribute__((always_inline)) float turn_halves(element *restrict left, element *restrict right,
-                                                               const float *restrict cosines, const float *restrict sines,
-                                                               long half, float eps) {
+static float turn(element *x, const float *restrict cosines, const float *restrict sines, long width, float eps) {
+    const long half = width / 2;
+    element *restrict left = x, *restrict right = x + half;
     float square = 0.0f;
     for (long j = 0; j < half; j++) square += get(left[j]) * get(left[j]) + get(right[j]) * get(right[j]);
-    const float scale = 1.0f / sqrtf(square / (2 * half) + eps);
+    const float scale = 1.0f / sqrtf(square / width + eps);
     for (long j = 0; j < half; j++) {
         const float first = get(left[j]), second = get(right[j]);
         left[j] = put((first * cosines[j] + second * sines[j]) * scale);
@@ -48,36 +48,26 @@ static inline __attribute__((always_inline)) float turn_halves(element *restrict
     }
     return scale;
 }
-static float turn(element *x, const float *cosines, const float *sines, long width, float eps) {
-    const long half = width / 2, whole = half / LANES * LANES; /* where they are the same, nothing is left over */
-    return half == whole ? turn_halves(x, x + half, cosines, sines, whole, eps)
-                         : turn_halves(x, x + half, cosines, sines, half, eps);
-}
 
-/* The gradient before `turn`, given that after it and what came of it. */
-static inline __attribute__((always_inline)) void turn_halves_back(const float *grad, const element *turned, float scale,
-                                                                   const float *restrict cosines,
-                                                                   const float *restrict sines, element *restrict left,
-                                                                   element *restrict right, long half) {
+/* The gradient before `turn`, given that after it and what came of it; without tables nothing was turned. */
+static void turn_back(const float *grad, const element *turned, float scale, const float *restrict cosines,
+                      const float *restrict sines, long row, element *before, long width) {
+    const long half = width / 2;
+    if (!cosines) {
+        for (long j = 0; j < width; j++) before[j] = put(grad[j]);
+        return;
+    }
+    cosines += row * half, sines += row * half;
+    element *restrict left = before, *restrict right = before + half;
     float along = 0.0f;
-    for (long j = 0; j < half; j++) along += grad[j] * get(turned[j]) + grad[half + j] * get(turned[half + j]);
-    along /= 2 * half;
+    for (long j = 0; j < width; j++) along += grad[j] * get(turned[j]);
+    along /= width;
     for (long j = 0; j < half; j++) {
         const float first = (grad[j] - get(turned[j]) * along) * scale;
         const float second = (grad[half + j] - get(turned[half + j]) * along) * scale;
         left[j] = put(first * cosines[j] - second * sines[j]);
         right[j] = put(second * cosines[j] + first * sines[j]);
     }
-}
-static void turn_back(const float *grad, const element *turned, float scale, const float *cosines, const float *sines,
-                      long row, element *before, long width) {
-    const long half = width / 2, whole = half / LANES * LANES;
-    if (!cosines) /* nothing was turned */
-        for (long j = 0; j < width; j++) before[j] = put(grad[j]);
-    else if (half == whole)
-        turn_halves_back(grad, turned, scale, cosines + row * half, sines + row * half, before, before + half, whole);
-    else
-        turn_halves_back(grad, turned, scale, cosines + row * half, sines + row * half, before, before + half, half);
 }
 
 /* From rows of queries, keys and values, (B·T, 3·H·D), to what each head gathers, as rows (B·T, H·D). With tables of
