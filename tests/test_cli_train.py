@@ -292,6 +292,10 @@ def test_a_longer_run_is_recorded(text: Path, capfd: pytest.CaptureFixture[str])
     assert "steps = 8\n" in Path("checkpoints/text-001/config.toml").read_text()
     assert run(["train", "--resume", "text-001"]) == 2
     assert "is at step 8 and has nothing left to do" in capfd.readouterr().err
+    config = Path("checkpoints/text-001/config.toml")
+    config.write_text(config.read_text().replace("steps = 8\n", ""))
+    assert run(["train", "--resume", "text-001", "--steps", "9"]) == 2
+    assert "does not say how many steps the run has" in capfd.readouterr().err
 
 
 def test_more_steps_undo_the_decay_and_say_so(text: Path, capfd: pytest.CaptureFixture[str]) -> None:

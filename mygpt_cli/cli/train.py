@@ -160,6 +160,9 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     run = Run(folder)
     with run.locked():
         kept = from_file(folder / CONFIG)
+        if "steps" not in kept:
+            fault = f"{folder / CONFIG} does not say how many steps the run has"
+            raise UsageError(fault, "put its line `steps = N` back")
         checkpoint = load(folder, prefer=("last",))
         began = settings_of(checkpoint, kept)
         # Corrected together with the steps, and perhaps not written down before the run was cut off.
