@@ -19,7 +19,7 @@ long attention_room(long time, long width) {
 }
 
 /* A head's rows lie too far apart for the processor to see what comes next: bring the one near that is needed soon. */
-static inline void expect(const element *rows, long step, long row, long time, long width) {
+static inline void prefetch_row(const element *rows, long step, long row, long time, long width) {
     if (row + 16 < time)
         for (long j = 0; j < width; j += 64 / sizeof(element)) __builtin_prefetch(rows + (row + 16) * step + j);
 }
@@ -28,7 +28,7 @@ static inline void expect(const element *rows, long step, long row, long time, l
 static __attribute__((noinline)) void gather(const element *from, long step, element *to, long time, long width) {
     const long t = padded(time), d = padded(width);
     for (long r = 0; r < t; r++) {
-        expect(from, step, r, time, width);
+        prefetch_row(from, step, r, time, width);
         memset(to + r * d, 0, d * sizeof(element));
         if (r < time) memcpy(to + r * d, from + r * step, width * sizeof(element));
     }
@@ -93,8 +93,8 @@ void attend(element *rows, element *restrict mixed, float *restrict scales, floa
                 for (long r = 0; r < time; r++) {
                     const float *c = cosines + r * (width / 2), *s = sines + r * (width / 2);
                     float *scale = scales + (b * time + r) * 2 * heads + h;
-                    expect(q, step, r, time, width);
-                    expect(k, step, r, time, width);
+                    prefetch_row(q, step, r, time, width);
+                    prefetch_row(k, step, r, time, width);
                     scale[0] = turn(q + r * step, c, s, width, eps);
                     scale[heads] = turn(k + r * step, c, s, width, eps);
                 }
@@ -158,8 +158,8 @@ void attend_backward(const element *grad, const element *mixed, const element *r
             for (long r = 0; r < t; r++) {
                 level[r] = r < time ? levels[i * time + r] : INFINITY;
                 along[r] = 0.0f;
-                expect(g, c_step, r, time, width);
-                expect(y, c_step, r, time, width);
+                prefetch_row(g, c_step, r, time, width);
+                prefetch_row(y, c_step, r, time, width);
                 if (r < time)
                     for (long j = 0; j < width; j++) along[r] += get(g[r * c_step + j]) * get(y[r * c_step + j]);
             }

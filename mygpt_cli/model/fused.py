@@ -186,11 +186,10 @@ class Pass:
 
     def _mlp_backward(self, grad: Tensor, x: Tensor, inside: Inside, name: str) -> Tensor:
         if inside is None:
-            before, *gradients = self.kernels.mlp_backward(
-                grad, x, *self._mlp_weights(name), self._activation
-            )
-            for part, gradient in zip(("up", "down"), gradients, strict=True):
-                self._add(f"{name}.{part}.weight", gradient)
+            weights = self._mlp_weights(name)
+            before, of_up, of_down = self.kernels.mlp_backward(grad, x, *weights, self._activation)
+            self._add(f"{name}.up.weight", of_up)
+            self._add(f"{name}.down.weight", of_down)
             return before
         wide, active = inside
         inner = self._linear_backward(grad, active, f"{name}.down")

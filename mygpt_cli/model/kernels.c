@@ -163,7 +163,7 @@ static inline void activate_some(const float *x, float *y, long kind, long count
 }
 
 /* grad, of what the activation gave, becomes that of x, what it was given. */
-static inline void slope_some(const float *x, float *restrict grad, long kind, long count) {
+static inline void activate_some_backward(const float *x, float *restrict grad, long kind, long count) {
     if (kind == GELU_NEW)
         for (long i = 0; i < count; i++) {
             const float v = x[i], g = gate(v), slope = 1.5957691f * (1.0f + 0.134145f * v * v);
@@ -192,7 +192,7 @@ void activate_backward(element *restrict grad, const element *x, long kind, long
         const long many = least(BLOCK, count - first);
         float v[BLOCK], g[BLOCK];
         for (long i = 0; i < many; i++) v[i] = get(x[first + i]), g[i] = get(grad[first + i]);
-        slope_some(v, g, kind, many);
+        activate_some_backward(v, g, kind, many);
         for (long i = 0; i < many; i++) grad[first + i] = put(g[i]);
     }
 }

@@ -248,7 +248,7 @@ void mlp_backward(const element *grad, const element *x, const element *up, cons
                     element kept[32 * 32];
                     multiply(inputs + a, ups + b, width, block, 32, 0);
                     multiply(grads + a, downs + b, width, slope, 32, 0);
-                    slope_some(block, slope, kind, 32 * 32);
+                    activate_some_backward(block, slope, kind, 32 * 32);
                     put_block(slope, kept);
                     lay_block(kept, 1, 0, slopes + i / 16 * long_strip + j / 32 * TILE, long_strip);
                     lay_block(kept, 0, 0, slopes_turned + turned, strip);

@@ -46,7 +46,7 @@ static void split_strip(const float *from, long ld, int along, int down, long ac
 }
 
 /* Bring numbers near that are needed soon. */
-static void fetch(const float *from, long ld, long rows, long columns) {
+static void prefetch_rows(const float *from, long ld, long rows, long columns) {
     for (long r = 0; r < rows; r++)
         for (long s = 0; s < columns; s += 16) __builtin_prefetch(from + r * ld + s, 0, 2);
 }
@@ -91,8 +91,8 @@ void matmul(const float *a, const float *b, float *c, long m, long n, long k, lo
                         const float *from = a + (a_along ? r * lda + top : r + top * lda);
                         split_strip(from, lda, a_along, 0, m - r, deep, left + (r - i) / 16 * STRIP);
                     }
-                    if (i + 32 < end && a_along) fetch(a + (i + 32) * lda + top, lda, 32, deep);
-                    if (i + 32 < end && !a_along) fetch(a + i + 32 + top * lda, lda, deep, 32);
+                    if (i + 32 < end && a_along) prefetch_rows(a + (i + 32) * lda + top, lda, 32, deep);
+                    if (i + 32 < end && !a_along) prefetch_rows(a + i + 32 + top * lda, lda, deep, 32);
                     for (long j = 0; j < wide; j += 32) {
                         const lane *others = right + j / 16 * STRIP;
                         const long rows = least(32, m - i), columns = least(32, wide - j);
