@@ -26,7 +26,7 @@ from mygpt_cli.config import (
 from mygpt_cli.errors import UsageError, did_you_mean
 
 PREFIX = "MYGPT_"
-OTHER_VARIABLES = {"MYGPT_CACHE_DIR", "MYGPT_DEBUG"}
+OTHER_VARIABLES = {"MYGPT_CACHE_DIR", "MYGPT_CPU", "MYGPT_DEBUG"}
 LARGEST = 4 * 2**20  # bytes of a recipe: the names of some 40,000 files
 NO_EFFECT = (  # a setting, and the value of another one with which it does nothing
     ("muon_lr", "optimizer", "adamw"),

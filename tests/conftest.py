@@ -15,6 +15,8 @@ from mygpt_cli.dataset import Dataset, prepare
 CYCLE = "I love AI ! "
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
+KEPT = {"MYGPT_CPU"}  # by which `make machines` runs the tests for other processors than this one
+
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
@@ -22,7 +24,7 @@ Command = Callable[..., subprocess.CompletedProcess[bytes]]
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the user's settings and caches out of the tests, and the tests out of them."""
     for name in list(os.environ):
-        if name.startswith("MYGPT_"):
+        if name.startswith("MYGPT_") and name not in KEPT:
             monkeypatch.delenv(name)
     for name in ("NO_COLOR", "COLUMNS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -45,7 +47,7 @@ def mygpt(tmp_path_factory: pytest.TempPathFactory) -> Command:
     cache = tmp_path_factory.getbasetemp() / "cache"
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("MYGPT_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MYGPT_") or k in KEPT}
         environment |= {"MYGPT_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
         environment.update(options.pop("env", {}))  # type: ignore[call-overload]
         command = [str(program), *map(str, arguments)]

@@ -191,11 +191,15 @@ def _on_cpu(logits: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def unsound_part(model: GPT, ids: Tensor) -> str:
-    """Return which part of a model is the first to give numbers that are not finite for ids (B, T)."""
+    """Return which part of a model is the first to give numbers that go wrong for ids (B, T).
+
+    They are not finite, or so large that the norm which reads them overflows: in which of these two ways a
+    damaged layer shows is a matter of rounding, and so of the processor.
+    """
     sound: list[bool] = []
 
     def look(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        sound.extend(bool(x.isfinite().all()) for x in (inputs[0], output))
+        sound.extend(bool(x.square().sum(dim=-1).isfinite().all()) for x in (inputs[0], output))
 
     hooks = [block.register_forward_hook(look) for block in model.blocks]
     model.hidden(ids)

@@ -11,9 +11,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "shuffle.h"
+#include "parallel.h"
+#include "vectors.h"
 
-#define LANES 16
 #define ROWS (2 * LANES) /* of weights, that are read together */
 #define STREAMS 2        /* of weights, side by side for one token: the memory gives more so */
 #define TOKENS 4         /* that share the loads of weights, or as MANY as the registers hold */
@@ -22,11 +22,6 @@
 #else
 #define MANY 4
 #endif
-#define FOR _Pragma("omp for schedule(static)")
-
-typedef float vector __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef uint32_t bits __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4)));
 
 /* The next two columns of ROWS rows: the upper and the lower half of the first, then of the second. */
 #if defined(BFLOAT16)
@@ -96,10 +91,6 @@ static inline float total(vector v) {
     return one[0];
 }
 
-static inline vector choose(whole where, vector yes, vector no) {
-    return (vector)((where & (whole)yes) | (~where & (whole)no));
-}
-
 /* e to the x by 2^n · 2^f with f in [-1/2, 1/2]; NaN stays NaN. */
 static inline vector exponential(vector x) {
     const vector zero = {0}, magic = zero + 12582912.0f; /* added and taken away again, it rounds */
@@ -118,7 +109,7 @@ static inline vector exponential(vector x) {
 
 enum { RELU, RELU2, GELU_NEW, GELU, IDENTITY };
 
-static inline vector activated(vector x, long kind) {
+static inline __attribute__((always_inline)) vector activated(vector x, long kind) {
     const vector zero = {0}, positive = choose(x < zero, zero, x);
     switch (kind) {
     case RELU: return positive;
@@ -174,8 +165,8 @@ static inline __attribute__((always_inline)) void multiply_rows(const linear *w,
 static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long count, long kind,
                      int add) {
     const long step = count == 1 ? STREAMS * ROWS : ROWS;
-    FOR
-    for (long row = 0; row < rows; row += step) {
+    const range own = own_range((rows + step - 1) / step);
+    for (long row = own.first * step; row < own.end * step; row += step) {
         long s = 0;
         if (count == 1) multiply_rows(w, x, y, row, in, rows, out, kind, add, STREAMS, 1), s = 1;
         for (; s + MANY <= count; s += MANY)
@@ -184,6 +175,7 @@ static void multiply(const linear *w, const float *x, float *y, long in, long ro
             multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1, TOKENS);
         for (; s < count; s++) multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1, 1);
     }
+    barrier();
 }
 
 static float dot(const float *a, const float *b, long count) {
@@ -277,13 +269,14 @@ static const float *normalise_all(const float *x, float *shared, float *own, con
         for (long i = 0; i < count; i++) normalise(x + i * width, own + i * in, n, width, eps);
         return own;
     }
-    FOR
-    for (long i = 0; i < count; i++) normalise(x + i * width, shared + i * in, n, width, eps);
+    const range some = own_range(count);
+    for (long i = some.first; i < some.end; i++) normalise(x + i * width, shared + i * in, n, width, eps);
+    barrier();
     return shared;
 }
 
 /* The place of the largest of some numbers, the first where several are; -1 when they are not finite. */
-static int64_t largest(const float *x, long count) {
+static int64_t place_of_largest(const float *x, long count) {
     vector most = {0}, wrong = {0};
     whole at = {0}, place;
     for (int i = 0; i < LANES; i++) most[i] = -INFINITY, place[i] = i;
@@ -310,62 +303,65 @@ static int64_t largest(const float *x, long count) {
    keys and values (layers, sequences, kv_heads, capacity, D) grow by T. `scratch` holds zeros at first, for
    B · T · (width + 2 · padded(width) + qkv + padded(mlp_width)) numbers. Writes the logits (B, T, vocab) of the
    first tokens of the vocabulary, and the `best` (B, T) of them. */
-void decode(const model *m, const int64_t *ids, const int64_t *lengths, long batch, long time, long vocab,
-            long capacity, long sequences, float *keys, float *values, float *scratch, float *logits, int64_t *best,
-            float eps, float cap) {
+void decode(const argument *a) {
+    const model *m = a[0].p;
+    const int64_t *ids = a[1].p, *lengths = a[2].p;
+    const long batch = a[3].i, time = a[4].i, vocab = a[5].i, capacity = a[6].i, sequences = a[7].i;
+    float *keys = a[8].p, *values = a[9].p, *scratch = a[10].p, *logits = a[11].p;
+    int64_t *best = a[12].p;
+    const float eps = a[13].r, cap = a[14].r;
     const long width = m->width, head = m->head_width, group = m->heads / m->kv_heads, count = batch * time;
     const long in = padded(width), up = padded(m->mlp_width), qkv = (m->heads + 2 * m->kv_heads) * head;
     float *x = scratch, *normed = x + count * width, *mixed = normed + count * in, *split = mixed + count * in;
     float *active = split + count * qkv;
-#pragma omp parallel
-    {
-        const int few = count <= TOKENS;
-        float zeros[few ? count * in : 1], *own = few ? memset(zeros, 0, sizeof zeros) : 0;
-        FOR
-        for (long n = 0; n < count; n++) {
-            const long place = lengths[n / time] + n % time;
-            memcpy(x + n * width, m->embedding + ids[n] * width, width * sizeof(float));
-            if (m->positions)
-                for (long j = 0; j < width; j++) x[n * width + j] += m->positions[place * width + j];
-            else
-                normalise(x + n * width, x + n * width, &m->last, width, eps);
-        }
-        for (long layer = 0; layer < m->layers; layer++) {
-            const block *w = m->blocks + layer;
-            const float *y = normalise_all(x, normed, own, &w->before_attention, width, count, eps);
-            multiply(&w->qkv, y, split, in, qkv, qkv, count, IDENTITY, 0);
-            FOR
-            for (long i = 0; i < batch * m->kv_heads; i++) {
-                const long b = i / m->kv_heads, h = i % m->kv_heads;
-                const long at = ((layer * sequences + b) * m->kv_heads + h) * capacity * head;
-                for (long n = b * time; n < (b + 1) * time; n++) {
-                    const long place = lengths[b] + n % time;
-                    float *q = split + n * qkv + h * group * head, *k = split + n * qkv + (m->heads + h) * head;
-                    const float *v = k + m->kv_heads * head;
-                    if (m->cosines) {
-                        const float *cosines = m->cosines + place * (head / 2);
-                        const float *sines = m->sines + place * (head / 2);
-                        rotate(k, cosines, sines, head, eps);
-                        for (long g = 0; g < group; g++) rotate(q + g * head, cosines, sines, head, eps);
-                    }
-                    memcpy(keys + at + place * head, k, head * sizeof(float));
-                    memcpy(values + at + place * head, v, head * sizeof(float));
-                    for (long g = 0; g < group; g++)
-                        attend(q + g * head, keys + at, values + at, mixed + n * in + (h * group + g) * head,
-                               place + 1, head);
-                }
-            }
-            multiply(&w->out, mixed, x, in, width, width, count, IDENTITY, 1);
-            y = normalise_all(x, normed, own, &w->before_mlp, width, count, eps);
-            multiply(&w->up, y, active, in, m->mlp_width, up, count, m->activation, 0);
-            multiply(&w->down, active, x, up, width, width, count, IDENTITY, 1);
-        }
-        const float *y = normalise_all(x, normed, own, &m->last, width, count, eps);
-        multiply(&m->head, y, logits, in, vocab, vocab, count, IDENTITY, 0);
-        if (cap > 0.0f)
-            FOR
-        for (long i = 0; i < count * vocab; i++) logits[i] = cap * tanhf(logits[i] / cap);
-        FOR
-        for (long n = 0; n < count; n++) best[n] = largest(logits + n * vocab, vocab);
+    const int few = count <= TOKENS;
+    float zeros[few ? count * in : 1], *alone = few ? memset(zeros, 0, sizeof zeros) : 0;
+    const range tokens = own_range(count), some_heads = own_range(batch * m->kv_heads);
+    for (long n = tokens.first; n < tokens.end; n++) {
+        const long place = lengths[n / time] + n % time;
+        memcpy(x + n * width, m->embedding + ids[n] * width, width * sizeof(float));
+        if (m->positions)
+            for (long j = 0; j < width; j++) x[n * width + j] += m->positions[place * width + j];
+        else
+            normalise(x + n * width, x + n * width, &m->last, width, eps);
     }
+    barrier();
+    for (long layer = 0; layer < m->layers; layer++) {
+        const block *w = m->blocks + layer;
+        const float *y = normalise_all(x, normed, alone, &w->before_attention, width, count, eps);
+        multiply(&w->qkv, y, split, in, qkv, qkv, count, IDENTITY, 0);
+        for (long i = some_heads.first; i < some_heads.end; i++) {
+            const long b = i / m->kv_heads, h = i % m->kv_heads;
+            const long at = ((layer * sequences + b) * m->kv_heads + h) * capacity * head;
+            for (long n = b * time; n < (b + 1) * time; n++) {
+                const long place = lengths[b] + n % time;
+                float *q = split + n * qkv + h * group * head, *k = split + n * qkv + (m->heads + h) * head;
+                const float *v = k + m->kv_heads * head;
+                if (m->cosines) {
+                    const float *cosines = m->cosines + place * (head / 2);
+                    const float *sines = m->sines + place * (head / 2);
+                    rotate(k, cosines, sines, head, eps);
+                    for (long g = 0; g < group; g++) rotate(q + g * head, cosines, sines, head, eps);
+                }
+                memcpy(keys + at + place * head, k, head * sizeof(float));
+                memcpy(values + at + place * head, v, head * sizeof(float));
+                for (long g = 0; g < group; g++)
+                    attend(q + g * head, keys + at, values + at, mixed + n * in + (h * group + g) * head, place + 1,
+                           head);
+            }
+        }
+        barrier();
+        multiply(&w->out, mixed, x, in, width, width, count, IDENTITY, 1);
+        y = normalise_all(x, normed, alone, &w->before_mlp, width, count, eps);
+        multiply(&w->up, y, active, in, m->mlp_width, up, count, m->activation, 0);
+        multiply(&w->down, active, x, up, width, width, count, IDENTITY, 1);
+    }
+    const float *y = normalise_all(x, normed, alone, &m->last, width, count, eps);
+    multiply(&m->head, y, logits, in, vocab, vocab, count, IDENTITY, 0);
+    if (cap > 0.0f) {
+        const range some = own_range(count * vocab);
+        for (long i = some.first; i < some.end; i++) logits[i] = cap * tanhf(logits[i] / cap);
+        barrier();
+    }
+    for (long n = tokens.first; n < tokens.end; n++) best[n] = place_of_largest(logits + n * vocab, vocab);
 }

@@ -16,7 +16,7 @@ from torch import Tensor
 from mygpt_cli.errors import ResourceError, UsageError, did_you_mean
 from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
-from mygpt_cli.model.native import compile_library
+from mygpt_cli.model.native import Kernel, compile_library
 from mygpt_cli.model.picker import Picker
 
 LANES, ROWS, TOKENS = 16, 32, 4  # those of `decode.c`
@@ -73,10 +73,7 @@ class Decoder:
     """A model's weights, packed for `decode.c` compiled for this `kind` of them."""
 
     def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
-        self._function = library["decode"]
-        self._function.restype = None
-        self._function.argtypes = [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 5, *[ctypes.c_void_p] * 5]
-        self._function.argtypes += [ctypes.c_float] * 2
+        self._kernel = Kernel(library, "decode", "tttiiiiitttttrr")
         self.config, self.kind = model.config, kind
         self._tensors: list[Tensor] = []  # that the addresses are of
         self._model = torch.tensor([*self._shape(), *(self._address(t) for t in self._parts(model))])
@@ -93,8 +90,8 @@ class Decoder:
         known = known or self.config.vocab_size
         logits = torch.empty(count, known)
         best = (ctypes.c_int64 * count)()
-        self._function(
-            self._model.data_ptr(),
+        self._kernel(
+            self._model,
             (ctypes.c_int64 * count)(*ids),
             (ctypes.c_int64 * batch)(*cache.lengths),
             batch,
@@ -102,10 +99,10 @@ class Decoder:
             known,
             cache.capacity,
             cache.keys.size(1),
-            cache.keys.data_ptr(),
-            cache.values.data_ptr(),
+            cache.keys,
+            cache.values,
             self._room(count),
-            logits.data_ptr(),
+            logits,
             best,
             self.config.norm_eps,
             self.config.softcap,
@@ -123,13 +120,13 @@ class Decoder:
         heads = [config.heads, config.kv_heads, config.head_width]
         return [config.layers, config.width, *heads, config.mlp_width, ACTIVATIONS.index(config.activation)]
 
-    def _room(self, count: int) -> int:
+    def _room(self, count: int) -> Tensor:
         config = self.config
         qkv = (config.heads + 2 * config.kv_heads) * config.head_width
         size = count * (config.width + 2 * _padded(config.width) + qkv + _padded(config.mlp_width))
         if self._scratch.numel() != size:
             self._scratch = torch.zeros(size)
-        return self._scratch.data_ptr()
+        return self._scratch
 
     def _parts(self, model: GPT) -> Iterator[Tensor | None]:
         """List the tensors of the struct `model` of `decode.c`, in its order."""

@@ -128,7 +128,8 @@ class Pass:
         self.logits = self.kernels.linear(self.final.normed, self.weights[self.head])
         losses = torch.empty(n)
         vocab, rows = config.vocab_size, targets.flatten()
-        self.kernels("cross_entropy", self.logits, rows, losses, n, vocab, config.softcap, share / n)
+        room = self.kernels.room("cross_entropy", vocab, n)
+        self.kernels("cross_entropy", self.logits, rows, losses, *room, n, vocab, config.softcap, share / n)
         return losses.mean() * share
 
     def backward(self) -> dict[str, Tensor]:
@@ -237,7 +238,7 @@ class Pass:
         rows = self._linear(normed, name)  # (N, 3C)
         mixed = rows.new_empty(b * t, h * d)
         scales, levels = torch.empty(b * t, 2 * h), torch.empty(b * h, t)
-        tensors = (rows, mixed, scales, levels, self.cos, self.sin, self.kernels.room("attention", t, d)[0])
+        tensors = (rows, mixed, scales, levels, self.cos, self.sin, *self.kernels.room("attention", t, d))
         self.kernels("attend", *tensors, *self.shape, self.config.norm_eps)
         return Attention(rows, scales, levels, mixed)
 
@@ -246,6 +247,6 @@ class Pass:
         _, t, _, d = self.shape
         before = torch.empty_like(attention.rows)
         kept = (attention.mixed, attention.rows, attention.scales, attention.levels)
-        tensors = (grad, *kept, self.cos, self.sin, before, self.kernels.room("attention", t, d)[0])
+        tensors = (grad, *kept, self.cos, self.sin, before, *self.kernels.room("attention", t, d))
         self.kernels("attend_backward", *tensors, *self.shape)
         return before

@@ -10,12 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static int omp_get_thread_num(void) { return 0; }
-static int omp_get_num_threads(void) { return 1; }
-#endif
+#include "parallel.h"
+#include "vectors.h"
 
 #ifdef BFLOAT16
 typedef uint16_t element;
@@ -38,8 +34,6 @@ static inline element put(float value) { return value; }
 
 static inline long least(long a, long b) { return a < b ? a : b; }
 
-#define PARALLEL _Pragma("omp parallel for schedule(static)")
-
 /* e to the x by 2^n · 2^f with f in [-1/2, 1/2], and 0 for what is smaller than a number can be; NaN stays NaN. */
 static inline float exponential(float v) {
     const float x = v < -87.0f ? -87.0f : v > 88.0f ? 88.0f : v;
@@ -58,23 +52,18 @@ static inline float exponential(float v) {
     return v < -87.0f ? 0.0f : p * power;
 }
 
-/* The largest of some numbers, NaN left aside. */
-static inline float largest(const float *v, long count) {
-    float most = -INFINITY;
-    _Pragma("omp simd reduction(max : most)")
-    for (long j = 0; j < count; j++) most = v[j] > most ? v[j] : most;
-    return most;
-}
-
 static inline float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
 
 /* out = x + mask · branch, and normed = norm(out): RMSNorm, or LayerNorm where there is a gain.
    Any of x, branch, mask, out and bias may be missing. Keeps each row's mean (of LayerNorm) and scale. */
-void add_norm(const element *x, const element *branch, const element *mask, element *restrict out,
-              element *restrict normed, float *restrict means, float *restrict scales, const float *gain,
-              const float *bias, long rows, long width, float eps) {
-    PARALLEL
-    for (long r = 0; r < rows; r++) {
+void add_norm(const argument *a) {
+    const element *x = a[0].p, *branch = a[1].p, *mask = a[2].p;
+    element *restrict out = a[3].p, *restrict normed = a[4].p;
+    float *restrict means = a[5].p, *restrict scales = a[6].p;
+    const float *gain = a[7].p, *bias = a[8].p, eps = a[11].r;
+    const long rows = a[9].i, width = a[10].i;
+    const range own = own_range(rows);
+    for (long r = own.first; r < own.end; r++) {
         const long at = r * width;
         float v[width];
         if (branch && mask)
@@ -108,17 +97,21 @@ void add_norm(const element *x, const element *branch, const element *mask, elem
 /* grad = before + the gradient before the norm, given that after it; masked = mask · grad, where there is one.
    `x` is what was normalised for LayerNorm, and what came of it for RMSNorm. `by_thread`, (threads, 2, width),
    collects the gradients of gain and bias. */
-void norm_backward(const element *grad_normed, const element *x, const float *means, const float *scales,
-                   const float *gain, const element *before, const element *mask, element *restrict grad,
-                   element *restrict masked, float *by_thread, long rows, long width) {
-    PARALLEL
-    for (long r = 0; r < rows; r++) {
+void norm_backward(const argument *a) {
+    const element *grad_normed = a[0].p, *x = a[1].p;
+    const float *means = a[2].p, *scales = a[3].p, *gain = a[4].p;
+    const element *before = a[5].p, *mask = a[6].p;
+    element *restrict grad = a[7].p, *restrict masked = a[8].p;
+    const long rows = a[10].i, width = a[11].i;
+    float *by_thread = a[9].p, *restrict grad_gain = by_thread, *restrict grad_bias = by_thread;
+    if (gain) grad_gain = by_thread + thread_number() * 2 * width, grad_bias = grad_gain + width;
+    const range own = own_range(rows);
+    for (long r = own.first; r < own.end; r++) {
         const long at = r * width;
         float d[width], unit[width];
         const float scale = scales[r];
         float along = 0.0f, mean = 0.0f;
         if (gain) {
-            float *restrict grad_gain = by_thread + omp_get_thread_num() * 2 * width, *restrict grad_bias = grad_gain + width;
             const float center = means[r];
             for (long j = 0; j < width; j++) {
                 const float g = get(grad_normed[at + j]);
@@ -176,9 +169,12 @@ static inline void activate_some_backward(const float *x, float *restrict grad, 
 }
 
 /* The activation by itself, where no `mlp` has it; and its gradient, in place of that of what it gave. */
-void activate(const element *x, element *restrict y, long kind, long count) {
-    PARALLEL
-    for (long first = 0; first < count; first += BLOCK) {
+void activate(const argument *a) {
+    const element *x = a[0].p;
+    element *restrict y = a[1].p;
+    const long kind = a[2].i, count = a[3].i;
+    const range own = own_range((count + BLOCK - 1) / BLOCK);
+    for (long first = own.first * BLOCK; first < own.end * BLOCK; first += BLOCK) {
         const long many = least(BLOCK, count - first);
         float v[BLOCK];
         for (long i = 0; i < many; i++) v[i] = get(x[first + i]);
@@ -186,9 +182,12 @@ void activate(const element *x, element *restrict y, long kind, long count) {
         for (long i = 0; i < many; i++) y[first + i] = put(v[i]);
     }
 }
-void activate_backward(element *restrict grad, const element *x, long kind, long count) {
-    PARALLEL
-    for (long first = 0; first < count; first += BLOCK) {
+void activate_backward(const argument *a) {
+    element *restrict grad = a[0].p;
+    const element *x = a[1].p;
+    const long kind = a[2].i, count = a[3].i;
+    const range own = own_range((count + BLOCK - 1) / BLOCK);
+    for (long first = own.first * BLOCK; first < own.end * BLOCK; first += BLOCK) {
         const long many = least(BLOCK, count - first);
         float v[BLOCK], g[BLOCK];
         for (long i = 0; i < many; i++) v[i] = get(x[first + i]), g[i] = get(grad[first + i]);
@@ -197,13 +196,19 @@ void activate_backward(element *restrict grad, const element *x, long kind, long
     }
 }
 
-/* Cross-entropy in nats of each row of logits, capped where there is a cap, which become their gradients. */
-void cross_entropy(element *logits, const int64_t *targets, float *restrict losses, long rows, long vocab, float cap,
-                   float share) {
-    PARALLEL
-    for (long r = 0; r < rows; r++) {
+/* Cross-entropy in nats of each row of logits, capped where there is a cap, which become their gradients. Each thread
+   needs room for a row. */
+long cross_entropy_room(long vocab, long rows) { return rows ? vocab : 0; }
+void cross_entropy(const argument *a) {
+    element *logits = a[0].p;
+    const int64_t *targets = a[1].p;
+    float *restrict losses = a[2].p, *restrict v = (float *)a[3].p + thread_number() * a[4].i;
+    const long rows = a[5].i, vocab = a[6].i;
+    const float cap = a[7].r, share = a[8].r;
+    const range own = own_range(rows);
+    for (long r = own.first; r < own.end; r++) {
         element *restrict z = logits + r * vocab;
-        float v[vocab], total = 0.0f;
+        float total = 0.0f;
         for (long j = 0; j < vocab; j++) v[j] = get(z[j]);
         if (cap > 0.0f)
             for (long j = 0; j < vocab; j++) v[j] = cap * hyperbolic_tangent(v[j] / cap);
@@ -230,11 +235,11 @@ void cross_entropy(element *logits, const int64_t *targets, float *restrict loss
 #include "attention.h"
 #include "muon.h"
 #ifdef TILES
-/* What is this thread's of so many rows or columns. */
+/* What is this thread's of so many rows or columns, of which EDGE stay together. */
 static long own_part(long count, long *end) {
-    const long threads = omp_get_num_threads(), own = omp_get_thread_num(), strips = padded(count) / 32;
-    *end = least(strips * (own + 1) / threads * 32, count);
-    return strips * own / threads * 32;
+    const long threads = thread_count(), own = thread_number(), strips = padded(count) / EDGE;
+    *end = least(strips * (own + 1) / threads * EDGE, count);
+    return strips * own / threads * EDGE;
 }
 
 #ifdef BFLOAT16

@@ -6,23 +6,22 @@ Shapes: N rows, C channels, F feed-forward width; A of what goes into a layer, B
 import ctypes
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mygpt_cli.model.native import compile_library, training_options
+from mygpt_cli.model.native import Kernel, compile_library, training_options
 
-# One letter an argument: a tensor or None, an integer, a real number.
+# The letters of `Kernel`.
 SIGNATURES = {
     "add_norm": "tttttttttiir",
     "norm_backward": "ttttttttttii",
-    "attend": "tttttttiiiir",
-    "attend_backward": "tttttttttiiii",
+    "attend": "tttttttiiiiir",
+    "attend_backward": "tttttttttiiiii",
     "activate": "ttii",
     "activate_backward": "ttii",
-    "muon": "ttiirrr",
-    "cross_entropy": "tttiirr",
+    "muon": "ttitirrr",
+    "cross_entropy": "ttttiiirr",
     # On processors with tiles, in float32 `matmul.h`, in bfloat16 `linear.h`:
     "matmul": "tttiiiiiii",
     "linear": "ttttiiii",
@@ -30,11 +29,10 @@ SIGNATURES = {
     "mlp": "tttttiiiii",
     "mlp_backward": "ttttttttiiiii",
 }
-ROOMS = ("attention", "muon", "linear", "linear_backward", "mlp", "mlp_backward")  # what needs some
+ROOMS = ("attention", "muon", "cross_entropy", "linear", "linear_backward", "mlp", "mlp_backward")
 # Of `linear.h` and `matmul.h`: with more threads, each would lay out the same numbers for less and less work;
 # and what is made of a larger matrix leaves the caches, so that torch is as fast.
 MOST_THREADS, LARGEST = 4, 2**20
-TYPES: dict[str, Any] = {"t": ctypes.c_void_p, "i": ctypes.c_long, "r": ctypes.c_float}
 
 
 class Kernels:
@@ -45,10 +43,11 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self._functions = {name: library[name] for name in SIGNATURES if hasattr(library, name)}
-        for name, function in self._functions.items():
-            function.argtypes = [TYPES[letter] for letter in SIGNATURES[name]]
-            function.restype = None
+        self._kernels = {
+            name: Kernel(library, name, letters)
+            for name, letters in SIGNATURES.items()
+            if hasattr(library, name)
+        }
         self._room = torch.empty(0)
         self._rooms = {name: library[f"{name}_room"] for name in ROOMS if hasattr(library, f"{name}_room")}
         for function in self._rooms.values():
@@ -56,7 +55,7 @@ class Kernels:
 
     def __call__(self, name: str, *arguments: Tensor | float | None) -> None:
         """Call a function of `kernels.c`."""
-        self._functions[name](*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+        self._kernels[name](*arguments)
 
     def room(self, what: str, *shape: int) -> tuple[Tensor, int]:
         """Return room for the threads to work in, and how much each has, for what a `_room` in C is asked.
@@ -71,7 +70,7 @@ class Kernels:
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Return a (M, K) · b (K, N); K or the other dimension runs along the memory of each."""
-        if "matmul" not in self._functions or torch.get_num_threads() > MOST_THREADS:
+        if "matmul" not in self._kernels or torch.get_num_threads() > MOST_THREADS:
             return a @ b
         c = a.new_empty(a.size(0), b.size(1))
         a_along, b_along = a.stride(1) == 1, b.stride(1) != 1
@@ -82,7 +81,7 @@ class Kernels:
     def takes(self, w: Tensor) -> bool:
         """Whether `linear.h` takes the layer of these weights."""
         few = torch.get_num_threads() <= MOST_THREADS
-        return "mlp" in self._functions and w.numel() <= LARGEST and few
+        return "mlp" in self._kernels and w.numel() <= LARGEST and few
 
     def linear(self, x: Tensor, w: Tensor) -> Tensor:
         """Return x (N, A) · w (B, A), turned."""
@@ -121,7 +120,8 @@ class Kernels:
         """Take Muon's step, the largest matrices first, which are given as `muon.h` lists them."""
         table = [[*(tensor.data_ptr() for tensor in each), *each[0].shape] for each in matrices]
         m, n = (max(pick(row[4:]) for row in table) for pick in (min, max))
-        self("muon", torch.tensor(table), *self.room("muon", m, n), len(table), momentum, lr, decay)
+        taken = torch.zeros(1, dtype=torch.int64)
+        self("muon", torch.tensor(table), *self.room("muon", m, n), taken, len(table), momentum, lr, decay)
 
 
 def compile_kernels(dtype: torch.dtype, folder: Path) -> Kernels:

@@ -103,7 +103,7 @@ static __attribute__((noinline)) void multiply_sums(const lane *a, const lane *b
 
 /* gradient (M, N) = the sums of all threads, which are `apart` numbers apart. */
 static void gather_sums(const float *sums, long apart, float *gradient, long m, long n) {
-    const long threads = omp_get_num_threads(), own = omp_get_thread_num();
+    const long threads = thread_count(), own = thread_number();
     for (long r = m * own / threads; r < m * (own + 1) / threads; r++) {
         float *restrict to = gradient + r * n;
         const float *from = sums + r * padded(n);
@@ -117,21 +117,22 @@ static void gather_sums(const float *sums, long apart, float *gradient, long m, 
 
 /* y (rows, N) = x (rows, K) · w (N, K), turned. */
 long linear_room(long in, long out) { return strips_size(out, in) + strips_size(ROWS_AT_ONCE, in); }
-void linear(const element *x, const element *w, element *y, float *rooms, long size, long rows, long in, long out) {
-#pragma omp parallel
-    {
-        room own = {(char *)(rooms + omp_get_thread_num() * size)};
-        lane *weights = take(&own, strips_size(out, in)), *inputs = take(&own, strips_size(ROWS_AT_ONCE, in));
-        long end, begin = own_part(rows, &end);
-        tiles_begin();
-        if (begin < end) lay_along(w, in, 1, out, in, weights);
-        for (long first = begin; first < end; first += ROWS_AT_ONCE) {
-            const long count = least(ROWS_AT_ONCE, end - first);
-            lay_along(x + first * in, in, 0, count, in, inputs);
-            multiply_rows(inputs, weights, count, out, in, y + first * out);
-        }
-        tiles_end();
+void linear(const argument *a) {
+    const element *x = a[0].p, *w = a[1].p;
+    element *y = a[2].p;
+    float *rooms = a[3].p;
+    const long size = a[4].i, rows = a[5].i, in = a[6].i, out = a[7].i;
+    room own = {(char *)(rooms + thread_number() * size)};
+    lane *weights = take(&own, strips_size(out, in)), *inputs = take(&own, strips_size(ROWS_AT_ONCE, in));
+    long end, begin = own_part(rows, &end);
+    tiles_begin();
+    if (begin < end) lay_along(w, in, 1, out, in, weights);
+    for (long first = begin; first < end; first += ROWS_AT_ONCE) {
+        const long count = least(ROWS_AT_ONCE, end - first);
+        lay_along(x + first * in, in, 0, count, in, inputs);
+        multiply_rows(inputs, weights, count, out, in, y + first * out);
     }
+    tiles_end();
 }
 
 /* The gradients of x and w, given that of y. */
@@ -140,33 +141,33 @@ long linear_backward_room(long in, long out) {
     return padded(in) * padded(out) + strips_size(in, out) + strips_size(r, out) + strips_size(out, r) +
            strips_size(in, r);
 }
-void linear_backward(const element *grad, const element *x, const element *w, element *before, float *gradient,
-                     float *rooms, long size, long rows, long in, long out) {
-#pragma omp parallel
-    {
-        const long r = ROWS_AT_ONCE;
-        room own = {(char *)(rooms + omp_get_thread_num() * size)};
-        float *sums = take(&own, padded(in) * padded(out));
-        lane *weights = take(&own, strips_size(in, out)), *grads = take(&own, strips_size(r, out));
-        lane *grads_turned = take(&own, strips_size(out, r)), *inputs = take(&own, strips_size(in, r));
-        long end, begin = own_part(rows, &end);
-        tiles_begin();
-        if (begin < end)
-            lay_across(w, in, 1, in, out, weights);
-        else
-            memset(sums, 0, padded(in) * padded(out) * sizeof(float));
-        for (long first = begin; first < end; first += r) {
-            const long count = least(r, end - first);
-            lay_along(grad + first * out, out, 0, count, out, grads);
-            lay_across(grad + first * out, out, 0, out, count, grads_turned);
-            lay_across(x + first * in, in, 1, in, count, inputs);
-            multiply_rows(grads, weights, count, in, out, before + first * in);
-            multiply_sums(grads_turned, inputs, out, in, count, sums, first > begin);
-        }
-        tiles_end();
-#pragma omp barrier
-        gather_sums(rooms, size, gradient, out, in);
+void linear_backward(const argument *a) {
+    const element *grad = a[0].p, *x = a[1].p, *w = a[2].p;
+    element *before = a[3].p;
+    float *gradient = a[4].p, *rooms = a[5].p;
+    const long size = a[6].i, rows = a[7].i, in = a[8].i, out = a[9].i;
+    const long r = ROWS_AT_ONCE;
+    room own = {(char *)(rooms + thread_number() * size)};
+    float *sums = take(&own, padded(in) * padded(out));
+    lane *weights = take(&own, strips_size(in, out)), *grads = take(&own, strips_size(r, out));
+    lane *grads_turned = take(&own, strips_size(out, r)), *inputs = take(&own, strips_size(in, r));
+    long end, begin = own_part(rows, &end);
+    tiles_begin();
+    if (begin < end)
+        lay_across(w, in, 1, in, out, weights);
+    else
+        memset(sums, 0, padded(in) * padded(out) * sizeof(float));
+    for (long first = begin; first < end; first += r) {
+        const long count = least(r, end - first);
+        lay_along(grad + first * out, out, 0, count, out, grads);
+        lay_across(grad + first * out, out, 0, out, count, grads_turned);
+        lay_across(x + first * in, in, 1, in, count, inputs);
+        multiply_rows(grads, weights, count, in, out, before + first * in);
+        multiply_sums(grads_turned, inputs, out, in, count, sums, first > begin);
     }
+    tiles_end();
+    barrier();
+    gather_sums(rooms, size, gradient, out, in);
 }
 
 /* y (rows, C) = w_down (C, F) · activation(w_up (F, C) · x), row by row. */
@@ -174,36 +175,36 @@ long mlp_room(long width, long wide) {
     const long r = ROWS_AT_ONCE;
     return strips_size(wide, width) + strips_size(width, wide) + strips_size(r, width) + strips_size(r, wide);
 }
-void mlp(const element *x, const element *up, const element *down, element *y, float *rooms, long size, long kind,
-         long rows, long width, long wide) {
-#pragma omp parallel
-    {
-        room own = {(char *)(rooms + omp_get_thread_num() * size)};
-        lane *ups = take(&own, strips_size(wide, width)), *downs = take(&own, strips_size(width, wide));
-        lane *inputs = take(&own, strips_size(ROWS_AT_ONCE, width)), *active = take(&own, strips_size(ROWS_AT_ONCE, wide));
-        const long short_strip = strip_size(width), long_strip = strip_size(wide);
-        long end, begin = own_part(rows, &end);
-        tiles_begin();
-        if (begin < end) {
-            lay_along(up, width, 1, wide, width, ups);
-            lay_along(down, wide, 1, width, wide, downs);
-        }
-        for (long first = begin; first < end; first += ROWS_AT_ONCE) {
-            const long count = least(ROWS_AT_ONCE, end - first);
-            lay_along(x + first * width, width, 0, count, width, inputs);
-            for (long i = 0; i < count; i += 32)
-                for (long j = 0; j < wide; j += 32) {
-                    float block[32 * 32];
-                    element kept[32 * 32];
-                    multiply(inputs + i / 16 * short_strip, ups + j / 16 * short_strip, width, block, 32, 0);
-                    activate_some(block, block, kind, 32 * 32);
-                    put_block(block, kept);
-                    lay_block(kept, 1, 0, active + i / 16 * long_strip + j / 32 * TILE, long_strip);
-                }
-            multiply_rows(active, downs, count, width, wide, y + first * width);
-        }
-        tiles_end();
+void mlp(const argument *a) {
+    const element *x = a[0].p, *up = a[1].p, *down = a[2].p;
+    element *y = a[3].p;
+    float *rooms = a[4].p;
+    const long size = a[5].i, kind = a[6].i, rows = a[7].i, width = a[8].i, wide = a[9].i;
+    room own = {(char *)(rooms + thread_number() * size)};
+    lane *ups = take(&own, strips_size(wide, width)), *downs = take(&own, strips_size(width, wide));
+    lane *inputs = take(&own, strips_size(ROWS_AT_ONCE, width)), *active = take(&own, strips_size(ROWS_AT_ONCE, wide));
+    const long short_strip = strip_size(width), long_strip = strip_size(wide);
+    long end, begin = own_part(rows, &end);
+    tiles_begin();
+    if (begin < end) {
+        lay_along(up, width, 1, wide, width, ups);
+        lay_along(down, wide, 1, width, wide, downs);
     }
+    for (long first = begin; first < end; first += ROWS_AT_ONCE) {
+        const long count = least(ROWS_AT_ONCE, end - first);
+        lay_along(x + first * width, width, 0, count, width, inputs);
+        for (long i = 0; i < count; i += 32)
+            for (long j = 0; j < wide; j += 32) {
+                float block[32 * 32];
+                element kept[32 * 32];
+                multiply(inputs + i / 16 * short_strip, ups + j / 16 * short_strip, width, block, 32, 0);
+                activate_some(block, block, kind, 32 * 32);
+                put_block(block, kept);
+                lay_block(kept, 1, 0, active + i / 16 * long_strip + j / 32 * TILE, long_strip);
+            }
+        multiply_rows(active, downs, count, width, wide, y + first * width);
+    }
+    tiles_end();
 }
 
 /* The gradients of x, w_up and w_down, given that of y. */
@@ -212,57 +213,57 @@ long mlp_backward_room(long width, long wide) {
     return 2 * padded(width) * padded(wide) + 2 * strips_size(wide, width) + strips_size(width, wide) +
            2 * strips_size(r, width) + 2 * strips_size(width, r) + strips_size(r, wide) + 2 * strips_size(wide, r);
 }
-void mlp_backward(const element *grad, const element *x, const element *up, const element *down, element *before,
-                  float *of_up, float *of_down, float *rooms, long size, long kind, long rows, long width, long wide) {
-    const long half = padded(width) * padded(wide);
-#pragma omp parallel
-    {
-        const long r = ROWS_AT_ONCE, short_strip = strip_size(width), long_strip = strip_size(wide);
-        room own = {(char *)(rooms + omp_get_thread_num() * size)};
-        float *sums_up = take(&own, half), *sums_down = take(&own, half);
-        lane *ups = take(&own, strips_size(wide, width)), *downs = take(&own, strips_size(wide, width));
-        lane *ups_turned = take(&own, strips_size(width, wide));
-        lane *inputs = take(&own, strips_size(r, width)), *grads = take(&own, strips_size(r, width));
-        lane *inputs_turned = take(&own, strips_size(width, r)), *grads_turned = take(&own, strips_size(width, r));
-        lane *slopes = take(&own, strips_size(r, wide)), *slopes_turned = take(&own, strips_size(wide, r));
-        lane *active = take(&own, strips_size(wide, r));
-        long end, begin = own_part(rows, &end);
-        tiles_begin();
-        if (begin < end) {
-            lay_along(up, width, 1, wide, width, ups);
-            lay_across(up, width, 1, width, wide, ups_turned);
-            lay_across(down, wide, 1, wide, width, downs);
-        } else
-            memset(sums_up, 0, 2 * half * sizeof(float));
-        for (long first = begin; first < end; first += r) {
-            const long count = least(r, end - first), strip = strip_size(count);
-            lay_along(x + first * width, width, 0, count, width, inputs);
-            lay_along(grad + first * width, width, 0, count, width, grads);
-            lay_across(x + first * width, width, 1, width, count, inputs_turned);
-            lay_across(grad + first * width, width, 0, width, count, grads_turned);
-            for (long i = 0; i < count; i += 32)
-                for (long j = 0; j < wide; j += 32) {
-                    const long a = i / 16 * short_strip, b = j / 16 * short_strip;
-                    const long turned = j / 16 * strip + i / 32 * TILE;
-                    float block[32 * 32], slope[32 * 32];
-                    element kept[32 * 32];
-                    multiply(inputs + a, ups + b, width, block, 32, 0);
-                    multiply(grads + a, downs + b, width, slope, 32, 0);
-                    activate_some_backward(block, slope, kind, 32 * 32);
-                    put_block(slope, kept);
-                    lay_block(kept, 1, 0, slopes + i / 16 * long_strip + j / 32 * TILE, long_strip);
-                    lay_block(kept, 0, 0, slopes_turned + turned, strip);
-                    activate_some(block, block, kind, 32 * 32);
-                    put_block(block, kept);
-                    lay_block(kept, 0, 1, active + turned, strip);
-                }
-            multiply_rows(slopes, ups_turned, count, width, wide, before + first * width);
-            multiply_sums(slopes_turned, inputs_turned, wide, width, count, sums_up, first > begin);
-            multiply_sums(grads_turned, active, width, wide, count, sums_down, first > begin);
-        }
-        tiles_end();
-#pragma omp barrier
-        gather_sums(rooms, size, of_up, wide, width);
-        gather_sums(rooms + half, size, of_down, width, wide);
+void mlp_backward(const argument *arguments) {
+    const element *grad = arguments[0].p, *x = arguments[1].p, *up = arguments[2].p, *down = arguments[3].p;
+    element *before = arguments[4].p;
+    float *of_up = arguments[5].p, *of_down = arguments[6].p, *rooms = arguments[7].p;
+    const long size = arguments[8].i, kind = arguments[9].i, rows = arguments[10].i;
+    const long width = arguments[11].i, wide = arguments[12].i, half = padded(width) * padded(wide);
+    const long r = ROWS_AT_ONCE, short_strip = strip_size(width), long_strip = strip_size(wide);
+    room own = {(char *)(rooms + thread_number() * size)};
+    float *sums_up = take(&own, half), *sums_down = take(&own, half);
+    lane *ups = take(&own, strips_size(wide, width)), *downs = take(&own, strips_size(wide, width));
+    lane *ups_turned = take(&own, strips_size(width, wide));
+    lane *inputs = take(&own, strips_size(r, width)), *grads = take(&own, strips_size(r, width));
+    lane *inputs_turned = take(&own, strips_size(width, r)), *grads_turned = take(&own, strips_size(width, r));
+    lane *slopes = take(&own, strips_size(r, wide)), *slopes_turned = take(&own, strips_size(wide, r));
+    lane *active = take(&own, strips_size(wide, r));
+    long end, begin = own_part(rows, &end);
+    tiles_begin();
+    if (begin < end) {
+        lay_along(up, width, 1, wide, width, ups);
+        lay_across(up, width, 1, width, wide, ups_turned);
+        lay_across(down, wide, 1, wide, width, downs);
+    } else
+        memset(sums_up, 0, 2 * half * sizeof(float));
+    for (long first = begin; first < end; first += r) {
+        const long count = least(r, end - first), strip = strip_size(count);
+        lay_along(x + first * width, width, 0, count, width, inputs);
+        lay_along(grad + first * width, width, 0, count, width, grads);
+        lay_across(x + first * width, width, 1, width, count, inputs_turned);
+        lay_across(grad + first * width, width, 0, width, count, grads_turned);
+        for (long i = 0; i < count; i += 32)
+            for (long j = 0; j < wide; j += 32) {
+                const long a = i / 16 * short_strip, b = j / 16 * short_strip;
+                const long turned = j / 16 * strip + i / 32 * TILE;
+                float block[32 * 32], slope[32 * 32];
+                element kept[32 * 32];
+                multiply(inputs + a, ups + b, width, block, 32, 0);
+                multiply(grads + a, downs + b, width, slope, 32, 0);
+                activate_some_backward(block, slope, kind, 32 * 32);
+                put_block(slope, kept);
+                lay_block(kept, 1, 0, slopes + i / 16 * long_strip + j / 32 * TILE, long_strip);
+                lay_block(kept, 0, 0, slopes_turned + turned, strip);
+                activate_some(block, block, kind, 32 * 32);
+                put_block(block, kept);
+                lay_block(kept, 0, 1, active + turned, strip);
+            }
+        multiply_rows(slopes, ups_turned, count, width, wide, before + first * width);
+        multiply_sums(slopes_turned, inputs_turned, wide, width, count, sums_up, first > begin);
+        multiply_sums(grads_turned, active, width, wide, count, sums_down, first > begin);
     }
+    tiles_end();
+    barrier();
+    gather_sums(rooms, size, of_up, wide, width);
+    gather_sums(rooms + half, size, of_down, width, wide);
 }

@@ -35,8 +35,8 @@ static void split(const float *from, long ld, int along, int down, long across, 
         UNROLL for (int p = 0; p < PARTS; p++) { /* rounded to bfloat16; what is left is the next part's */
             const lanes first = (low[i] + 0x8000u) & 0xffff0000u, second = (high[i] + 0x8000u) & 0xffff0000u;
             *(lanes *)(to + p * TILE + i * LANES) = first >> 16 | second;
-            low[i] = (lanes)((row)low[i] - (row)first);
-            high[i] = (lanes)((row)high[i] - (row)second);
+            low[i] = (lanes)((vector)low[i] - (vector)first);
+            high[i] = (lanes)((vector)high[i] - (vector)second);
         }
 }
 
@@ -71,43 +71,43 @@ static void multiply(const lane *a, const lane *b, float *c, long ldc, long deep
 /* `a_along` and `b_along` say that K runs along the rows of memory, which are lda and ldb numbers apart. The threads
    share out the longer side of c, and each splits all of the other for itself: to wait for one another would take
    longer. */
-void matmul(const float *a, const float *b, float *c, long m, long n, long k, long lda, long a_along, long ldb,
-            long b_along) {
-#pragma omp parallel
-    {
-        long last, first = own_part(m < n ? n : m, &last);
-        const long begin = m < n ? 0 : first, end = m < n ? m : last, edge = m < n ? last : n;
-        lane left[2 * STRIP], right[WIDE / 16 * STRIP];
-        tiles_begin();
-        for (long side = m < n ? first : 0; begin < end && side < edge; side += WIDE)
-            for (long top = 0; top < k; top += DEEP) {
-                const long wide = least(WIDE, edge - side), deep = least(DEEP, k - top);
-                for (long j = 0; j < wide; j += 16) {
-                    const float *from = b + (b_along ? (side + j) * ldb + top : side + j + top * ldb);
-                    split_strip(from, ldb, b_along, 1, wide - j, deep, right + j / 16 * STRIP);
+void matmul(const argument *arguments) {
+    const float *a = arguments[0].p, *b = arguments[1].p;
+    float *c = arguments[2].p;
+    const long m = arguments[3].i, n = arguments[4].i, k = arguments[5].i;
+    const long lda = arguments[6].i, a_along = arguments[7].i, ldb = arguments[8].i, b_along = arguments[9].i;
+    long last, first = own_part(m < n ? n : m, &last);
+    const long begin = m < n ? 0 : first, end = m < n ? m : last, edge = m < n ? last : n;
+    lane left[2 * STRIP], right[WIDE / 16 * STRIP];
+    tiles_begin();
+    for (long side = m < n ? first : 0; begin < end && side < edge; side += WIDE)
+        for (long top = 0; top < k; top += DEEP) {
+            const long wide = least(WIDE, edge - side), deep = least(DEEP, k - top);
+            for (long j = 0; j < wide; j += 16) {
+                const float *from = b + (b_along ? (side + j) * ldb + top : side + j + top * ldb);
+                split_strip(from, ldb, b_along, 1, wide - j, deep, right + j / 16 * STRIP);
+            }
+            for (long i = begin; i < end; i += 32) {
+                for (long r = i; r < m && r < i + 32; r += 16) {
+                    const float *from = a + (a_along ? r * lda + top : r + top * lda);
+                    split_strip(from, lda, a_along, 0, m - r, deep, left + (r - i) / 16 * STRIP);
                 }
-                for (long i = begin; i < end; i += 32) {
-                    for (long r = i; r < m && r < i + 32; r += 16) {
-                        const float *from = a + (a_along ? r * lda + top : r + top * lda);
-                        split_strip(from, lda, a_along, 0, m - r, deep, left + (r - i) / 16 * STRIP);
-                    }
-                    if (i + 32 < end && a_along) prefetch_rows(a + (i + 32) * lda + top, lda, 32, deep);
-                    if (i + 32 < end && !a_along) prefetch_rows(a + i + 32 + top * lda, lda, deep, 32);
-                    for (long j = 0; j < wide; j += 32) {
-                        const lane *others = right + j / 16 * STRIP;
-                        const long rows = least(32, m - i), columns = least(32, wide - j);
-                        float *to = c + i * n + side + j, block[32 * 32];
-                        if (rows == 32 && columns == 32)
-                            multiply(left, others, to, n, deep, top > 0);
-                        else {
-                            multiply(left, others, block, 32, deep, 0);
-                            for (long r = 0; r < rows; r++)
-                                for (long s = 0; s < columns; s++)
-                                    to[r * n + s] = block[r * 32 + s] + (top ? to[r * n + s] : 0.0f);
-                        }
+                if (i + 32 < end && a_along) prefetch_rows(a + (i + 32) * lda + top, lda, 32, deep);
+                if (i + 32 < end && !a_along) prefetch_rows(a + i + 32 + top * lda, lda, deep, 32);
+                for (long j = 0; j < wide; j += 32) {
+                    const lane *others = right + j / 16 * STRIP;
+                    const long rows = least(32, m - i), columns = least(32, wide - j);
+                    float *to = c + i * n + side + j, block[32 * 32];
+                    if (rows == 32 && columns == 32)
+                        multiply(left, others, to, n, deep, top > 0);
+                    else {
+                        multiply(left, others, block, 32, deep, 0);
+                        for (long r = 0; r < rows; r++)
+                            for (long s = 0; s < columns; s++)
+                                to[r * n + s] = block[r * 32 + s] + (top ? to[r * n + s] : 0.0f);
                     }
                 }
             }
-        tiles_end();
-    }
+        }
+    tiles_end();
 }

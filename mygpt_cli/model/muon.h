@@ -135,25 +135,26 @@ static void orthogonalise(element *x, long m, long n, long ld, room own) {
     }
 }
 
-/* Take a step with each of some matrices, the largest first; each of the `rooms` has `size` numbers. */
-void muon(const matrix *matrices, float *rooms, long size, long count, float share, float rate, float decay) {
-#pragma omp parallel
-    {
-        tiles_begin();
-#pragma omp for schedule(dynamic, 1)
-        for (long i = 0; i < count; i++) {
-            const matrix *w = matrices + i;
-            const int tall = w->rows > w->columns;
-            const long m = padded(tall ? w->columns : w->rows), n = padded(tall ? w->rows : w->columns), ld = n + APART;
-            room own = {(char *)(rooms + omp_get_thread_num() * size)};
-            element *x = take(&own, m * ld);
-            for (long r = 0; r < m; r++) memset(x + r * ld, 0, ld * sizeof(element));
-            float scales[w->rows];
-            look_ahead(w, x, ld, share);
-            orthogonalise(x, m, n, ld, own);
-            balance(w, x, ld, share, scales);
-            move(w, x, ld, 1.0f - rate * decay, -rate * sqrtf(tall ? (float)w->rows / w->columns : 1.0f), scales);
-        }
-        tiles_end();
+/* Take a step with each of some matrices, the largest first; each of the `rooms` has `size` numbers. The threads take the
+   next one in turn, which is counted from 0. */
+void muon(const argument *a) {
+    const matrix *matrices = a[0].p;
+    float *rooms = a[1].p;
+    const long size = a[2].i, count = a[4].i;
+    const float share = a[5].r, rate = a[6].r, decay = a[7].r;
+    tiles_begin();
+    for (long i; (i = __atomic_fetch_add((int64_t *)a[3].p, 1, __ATOMIC_RELAXED)) < count;) {
+        const matrix *w = matrices + i;
+        const int tall = w->rows > w->columns;
+        const long m = padded(tall ? w->columns : w->rows), n = padded(tall ? w->rows : w->columns), ld = n + APART;
+        room own = {(char *)(rooms + thread_number() * size)};
+        element *x = take(&own, m * ld);
+        for (long r = 0; r < m; r++) memset(x + r * ld, 0, ld * sizeof(element));
+        float scales[w->rows];
+        look_ahead(w, x, ld, share);
+        orthogonalise(x, m, n, ld, own);
+        balance(w, x, ld, share, scales);
+        move(w, x, ld, 1.0f - rate * decay, -rate * sqrtf(tall ? (float)w->rows / w->columns : 1.0f), scales);
     }
+    tiles_end();
 }

@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "parallel.h"
+#include "vectors.h"
+
 #define NEAR 1e-9
 #define FAR 1e4
 #define MOST (1 << 20) /* tokens of a vocabulary */
@@ -102,13 +105,8 @@ static int64_t fall(const float *x, long n, double number, float least, float mo
 static int64_t pick_one(const float *x, double *room, long n, double number, double temperature, long k, double p,
                         double min_p) {
     const double scale = 0x1.71547652b82fep0 / temperature;
-    float least = INFINITY, most = -INFINITY;
+    float least = smallest(x, n), most = largest(x, n);
     int32_t *ids = 0;
-#pragma omp simd reduction(min : least) reduction(max : most)
-    for (long i = 0; i < n; i++) {
-        least = x[i] < least ? x[i] : least;
-        most = x[i] > most ? x[i] : most;
-    }
     if (n > MOST || !(fabs(most) < FAR * temperature)) return UNSURE;
     if (k && k < n) least = reach(x, 0, n, least, most, scale, n, k);
     if (p < 1.0) { /* those below `low` weigh less than 1 - p together: only the others are looked at further */
@@ -143,9 +141,13 @@ static int64_t pick_one(const float *x, double *room, long n, double number, dou
 /* Pick a token for each row of finite logits (count, vocab), by a number in [0, 1): of each row from the k best
    (0: all), of these from the best that hold a share p, of these from those at least min_p times as probable as the
    best. `room` is for twice as many numbers as there are logits. */
-void pick(const float *logits, const double *numbers, long count, long vocab, double temperature, long k, double p,
-          double min_p, double *room, int64_t *ids) {
-#pragma omp parallel for schedule(static) if (count > 1 && count * vocab > 1 << 16)
-    for (long n = 0; n < count; n++)
+void pick(const argument *a) {
+    const float *logits = a[0].p;
+    const double *numbers = a[1].p, temperature = a[4].r, p = a[6].r, min_p = a[7].r;
+    const long count = a[2].i, vocab = a[3].i, k = a[5].i;
+    double *room = a[8].p;
+    int64_t *ids = a[9].p;
+    const range own = own_range(count);
+    for (long n = own.first; n < own.end; n++)
         ids[n] = pick_one(logits + n * vocab, room + 2 * n * vocab, vocab, numbers[n], temperature, k, p, min_p);
 }

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mygpt_cli.model.native import compile_library
+from mygpt_cli.model.native import Kernel, compile_library
+
+FEW = 2**16  # logits, for which it is not worth waking other threads
 
 
 class Picker:
@@ -17,11 +19,7 @@ class Picker:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._function = compile_library("pick", (), folder)["pick"]
-        self._function.restype = None
-        shape, number = [ctypes.c_long] * 2, ctypes.c_double
-        self._function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *shape, number, ctypes.c_long]
-        self._function.argtypes += [number, number, ctypes.c_void_p, ctypes.c_void_p]
+        self._kernel = Kernel(compile_library("pick", (), folder), "pick", "ttiirirrtt")
         self._room = torch.empty(0)
 
     def __call__(
@@ -43,8 +41,8 @@ class Picker:
         if self._room.numel() < 2 * logits.numel():
             self._room = torch.empty(2 * logits.numel(), dtype=torch.float64)
         ids = (ctypes.c_int64 * count)()
-        self._function(
-            logits.data_ptr(),
+        self._kernel(
+            logits,
             (ctypes.c_double * count)(*draws),
             count,
             logits.size(1),
@@ -52,7 +50,8 @@ class Picker:
             top_k,
             top_p,
             min_p,
-            self._room.data_ptr(),
+            self._room,
             ids,
+            alone=count == 1 or logits.numel() <= FEW,
         )
         return list(ids)

@@ -3,7 +3,7 @@
    a is kept by rows. b is packed, in lanes of 32 bits, each a number of row k, or in bfloat16 one of row 2k and one
    of row 2k + 1. M, N and K are multiples of EDGE, filled up with zeros. */
 
-#include "shuffle.h"
+#include "vectors.h"
 
 #define PER_LANE (4 / sizeof(element))
 #define EDGE 32
@@ -14,9 +14,7 @@ static long padded(long count) { return (count + EDGE - 1) / EDGE * EDGE; }
 
 #define WHOLE(count) ((count) & -(long)EDGE) /* tells the compiler that nothing is left over */
 
-#define LANES 16 /* that are turned together */
 typedef lane lanes __attribute__((vector_size(4 * LANES), aligned(2), may_alias));
-typedef float row __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 #define EVEN1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
@@ -54,7 +52,7 @@ static __attribute__((noinline)) void transpose(const lane *from, long ld_from, 
 static inline void put_row(const float *restrict from, element *restrict to, long count) {
 #if defined(BFLOAT16) && defined(__AVX512BF16__)
     for (long j = 0; j < count; j += 32) {
-        const row first = *(const row *)(from + j), second = *(const row *)(from + j + LANES);
+        const vector first = *(const vector *)(from + j), second = *(const vector *)(from + j + LANES);
         lanes both;
         __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(first), "v"(second));
         *(lanes *)(to + j) = both;
@@ -173,14 +171,14 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
 #define COLUMNS 8
 #endif
 typedef float floats __attribute__((vector_size(4 * COLUMNS), aligned(4), may_alias));
-typedef lane bits __attribute__((vector_size(4 * COLUMNS), aligned(4), may_alias));
+typedef lane packed __attribute__((vector_size(4 * COLUMNS), aligned(4), may_alias));
 
 /* sums += a · b, for the numbers of a lane. */
-static inline floats add_product(floats sums, const element *a, bits b) {
+static inline floats add_product(floats sums, const element *a, packed b) {
 #if defined(BFLOAT16) && defined(__AVX512BF16__)
     uint32_t pair;
     memcpy(&pair, a, 4);
-    __asm__("vdpbf16ps %1, %2, %0" : "+v"(sums) : "v"((bits){} + pair), "v"(b));
+    __asm__("vdpbf16ps %1, %2, %0" : "+v"(sums) : "v"((packed){} + pair), "v"(b));
     return sums;
 #elif defined(BFLOAT16)
     return sums + (floats)(b << 16) * get(a[0]) + (floats)(b & 0xffff0000u) * get(a[1]);
@@ -198,8 +196,8 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
                 UNROLL for (int h = 0; h < 2; h++)
                     sums[r][h] = add ? *(const floats *)(c + (i + r) * ldc + j + h * COLUMNS) : (floats){0};
             for (long at = 0; at < k; at += PER_LANE) {
-                const bits *row = (const bits *)(b + at / PER_LANE * ldb + j);
-                const bits first = row[0], second = row[1];
+                const packed *row = (const packed *)(b + at / PER_LANE * ldb + j);
+                const packed first = row[0], second = row[1];
                 UNROLL for (int r = 0; r < ROWS; r++) {
                     const element *x = a + (i + r) * lda + at;
                     sums[r][0] = add_product(sums[r][0], x, first);
