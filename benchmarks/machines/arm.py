@@ -44,7 +44,7 @@ SCRATCH = {
     **{"decode": {10}, "pick": {8}},
 }
 TABLES = {"muon": 0, "decode": 0}  # arguments that hold addresses
-# Differences beside a buffer's largest number. Muon lifts the smallest singular values: in bfloat16, rounding.
+# Differences beside a buffer's largest number. Muon lifts even the smallest singular values: rounding.
 ALLOWED = {"float32": 2e-5, "bfloat16": 1.6e-2, "muon in bfloat16": 0.2}
 KINDS = {torch.float32: "f", torch.bfloat16: "h"}
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.machines.sanitize`: the tests of the C code with sanitizers, and its warnings.
 
-First everything is compiled with -Wall -Wextra, by gcc and clang, for processors of all kinds: a warning is an
-error. Then the tests run on code with gcc's address and undefined-behaviour sanitizers, and end at a finding.
+First everything is compiled with -Wall -Wextra, by gcc and clang, for processors of all kinds: a warning is
+an error. Then the tests run on code with gcc's sanitizers of addresses and undefined behaviour.
 """
 
 import os
