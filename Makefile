@@ -1,5 +1,8 @@
 # `make demo`: install, train for a minute, read what the model writes, see how it chose.
 # `make test`: lint, types, tests.
+# `make machines`: the tests of compiled code and commands, as on other processors and with other compilers.
+# `make sanitize`: the C code with all warnings, and its tests with sanitizers.
+# `make versions`: the tests with the lowest and the newest versions that are promised.
 # `make audit`: known vulnerabilities of what is installed (asks PyPI).
 # `make reliability`: every trial of SECURITY.md in its long form, an hour or two.
 
@@ -7,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test audit reliability format clean
+.PHONY: demo test machines sanitize versions audit reliability format clean
 
 demo: .venv/installed
 	$(BIN)/mygpt train --name demo --time 1m
@@ -21,6 +24,21 @@ test: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+machines: .venv/tested
+	$(BIN)/python -m benchmarks.machines
+	$(BIN)/python -m benchmarks.machines.arm
+
+sanitize: .venv/tested
+	$(BIN)/python -m benchmarks.machines.sanitize
+
+# Every Python that is there; another torch than the one that pip would take: `make versions TORCH=2.13.0`.
+PYTHONS := $(foreach n,11 12 13 14,$(shell command -v python3.$(n)))
+versions: .venv/tested
+	$(BIN)/python -m benchmarks.machines.versions lowest
+	for python in $(PYTHONS); do \
+	  $(BIN)/python -m benchmarks.machines.versions newest --python $$python $(if $(TORCH),--torch $(TORCH)) || exit; \
+	done
 
 audit: .venv/tested
 	$(PIP) install --quiet 'pip-audit>=2.7'

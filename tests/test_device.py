@@ -3,31 +3,44 @@
 import pytest
 import torch
 
+from mygpt_cli import device
 from mygpt_cli.device import peak_memory, pick_device, pick_dtype
 from mygpt_cli.errors import UsageError
 
 
-def test_auto_takes_what_is_there() -> None:
-    there = torch.cuda.is_available(), torch.backends.mps.is_available()
-    assert pick_device("auto").type == ("cuda" if there[0] else "mps" if there[1] else "cpu")
-    assert pick_device("cpu").type == "cpu"
+@pytest.mark.parametrize(
+    ("cuda", "mps", "taken"), [(True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, taken: str) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    assert pick_device("auto") == torch.device(taken)
+    assert pick_device("cpu") == torch.device("cpu")
 
 
-def test_a_missing_device_is_refused() -> None:
-    missing = next(
-        (name for name in ("cuda", "mps") if not getattr(torch.backends, name).is_built()), None
-    ) or ("mps" if not torch.backends.mps.is_available() else "cuda")
+@pytest.mark.parametrize("missing", ["cuda", "mps"])
+def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     with pytest.raises(UsageError, match=f"no {missing} device") as fault:
         pick_device(missing)
-    assert "cpu" in fault.value.hint
+    assert fault.value.hint == "it has: cpu"
 
 
 def test_types() -> None:
     cpu = torch.device("cpu")
     assert pick_dtype("float32", cpu) == torch.float32
     assert pick_dtype("bfloat16", cpu) == torch.bfloat16
-    assert pick_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
     assert pick_dtype("auto", torch.device("mps")) == torch.float32
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(0.7, torch.bfloat16), (0.9, torch.float32)])
+def test_auto_takes_the_faster_type(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, taken: torch.dtype
+) -> None:
+    times = {torch.float32: 1.0, torch.bfloat16: seconds}
+    monkeypatch.setattr(device, "_product_seconds", times.__getitem__)
+    assert pick_dtype("auto", torch.device("cpu")) == taken
 
 
 def test_memory_is_measured() -> None:
