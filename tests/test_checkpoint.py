@@ -139,7 +139,7 @@ def test_a_damaged_file_is_named(saved: Path) -> None:
         ("config.json", {"num_attention_heads": 5}, "not divisible by 5 heads"),
         ("config.json", {"vocab_size": 4}, "has shape"),
         ("config.json", {"rope_parameters": {"rope_type": "yarn"}}, "'yarn' is not supported"),
-        ("config.json", {"hidden_act": "swish"}, "unknown activation 'swish'"),
+        ("config.json", {"hidden_act": "mish"}, "unknown activation 'mish'"),
         ("config.json", {"max_position_embeddings": 10**9}, "context must be at most"),
     ],
 )
