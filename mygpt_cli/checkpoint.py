@@ -22,20 +22,18 @@ from torch import Tensor
 
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import CheckpointError, ResourceError, did_you_mean
+from mygpt_cli.hub import CONFIG, GENERATION, SMALL, newest_snapshot, read_ids
 from mygpt_cli.model import hf
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.strict_json import read_bytes, read_json
+from mygpt_cli.strict_json import read_json
 from mygpt_cli.tensor_files import Entry, StoredTensors, check_floats, read_header, read_index
-from mygpt_cli.tokenizer import ModelIds, Tokenizer, load_tokenizer
+from mygpt_cli.tokenizer import Tokenizer, load_tokenizer
 
 MANIFEST = "manifest.json"
 STATE = "training_state.json"
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 OPTIMIZER = "optimizer.safetensors"
-CONFIG = "config.json"
-GENERATION = "generation_config.json"
-SMALL = 2**20  # bytes: the limit of every JSON file but the tokenizer's
 NAMED = 5  # of the runs there are, where the one that was asked for is not
 RETRIES = 10  # while training replaces what is being read
 
@@ -256,9 +254,7 @@ def _load(path: Path, prefer: Iterable[str]) -> Checkpoint:
     raw = read_json(folder / CONFIG, SMALL)
     config = hf.from_config(raw)
     weights = _check_weights(folder, config)
-    # As in transformers: config.json counts only where there is no other.
-    generation = read_json(folder / GENERATION, SMALL) if (folder / GENERATION).exists() else raw
-    tokenizer = load_tokenizer(folder, ids=_model_ids(generation, config.vocab_size))
+    tokenizer = load_tokenizer(folder, ids=read_ids(folder, raw, config.vocab_size))
     state = read_json(folder / STATE, SMALL) if (folder / STATE).exists() else None
     model = _load_model(config, weights)
     if config.tied and not model.config.tied:
@@ -269,25 +265,10 @@ def _load(path: Path, prefer: Iterable[str]) -> Checkpoint:
     return Checkpoint(folder, model, tokenizer, model.config, state, tuple(notes))
 
 
-def _model_ids(raw: Mapping[str, Any], vocab_size: int) -> ModelIds:
-    """Read which tokens begin and end a text; those that the model does not have never do."""
-    found = {}
-    for name in ("bos_token_id", "eos_token_id"):
-        given = raw.get(name)
-        tokens = given if isinstance(given, list) else [] if given is None else [given]
-        if not all(type(token) is int for token in tokens):
-            raise CheckpointError(
-                f"{name} must be the id of a token or a list of ids, not {given!r:.100}",
-                f"correct it in {GENERATION}, or without one in {CONFIG}",
-            )
-        found[name] = [token for token in dict.fromkeys(tokens) if 0 <= token < vocab_size]
-    return ModelIds(vocab_size, next(iter(found["bos_token_id"]), None), tuple(found["eos_token_id"]))
-
-
 def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
     """Find the checkpoint folder that a path means and verify it; also return what there is to tell."""
     if (path / "snapshots").is_dir() and not (path / CONFIG).is_file():
-        snapshot = _snapshot(path)
+        snapshot = newest_snapshot(path)
         verify(snapshot)
         return snapshot, [f"using {snapshot}"]
     for folder in (path, _beside(path, "new"), _beside(path, "old")):
@@ -318,23 +299,6 @@ def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
             )
         raise damage
     raise _not_found(path)
-
-
-def _snapshot(repository: Path) -> Path:
-    """Return the snapshot of a repository in Hugging Face's cache that `refs/main` names, or the newest."""
-    main = repository / "refs" / "main"
-    name = read_bytes(main, 100).decode("utf-8", "replace").strip() if main.is_file() else ""
-    try:
-        found = [entry for entry in (repository / "snapshots").iterdir() if (entry / CONFIG).is_file()]
-        newest = max(found, key=lambda entry: (entry.name == name, entry.stat().st_mtime), default=None)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {repository}: {error.strerror}", "try again") from None
-    if newest is None or newest.is_symlink():
-        raise CheckpointError(
-            f"no snapshot in {repository} holds a model",
-            "download it again, with its config.json and weights",
-        )
-    return newest
 
 
 def _verify_or_offer(folder: Path) -> None:

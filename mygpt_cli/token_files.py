@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mygpt_cli.added_tokens import AddedTokens
 from mygpt_cli.corpus import Chunk, Corpus, Part
 from mygpt_cli.errors import CheckpointError, TextError
 from mygpt_cli.strict_json import read_json
@@ -55,13 +56,13 @@ def texts(chunks: Iterable[Chunk], size: int = PIECE, tokenizer: Tokenizer | Non
 
     Their tokens are those of the whole; added ones stay whole for the `tokenizer` that has them.
     """
-    cut, reach = (tokenizer.cut, tokenizer.longest_added) if tokenizer else (safe_cut, 0)
+    added = tokenizer.added if tokenizer else AddedTokens({})
     rest = ""
     for chunk in chunks:
         text = rest + chunk.text
         start = 0
-        while len(text) - start > size + reach:
-            stop = cut(text, start, start + size)
+        while len(text) - start > size + added.longest:
+            stop = added.whole(text, start, safe_cut(text, start, start + size))
             yield Chunk(text[start:stop], False)
             start = stop
         rest = text[start:]

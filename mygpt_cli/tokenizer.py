@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import rustbpe
 import tiktoken
 
+from mygpt_cli.added_tokens import AddedTokens
 from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, did_you_mean
 from mygpt_cli.tokenizer_json import (
     END_OF_TEXT,
@@ -92,8 +92,8 @@ class Tokenizer(ABC):
     ) -> None:
         self.kind = kind
         self.vocabulary = vocabulary
-        self._added = {text: added.id for text, added in vocabulary.added.items()}
-        further = {**vocabulary.specials, **self._added}
+        self.added = AddedTokens(vocabulary.added)
+        further = {**vocabulary.specials, **self.added.ids}
         tokens = {**tokens, **{token: text.encode() for text, token in further.items()}}
         self.own_size = max(tokens) + 1
         end = vocabulary.specials.get(END_OF_TEXT)
@@ -106,27 +106,20 @@ class Tokenizer(ABC):
                 "the tokenizer's files and config.json must come from the same model",
             )
         self.end_of_text = next(iter(self.ends), None if end is None or end >= self.vocab_size else end)
-        # Some encodings leave gaps between their ids, and a model may still predict one.
-        self._bytes = [tokens.get(token, b"") for token in range(self.vocab_size)]
-        self.longest_added = max(map(len, self._added), default=0)
-
-    @cached_property
-    def _passes(self) -> list[re.Pattern[str]]:
-        added = self.vocabulary.added
-        each = ([text for text, one in added.items() if one.late is late] for late in (False, True))
-        return [_any_of(texts) for texts in each if texts]
+        # Not of all ids: some encodings leave gaps, a vocabulary is padded, and a model may still predict one.
+        self._bytes = tokens
 
     def encode_array(self, text: str) -> np.ndarray:
         """Return the token ids of a text as a uint32 array.
 
         Raises TextError for a character that cannot be encoded, and for a token that the model does not have.
         """
-        if not self._passes:
+        if not self.added.ids:
             return self._encode(text)
         found, place = [np.empty(0, np.uint32)], 0
-        for stretch in _stretches(text, self._passes):
+        for stretch in self.added.split(text):
             try:
-                token = self._added.get(stretch)
+                token = self.added.ids.get(stretch)
                 found.append(self._encode(stretch) if token is None else self._only(stretch, token))
             except UnknownCharacterError as fault:
                 raise UnknownCharacterError(fault.character, fault.place + place, fault.known) from None
@@ -151,18 +144,6 @@ class Tokenizer(ABC):
             if missing in text:
                 raise self._missing_token(missing)
 
-    def cut(self, text: str, start: int, limit: int) -> int:
-        """Return where to cut a text between `start` and `limit`, as `safe_cut`, and in no added token."""
-        place = safe_cut(text, start, limit)
-        if not self._passes or place == len(text):
-            return place
-        end = start
-        for stretch in _stretches(text[start : place + self.longest_added], self._passes):
-            begin, end = end, end + len(stretch)
-            if begin < place < end and stretch in self._added:
-                return begin if begin > start else end
-        return place
-
     @abstractmethod
     def _encode(self, text: str) -> np.ndarray:
         """Encode a text without regard to added tokens."""
@@ -175,11 +156,11 @@ class Tokenizer(ABC):
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that one token stands for, which need not be whole characters.
 
-        An id that the encoding leaves unused has none; TextError for an id beyond the vocabulary.
+        An id that the tokenizer does not use has none; TextError for an id beyond the vocabulary.
         """
         if not 0 <= token < self.vocab_size:
             raise TextError(f"there is no token {token}; ids go from 0 to {self.vocab_size - 1}")
-        return self._bytes[token]
+        return self._bytes.get(token, b"")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the exact bytes of some tokens; raises TextError for an id beyond the vocabulary."""
@@ -209,27 +190,6 @@ class Tokenizer(ABC):
             if token in texts:
                 config[name] = texts[token]
         return json.dumps(config, indent=2)
-
-
-def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern for any of these texts, the longest where several begin together."""
-    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))))
-
-
-def _stretches(text: str, passes: Iterable[re.Pattern[str]]) -> Iterator[str]:
-    """Cut out of a text what each pattern in turn finds; yield that and what is between, in order."""
-    first, *later = passes
-    end = 0
-    for match in first.finditer(text):
-        yield from _between(text[end : match.start()], later)
-        yield match[0]
-        end = match.end()
-    yield from _between(text[end:], later)
-
-
-def _between(text: str, passes: list[re.Pattern[str]]) -> Iterator[str]:
-    if text:
-        yield from _stretches(text, passes) if passes else [text]
 
 
 class CharTokenizer(Tokenizer):
@@ -264,7 +224,7 @@ class BytePairTokenizer(Tokenizer):
         tokens |= {token: _spelled(text) for text, token in vocabulary.unmerged.items()}
         super().__init__(kind, vocabulary, tokens, ids)
         self.pattern = vocabulary.pattern
-        self._lengths = np.array([len(token) for token in self._bytes])
+        self._lengths = np.array([len(tokens.get(token, b"")) for token in range(max(tokens) + 1)])
         try:
             # Never allowed, so never found; but without any special token tiktoken's search for them, which
             # its way without Python lists cannot leave out, stops at every character.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mygpt_cli.added_tokens import Added
 from mygpt_cli.errors import CheckpointError
 from mygpt_cli.strict_json import read_bytes, read_json
 
@@ -17,14 +18,6 @@ MAX_PATTERN = 4096
 END_OF_TEXT = "<|endoftext|>"
 # https://github.com/openai/gpt-2, src/encoder.py; Hugging Face's ByteLevel pre-tokenizer has it built in.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-
-
-@dataclass(frozen=True)
-class Added:
-    """An ordinary token that is cut out of a text before anything else; `late` ones after all others."""
-
-    id: int
-    late: bool
 
 
 @dataclass(frozen=True)
