@@ -106,7 +106,7 @@ class Tokenizer(ABC):
                 "the tokenizer's files and config.json must come from the same model",
             )
         self.end_of_text = next(iter(self.ends), None if end is None or end >= self.vocab_size else end)
-        # Not of all ids: some encodings leave gaps, a vocabulary is padded, and a model may still predict one.
+        # Not of all ids: encodings leave gaps, vocabularies are padded, and a model may still predict those.
         self._bytes = tokens
 
     def encode_array(self, text: str) -> np.ndarray:

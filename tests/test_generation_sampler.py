@@ -50,8 +50,8 @@ def slow_loop(model: GPT, prompt: Sequence[int], sampling: Sampling, number: int
     return ids[len(prompt) :]
 
 
-def decode(model: GPT, prompt: Sequence[int], sampling: Sampling, **options: Any) -> Sampler:
-    return Sampler(model, [prompt], sampling, chain(sampling, TOKENIZER), **options)
+def decode(model: GPT, prompt: Sequence[int], sampling: Sampling) -> Sampler:
+    return Sampler(model, [prompt], sampling, chain(sampling, TOKENIZER))
 
 
 def tokens(steps: list[Step], row: int = 0) -> list[int]:
@@ -184,7 +184,7 @@ def test_a_step_records_the_chain_and_the_draw() -> None:
             "min_p": st.sampled_from([0, 0.1]),
             "filters": st.sampled_from(["", ",".join(reversed(FILTERS))]),
             "repetition_penalty": st.sampled_from([1, 0.2]),
-            "logit_bias": st.sampled_from([(), ("3=5",), tuple(f"{n}=-inf" for n in range(35))]),
+            "logit_bias": st.sampled_from([(), ("3=5",), tuple(f"{n}=-inf" for n in range(VOCABULARY))]),
         }
     ),
     compiled=st.booleans(),
@@ -198,7 +198,7 @@ def test_what_a_step_works_out_later_is_what_led_to_its_tokens(
     if compiled:
         speed_up(model, "none", folder)
     sampling = Sampling(seed=seed, num_samples=3, max_new_tokens=4, **given)
-    sampler = decode(model, [1, 2], sampling, known=35)
+    sampler = decode(model, [1, 2], sampling)
     steps, texts, text = [], [], torch.tensor([[1, 2]] * 3)
     for step in sampler:
         steps.append(step)
