@@ -22,18 +22,18 @@ from torch import Tensor
 
 from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import CheckpointError, ResourceError, did_you_mean
+from mygpt_cli.hub import CONFIG, GENERATION, SMALL, newest_snapshot, read_ids
 from mygpt_cli.model import hf
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.strict_json import read_json
-from mygpt_cli.tensor_files import check_floats, read_header, read_tensors
+from mygpt_cli.tensor_files import Entry, StoredTensors, check_floats, read_header, read_index
 from mygpt_cli.tokenizer import Tokenizer, load_tokenizer
 
 MANIFEST = "manifest.json"
 STATE = "training_state.json"
 WEIGHTS = "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
 OPTIMIZER = "optimizer.safetensors"
-CONFIG = "config.json"
-SMALL = 2**20  # bytes: the limit of every JSON file but the tokenizer's
 NAMED = 5  # of the runs there are, where the one that was asked for is not
 RETRIES = 10  # while training replaces what is being read
 
@@ -115,10 +115,10 @@ def _write_files(
     state: Mapping[str, Any],
     optimizer: Mapping[str, Tensor] | None,
 ) -> None:
-    eot = tokenizer.end_of_text
+    begin, ends = tokenizer.begin, tokenizer.ends
     documents = {
-        CONFIG: json.dumps(hf.to_config(model.config, eot), indent=2),
-        "generation_config.json": json.dumps({"bos_token_id": eot, "eos_token_id": eot}, indent=2),
+        CONFIG: json.dumps(hf.to_config(model.config, begin, ends), indent=2),
+        GENERATION: json.dumps(hf.special_ids(begin, ends), indent=2),
         "tokenizer.json": tokenizer.to_json(),
         "tokenizer_config.json": tokenizer.to_config_json(),
         STATE: json.dumps(state, indent=2, allow_nan=False),
@@ -168,7 +168,7 @@ def verify(folder: Path) -> None:
     manifest = read_json(folder / MANIFEST, SMALL)
     files = manifest.get("files")
     known = manifest.keys() == {"format", "files"} and manifest["format"] == 1
-    if not known or not isinstance(files, dict) or CONFIG not in files or WEIGHTS not in files:
+    if not known or not isinstance(files, dict) or CONFIG not in files or not files.keys() & {WEIGHTS, INDEX}:
         raise _unusable(f"{folder / MANIFEST} is damaged")
     for name, entry in files.items():
         path = folder / name
@@ -251,21 +251,26 @@ def _found(path: Path, pattern: str) -> list[Path]:
 
 def _load(path: Path, prefer: Iterable[str]) -> Checkpoint:
     folder, notes = locate(path, prefer)
-    config = hf.from_config(read_json(folder / CONFIG, SMALL))
-    names = _check_weights(folder, config)
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(
-            f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}",
-            "tokenizer.json and config.json must come from the same model",
-        )
+    raw = read_json(folder / CONFIG, SMALL)
+    config = hf.from_config(raw)
+    weights = _check_weights(folder, config)
+    tokenizer = load_tokenizer(folder, ids=read_ids(folder, raw, config.vocab_size))
     state = read_json(folder / STATE, SMALL) if (folder / STATE).exists() else None
-    model = _load_model(folder / WEIGHTS, config, names)
+    model = _load_model(config, weights)
+    if config.tied and not model.config.tied:
+        notes.append(
+            f"{folder}: {CONFIG} says that the head is tied to the embedding, and the weights have another"
+            " head: that one is used, as in transformers"
+        )
     return Checkpoint(folder, model, tokenizer, model.config, state, tuple(notes))
 
 
 def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
     """Find the checkpoint folder that a path means and verify it; also return what there is to tell."""
+    if (path / "snapshots").is_dir() and not (path / CONFIG).is_file():
+        snapshot = newest_snapshot(path)
+        verify(snapshot)
+        return snapshot, [f"using {snapshot}"]
     for folder in (path, _beside(path, "new"), _beside(path, "old")):
         if (folder / CONFIG).is_file() and (folder == path or _is_complete(folder)):
             _verify_or_offer(folder)
@@ -327,34 +332,34 @@ def _not_found(path: Path) -> CheckpointError:
     )
 
 
-def _check_weights(folder: Path, config: ModelConfig) -> dict[str, str]:
-    """Compare the header of `model.safetensors` with the configuration; return its names of our tensors."""
+def _check_weights(folder: Path, config: ModelConfig) -> dict[str, Entry]:
+    """Compare the headers of the weights with the configuration; return where each of our tensors is."""
     path = folder / WEIGHTS
-    if not path.is_file():
+    if path.is_file():
+        header = read_header(path)
+    elif (folder / INDEX).is_file():
+        header = read_index(folder / INDEX)
+    else:
         hint = "the folder is not complete"
         if list(folder.glob("*.bin")):
             hint = (
                 "pickled weights are not opened: `save_pretrained(..., safe_serialization=True)` saves others"
             )
-        if (folder / f"{WEIGHTS}.index.json").is_file():
-            hint = "weights in several files are not opened: save again with a larger `max_shard_size`"
         raise CheckpointError(f"{path} is missing", hint)
-    header = read_header(path)
-    names = hf.canonical_names(list(header), config)
-    hf.check_shapes(config, {new: header[old].shape for new, old in names.items()})
-    check_floats(path, header, names.values())
-    return names
+    weights = {new: header[old] for new, old in hf.canonical_names(list(header), config).items()}
+    hf.check_shapes(config, {name: entry.shape for name, entry in weights.items()})
+    check_floats(weights.values())
+    return weights
 
 
-def _load_model(path: Path, config: ModelConfig, names: Mapping[str, str]) -> GPT:
-    """Fill a new model from a file whose header was checked."""
-    stored = read_tensors(path, names.values())
-    tensors = {new: stored[old] for new, old in names.items()}
-    model = GPT(hf.settle_biases(config, tensors))
+def _load_model(config: ModelConfig, weights: Mapping[str, Entry]) -> GPT:
+    """Fill a new model from files whose headers were checked."""
+    tensors = StoredTensors(weights)
+    model = GPT(hf.settle(config, tensors))
     hf.fill(model, tensors)
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
-            raise _unusable(f"{path}: {name} is not finite")
+            raise _unusable(f"{next(iter(weights.values())).path.parent}: {name} is not finite")
     return model
 
 
@@ -363,8 +368,8 @@ def load_optimizer(folder: Path) -> dict[str, Tensor]:
     path = folder / OPTIMIZER
     try:
         header = read_header(path)
-        check_floats(path, header, header)
-        return read_tensors(path, header)
+        check_floats(header.values())
+        return dict(StoredTensors(header))
     except CheckpointError as error:
         raise CheckpointError(error.message, "training cannot be resumed from here") from None
 

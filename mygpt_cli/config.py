@@ -15,7 +15,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 from mygpt_cli.errors import UsageError, did_you_mean
 
 ARCHITECTURES = ("nanochat", "gpt2")
-ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu")
+ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu", "silu")
+# Further names of Hugging Face's for the same functions; they differ by rounding at most.
+SYNONYMS = {
+    "gelu_pytorch_tanh": "gelu_new",
+    "gelu_python_tanh": "gelu_new",
+    "gelu_accurate": "gelu_new",
+    "gelu_fast": "gelu_new",
+    "gelu_python": "gelu",
+    "swish": "silu",
+}
 LONGEST_CONTEXT = 2**18
 LARGEST_TABLE = 2**24  # rotary angles: for each position, as many as a head is wide
 BUDGETS = ("epochs", "tokens", "time", "steps")
@@ -41,6 +50,8 @@ class ModelConfig:
 
     `gpt2`: learned positions, LayerNorm, biases, tied head (Radford et al., 2019). `nanochat`: rotary
     positions, RMSNorm without parameters, query/key norm, squared ReLU, untied head, soft-capped logits.
+    Scores of attention are divided by the square root of the head width and, with `scale_by_layer`, by the
+    number of the layer (Karamcheti et al., 2021).
     """
 
     arch: str
@@ -59,6 +70,8 @@ class ModelConfig:
     norm_eps: float = 0.0  # 0: the architecture's own
     rope_theta: float = 10000.0
     softcap: float = 15.0  # 0: logits are not capped; gpt2 has no cap
+    scale_by_width: bool = True
+    scale_by_layer: bool = False
 
     def __post_init__(self) -> None:
         gpt2 = self.arch == "gpt2"
@@ -84,14 +97,28 @@ class ModelConfig:
         """Channels of one attention head."""
         return self.width // self.heads
 
+    @property
+    def nonlinearity(self) -> str:
+        """The function that `activation` names, one of ACTIVATIONS."""
+        return SYNONYMS.get(self.activation, self.activation)
+
+    @property
+    def scales_queries(self) -> bool:
+        """Whether scores of attention are scaled by anything else than the head width."""
+        return self.scale_by_layer or not self.scale_by_width
+
+    def query_scale(self, layer: int) -> float:
+        """Return what queries of a layer, from 0, are multiplied with before 1 / sqrt(head width)."""
+        scale = 1.0 if self.scale_by_width else math.sqrt(self.head_width)
+        return scale / (layer + 1) if self.scale_by_layer else scale
+
     def _faults(self) -> list[str]:
         faults = []
         if self.arch not in ARCHITECTURES:
             faults.append(f"unknown architecture '{self.arch}'{did_you_mean(self.arch, ARCHITECTURES)}")
-        if self.activation not in ACTIVATIONS:
-            faults.append(
-                f"unknown activation '{self.activation}'{did_you_mean(self.activation, ACTIVATIONS)}"
-            )
+        if self.nonlinearity not in ACTIVATIONS:
+            known = (*ACTIVATIONS, *SYNONYMS)
+            faults.append(f"unknown activation '{self.activation}'{did_you_mean(self.activation, known)}")
         sizes = ("vocab_size", "layers", "heads", "width", "context", "kv_heads", "mlp_width")
         faults += [
             f"{name} must be at least 1, not {getattr(self, name)}"

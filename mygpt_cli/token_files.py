@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mygpt_cli.added_tokens import AddedTokens
 from mygpt_cli.corpus import Chunk, Corpus, Part
 from mygpt_cli.errors import CheckpointError, TextError
 from mygpt_cli.strict_json import read_json
@@ -50,14 +51,18 @@ class Done:
     crc32: int = 0
 
 
-def texts(chunks: Iterable[Chunk], size: int = PIECE) -> Iterator[Chunk]:
-    """Cut a stream of chunks anew, as `pieces_of` cuts each document, wherever its chunks end."""
+def texts(chunks: Iterable[Chunk], size: int = PIECE, tokenizer: Tokenizer | None = None) -> Iterator[Chunk]:
+    """Cut a stream of chunks anew, as `pieces_of` cuts each document, wherever its chunks end.
+
+    Their tokens are those of the whole; added ones stay whole for the `tokenizer` that has them.
+    """
+    added = tokenizer.added if tokenizer else AddedTokens({})
     rest = ""
     for chunk in chunks:
         text = rest + chunk.text
         start = 0
-        while len(text) - start > size:
-            stop = safe_cut(text, start, start + size)
+        while len(text) - start > size + added.longest:
+            stop = added.whole(text, start, safe_cut(text, start, start + size))
             yield Chunk(text[start:stop], False)
             start = stop
         rest = text[start:]
@@ -102,8 +107,8 @@ def write_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: P
     text = tokenizer.to_json().encode()
     (folder / TOKENIZER).write_bytes(text)
     meta = read_meta(folder)
-    if meta.get("tokenizer") != _digest(text):
-        meta = {"tokenizer": _digest(text)}
+    if meta.get("tokenizer") != _digest(text) or meta.get("end") != tokenizer.end_of_text:
+        meta = {"tokenizer": _digest(text), "end": tokenizer.end_of_text}
         _write_meta(folder, meta)
     end = tokenizer.end_of_text if corpus.documents > 1 else None
     for name, part in (("train", corpus.train), ("val", corpus.val)):
@@ -145,7 +150,8 @@ def _write_part(
         file.truncate(done.tokens * dtype.itemsize)
         note(done)
         # The pieces that follow a piece do not depend on what came before it.
-        chunks = texts(replace(part, start=part.start + done.characters).chunks())
+        rest = replace(part, start=part.start + done.characters)
+        chunks = texts(rest.chunks(), tokenizer=tokenizer)
         while block := list(islice(chunks, BLOCK)):
             places = list(accumulate((len(c.text) for c in block), initial=part.start + done.characters))
             tokens, crc32 = done.tokens, done.crc32
@@ -178,7 +184,10 @@ def read_tokenizer(folder: Path, kind: str, existing: Tokenizer | None = None) -
     """
     try:
         text = existing.to_json().encode() if existing else (folder / TOKENIZER).read_bytes()
-        if read_meta(folder).get("tokenizer") != _digest(text):
+        meta = read_meta(folder)
+        if meta.get("tokenizer") != _digest(text):
+            return None
+        if existing and meta.get("end") != existing.end_of_text:  # it parts documents
             return None
         return existing or load_tokenizer(folder, kind=kind)
     except (OSError, CheckpointError):

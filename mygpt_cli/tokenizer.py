@@ -4,6 +4,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import rustbpe
 import tiktoken
 
+from mygpt_cli.added_tokens import AddedTokens
 from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, did_you_mean
 from mygpt_cli.tokenizer_json import (
     END_OF_TEXT,
@@ -18,6 +20,7 @@ from mygpt_cli.tokenizer_json import (
     BytePairVocabulary,
     CharacterVocabulary,
     Vocabulary,
+    byte_alphabet,
     read_vocabulary,
     write_vocabulary,
 )
@@ -64,28 +67,86 @@ class UnknownCharacterError(TextError):
         self.known = known
 
 
-class Tokenizer(ABC):
-    """Token ids are 0 up to `vocab_size` - 1, special tokens included.
+@dataclass(frozen=True)
+class ModelIds:
+    """What a model makes of token ids: how many it chooses among, and which begin and end a text."""
 
-    `kind` is "char", "bpe" or the name of a tiktoken encoding. `end_of_text` is the id of <|endoftext|>
-    if there is one. Text that looks like a special token is encoded as plain text.
+    vocab_size: int
+    begin: int | None
+    ends: tuple[int, ...]
+
+
+class Tokenizer(ABC):
+    """Token ids are 0 up to `vocab_size` - 1, special tokens and padding of the model's vocabulary included.
+
+    `kind` is "char", "bpe" or the name of a tiktoken encoding. `own_size` counts the ids that the tokenizer
+    itself has, and `missing` are those of its tokens that its model does not have. `begin` and `ends` are the
+    ids that begin and end a text; `end_of_text` is the one to put between texts, if there is one. Text that
+    looks like a special token is encoded as plain text.
+
+    CheckpointError for a model that lacks more than tokens that were added.
     """
 
-    def __init__(self, kind: str, vocabulary: Vocabulary, tokens: Mapping[int, bytes]) -> None:
+    def __init__(
+        self, kind: str, vocabulary: Vocabulary, tokens: Mapping[int, bytes], ids: ModelIds | None
+    ) -> None:
         self.kind = kind
         self.vocabulary = vocabulary
-        tokens = {**tokens, **{token: text.encode() for text, token in vocabulary.specials.items()}}
-        self.vocab_size = max(tokens) + 1
-        self.end_of_text = vocabulary.specials.get(END_OF_TEXT)
-        # Some encodings leave gaps between their ids, and a model may still predict one.
-        self._bytes = [tokens.get(token, b"") for token in range(self.vocab_size)]
+        self.added = AddedTokens(vocabulary.added)
+        further = {**vocabulary.specials, **self.added.ids}
+        tokens = {**tokens, **{token: text.encode() for text, token in further.items()}}
+        self.own_size = max(tokens) + 1
+        end = vocabulary.specials.get(END_OF_TEXT)
+        ids = ids or ModelIds(self.own_size, end, () if end is None else (end,))
+        self.vocab_size, self.begin, self.ends = ids.vocab_size, ids.begin, ids.ends
+        self.missing = {text: token for text, token in further.items() if token >= ids.vocab_size}
+        if sum(token >= ids.vocab_size for token in tokens) > len(self.missing):
+            raise CheckpointError(
+                f"the tokenizer has {self.own_size} tokens, the model only {ids.vocab_size}",
+                "the tokenizer's files and config.json must come from the same model",
+            )
+        self.end_of_text = next(iter(self.ends), None if end is None or end >= self.vocab_size else end)
+        # Not of all ids: encodings leave gaps, vocabularies are padded, and a model may still predict those.
+        self._bytes = tokens
 
-    @abstractmethod
     def encode_array(self, text: str) -> np.ndarray:
         """Return the token ids of a text as a uint32 array.
 
-        Raises TextError for a character that cannot be encoded.
+        Raises TextError for a character that cannot be encoded, and for a token that the model does not have.
         """
+        if not self.added.ids:
+            return self._encode(text)
+        found, place = [np.empty(0, np.uint32)], 0
+        for stretch in self.added.split(text):
+            try:
+                token = self.added.ids.get(stretch)
+                found.append(self._encode(stretch) if token is None else self._only(stretch, token))
+            except UnknownCharacterError as fault:
+                raise UnknownCharacterError(fault.character, fault.place + place, fault.known) from None
+            place += len(stretch)
+        return np.concatenate(found)
+
+    def _only(self, text: str, token: int) -> np.ndarray:
+        if token >= self.vocab_size:
+            raise self._missing_token(text)
+        return np.array([token], np.uint32)
+
+    def _missing_token(self, text: str) -> TextError:
+        return TextError(
+            f"the text has '{text}', which the tokenizer has as a token and the model has not",
+            f"the model's tokens are 0 to {self.vocab_size - 1}:"
+            " `resize_token_embeddings` in transformers gives it more",
+        )
+
+    def check_prompt(self, text: str) -> None:
+        """Raise TextError for a prompt with a token, though a special one, that the model does not have."""
+        for missing in self.missing:
+            if missing in text:
+                raise self._missing_token(missing)
+
+    @abstractmethod
+    def _encode(self, text: str) -> np.ndarray:
+        """Encode a text without regard to added tokens."""
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text; raises TextError for a character that cannot be encoded."""
@@ -95,11 +156,11 @@ class Tokenizer(ABC):
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that one token stands for, which need not be whole characters.
 
-        An id that the encoding leaves unused has none; TextError for an id beyond the vocabulary.
+        An id that the tokenizer does not use has none; TextError for an id beyond the vocabulary.
         """
         if not 0 <= token < self.vocab_size:
             raise TextError(f"there is no token {token}; ids go from 0 to {self.vocab_size - 1}")
-        return self._bytes[token]
+        return self._bytes.get(token, b"")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the exact bytes of some tokens; raises TextError for an id beyond the vocabulary."""
@@ -124,28 +185,26 @@ class Tokenizer(ABC):
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
         }
-        if self.end_of_text is not None:
-            config |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
+        texts = {token: text for text, token in self.vocabulary.specials.items()}
+        for name, token in (("bos_token", self.begin), ("eos_token", self.end_of_text)):
+            if token in texts:
+                config[name] = texts[token]
         return json.dumps(config, indent=2)
 
 
 class CharTokenizer(Tokenizer):
     """One token for each character of the text it was made for."""
 
-    def __init__(self, vocabulary: CharacterVocabulary) -> None:
+    def __init__(self, vocabulary: CharacterVocabulary, ids: ModelIds | None = None) -> None:
         characters = vocabulary.characters
-        super().__init__("char", vocabulary, {i: text.encode() for i, text in enumerate(characters)})
+        super().__init__("char", vocabulary, {i: text.encode() for i, text in enumerate(characters)}, ids)
         self.characters = characters
         codes = _code_points(characters)
         # One place more than the largest code point, where all larger ones are looked up and not found.
         self._ids = np.full(int(codes.max()) + 2, -1, dtype=np.int64)
         self._ids[codes] = np.arange(len(codes))
 
-    def encode_array(self, text: str) -> np.ndarray:
-        """Return the token ids of a text as a uint32 array.
-
-        Raises UnknownCharacterError for the first character that the vocabulary lacks.
-        """
+    def _encode(self, text: str) -> np.ndarray:
         ids = self._ids[np.minimum(_code_points(text), len(self._ids) - 1)]
         unknown = np.flatnonzero(ids < 0)
         if unknown.size:
@@ -158,10 +217,14 @@ class CharTokenizer(Tokenizer):
 class BytePairTokenizer(Tokenizer):
     """Byte-level byte-pair encoding, run by tiktoken; any text can be encoded."""
 
-    def __init__(self, vocabulary: BytePairVocabulary, kind: str = "bpe") -> None:
-        super().__init__(kind, vocabulary, {rank: token for token, rank in vocabulary.ranks.items()})
+    def __init__(
+        self, vocabulary: BytePairVocabulary, kind: str = "bpe", ids: ModelIds | None = None
+    ) -> None:
+        tokens = {rank: token for token, rank in vocabulary.ranks.items()}
+        tokens |= {token: _spelled(text) for text, token in vocabulary.unmerged.items()}
+        super().__init__(kind, vocabulary, tokens, ids)
         self.pattern = vocabulary.pattern
-        self._lengths = np.array([len(token) for token in self._bytes])
+        self._lengths = np.array([len(tokens.get(token, b"")) for token in range(max(tokens) + 1)])
         try:
             # Never allowed, so never found; but without any special token tiktoken's search for them, which
             # its way without Python lists cannot leave out, stops at every character.
@@ -169,13 +232,12 @@ class BytePairTokenizer(Tokenizer):
                 name=kind,
                 pat_str=self.pattern,
                 mergeable_ranks=dict(vocabulary.ranks),
-                special_tokens={END_OF_TEXT: self.vocab_size},
+                special_tokens={END_OF_TEXT: max(self.own_size, self.vocab_size)},
             )
         except ValueError as fault:
             raise CheckpointError(f"the tokenizer's splitting pattern is unusable: {fault}") from fault
 
-    def encode_array(self, text: str) -> np.ndarray:
-        """Return the token ids of a text as a uint32 array; raises TextError for half a surrogate pair."""
+    def _encode(self, text: str) -> np.ndarray:
         pieces = [self._encode_piece(piece) for piece in pieces_of(text)]
         return np.concatenate(pieces) if pieces else np.empty(0, np.uint32)
 
@@ -197,6 +259,14 @@ class BytePairTokenizer(Tokenizer):
         if self._lengths[ids].sum() != size:
             raise CheckpointError("the tokenizer's splitting pattern loses text; mygpt does not support that")
         return ids
+
+
+def _spelled(text: str) -> bytes:
+    """Return the bytes of a token in the byte alphabet, or of the text itself where it is not in that."""
+    bytes_of = {character: byte for byte, character in enumerate(byte_alphabet())}
+    if all(character in bytes_of for character in text):
+        return bytes(map(bytes_of.__getitem__, text))
+    return text.encode("utf-8", "replace")
 
 
 def check_tokenizer(spec: str, vocab_size: int | None = None) -> None:
@@ -236,17 +306,18 @@ def train_tokenizer(
     return _named(spec)
 
 
-def load_tokenizer(folder: Path, *, kind: str = "bpe") -> Tokenizer:
+def load_tokenizer(folder: Path, *, kind: str = "bpe", ids: ModelIds | None = None) -> Tokenizer:
     """Read the tokenizer of a checkpoint folder: tokenizer.json, or else vocab.json with merges.txt.
 
-    The files do not say whether byte pairs were learned or are those of an encoding; `kind` does.
+    The files do not say whether byte pairs were learned or are those of an encoding; `kind` does. `ids` are
+    those of the model that it is for.
 
     Raises CheckpointError for files that are missing, damaged, or of a kind that mygpt does not support.
     """
     vocabulary = read_vocabulary(folder)
     if isinstance(vocabulary, CharacterVocabulary):
-        return CharTokenizer(vocabulary)
-    return BytePairTokenizer(vocabulary, kind)
+        return CharTokenizer(vocabulary, ids)
+    return BytePairTokenizer(vocabulary, kind, ids)
 
 
 def choose_vocab_size(size: int) -> int:

@@ -5,10 +5,11 @@ https://huggingface.co/docs/tokenizers and the `tokenizer.json` files of GPT-2 a
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mygpt_cli.added_tokens import Added
 from mygpt_cli.errors import CheckpointError
 from mygpt_cli.strict_json import read_bytes, read_json
 
@@ -21,19 +22,25 @@ GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+
 
 @dataclass(frozen=True)
 class CharacterVocabulary:
-    """`characters[i]` is the text of token i; `specials` maps special tokens to the ids after them."""
+    """`characters[i]` is the text of token i; `specials` and `added` are further tokens."""
 
     characters: str
     specials: Mapping[str, int]
+    added: Mapping[str, Added] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BytePairVocabulary:
-    """Token bytes to ids, which are merge ranks too; the pattern that splits text first; special tokens."""
+    """Token bytes to ids, which are merge ranks too; the pattern that splits text first; further tokens.
+
+    `unmerged` are tokens that no text gives, since no merge makes them, in the letters of the byte alphabet.
+    """
 
     ranks: Mapping[bytes, int]
     pattern: str
     specials: Mapping[str, int]
+    added: Mapping[str, Added] = field(default_factory=dict)
+    unmerged: Mapping[str, int] = field(default_factory=dict)
 
 
 Vocabulary = CharacterVocabulary | BytePairVocabulary
@@ -56,7 +63,7 @@ def write_vocabulary(vocabulary: Vocabulary) -> str:
     else:
         alphabet = byte_alphabet()
         names = {token: "".join(alphabet[byte] for byte in token) for token in vocabulary.ranks}
-        vocab = {names[token]: rank for token, rank in vocabulary.ranks.items()}
+        vocab = {names[token]: rank for token, rank in vocabulary.ranks.items()} | dict(vocabulary.unmerged)
         merges = [[names[left], names[right]] for left, right in _splits(vocabulary.ranks)]
         byte_level = {
             "type": "ByteLevel",
@@ -72,12 +79,16 @@ def write_vocabulary(vocabulary: Vocabulary) -> str:
         }
         pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, byte_level]}
         decoder = byte_level
+    specials = [_added_token(text, token) for text, token in vocabulary.specials.items()]
+    added = [_added_token(text, one.id, late=one.late) for text, one in vocabulary.added.items()]
+    # tiktoken looks a whole piece up before it merges; but there must be no way to what no merge makes.
+    whole_pieces = isinstance(vocabulary, BytePairVocabulary) and not vocabulary.unmerged
     return json.dumps(
         {
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [_added_token(text, token) for text, token in vocabulary.specials.items()],
+            "added_tokens": sorted(specials + added, key=lambda entry: int(entry["id"])),
             "normalizer": None,
             "pre_tokenizer": pre_tokenizer,
             "post_processor": None,
@@ -90,10 +101,9 @@ def write_vocabulary(vocabulary: Vocabulary) -> str:
                 "end_of_word_suffix": None,
                 "fuse_unk": False,
                 "byte_fallback": False,
-                # tiktoken looks a whole piece up before it merges.
-                "ignore_merges": isinstance(vocabulary, BytePairVocabulary),
-                # Special tokens stand here too, or a gap in front of their ids would be closed on reading.
-                "vocab": vocab | dict(vocabulary.specials),
+                "ignore_merges": whole_pieces,
+                # Added tokens stand here too, or a gap in front of their ids would be closed on reading.
+                "vocab": vocab | {entry["content"]: entry["id"] for entry in specials + added},
                 "merges": merges,
             },
         },
@@ -109,15 +119,16 @@ def _splits(ranks: Mapping[bytes, int]) -> Iterable[tuple[bytes, bytes]]:
                 yield token[:cut], token[cut:]
 
 
-def _added_token(text: str, token: int) -> dict[str, object]:
+def _added_token(text: str, token: int, *, late: bool | None = None) -> dict[str, Any]:
+    """Return the entry of a special token, or of an ordinary one that comes late or not."""
     return {
         "id": token,
         "content": text,
         "single_word": False,
         "lstrip": False,
         "rstrip": False,
-        "normalized": False,
-        "special": True,
+        "normalized": bool(late),
+        "special": late is None,
     }
 
 
@@ -127,10 +138,11 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     Raises CheckpointError for files that are missing, damaged, or of a kind that would encode differently.
     """
     path = folder / "tokenizer.json"
+    settings = _read_settings(folder)
     if path.is_file():
         return _read_tokenizer_json(path)
     if (folder / "vocab.json").is_file():
-        return _read_vocab_and_merges(folder)
+        return _read_vocab_and_merges(folder, settings)
     raise CheckpointError(f"{folder} holds no tokenizer.json", "give a folder that `mygpt train` wrote")
 
 
@@ -146,37 +158,62 @@ def _read_tokenizer_json(path: Path) -> Vocabulary:
         raise _unsupported(path, f"a normalizer of type {_type_of(root['normalizer'])!r}")
     _check_post_processor(path, root.get("post_processor"))
     vocab = _check_vocab(path, _get(path, model, "vocab", dict))
-    specials = _read_added_tokens(path, _get(path, root, "added_tokens", list, []))
+    specials, added = _read_added_tokens(path, _get(path, root, "added_tokens", list, []))
     merges = _read_merges(path, _get(path, model, "merges", list))
     decoder = _type_of(root.get("decoder"))
     if root.get("pre_tokenizer") is None and decoder == "Fuse":
         if merges:
             raise _unsupported(path, "merges without a byte-level pre-tokenizer")
-        return _characters(path, vocab, specials)
+        return _characters(path, vocab, specials, added)
     pattern = _read_pattern(path, root.get("pre_tokenizer"))
     if decoder != "ByteLevel":
         raise _unsupported(path, f"a decoder of type {decoder!r}")
     return _byte_pairs(
-        path, vocab, merges, pattern, specials, whole_pieces=model.get("ignore_merges") is True
+        path, vocab, merges, pattern, specials, added, whole_pieces=model.get("ignore_merges") is True
     )
 
 
-def _read_vocab_and_merges(folder: Path) -> BytePairVocabulary:
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """Return what tokenizer_config.json and special_tokens_map.json say.
+
+    CheckpointError for a space in front of the text, which tokenizer.json need not know of.
+    """
+    settings: dict[str, Any] = {}
+    for path in (folder / "special_tokens_map.json", folder / "tokenizer_config.json"):
+        if path.is_file():
+            settings |= read_json(path)
+            if settings.get("add_prefix_space"):
+                raise _unsupported(path, "a setting that puts a space in front of the text")
+    return settings
+
+
+def _roles(settings: dict[str, Any]) -> set[str]:
+    """Return the texts of the tokens that have a part to play, such as to end a text: they are special."""
+    more = settings.get("additional_special_tokens")
+    roles = [value for key, value in settings.items() if key.endswith("_token")]
+    roles += more if isinstance(more, list) else []
+    texts = [role.get("content") if isinstance(role, dict) else role for role in roles]
+    return {END_OF_TEXT, *(text for text in texts if isinstance(text, str))}
+
+
+def _read_vocab_and_merges(folder: Path, settings: dict[str, Any]) -> BytePairVocabulary:
     path = folder / "vocab.json"
     vocab = _check_vocab(path, read_json(path))
-    added = folder / "added_tokens.json"
-    specials = _check_vocab(added, read_json(added)) if added.is_file() else {}
-    if END_OF_TEXT in vocab:
-        specials[END_OF_TEXT] = vocab[END_OF_TEXT]
+    more, roles = folder / "added_tokens.json", _roles(settings)
+    entries = [_added_token(text, vocab[text]) for text in sorted(roles & vocab.keys())]
+    for text, token in (_check_vocab(more, read_json(more)) if more.is_file() else {}).items():
+        if text not in roles or vocab.get(text) != token:
+            entries.append(_added_token(text, token, late=None if text in roles else True))
+    specials, added = _read_added_tokens(more, entries)
     path = folder / "merges.txt"
     try:
-        lines = read_bytes(path).decode("utf-8").split("\n")
+        lines = read_bytes(path).decode("utf-8").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as fault:
         raise _damaged(path, "is not UTF-8") from fault
     if lines[0].startswith("#version"):
         del lines[0]
     merges = _read_merges(path, [line for line in lines if line])
-    return _byte_pairs(path, vocab, merges, GPT2_PATTERN, specials, whole_pieces=False)
+    return _byte_pairs(path, vocab, merges, GPT2_PATTERN, specials, added, whole_pieces=False)
 
 
 def _check_vocab(path: Path, vocab: dict[str, Any]) -> dict[str, int]:
@@ -189,18 +226,29 @@ def _check_vocab(path: Path, vocab: dict[str, Any]) -> dict[str, int]:
     return vocab
 
 
-def _read_added_tokens(path: Path, added: list[Any]) -> dict[str, int]:
-    specials: dict[str, Any] = {}
-    for entry in added:
+def _read_added_tokens(path: Path, entries: list[Any]) -> tuple[dict[str, int], dict[str, Added]]:
+    """Return the special tokens, and the ordinary ones that were added."""
+    ids: dict[str, Any] = {}
+    ordinary: dict[str, bool] = {}
+    for entry in entries:
         if not isinstance(entry, dict):
             raise _damaged(path, "has an added token that is not an object")
         text = _get(path, entry, "content", str)
-        if not text or text in specials or any("\ud800" <= c <= "\udfff" for c in text):
+        if not text or text in ids or any("\ud800" <= c <= "\udfff" for c in text):
             raise _damaged(path, f"has an added token twice, without text, or of half characters: {text!r}")
-        if entry.get("special") is not True or entry.get("lstrip") or entry.get("rstrip"):
-            raise _unsupported(path, f"the added token {text!r}, which is not a plain special token,")
-        specials[text] = entry.get("id")
-    return _check_vocab(path, specials)
+        for flag, what in (
+            ("lstrip", "takes the white space before it along"),
+            ("rstrip", "takes the white space after it along"),
+            ("single_word", "stands only for whole words"),
+        ):
+            if entry.get(flag):
+                raise _unsupported(path, f"the added token {text!r}, which {what},")
+        ids[text] = entry.get("id")
+        if entry.get("special") is not True:
+            ordinary[text] = entry.get("normalized") is not False
+    _check_vocab(path, ids)
+    added = {text: Added(ids[text], late) for text, late in ordinary.items()}
+    return {text: token for text, token in ids.items() if text not in added}, added
 
 
 def _read_merges(path: Path, merges: list[Any]) -> list[tuple[str, str]]:
@@ -246,14 +294,17 @@ def _check_post_processor(path: Path, processor: Any) -> None:
         raise _unsupported(path, f"a post-processor of type {kind!r}")
 
 
-def _characters(path: Path, vocab: dict[str, int], specials: dict[str, int]) -> CharacterVocabulary:
-    characters = sorted((text for text in vocab if text not in specials), key=vocab.__getitem__)
+def _characters(
+    path: Path, vocab: dict[str, int], specials: dict[str, int], added: dict[str, Added]
+) -> CharacterVocabulary:
+    further = specials | {text: one.id for text, one in added.items()}
+    characters = sorted((text for text in vocab if text not in further), key=vocab.__getitem__)
     if not all(len(text) == 1 and not "\ud800" <= text <= "\udfff" for text in characters):
         raise _damaged(path, "has tokens that are not one character in a vocabulary of characters")
     if not characters or [vocab[text] for text in characters] != list(range(len(characters))):
         raise _damaged(path, "does not number its characters from zero without gaps")
-    _check_specials(path, vocab, specials, len(characters))
-    return CharacterVocabulary("".join(characters), specials)
+    _check_further(path, vocab, further, len(characters))
+    return CharacterVocabulary("".join(characters), specials, added)
 
 
 def _byte_pairs(
@@ -262,20 +313,35 @@ def _byte_pairs(
     merges: list[tuple[str, str]],
     pattern: str,
     specials: dict[str, int],
+    added: dict[str, Added],
     *,
     whole_pieces: bool,
 ) -> BytePairVocabulary:
-    ordinary = {text: token for text, token in vocab.items() if text not in specials}
+    further = specials | {text: one.id for text, one in added.items()}
+    made = {left + right for left, right in merges}
+    # What was added may be there already, as a byte or as what merges make.
+    ordinary = {
+        text: token
+        for text, token in vocab.items()
+        if text not in further or (text in added and (text in made or len(text) == 1))
+    }
+    unmerged = {} if whole_pieces else _unmerged(path, ordinary, made)
     bytes_of = {character: byte for byte, character in enumerate(byte_alphabet())}
     try:
-        ranks = {bytes(map(bytes_of.__getitem__, text)): token for text, token in ordinary.items()}
+        ranks = {
+            bytes(map(bytes_of.__getitem__, text)): token
+            for text, token in ordinary.items()
+            if text not in unmerged
+        }
     except KeyError as fault:
         raise _damaged(path, f"has a token with {fault.args[0]!r}, which stands for no byte") from None
+    for text in added.keys() & ordinary.keys():
+        if text.encode() not in ranks:
+            raise _unsupported(path, f"the added token {text!r}, whose name is that of other bytes,")
     if not all(bytes([byte]) in ranks for byte in range(256)) or b"" in ranks:
         raise _damaged(path, "has an empty token, or lacks one of the 256 single bytes")
-    _check_specials(path, vocab, specials, 0)
+    _check_further(path, vocab, further, 0)
     newest = -1
-    made = set()
     for left, right in merges:
         if left not in ordinary or right not in ordinary or left + right not in ordinary:
             raise _damaged(path, f"merges {left!r} and {right!r}, which are not all tokens")
@@ -283,17 +349,27 @@ def _byte_pairs(
         if token < newest:
             raise _unsupported(path, f"merges out of the order of their ids ({left!r} with {right!r})")
         newest = token
-        made.add(token)
-    if not whole_pieces and any(len(text) > 1 and token not in made for text, token in ordinary.items()):
-        raise _unsupported(path, "a token that no merge makes")
-    return BytePairVocabulary(ranks, pattern, specials)
+    return BytePairVocabulary(ranks, pattern, specials, added, unmerged)
 
 
-def _check_specials(path: Path, vocab: dict[str, int], specials: dict[str, int], first: int) -> None:
-    ordinary = {token for text, token in vocab.items() if text not in specials}
-    for text, token in specials.items():
+def _unmerged(path: Path, ordinary: dict[str, int], made: set[str]) -> dict[str, int]:
+    """Return the tokens of several characters that no merge makes, such as `<s>`.
+
+    CheckpointError for one whose parts are there: then it is the merge that is missing.
+    """
+    unmerged = {text: token for text, token in ordinary.items() if len(text) > 1 and text not in made}
+    for text in unmerged:
+        for cut in range(1, len(text)):
+            if text[:cut] in ordinary and text[cut:] in ordinary:
+                raise _unsupported(path, f"a token that no merge makes, {text!r},")
+    return unmerged
+
+
+def _check_further(path: Path, vocab: dict[str, int], further: dict[str, int], first: int) -> None:
+    ordinary = {token for text, token in vocab.items() if text not in further}
+    for text, token in further.items():
         if token in ordinary or token < first or vocab.get(text, token) != token:
-            raise _damaged(path, f"gives the special token {text!r} an id that is not its own")
+            raise _damaged(path, f"gives the added token {text!r} an id that is not its own")
 
 
 def _get(path: Path, holder: dict[str, Any], key: str, kind: type, default: object = None) -> Any:

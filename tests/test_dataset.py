@@ -291,7 +291,9 @@ def test_the_cache_folder_is_the_default_place(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("MYGPT_CACHE_DIR", str(tmp_path / "mine"))
     prepare(open_corpus(files(tmp_path / "text", PROSE)), tokenizer="char")
     (folder,) = (tmp_path / "mine").iterdir()
-    assert json.loads((folder / "meta.json").read_text()).keys() == {"tokenizer", "train", "val", "crc32"}
+    assert json.loads((folder / "meta.json").read_text()).keys() == {
+        *("tokenizer", "end", "train", "val", "crc32")
+    }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much of a file is in memory")

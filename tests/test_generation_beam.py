@@ -44,7 +44,7 @@ def both_models(seed: int, spread: float) -> tuple[Any, GPT]:
     beams=st.integers(2, 6),
     length=st.integers(1, 14),
     penalty=st.one_of(st.just(1.0), st.floats(-2, 3)),
-    end=st.one_of(st.none(), st.integers(0, VOCABULARY - 1)),
+    ends=st.lists(st.integers(0, VOCABULARY - 1), max_size=4, unique=True),
     filters=st.fixed_dictionaries(
         {}, optional={"repetition_penalty": st.floats(0.7, 1.5), "no_repeat_ngram": st.integers(1, 3)}
     ),
@@ -56,7 +56,7 @@ def test_beam_search_is_that_of_transformers(
     beams: int,
     length: int,
     penalty: float,
-    end: int | None,
+    ends: list[int],
     filters: dict[str, Any],
     data: st.DataObject,
 ) -> None:
@@ -73,8 +73,8 @@ def test_beam_search_is_that_of_transformers(
         num_return_sequences=count,
         max_new_tokens=length,
         length_penalty=penalty,
-        eos_token_id=end,
-        pad_token_id=VOCABULARY - 1 if end is None else end,
+        eos_token_id=ends or None,
+        pad_token_id=ends[0] if ends else VOCABULARY - 1,
         return_dict_in_generate=True,
         output_scores=True,
         **{names.get(name, name): value for name, value in filters.items()},
@@ -87,14 +87,15 @@ def test_beam_search_is_that_of_transformers(
         length_penalty=penalty,
         **filters,
     )
+    filtered = chain(sampling, byte_tokenizer())
     found = beam_search(
-        ours, prompt, sampling, chain(sampling, byte_tokenizer()), ends=lambda ids: ids[-1] == end
+        ours, prompt, sampling, filtered, ends=lambda ids: ids[-1] in ends, end_tokens=len(ends)
     )
     scores = [beam.score(penalty) for beam in found]
     assert scores == pytest.approx(theirs.sequences_scores.tolist(), rel=1e-4, abs=1e-4)
     for beam, row in zip(found, theirs.sequences[:, len(prompt) :].tolist(), strict=True):
-        expected = row[: row.index(end) + 1] if end in row else row
-        assert list(beam.ids) == expected
+        stop = next((n for n, token in enumerate(row, 1) if token in ends), len(row))
+        assert list(beam.ids) == row[:stop]
 
 
 def test_one_beam_among_all_tokens_is_found_by_trying_all_texts() -> None:

@@ -1,5 +1,6 @@
 """The chain against transformers' own list of processors, and filters that work on text."""
 
+import copy
 import math
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.standins import TEXT, byte_tokenizer, random_model
 
 TOKENIZER = train_tokenizer("bpe", [TEXT], vocab_size=280, end_of_text=True)
 END = TOKENIZER.end_of_text
+ENDS = (279, 7, 100)
 OTHER = transformers.GPT2LMHeadModel(
     transformers.GPT2Config(vocab_size=280, n_embd=8, n_layer=1, n_head=1, n_positions=8)
 )
@@ -30,11 +32,11 @@ def their_chain(given: dict[str, Any], length: int) -> Any:
     names = {"no_repeat_ngram": "no_repeat_ngram_size"}
     config = transformers.GenerationConfig(
         do_sample=True,
-        eos_token_id=END,
+        eos_token_id=list(ENDS),
         **{names.get(name, name): value for name, value in given.items() if name != "logit_bias"},
         sequence_bias=[[[5], 2.0], [[6, 7], -3.0]] if "logit_bias" in given else None,
     )
-    config._eos_token_tensor = torch.tensor([END])
+    config._eos_token_tensor = torch.tensor(ENDS)
     return OTHER._get_logits_processor(config, input_ids_seq_length=length)
 
 
@@ -67,6 +69,8 @@ def test_the_chain_agrees_with_transformers(
 ) -> None:
     """Any selection of filters, in the default order: the same tokens kept, the same probabilities."""
     given = {name: value for n, (name, value) in enumerate(given.items()) if n in chosen}
+    tokenizer = copy.copy(TOKENIZER)
+    tokenizer.ends = ENDS
     rng = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn((3, 280), generator=rng, dtype=torch.float64)
     ids = torch.randint(9, (3, start + new), generator=rng)
@@ -75,7 +79,7 @@ def test_the_chain_agrees_with_transformers(
         given["logit_bias"] = ("5=2", TOKENIZER.decode([6, 7]) + "=-3")
         assert TOKENIZER.encode(TOKENIZER.decode([6, 7])) == [6, 7]
     sampling = Sampling(**({"temperature": 1.0, "seed": 0} | given))
-    ours = run(chain(sampling, TOKENIZER), logits, ids, start).logits
+    ours = run(chain(sampling, tokenizer), logits, ids, start).logits
     assert torch.equal(ours.isneginf(), expected.isneginf())
     torch.testing.assert_close(logits_to_probs(ours), expected.softmax(-1), rtol=1e-9, atol=1e-15)
 

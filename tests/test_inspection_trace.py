@@ -71,11 +71,6 @@ def test_a_removed_head_is_one_whose_columns_are_zero(variant: str) -> None:
             assert not torch.allclose(row, logits_of(found, found.streams[-1][-1]), atol=1e-5)
 
 
-def test_padding_of_the_vocabulary_does_not_exist() -> None:
-    found = trace(random_model(arch="gpt2"), IDS, known=50)
-    assert logits_of(found, found.streams[0]).shape == (24, 50)
-
-
 def test_a_broken_model_is_named() -> None:
     model = random_model(arch="gpt2")
     layers_of(model)[1].mlp.down.weight.data[:] = torch.nan

@@ -52,7 +52,7 @@ SUMMARY = Summary(
     parts=(Part("token embedding", 1, 32_768), Part("attention", 4, 32_768), Part("head", 1, 32_768)),
     parameters=98_304,
     bytes=393_216,
-    tokenizer=TokenizerFacts("bpe", 512, 511),
+    tokenizer=TokenizerFacts("bpe", 512, 511, (511,), 0, ()),
     training=Training(300, 400, 307_200, 71.2, 2.5, 2.75, 2.25, 300, 2.25),
 )
 SAMPLING = Sampling(temperature=0.5, top_k=2, seed=7)

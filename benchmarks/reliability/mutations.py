@@ -17,19 +17,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from benchmarks.reliability.samples import MEMORY, Row, copy_of, make_run, print_table, vouch_for
 from mygpt_cli import checkpoint
 from mygpt_cli.errors import MygptError
+from mygpt_cli.hub import CONFIG
 from mygpt_cli.inspection.summary import summarise
 from mygpt_cli.runs import history_of
 
 KINDS: tuple[str, ...] = ("model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json")
-KINDS += ("training_state.json", "manifest.json")
+KINDS += ("training_state.json", "manifest.json", "generation_config.json", checkpoint.INDEX)
 SECONDS, MEGABYTES, PATIENCE = 1.0, 200, 20
 RUNS_CODE = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class")
 TOUCHES: tuple[str, ...] = (
@@ -179,7 +182,7 @@ def mutated_bytes(raw: bytes, rng: random.Random) -> bytes:
     )()
 
 
-def mutated_tensors(raw: bytes, rng: random.Random) -> bytes:
+def mutated_tensors(raw: bytes, rng: random.Random, *, numbers: bool = True) -> bytes:
     """Change the header of a safetensors file, its length, or its numbers."""
     length = int.from_bytes(raw[:8], "little")
     header, body = raw[8 : 8 + length], raw[8 + length :]
@@ -187,7 +190,7 @@ def mutated_tensors(raw: bytes, rng: random.Random) -> bytes:
     if how < 0.1:
         lie = rng.choice((0, 1, length - 1, length + 1, length + len(body), 10**8, 2**40, 2**63, 2**64 - 1))
         return lie.to_bytes(8, "little") + header + body
-    if how < 0.2:
+    if how < 0.2 and numbers:
         body = rng.choice((b"", body[:-4], body + b"\x00" * 8, b"\xff" * len(body), body[::-1]))
     elif how < 0.5:  # a tensor with other offsets, shape or type, consistent with nothing
         document = parsed(header)
@@ -239,15 +242,63 @@ def replaced(path: Path, rng: random.Random) -> str:
     return what
 
 
+def mutated_index(raw: bytes, rng: random.Random) -> bytes:
+    """Change an index: as JSON, or in what it says of a file."""
+    if rng.random() < 0.5:
+        return mutated_json(raw, rng)
+    index = json.loads(raw)
+    names = index["weight_map"]
+    name, other = rng.sample(sorted(names), 2)
+    names[name] = rng.choice(
+        (
+            names[other],
+            f"../best/{names[name]}",
+            f"{rng.choice(('/', './', 'C:', '~'))}{names[name]}",
+            checkpoint.OPTIMIZER,
+            CONFIG,
+            *(evil for evil in EVIL if isinstance(evil, str)),
+        )
+    )
+    if rng.random() < 0.3:
+        names |= {
+            f"x{n}": rng.choice((f"{n}.safetensors", names[other])) for n in range(rng.choice((1, 99, 9999)))
+        }
+    if rng.random() < 0.3:
+        del names[other]
+    return json.dumps(index).encode("utf-8", "surrogatepass")
+
+
+def split_up(folder: Path) -> None:
+    """Put the weights of a checkpoint into three files with an index; the manifest vouches for them."""
+    whole = folder / checkpoint.WEIGHTS
+    tensors = load_file(whole)
+    places = {name: f"model-0000{n % 3 + 1}-of-00003.safetensors" for n, name in enumerate(sorted(tensors))}
+    for file in set(places.values()):
+        save_file({name: tensors[name] for name in tensors if places[name] == file}, folder / file)
+    whole.unlink()
+    (folder / checkpoint.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    manifest = folder / checkpoint.MANIFEST
+    files = {path.name: None for path in folder.iterdir() if path != manifest}
+    manifest.write_text(json.dumps({"format": 1, "files": files}))
+    vouch_for(folder)
+
+
 def harm(folder: Path, kind: str, seed: str) -> str:
     """Do harm to one file; return how, in words."""
     rng = random.Random(seed)
-    path = folder / kind
+    if kind == checkpoint.INDEX:
+        split_up(folder)
+    shard = kind == checkpoint.INDEX and rng.random() < 0.3  # one of the files that it names
+    path = rng.choice(sorted(folder.glob("model-*"))) if shard else folder / kind
     vouched = rng.random() < 0.9
     if rng.random() < 0.03:
         return f"{kind} {seed}: {replaced(path, rng)}"
     change_it: Callable[[bytes, random.Random], bytes]
-    change_it = mutated_tensors if kind.endswith(".safetensors") else mutated_json
+    if path.suffix == ".safetensors":
+        # A shard whose numbers are turned around may be a model that overflows, and is no broken index.
+        change_it = partial(mutated_tensors, numbers=not shard)
+    else:
+        change_it = mutated_index if kind == checkpoint.INDEX else mutated_json
     path.write_bytes(change_it(path.read_bytes(), rng))
     if kind == checkpoint.MANIFEST:
         pass

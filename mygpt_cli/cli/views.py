@@ -187,7 +187,7 @@ def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
     from mygpt_cli.inspection.trace import trace
 
     loaded, prompt = request.start()
-    return loaded, trace(loaded.model, prompt.ids, loaded.tokenizer.vocab_size)
+    return loaded, trace(loaded.model, prompt.ids)
 
 
 def _tokens(request: Request) -> None:
@@ -286,6 +286,7 @@ def _compare(request: Request) -> None:
             texts = (text, theirs) if text and theirs else None
             return compare(first, other, prompt=prompt, texts=texts, top=1 if kept else request.shown.top)
 
+        first.tokenizer.check_prompt(request.prompt or "")
         text = read(first)
         prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
         views = [beside(other) for other in others]

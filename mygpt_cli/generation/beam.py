@@ -45,24 +45,23 @@ def beam_search(
     filters: Chain,
     *,
     ends: Callable[[tuple[int, ...]], bool],
-    known: int | None = None,
+    end_tokens: int = 1,
 ) -> list[Beam]:
     """Return the `num_samples` best texts after a prompt, the best first.
 
-    `ends` says of new ids whether the text ends with them. Ids from `known` on are padding of the vocabulary.
+    `ends` says of new ids whether the text ends with them, of which there are so many tokens that do.
     """
     beams, longest = sampling.beams, sampling.max_new_tokens
 
     def score(beam: Beam) -> float:
         return beam.score(sampling.length_penalty)
 
-    reader = Reader(
-        model, torch.tensor([prompt]), room=longest - 1, window=sampling.window, known=known, most=beams
-    )
+    reader = Reader(model, torch.tensor([prompt]), room=longest - 1, window=sampling.window, most=beams)
+    # Of so many times more candidates than beams, enough go on even if the best ones all end.
+    count = max(2, 1 + end_tokens) * beams
     running, finished = [Beam()], list[Beam]()
     for length in range(1, longest + 1):
-        candidates = _extend(reader, running, filters, len(prompt), 2 * beams)
-        # Of twice as many candidates as there are beams, enough go on even if the best ones all end.
+        candidates = _extend(reader, running, filters, len(prompt), count)
         going = []
         for place, (parent, beam) in enumerate(candidates):
             if length < longest and not ends(beam.ids):

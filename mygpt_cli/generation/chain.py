@@ -121,23 +121,23 @@ def _begin_with(text: str, tokenizer: Tokenizer) -> Filter:
 
 
 def _min_new_tokens(least: int, tokenizer: Tokenizer) -> Filter:
-    end = tokenizer.end_of_text
+    ends = tokenizer.ends
 
     def apply(logits: Tensor, ids: Tensor, start: int) -> Tensor:
-        return logits if end is None or ids.size(1) - start >= least else on.cut(logits, end)
+        return logits if ids.size(1) - start >= least else on.cut(logits, ends)
 
     return apply
 
 
 def _ignore_end(wanted: bool, tokenizer: Tokenizer) -> Filter:
-    end = tokenizer.end_of_text
-    return lambda logits, ids, start: logits if end is None else on.cut(logits, end)
+    ends = tokenizer.ends
+    return lambda logits, ids, start: on.cut(logits, ends)
 
 
 def _vocabulary(tokenizer: Tokenizer) -> list[bytes]:
-    """Return the bytes of each token; the one that ends the text is no part of it."""
-    end = tokenizer.end_of_text
-    return [b"" if token == end else tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+    """Return the bytes of each token; those that end the text are no part of it."""
+    ends = set(tokenizer.ends)
+    return [b"" if token in ends else tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
 
 
 _SPECIAL: dict[str, Callable[..., Filter]] = {

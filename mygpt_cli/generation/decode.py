@@ -72,13 +72,11 @@ class Reader:
         *,
         room: int,
         window: str,
-        known: int | None = None,
         most: int | None = None,
     ) -> None:
         context = model.config.context
         self.model = model
         self.window = window
-        self.known = min(known or model.config.vocab_size, model.config.vocab_size)
         self.length = ids.size(1)
         self._ids = ids
         self._new: list[list[int]] = []  # the last columns, not yet among them
@@ -124,8 +122,8 @@ class Reader:
     def read(self) -> tuple[Tensor, list[int]]:
         """Return the logits (B, V) of the next token, float32 on the CPU, and the best token of each text.
 
-        Padding of the vocabulary is left out. Of several best tokens it is the one with the lowest id. Raises
-        MygptError when the logits are not finite.
+        Of several best tokens it is the one with the lowest id. Raises MygptError when the logits are not
+        finite.
         """
         if self._logits is None:
             self._logits, self._best = self._read()
@@ -145,8 +143,8 @@ class Reader:
             if self._starts[row] != start:
                 cache.lengths[row] = 0
         if self.model.decoder is not None and all(cache.lengths):
-            return self.model.decoder.read(self._latest, cache, self.known)
-        logits = _on_cpu(self._read_anew(self.ids)[:, : self.known])
+            return self.model.decoder.read(self._latest, cache)
+        logits = _on_cpu(self._read_anew(self.ids))
         best = logits.argmax(dim=-1)
         if not math.isfinite(logits.sum().item()):  # one look at each number, and no copy
             best = torch.where(logits.isfinite().all(dim=-1), best, -1)

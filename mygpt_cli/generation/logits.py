@@ -136,9 +136,10 @@ def lead(logits: Tensor, ids: Tensor, sequence: Sequence[int], amount: float) ->
     return logits.scatter(-1, here, logits.gather(-1, here) + amount)
 
 
-def cut(logits: Tensor, token: int) -> Tensor:
-    """Cut one token."""
-    return logits.index_fill(-1, torch.tensor([token], device=logits.device), -math.inf)
+def cut(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+    """Cut some tokens."""
+    places = torch.tensor(tokens, dtype=torch.long, device=logits.device)
+    return logits.index_fill(-1, places, -math.inf)
 
 
 def logits_to_probs(logits: Tensor) -> Tensor:

@@ -125,18 +125,11 @@ class Sampler:
     """Yields a step for each of `max_new_tokens` new tokens of `num_samples` sequences for each prompt.
 
     The prompts have at least one id each. Each is read once, and all sequences are decoded as one batch;
-    `keep` makes it smaller between steps. `speculate` reads ahead where there is only one sequence. Ids from
-    `known` on are padding of the vocabulary and do not exist here.
+    `keep` makes it smaller between steps. `speculate` reads ahead where there is only one sequence.
     """
 
     def __init__(
-        self,
-        model: GPT,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        filters: Chain,
-        *,
-        known: int | None = None,
+        self, model: GPT, prompts: Sequence[Sequence[int]], sampling: Sampling, filters: Chain
     ) -> None:
         count, ids = sampling.num_samples, _side_by_side(prompts)
         self.sampling = sampling
@@ -156,7 +149,6 @@ class Sampler:
             ids,
             room=sampling.max_new_tokens - 1,
             window=sampling.window,
-            known=known,
             most=len(self.numbers),
         )
         if count > 1:

@@ -55,7 +55,7 @@ class Speculator(Reader):
         guess = self._guess(cache.capacity - 1 - read)
         if not guess or not cache.lengths[0] or decoder is None:
             return super()._read()
-        logits, best = decoder.read([self._text[-1], *guess], cache, self.known)
+        logits, best = decoder.read([self._text[-1], *guess], cache)
         self.guessed += len(guess)
         each = [(logits[n : n + 1], best[n : n + 1]) for n in range(len(best))]
         self._ahead.extend((token, *after) for token, after in zip(guess, each[1:], strict=True))

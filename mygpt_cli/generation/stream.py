@@ -34,10 +34,12 @@ class Prompt:
 def read_prompt(tokenizer: Tokenizer, text: str, context: int) -> Prompt:
     """Encode a prompt; raises what the tokenizer raises for text that it cannot express.
 
-    An empty prompt starts from the end-of-text token, or a newline, or token 0: the first that there is.
+    An empty prompt starts from the token that begins a text, or ends one, or a newline, or token 0: the first
+    that there is.
     """
     if not text:
         return Prompt("", (_first_token(tokenizer),))
+    tokenizer.check_prompt(text)
     ids = tuple(tokenizer.encode(text))
     note = ""
     if len(ids) > context:
@@ -46,8 +48,9 @@ def read_prompt(tokenizer: Tokenizer, text: str, context: int) -> Prompt:
 
 
 def _first_token(tokenizer: Tokenizer) -> int:
-    if tokenizer.end_of_text is not None:
-        return tokenizer.end_of_text
+    for token in (tokenizer.begin, tokenizer.end_of_text):
+        if token is not None:
+            return token
     try:
         return tokenizer.encode("\n")[-1]
     except MygptError:
@@ -171,7 +174,7 @@ class _Growing:
         self.ids.append(token)
         self.logprobs += [] if logprob is None else [logprob]
         reason: Reason | None = None
-        if token == self.tokenizer.end_of_text:
+        if token in self.tokenizer.ends:
             reason = "end_of_text"
             text = self.decoder.finish()
         else:
@@ -266,7 +269,7 @@ class _Run:
             for number in range(1, self.sampling.num_samples + 1)
         ]
         prompts = [prompt.ids for _, prompt in batch]
-        sampler = Sampler(self.model, prompts, self.sampling, self.filters, known=self.tokenizer.vocab_size)
+        sampler = Sampler(self.model, prompts, self.sampling, self.filters)
         for step in sampler:
             self._count(len(growing))
             logprobs = step.logprobs().tolist() if self.logprobs else [None] * len(growing)
@@ -294,10 +297,10 @@ class _Run:
 
         def ends(ids: tuple[int, ...]) -> bool:
             latest = tokenizer.decode_bytes(ids[-longest:]) if stops else b""
-            return ids[-1] == tokenizer.end_of_text or any(stop in latest for stop in stops)
+            return ids[-1] in tokenizer.ends or any(stop in latest for stop in stops)
 
-        known = tokenizer.vocab_size
-        beams = beam_search(self.model, prompt.ids, sampling, self.filters, ends=ends, known=known)
+        count = len(tokenizer.ends)
+        beams = beam_search(self.model, prompt.ids, sampling, self.filters, ends=ends, end_tokens=count)
         if len(beams) < sampling.num_samples:
             raise MygptError(
                 f"the filters allow only {len(beams)} of {sampling.num_samples} texts",

@@ -63,8 +63,11 @@ class Comparison:
 
 
 def same_tokenizer(first: Checkpoint, other: Checkpoint) -> bool:
-    """Whether two checkpoints cut every text into the same tokens."""
-    return first.tokenizer.to_json() == other.tokenizer.to_json()
+    """Whether two checkpoints cut every text into the same tokens, and choose among as many."""
+    return (
+        first.config.vocab_size == other.config.vocab_size
+        and first.tokenizer.to_json() == other.tokenizer.to_json()
+    )
 
 
 def compare(
@@ -89,11 +92,8 @@ def compare(
 def _next(
     first: Checkpoint, other: Checkpoint, prompt: tuple[int, ...], top: int
 ) -> tuple[tuple[Shift, ...], float]:
-    known = first.tokenizer.vocab_size
     a, b = (
-        Reader(side.model, torch.tensor([prompt]), room=0, window="half", known=known)
-        .logits()[0]
-        .log_softmax(dim=-1)
+        Reader(side.model, torch.tensor([prompt]), room=0, window="half").logits()[0].log_softmax(dim=-1)
         for side in (first, other)
     )
     p, q = a.exp(), b.exp()

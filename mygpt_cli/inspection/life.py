@@ -130,9 +130,9 @@ def view_life(
     before = prompt.ids[:position]
     ended = Prompt(tokenizer.decode_bytes(before).decode("utf-8", "replace"), before)
     (choice,) = view_steps(model, tokenizer, ended, replace(sampling, max_new_tokens=1), top=top)
-    traced = trace(model, before, tokenizer.vocab_size)
+    traced = trace(model, before)
     logits = logits_of(traced, traced.streams[-1][-1])
-    own = prefill(model, torch.tensor([traced.ids], device=model.embedding.device))[0, : traced.known]
+    own = prefill(model, torch.tensor([traced.ids], device=model.embedding.device))[0]
     token, vocabulary = tokenizer.token_bytes(before[-1]), tokenizer.vocabulary
     merges = merges_of(token, vocabulary.ranks) if isinstance(vocabulary, BytePairVocabulary) else []
     start = position - len(traced.ids)
@@ -184,7 +184,7 @@ def _stages(traced: Trace, layers: Iterable[int]) -> Iterator[Stage]:
     x = traced.streams[-1][-1]
     hidden = model.norm(x)
     yield _stage(9, "final norm", hidden, x)
-    scores = model.score(hidden)[: traced.known]
+    scores = model.score(hidden)
     logits = model.cap(scores)
     yield _stage(10, "logits", scores)
     if model.config.softcap:

@@ -89,10 +89,10 @@ def view_steps(
     """Generate `max_new_tokens` tokens, or up to the end of the text, and show the choice of each."""
     context = prompt.text.encode()
     filters = chain(sampling, tokenizer)
-    for step in Sampler(model, [prompt.ids], sampling, filters, known=tokenizer.vocab_size):
+    for step in Sampler(model, [prompt.ids], sampling, filters):
         view = _view(step, tokenizer, context, top)
         yield view
-        if view.picked.id == tokenizer.end_of_text:
+        if view.picked.id in tokenizer.ends:
             return
         context += view.picked.token
 

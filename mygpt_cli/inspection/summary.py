@@ -22,11 +22,18 @@ class Part:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """The vocabulary; `end_of_text` is an id, or None where there is no such token."""
+    """The vocabulary of the tokenizer; `end_of_text` parts texts, None where there is no such token.
+
+    Generation ends at each of `ends`. The model has so many ids more, its `padding`, or does not have those
+    of the tokenizer's tokens that are `missing`.
+    """
 
     kind: str
     vocab_size: int
     end_of_text: int | None
+    ends: tuple[int, ...]
+    padding: int
+    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,14 @@ def summarise(checkpoint: Checkpoint) -> Summary:
         parts=parts_of(model),
         parameters=sum(p.numel() for p in model.parameters()),
         bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        tokenizer=TokenizerFacts(tokenizer.kind, tokenizer.vocab_size, tokenizer.end_of_text),
+        tokenizer=TokenizerFacts(
+            kind=tokenizer.kind,
+            vocab_size=tokenizer.own_size,
+            end_of_text=tokenizer.end_of_text,
+            ends=tokenizer.ends,
+            padding=max(0, tokenizer.vocab_size - tokenizer.own_size),
+            missing=tuple(tokenizer.missing),
+        ),
         training=None if checkpoint.state is None else _training(checkpoint.state, run_of(checkpoint.folder)),
     )
 

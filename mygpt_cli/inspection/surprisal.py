@@ -84,7 +84,7 @@ def encode(tokenizer: Tokenizer, chunks: Iterable[Chunk]) -> np.ndarray:
     Raises TextError for a character that the tokenizer does not know.
     """
     found, place = [], 0
-    for chunk in texts(chunks):
+    for chunk in texts(chunks, tokenizer=tokenizer):
         try:
             found.append(tokenizer.encode_array(chunk.text))
         except UnknownCharacterError as fault:

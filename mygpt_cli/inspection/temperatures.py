@@ -64,9 +64,7 @@ def view_temperatures(
 ) -> TemperaturesView:
     """Show what each temperature makes of the logits after a prompt; other filters act as they are set."""
     settings = [replace(sampling, temperature=degree) for degree in temperatures]
-    reader = Reader(
-        model, torch.tensor([prompt.ids]), room=0, window=sampling.window, known=tokenizer.vocab_size
-    )
+    reader = Reader(model, torch.tensor([prompt.ids]), room=0, window=sampling.window)
     logits, start = reader.logits(), len(prompt.ids)
     each = [run(chain(one, tokenizer), logits, reader.ids, start).logits for one in settings]
     filtered = torch.cat(each)  # (number of temperatures, V)

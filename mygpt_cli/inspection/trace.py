@@ -21,14 +21,13 @@ Rotary = tuple[Tensor, Tensor] | None
 class Trace:
     """A text on its way through a model of L layers: its T ids, and what each part writes.
 
-    Ids from `known` on are padding of the vocabulary and do not exist here. `streams` are the L + 1 states of
-    the residual stream (T, C): what the first layer reads, and what each layer leaves. `embedded` are the
-    parts of the first, by name; `attention` and `mlp` the L pairs of (T, C) that layers add to it.
+    `streams` are the L + 1 states of the residual stream (T, C): what the first layer reads, and what each
+    layer leaves. `embedded` are the parts of the first, by name; `attention` and `mlp` the L pairs of (T, C)
+    that layers add to it.
     """
 
     model: GPT
     ids: tuple[int, ...]
-    known: int
     embedded: dict[str, Tensor]
     streams: tuple[Tensor, ...]
     attention: tuple[Tensor, ...]
@@ -51,7 +50,7 @@ class Heads:
 
 
 @torch.no_grad()
-def trace(model: GPT, ids: tuple[int, ...], known: int | None = None) -> Trace:
+def trace(model: GPT, ids: tuple[int, ...]) -> Trace:
     """Run a model on the last context of ids, at least one; MygptError when its numbers are not finite."""
     ids = ids[-model.config.context :]
     tokens = torch.tensor([ids], device=model.embedding.device)
@@ -69,8 +68,7 @@ def trace(model: GPT, ids: tuple[int, ...], known: int | None = None) -> Trace:
         mlp.append(block.mlp(block.mlp_norm(x)))
         x = x + mlp[-1]
         streams.append(x)
-    known = known or model.config.vocab_size
-    traced = Trace(model, ids, known, embedded, tuple(streams), tuple(attention), tuple(mlp))
+    traced = Trace(model, ids, embedded, tuple(streams), tuple(attention), tuple(mlp))
     if not logits_of(traced, x[-1]).isfinite().all():
         part = unsound_part(model, tokens)
         raise MygptError(
@@ -127,10 +125,10 @@ def _with_attention(block: Block, x: Tensor, rotary: Rotary, rows: int) -> Tenso
 def logits_of(traced: Trace, stream: Tensor) -> Tensor:
     """Return the logits (..., V) that the model would give if this residual stream (..., C) were its last.
 
-    They are float64 on the CPU, without padding of the vocabulary, as in generation.
+    They are float64 on the CPU, as in generation.
     """
     model = traced.model
-    return model.unembed(model.norm(stream))[..., : traced.known].cpu().double()
+    return model.unembed(model.norm(stream)).cpu().double()
 
 
 def check_chosen(model: GPT, layer: int | None, head: int | None) -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import ResourceError, UsageError, did_you_mean
 from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
@@ -52,7 +53,7 @@ def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
         )
     try:
         model.picker = Picker(folder)
-        if model.embedding.device.type == "cpu":
+        if model.embedding.device.type == "cpu" and takes(model.config):
             library = compile_library("decode", WEIGHTS[kinds[quantize]], folder)
             round_weights(model, kinds[quantize])
             model.decoder = Decoder(model, kinds[quantize], library)
@@ -61,6 +62,11 @@ def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
         pass
     if quantize:
         round_weights(model, kinds[quantize])
+
+
+def takes(config: ModelConfig) -> bool:
+    """Whether `decode.c` knows all parts of such a model."""
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
 
 
 def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,16 +85,15 @@ class Decoder:
         self._model = torch.tensor([*self._shape(), *(self._address(t) for t in self._parts(model))])
         self._scratch = torch.zeros(0)
 
-    def read(self, ids: Sequence[int], cache: KVCache, known: int | None = None) -> tuple[Tensor, list[int]]:
+    def read(self, ids: Sequence[int], cache: KVCache) -> tuple[Tensor, list[int]]:
         """Read tokens (B · T) after those in the cache, as many for each sequence.
 
-        Returns the logits (B · T, V) of the next token after each, of the first `known` entries of the
-        vocabulary, and the best of these, -1 where the logits are not finite. A token's logits are the same
-        bits whoever else is read, and however many of its own text at once.
+        Returns the logits (B · T, V) of the next token after each, and the best of these, -1 where the logits
+        are not finite. A token's logits are the same bits whoever else is read, and however many of its own
+        text at once.
         """
         count, batch = len(ids), len(cache.lengths)
-        known = known or self.config.vocab_size
-        logits = torch.empty(count, known)
+        logits = torch.empty(count, self.config.vocab_size)
         best = (ctypes.c_int64 * count)()
         self._kernel(
             self._model,
@@ -96,7 +101,7 @@ class Decoder:
             (ctypes.c_int64 * batch)(*cache.lengths),
             batch,
             count // batch,
-            known,
+            self.config.vocab_size,
             cache.capacity,
             cache.keys.size(1),
             cache.keys,
@@ -118,7 +123,7 @@ class Decoder:
         """List the numbers at the start of the struct `model` of `decode.c`, in its order."""
         config = self.config
         heads = [config.heads, config.kv_heads, config.head_width]
-        return [config.layers, config.width, *heads, config.mlp_width, ACTIVATIONS.index(config.activation)]
+        return [config.layers, config.width, *heads, config.mlp_width, ACTIVATIONS.index(config.nonlinearity)]
 
     def _room(self, count: int) -> Tensor:
         config = self.config

@@ -25,12 +25,13 @@ ACTIVATIONS = ("relu", "relu2", "gelu_new")  # in the order of `kernels.c`
 
 
 def applies(model: "GPT") -> bool:
-    """Whether this model trains here: compiled for a CPU, with as many keys as queries."""
+    """Whether this model trains here: compiled for a CPU, with as many keys as queries, scaled as usual."""
     config, kernels = model.config, model.kernels
     return (
         kernels is not None
         and kernels.dtype == model.compute_dtype
-        and config.activation in ACTIVATIONS
+        and config.nonlinearity in ACTIVATIONS
+        and not config.scales_queries
         and config.kv_heads == config.heads
         and model.embedding.device.type == "cpu"
         and model.embedding.dtype == torch.float32
@@ -98,7 +99,7 @@ class Pass:
         nanochat = config.arch == "nanochat"
         self.cos = model.cos if nanochat else None
         self.sin = model.sin if nanochat else None
-        self._activation = ACTIVATIONS.index(config.activation)
+        self._activation = ACTIVATIONS.index(config.nonlinearity)
         self.gradients: dict[str, Tensor] = {}
 
     def forward(self, targets: Tensor, share: float = 1.0) -> Tensor:

@@ -62,9 +62,10 @@ class Norm(nn.Module):
 class Attention(nn.Module):
     """Causal self-attention (Vaswani et al., 2017); in nanochat with rotary positions and query/key norm."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.config = config
+        self.query_scale = config.query_scale(layer)
         kv_width = config.kv_heads * config.head_width
         self.qkv = Linear(config.width, config.width + 2 * kv_width, config.attention_bias)
         self.out = Linear(config.width, config.width, config.attention_bias)
@@ -89,7 +90,7 @@ class Attention(nn.Module):
         if rotary is not None:
             q = F.rms_norm(rotate(q, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
             k = F.rms_norm(rotate(k, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
-        return q, k, v
+        return q if self.query_scale == 1.0 else q * self.query_scale, k, v
 
     def share(self, x: Tensor) -> Tensor:
         """Repeat keys or values (B, K, S, D) for the heads that share them: (B, H, S, D)."""
@@ -140,7 +141,7 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.activation = config.activation
+        self.activation = config.nonlinearity
         self.up = Linear(config.width, config.mlp_width, config.bias)
         self.down = Linear(config.mlp_width, config.width, config.bias)
 
@@ -151,11 +152,13 @@ class MLP(nn.Module):
 
 
 def activate(x: Tensor, name: str) -> Tensor:
-    """Apply `relu2` (So et al., 2021), `gelu_new` (the tanh form of GPT-2), `gelu` or `relu`."""
+    """Apply `relu2` (So et al., 2021), `gelu_new` (the tanh form of GPT-2), `gelu`, `relu` or `silu`."""
     if name == "relu2":
         return F.relu(x).square()
     if name == "relu":
         return F.relu(x)
+    if name == "silu":
+        return F.silu(x)
     return F.gelu(x, approximate="tanh" if name == "gelu_new" else "none")
 
 
@@ -171,7 +174,7 @@ class Block(nn.Module):
         super().__init__()
         self.layer = layer
         self.attention_norm = Norm(config)
-        self.attention = Attention(config)
+        self.attention = Attention(config, layer)
         self.mlp_norm = Norm(config)
         self.mlp = MLP(config)
 

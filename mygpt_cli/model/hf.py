@@ -1,6 +1,6 @@
 """Configurations and tensors, to and from Hugging Face's names for gpt2 and nanochat."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,15 @@ from mygpt_cli.config import ARCHITECTURES, ModelConfig
 from mygpt_cli.errors import CheckpointError, MygptError, join_faults
 from mygpt_cli.model.gpt import GPT
 
+HEAD = "lm_head.weight"
+EMBEDDINGS = {"gpt2": "transformer.wte.weight", "nanochat": "model.embed_tokens.weight"}
+# Names that GPT2Config takes for its own (its `attribute_map`).
+_GENERIC = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+}
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # causal masks that old GPT-2 files carry
 
 
@@ -36,7 +45,7 @@ def slots(config: ModelConfig) -> list[Slot]:
 
 def _gpt2_slots(cfg: ModelConfig) -> Iterator[Slot]:
     c, f = cfg.width, cfg.mlp_width
-    yield Slot("transformer.wte.weight", "embedding", (cfg.vocab_size, c))
+    yield Slot(EMBEDDINGS["gpt2"], "embedding", (cfg.vocab_size, c))
     yield Slot("transformer.wpe.weight", "positions", (cfg.context, c))
     for i in range(cfg.layers):
         theirs, ours = f"transformer.h.{i}", f"blocks.{i}"
@@ -54,12 +63,12 @@ def _gpt2_slots(cfg: ModelConfig) -> Iterator[Slot]:
     yield Slot("transformer.ln_f.weight", "norm.weight", (c,))
     yield Slot("transformer.ln_f.bias", "norm.bias" if cfg.bias else "", (c,))
     if not cfg.tied:
-        yield Slot("lm_head.weight", "head.weight", (cfg.vocab_size, c))
+        yield Slot(HEAD, "head.weight", (cfg.vocab_size, c))
 
 
 def _nanochat_slots(cfg: ModelConfig) -> Iterator[Slot]:
     c, f, kv = cfg.width, cfg.mlp_width, cfg.kv_heads * cfg.head_width
-    yield Slot("model.embed_tokens.weight", "embedding", (cfg.vocab_size, c))
+    yield Slot(EMBEDDINGS["nanochat"], "embedding", (cfg.vocab_size, c))
     for i in range(cfg.layers):
         theirs, ours = f"model.layers.{i}", f"blocks.{i}"
         parts = (("q_proj", 0, c), ("k_proj", c, c + kv), ("v_proj", c + kv, c + 2 * kv))
@@ -78,7 +87,7 @@ def _nanochat_slots(cfg: ModelConfig) -> Iterator[Slot]:
         yield Slot(f"{theirs}.mlp.fc1.weight", f"{ours}.mlp.up.weight", (f, c))
         yield Slot(f"{theirs}.mlp.fc2.weight", f"{ours}.mlp.down.weight", (c, f))
     if not cfg.tied:
-        yield Slot("lm_head.weight", "head.weight", (cfg.vocab_size, c))
+        yield Slot(HEAD, "head.weight", (cfg.vocab_size, c))
 
 
 def to_tensors(model: GPT) -> dict[str, Tensor]:
@@ -110,22 +119,28 @@ def fill(model: GPT, tensors: Mapping[str, Tensor]) -> None:
 def canonical_names(names: list[str], config: ModelConfig) -> dict[str, str]:
     """Map the canonical name of each tensor to its name in a file.
 
-    Files from elsewhere may lack gpt2's `transformer.` prefix, carry mask buffers, or repeat a tied head.
+    Files from elsewhere may lack gpt2's `transformer.` prefix, carry mask buffers, or hold a tied head,
+    beside the embedding or in its place.
     """
-    canonical = {}
+    canonical: dict[str, str] = {}
     bare = config.arch == "gpt2" and not any(name.startswith("transformer.") for name in names)
     for name in names:
         if config.arch == "gpt2" and name.endswith(_BUFFERS):
             continue
-        if config.tied and name == "lm_head.weight":
-            continue
-        canonical[f"transformer.{name}" if bare and name != "lm_head.weight" else name] = name
+        canonical[f"transformer.{name}" if bare and name != HEAD else name] = name
+    if config.tied and HEAD in canonical and EMBEDDINGS[config.arch] not in canonical:
+        canonical[EMBEDDINGS[config.arch]] = canonical.pop(HEAD)
     return canonical
 
 
 def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise CheckpointError listing every tensor that is missing, foreign or of another shape."""
+    """Raise CheckpointError listing every tensor that is missing, foreign or of another shape.
+
+    A head is no fault where it is tied: `settle` looks whether it is another matrix.
+    """
     expected = {slot.name: slot.shape for slot in slots(config)}
+    if HEAD in shapes:
+        expected[HEAD] = (config.vocab_size, config.width)
     faults = [f"'{name}' is missing" for name in expected if name not in shapes]
     faults += [f"'{name}' does not belong to this model" for name in shapes if name not in expected]
     faults += [
@@ -137,19 +152,26 @@ def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> 
         shown = faults[:8] + ([f"and {len(faults) - 8} more"] if len(faults) > 8 else [])
         raise CheckpointError(
             f"the weights do not fit the configuration: {join_faults(shown)}",
-            "config.json and model.safetensors must come from the same model",
+            "config.json and the weights must come from the same model",
         )
 
 
-def to_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any]:
+def special_ids(begin: int | None, ends: Sequence[int]) -> dict[str, Any]:
+    """Return how `config.json` and `generation_config.json` name the tokens that begin and end a text."""
+    return {
+        "bos_token_id": begin,
+        "eos_token_id": list(ends) if len(ends) > 1 else next(iter(ends), None),
+    }
+
+
+def to_config(config: ModelConfig, begin: int | None = None, ends: Sequence[int] = ()) -> dict[str, Any]:
     """Return the contents of `config.json`."""
     common = {
         "model_type": config.arch,
         "dtype": "float32",
         "vocab_size": config.vocab_size,
         "tie_word_embeddings": config.tied,
-        "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
+        **special_ids(begin, ends),
         "pad_token_id": None,
     }
     if config.arch == "gpt2":
@@ -165,6 +187,8 @@ def to_config(config: ModelConfig, end_of_text: int | None) -> dict[str, Any]:
             "resid_pdrop": config.dropout,
             "embd_pdrop": config.dropout,
             "attn_pdrop": 0.0,
+            "scale_attn_weights": config.scale_by_width,
+            "scale_attn_by_inverse_layer_idx": config.scale_by_layer,
             # transformers' gpt2 always has biases: one without is saved with zeros, and says so here.
             "mygpt_bias": config.bias,
             "mygpt_attention_bias": config.attention_bias,
@@ -195,7 +219,7 @@ def from_config(raw: Mapping[str, Any]) -> ModelConfig:
             f"config.json describes a model of type {arch!r}",
             f"mygpt opens {' and '.join(ARCHITECTURES)} models",
         )
-    read = _Reader(raw)
+    read = _Reader(_with_own_names(raw) if arch == "gpt2" else raw)
     try:
         config = _from_gpt2(read) if arch == "gpt2" else _from_nanochat(read)
     except CheckpointError:
@@ -207,6 +231,20 @@ def from_config(raw: Mapping[str, Any]) -> ModelConfig:
             f"config.json: {join_faults(read.faults)}", "mygpt has no such variant of this model"
         )
     return config
+
+
+def _with_own_names(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Put GPT2Config's own names in place of the generic ones; CheckpointError where they contradict."""
+    own = dict(raw)
+    for generic, name in _GENERIC.items():
+        if generic in own:
+            value = own.pop(generic)
+            if own.setdefault(name, value) != value:
+                raise CheckpointError(
+                    f"config.json: {name} is {own[name]!r}, and {generic}, its other name, is {value!r}",
+                    "remove the one that is wrong",
+                )
+    return own
 
 
 class _Reader:
@@ -249,8 +287,6 @@ class _Reader:
 
 
 def _from_gpt2(read: _Reader) -> ModelConfig:
-    read.only("scale_attn_weights", True)
-    read.only("scale_attn_by_inverse_layer_idx", False)
     read.only("add_cross_attention", False)
     width = read.whole("n_embd", 768)
     return ModelConfig(
@@ -267,6 +303,8 @@ def _from_gpt2(read: _Reader) -> ModelConfig:
         tied=read.truth("tie_word_embeddings", True),
         bias=read.truth("mygpt_bias", True),
         attention_bias=read.truth("mygpt_attention_bias", True),
+        scale_by_width=read.truth("scale_attn_weights", True),
+        scale_by_layer=read.truth("scale_attn_by_inverse_layer_idx", False),
     )
 
 
@@ -299,9 +337,17 @@ def _from_nanochat(read: _Reader) -> ModelConfig:
     )
 
 
-def settle_biases(config: ModelConfig, tensors: Mapping[str, Tensor]) -> ModelConfig:
-    """Give a gpt2 model its biases back when they were trained elsewhere after mygpt saved it without."""
+def settle(config: ModelConfig, tensors: Mapping[str, Tensor]) -> ModelConfig:
+    """Return the configuration that checked tensors have, where it is more than `config.json` says.
+
+    Biases come back that were trained elsewhere after mygpt saved a gpt2 model without. A head that is not
+    the embedding it should be tied to is a head of its own, as in transformers from version 5 on.
+    """
     missing = [slot.name for slot in slots(config) if not slot.ours]
     if any(bool(tensors[name].any()) for name in missing):
-        return replace(config, bias=True, attention_bias=True)
+        config = replace(config, bias=True, attention_bias=True)
+    if config.tied and HEAD in tensors:
+        embedding, head = tensors[EMBEDDINGS[config.arch]], tensors[HEAD]
+        if not torch.equal(embedding.to(torch.float32), head.to(torch.float32)):
+            config = replace(config, tied=False)
     return config

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mygpt_cli.inspection.history import RunHistory
     from mygpt_cli.inspection.summary import Summary, TokenizerFacts, Training
 
+SHOWN = 5  # tokens that are named
+
 
 def show_summary(summary: "Summary | None", history: "RunHistory | None", how: Shown) -> None:
     """Write how the run has gone, where there is one, and what its checkpoint is, once there is one."""
@@ -56,20 +58,39 @@ def _model(model: "ModelConfig") -> list[str]:
     norm = "LayerNorm" if model.arch == "gpt2" else "RMSNorm, query/key norm"
     head = "tied head" if model.tied else "untied head"
     cap = f", logits capped at {model.softcap:g}" if model.softcap else ""
+    scale = ", attention divided by the layer's number" if model.scale_by_layer else ""
+    scale += "" if model.scale_by_width else ", attention not divided by the root of the head width"
     return [
         f"{model.arch}: {count_of(model.layers, 'layer')}, {heads}, width {model.width}",
         f"context {model.context:,} tokens, feed-forward {model.mlp_width:,} ({model.activation})",
-        f"{positions}, {norm}",
+        f"{positions}, {norm}{scale}",
         f"{head}{cap}",
     ]
 
 
 def _tokenizer(tokenizer: "TokenizerFacts") -> list[str]:
     kind = {"char": "characters", "bpe": "byte pairs"}.get(tokenizer.kind, tokenizer.kind)
-    end = (
-        "no end-of-text token" if tokenizer.end_of_text is None else f"end of text is {tokenizer.end_of_text}"
-    )
-    return [f"{one_line(kind)}, {tokenizer.vocab_size:,} tokens, {end}"]
+    lines = [f"{one_line(kind)}, {tokenizer.vocab_size:,} tokens, {_ends(tokenizer)}"]
+    if tokenizer.padding:
+        lines.append(
+            f"the model has {tokenizer.padding:,} more ids, which it may choose and which have no text"
+        )
+    if tokenizer.missing:
+        missing = ", ".join(f"'{one_line(text)}'" for text in tokenizer.missing[:SHOWN])
+        more = len(tokenizer.missing) - SHOWN
+        lines.append(f"the model does not have {missing}" + (f" and {more:,} more" if more > 0 else ""))
+    return lines
+
+
+def _ends(tokenizer: "TokenizerFacts") -> str:
+    ends = [str(end) for end in tokenizer.ends]
+    if len(ends) > SHOWN:
+        ends = [*ends[:SHOWN], f"{len(ends) - SHOWN:,} more"]
+    if len(ends) > 1:
+        return f"each of {', '.join(ends[:-1])} and {ends[-1]} ends a text"
+    if ends:
+        return f"end of text is {ends[0]}"
+    return "no end-of-text token" if tokenizer.end_of_text is None else "no token ends a text"
 
 
 def _training(training: "Training | None") -> list[str]:

@@ -158,7 +158,7 @@ def _worst(view: "Surprisal", tokenizer: "Tokenizer", width: int, top: int, expl
         )
         found.append(token, style="bold red")
         share = float(np.exp(-view.best_nats[place - 1]))
-        expected = visible(_known(tokenizer, int(view.best[place - 1])))
+        expected = visible(tokenizer.token_bytes(int(view.best[place - 1])))
         bits = float(view.bits[place - 1])
         rank = int(view.ranks[place - 1])
         sentence = (
@@ -174,11 +174,6 @@ def _worst(view: "Surprisal", tokenizer: "Tokenizer", width: int, top: int, expl
         ]
         rows.append(Row(cells, sentence))
     return Rows(columns, rows, width, explain)
-
-
-def _known(tokenizer: "Tokenizer", token: int) -> bytes:
-    """Return the bytes of a token, or none for padding of the vocabulary."""
-    return tokenizer.token_bytes(token) if token < tokenizer.vocab_size else b""
 
 
 def lines_of(view: "Surprisal", tokenizer: "Tokenizer", places: list[int]) -> list[int]:
