@@ -35,7 +35,7 @@ def whole(corpus: Corpus) -> str:
 
 
 def feed_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(data)))
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(data), encoding="ascii"))
 
 
 # --- What the text is ---------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_links_in_a_circle_are_named(tmp_path: Path) -> None:
     (tmp_path / "self.txt").symlink_to("self.txt")
     with pytest.raises(TextError, match="unreadable"):
         open_corpus([str(tmp_path / "self.txt")])
-    (tmp_path / "good.txt").write_text("good")
+    (tmp_path / "good.txt").write_text("good", encoding="utf-8")
     assert [skipped.path.name for skipped in open_corpus([str(tmp_path)]).skipped] == ["self.txt"]
 
 
@@ -379,7 +379,7 @@ def test_a_file_that_grows_during_the_reading_is_noticed(
     corpus = open_corpus([str(path)])
     chunks = corpus.val.chunks()
     next(chunks)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write("more")
     with pytest.raises(TextError, match="changed while"):
         list(chunks)

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def stdin(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
     data = io.BytesIO()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data, encoding="ascii"))
     return data
 
 

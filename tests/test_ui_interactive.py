@@ -130,4 +130,4 @@ def test_on_a_terminal_ctrl_c_stops_the_text_and_ctrl_d_leaves(tmp_path: Path) -
         os.write(ours, b"\x04")
         assert process.wait(60) == 0
     os.close(ours)
-    assert "The cat" in (tmp_path / "history").read_text()
+    assert "The cat" in (tmp_path / "history").read_text(encoding="utf-8")

@@ -118,7 +118,7 @@ def _losses(moments: Sequence["Moment"], width: int, explain: bool) -> Rows:
         Column("nats per token", 14, right=True),
         Column("", 0),
     ]
-    most = max([moment.bits_per_byte or 0.0 for moment in moments]) or 1.0
+    most = max(moment.bits_per_byte or 0.0 for moment in moments) or 1.0
     rows = []
     for moment in moments:
         bits, nats = moment.bits_per_byte or 0.0, moment.nats_per_token
