@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
+    Encoding,
     Folder,
     FolderFlag,
     Html,
@@ -13,6 +14,7 @@ from mygpt_cli.cli.sampling import (
     Quantize,
     Quiet,
     Svg,
+    file_encoding,
     fresh_seed,
     prompt_from_argument,
     read_flags,
@@ -57,6 +59,7 @@ def inspect(
     weights: Annotated[bool, switch("--weights", "The tensors, in numbers.", "Views")] = False,
     explain: Annotated[bool, switch("--explain", "Add a plain sentence to every row.", "Output")] = False,
     device: Device = "auto",
+    encoding: Encoding = None,
     quantize: Quantize = None,
     svg: Svg = None,
     html: Html = None,
@@ -81,6 +84,7 @@ def inspect(
         checkpoint=checkpoint,
         prompt=start,
         file=text,
+        encoding=file_encoding(encoding, used=text is not None),
         other=compare,
         steps=steps,
         temperatures=degrees,

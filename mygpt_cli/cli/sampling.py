@@ -12,6 +12,8 @@ import typer
 
 from mygpt_cli.cli.options import add_flags, switch, value
 from mygpt_cli.config import type_of
+from mygpt_cli.document import Document
+from mygpt_cli.encoding import encoding_fault
 from mygpt_cli.errors import TextError, UsageError
 from mygpt_cli.generation.settings import HINT, Sampling, default_of, flag_of, limits_of, parse_setting
 
@@ -34,6 +36,9 @@ Quantize = Annotated[
         "KIND",
         "Input",
     ),
+]
+Encoding = Annotated[
+    str | None, value("Encoding of the file [dim](utf-8)[/dim], such as cp1252 or utf-16.", "NAME", "Input")
 ]
 Json = Annotated[bool, switch("--json", "Write JSON, a record on each line.", "Output")]
 Quiet = Annotated[bool, switch("--quiet", "Write nothing but the result.", "Output", "-q")]
@@ -94,21 +99,26 @@ def _parsed(name: str, value: str | list[str] | bool) -> Any:
 def prompt_from_argument(prompt: str) -> str:
     """Return a prompt given on the command line; TextError when its bytes are not UTF-8."""
     try:
-        data = prompt.encode("utf-8", "surrogateescape")
+        return prompt.encode("utf-8", "surrogateescape").decode("utf-8-sig")
     except UnicodeEncodeError:
         raise TextError("the prompt has half of a surrogate pair, which is no character") from None
-    return decode_prompt(data, "the prompt")
-
-
-def decode_prompt(data: bytes, source: str) -> str:
-    """Decode a prompt; TextError naming the source and the place of the first byte that is not UTF-8."""
-    try:
-        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise TextError(
-            f"{source} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}",
-            "convert it to UTF-8",
-        ) from None
+        place = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        raise TextError(f"the prompt is not UTF-8 text: {place}", "convert it to UTF-8") from None
+
+
+def decode_prompt(data: bytes, source: str, encoding: str) -> str:
+    """Decode a prompt; TextError naming the source, and what it may be, when it is not in this encoding."""
+    return "".join(Document(source, data, encoding=encoding).chunks())
+
+
+def file_encoding(given: str | None, *, used: bool) -> str:
+    """Return the encoding of the file that is read; UsageError where there is none, or none is."""
+    if given is not None and not used:
+        raise UsageError("--encoding is that of a file, and none is read", "leave it out")
+    if given is not None and (fault := encoding_fault(given)):
+        raise UsageError(f"--encoding: {fault}")
+    return given or "utf-8"
 
 
 def fresh_seed() -> int:

@@ -272,6 +272,7 @@ def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
     corpus = open_corpus(
         files,
         errors=settings.get("errors", "strict"),
+        encoding=settings.get("encoding", "utf-8"),
         val_fraction=settings.get("val_fraction"),
         val_file=settings.get("val_file"),
     )

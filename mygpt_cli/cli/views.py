@@ -28,6 +28,7 @@ class Request:
     checkpoint: str | None
     prompt: str | None
     file: str | None
+    encoding: str
     other: str | None
     steps: int | None
     temperatures: tuple[float, ...]
@@ -64,7 +65,7 @@ class Request:
         from mygpt_cli.corpus import Chunk, open_text
 
         if self.file is not None:
-            return list(open_text(self.file).chunks())
+            return list(open_text(self.file, self.encoding).chunks())
         return [Chunk(self.prompt, True)] if self.prompt else []
 
 
