@@ -186,7 +186,7 @@ def _undecodable(name: str, encoding: str, place: str, data: bytes) -> Undecodab
     if encoding == UTF8 and (likely := likely_encoding(data)):
         other, text = likely
         return UndecodableError(
-            name, f"{reason}, but likely {COMMON[other]}: “{text}”", conversion(name, other)
+            name, f"{reason}, but likely {COMMON[other]}: {text}", conversion(name, other)
         )
     return UndecodableError(name, reason, "`--encoding NAME` reads another encoding")
 
@@ -225,4 +225,4 @@ def _is_utf8(head: bytes) -> bool:
         codecs.getincrementaldecoder(UTF8)().decode(head)
     except UnicodeDecodeError:
         return False
-    return bool(head)
+    return bool(head) and b"\0" not in head

@@ -174,7 +174,7 @@ def test_a_folder_is_read_in_order_and_what_is_not_text_is_named(tmp_path: Path)
         "image.png": "a PNG image, not text",
         "paper.pdf": "a PDF document, not text",
         "program": "binary (a NUL byte at offset 10000), not text",
-        "latin.txt": "not UTF-8 (byte 0xE9 at offset 3), but likely Windows-1252: “café olé”",
+        "latin.txt": "not UTF-8 (byte 0xE9 at offset 3), but likely Windows-1252: café olé",
         "wide.txt": "UTF-16, not UTF-8",
         "broken": "unreadable (no such file or directory)",
     }
