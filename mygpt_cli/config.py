@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from mygpt_cli.encoding import encoding_fault
 from mygpt_cli.errors import UsageError, did_you_mean
+from mygpt_cli.names import name_fault
 
 ARCHITECTURES = ("nanochat", "gpt2")
 ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu")
@@ -364,8 +365,9 @@ def _value_fault(name: str, value: Any, called: str) -> str | None:
         return f"{called} is no setting{did_you_mean(name, knobs())}"
     if not _has_type(value, type_of(name)):
         return f"{called} must be {_TYPE_NAMES[type_of(name)]}, not {value!r}"
-    if name == "name" and not re.fullmatch(r"[\w.+-][\w .+-]{0,99}", value):
-        return f"{called} '{value}' is no name for a folder: letters, digits, spaces, '.', '+', '-' and '_'"
+    if name == "name":
+        fault = name_fault(value)
+        return fault and f"{called} '{value}' {fault}"
     if name == "encoding":
         fault = encoding_fault(value)
         return fault and f"{called}: {fault}"

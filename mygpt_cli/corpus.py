@@ -6,7 +6,6 @@ Text is streamed: no more than a chunk of it is ever held, whatever the size of 
 import glob
 import hashlib
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from mygpt_cli.document import Document, NotTextError, UndecodableError, open_file, plain_reason, spooled
 from mygpt_cli.encoding import UTF8, encoding_fault
 from mygpt_cli.errors import TextError, UsageError, did_you_mean
+from mygpt_cli.names import name_of
 
 STDIN = "-"
 ERRORS = ("strict", "replace")
@@ -77,7 +77,7 @@ class Part:
 class Corpus:
     """A text for training and one for validation.
 
-    `documents` counts the texts in `sources`; `name` is a slug for naming runs; `fingerprint` is a SHA-256
+    `documents` counts the texts in `sources`; `name` is for naming runs; `fingerprint` is a SHA-256
     over the decoded text, its document boundaries and the split, and does not depend on file names;
     `val_fraction` makes the same split again.
     """
@@ -149,7 +149,7 @@ def open_corpus(
         val=val,
         documents=len(documents),
         skipped=skipped,
-        name=_slug(sources) if sources else "python-reference",
+        name=_name(sources) if sources else "python-reference",
         sources=tuple(sources),
         fingerprint=_fingerprint(train, val),
         val_fraction=val_fraction,
@@ -312,7 +312,7 @@ def _python_reference() -> Document:
     return Document("the Python language reference", text.encode()).measured()
 
 
-def _slug(sources: Sequence[str]) -> str:
+def _name(sources: Sequence[str]) -> str:
     """Name a corpus after its first source, in characters that any file system takes."""
     first = Path(sources[0])
     if sources[0] == STDIN:
@@ -322,5 +322,5 @@ def _slug(sources: Sequence[str]) -> str:
         name = next(part for part in reversed(first.absolute().parts) if not glob.has_magic(part))
     else:
         name = first.stem
-    slug = re.sub(r"[^\w.-]+", "-", name).strip("-._")[:60] or "text"
-    return slug if len(sources) == 1 else f"{slug}-and-{len(sources) - 1}-more"
+    name = name_of(name)
+    return name if len(sources) == 1 else f"{name}-and-{len(sources) - 1}-more"

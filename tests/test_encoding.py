@@ -198,7 +198,7 @@ def test_a_misspelt_encoding_is_corrected() -> None:
 
 
 def test_a_file_of_an_old_editor_is_trained_on(tmp_path: Path, mygpt: Command) -> None:
-    text = tmp_path / "old text.txt"
+    text = tmp_path / "कविता हिंदी.txt"
     text.write_bytes(QUOTED.encode("cp1252"))
     told = mygpt("train", text, cwd=tmp_path)
     assert told.returncode == 4
@@ -208,14 +208,14 @@ def test_a_file_of_an_old_editor_is_trained_on(tmp_path: Path, mygpt: Command) -
     arguments = ("train", text.name, *tiny, "--steps", 4)
     made = mygpt(*arguments, cwd=tmp_path, env={"MYGPT_ENCODING": "Windows-1252"})
     assert made.returncode == 0, made.stderr.decode()
-    run = tmp_path / "checkpoints/old-text-001"
+    run = tmp_path / "checkpoints/कविता-हिंदी-001"
     assert 'encoding = "Windows-1252"' in (run / "config.toml").read_text(encoding="utf-8")
     recorded = json.loads((run / "text.json").read_text(encoding="utf-8"))["files"]
     assert recorded[0]["sha256"] == hashlib.sha256(QUOTED.encode()).hexdigest()
     # The same text is the same, whatever it is in: the run goes on with the converted file.
     text.write_text(QUOTED, encoding="utf-8", newline="")
     again = mygpt(
-        "train", "--resume", "old-text-001", "--steps", 6, "--encoding", "utf-8", "-q", cwd=tmp_path
+        "train", "--resume", "कविता-हिंदी-001", "--steps", 6, "--encoding", "utf-8", "-q", cwd=tmp_path
     )
     assert again.returncode == 0, again.stderr.decode()
 
