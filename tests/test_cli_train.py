@@ -328,6 +328,29 @@ def test_resuming_with_fewer_epochs_than_done_is_refused(
     assert "is at step 40 and has nothing left to do" in capfd.readouterr().err
 
 
+def test_a_total_that_is_over_by_now_is_told_from_a_run_that_is_done(
+    text: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train("text.txt", "--steps", 9, "--quiet") == 0
+    config = Path("checkpoints/text-001/config.toml")  # as if it had been stopped
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("steps = 9\n", "steps = 2000\n"), encoding="utf-8"
+    )
+    capfd.readouterr()
+    for budget in (("--steps", "4"), ("--tokens", "256")):
+        assert run(["train", "--resume", "text-001", *budget]) == 2
+        err = capfd.readouterr().err
+        assert "is at step 9 of 2,000, and 1,991 are left; 4 in all would be over by now" in err
+        assert "nothing left" not in err
+        again = "`mygpt train --resume checkpoints/text-001"
+        assert f"{again}` finishes it, {again} --steps 13` takes 4 more" in err
+    assert run(["train", "--resume", "checkpoints/text-001", "--steps", "13", "--quiet"]) == 0
+    assert (
+        json.loads(Path("checkpoints/text-001/last/training_state.json").read_text(encoding="utf-8"))["step"]
+        == 13
+    )
+
+
 def test_a_budget_in_tokens_is_a_total(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--tokens", "1.28k", "--quiet") == 0
     assert "steps = 20\n" in Path("checkpoints/text-001/config.toml").read_text(encoding="utf-8")
