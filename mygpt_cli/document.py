@@ -124,6 +124,19 @@ def spooled(name: str, stream: BinaryIO, errors: str, encoding: str = UTF8) -> D
     return Document(name, spool.path, errors, encoding, spool=spool)
 
 
+def is_text(path: Path) -> bool:
+    """Whether a path leads to a file that begins as a text does, in whichever encoding."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+            _checked(head, str(path), wide_encoding(head) or UTF8)
+    except (OSError, NotTextError):
+        return False
+    return bool(head) and (wide_encoding(head) is not None or b"\0" not in head)
+
+
 class _Spool:
     """A temporary file, removed when nothing refers to it any more and at exit."""
 

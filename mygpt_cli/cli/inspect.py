@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import typer
+
 from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
@@ -18,6 +20,7 @@ from mygpt_cli.cli.sampling import (
     fresh_seed,
     prompt_from_argument,
     read_flags,
+    refuse_more,
     with_sampling,
 )
 from mygpt_cli.cli.views import Request, one_view, show_view
@@ -30,6 +33,7 @@ COPIED = "What of the text, or of what follows --prompt, stands in the training 
 
 @with_sampling(name for name in knobs() if name in CHOICE)
 def inspect(
+    context: typer.Context,
     folder: Folder = None,
     checkpoint: FolderFlag = None,
     prompt: Annotated[
@@ -68,6 +72,7 @@ def inspect(
     **flags: Any,
 ) -> None:
     """Show how a run has gone and what its checkpoint is; with --prompt, show how it comes to each word."""
+    refuse_more(context, folder)
     asked = {"--steps": steps is not None and not copied, "--temperatures": temperatures is not None}
     asked |= {"--life": life, "--lens": lens, "--attention": attention, "--tokens": tokens}
     asked |= {"--copied": copied, "--compare": compare is not None, "--weights": weights}

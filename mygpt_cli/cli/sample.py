@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
@@ -21,6 +23,7 @@ from mygpt_cli.cli.sampling import (
     open_checkpoint,
     prompt_from_argument,
     read_flags,
+    refuse_more,
     with_sampling,
 )
 from mygpt_cli.errors import TextError, UsageError
@@ -35,6 +38,7 @@ SHOWN = 5  # tokens with --show-probs
 
 @with_sampling(knobs(), several=["temperature"])
 def sample(
+    context: typer.Context,
     folder: Folder = None,
     checkpoint: FolderFlag = None,
     prompt: Annotated[
@@ -58,22 +62,28 @@ def sample(
     **flags: Any,
 ) -> None:
     """Write text with a model."""
+    refuse_more(context, folder)
     given = read_flags(flags)
     output = Output(json=json, quiet=quiet, show_probs=show_probs, stats=stats, quantize=quantize)
     _check_flags(given, output, interactive=interactive, prompted=bool(prompt or prompt_file))
     encoding = file_encoding(encoding, used=not prompt and not interactive)
     samplings = resolve_each({"seed": fresh_seed()} | given)
+
+    def opened() -> "Checkpoint":
+        loading: dict[str, Any] = {"device": device, "quantize": quantize, "quiet": quiet}
+        return open_checkpoint(folder, checkpoint, text_command="sample --prompt-file", **loading)
+
     if interactive:
         from mygpt_cli.dataset import cache_folder
         from mygpt_cli.ui.interactive import interact
 
-        loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
+        loaded = opened()
         interact(given, lambda text, given: _ask(loaded, text, given, output), cache_folder() / "history")
         return
     if prompt and prompts_by_line:
         raise UsageError("--prompts-by-line is for a file or standard input", "give --prompt several times")
     texts = _prompt_texts(prompt, prompt_file, encoding, by_line=prompts_by_line)
-    loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
+    loaded = opened()
     told = "seed" in given or samplings[0].greedy or samplings[0].beams > 1 or json or quiet
     write(loaded, texts, samplings, output, "" if told else f"--seed {samplings[0].seed} writes this again")
 
