@@ -74,6 +74,8 @@ def test_steps_can_be_kept_too(copied: Path, capsys: pytest.CaptureFixture[str])
 
 def test_a_file_that_cannot_be_written(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", copied.name, "--svg", "none/a.svg"]) == 5
+    assert run(["inspect", copied.name, "--svg", "a.png"]) == 2
+    assert not Path("a.png").exists()
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "there is no folder" in captured.err

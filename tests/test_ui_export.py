@@ -193,6 +193,17 @@ def test_files_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "old.html", "x"]
 
 
+def test_a_name_promises_nothing_else(tmp_path: Path) -> None:
+    for svg, html in (("a.svg", "a.html"), ("A.SVG", "a.HTM"), ("curves", "page")):
+        assert Export(tmp_path / svg, tmp_path / html)
+    with pytest.raises(UsageError) as caught:
+        Export(svg=Path("curves.png"))
+    assert caught.value.message == "--svg writes no .png but .svg: --svg curves.svg"
+    with pytest.raises(UsageError) as caught:
+        Export(svg=Path("x.html"), html=Path("a b.svg"))
+    assert caught.value.faults[1] == "--html writes no .svg but .html or .htm: --html 'a b.html'"
+
+
 def test_a_link_keeps_leading_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     link = tmp_path / "link.html"
