@@ -155,6 +155,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     from mygpt_cli import contents
     from mygpt_cli.checkpoint import load, load_optimizer
     from mygpt_cli.corpus import STDIN
+    from mygpt_cli.inspection.history import read_history
     from mygpt_cli.runs import CONFIG, Run, history_of, settings_of, unchangeable
 
     run = Run(folder)
@@ -219,6 +220,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             return
         run.configure(trainer.config)
         run.forget_after(history.step)
+        report.past(read_history(folder))
         _drive(run, trainer, report)
 
 
