@@ -36,7 +36,7 @@ def main() -> None:
         table.add_row(time, str(len(walls)), *(f"{number:.1f}" for number in numbers), f"{worst:+.1%}")
     Console().print(table)
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2))
+        arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -229,7 +229,9 @@ def main() -> None:
             results.append({"weights": kind, "bits_per_byte": loss})
         console.print(table)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"read_speeds": speeds, "results": results}, indent=2))
+        arguments.json.write_text(
+            json.dumps({"read_speeds": speeds, "results": results}, indent=2), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def rate(command: str, path: Path, tokens: int, repeats: int) -> float:
     """Return the tokens per second of one sequence, the median of some runs, on as many threads as torch."""
     options = {"-m": path, "-p": 0, "-n": tokens, "-t": torch.get_num_threads(), "-ngl": 0, "-r": repeats}
     words = [str(word) for option in options.items() for word in option]
-    done = subprocess.run([command, *words, "-o", "json"], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [command, *words, "-o", "json"], check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     rates: list[float] = json.loads(done.stdout)[0]["samples_ts"]
     return statistics.median(rates)

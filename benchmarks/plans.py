@@ -54,6 +54,7 @@ def plan(path: Path, time: str, cache: str) -> dict[str, Any]:
         capture_output=True,
         check=True,
         text=True,
+        encoding="utf-8",
     )
     events = map(json.loads, done.stdout.splitlines())
     planned: dict[str, Any] = next(event for event in events if event["event"] == "plan")
@@ -85,7 +86,7 @@ def main() -> None:
                 table.add_row(size, time, f"{planned['parameters']:,}", *cells, times)
     Console(width=WIDTH).print(table)
     if arguments.json:
-        arguments.json.write_text(json.dumps(plans, indent=2))
+        arguments.json.write_text(json.dumps(plans, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def main() -> None:
         table.add_row(str(layers), str(width), str(result["plan"]["steps"]), *losses, "▸" if own else "")
     Console().print(table)
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2))
+        arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

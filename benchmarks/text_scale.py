@@ -63,7 +63,9 @@ def run_command(path: Path, folder: Path) -> tuple[dict[str, float], Path]:
     environment = {**os.environ, "MYGPT_CACHE_DIR": str(folder / "cache")}
     stages = [("starting", time.perf_counter())]
     run = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=environment, text=True, encoding="utf-8"
+    ) as process:
         assert process.stdout
         for line in process.stdout:
             event = json.loads(line)
@@ -141,7 +143,7 @@ def main() -> None:
             "tiktoken_bytes_per_second": baseline,
             "peak_bytes": peak,
         }
-        arguments.json.write_text(json.dumps(results, indent=2))
+        arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def run_default(path: Path, seconds: float, *flags: str, svg: Path | None = None
             capture_output=True,
             check=True,
             text=True,
+            encoding="utf-8",
         )
         wall = time.perf_counter() - started
         if svg:
@@ -112,7 +113,7 @@ def main() -> None:
             add(path, "default, longer", longer, classic.bits_per_byte)
     Console().print(table)
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2))
+        arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

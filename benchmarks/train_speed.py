@@ -100,7 +100,11 @@ class Worker:
     def __init__(self, part: str, path: Path, steps: int) -> None:
         command = ["-m", "benchmarks.train_speed", str(path), f"--steps={steps}", f"--part={part}"]
         self._process = subprocess.Popen(
-            [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         )
 
     def turn(self) -> Any:
@@ -195,7 +199,7 @@ def main() -> None:
     console.print(table)
     if arguments.json:
         arguments.json.write_text(
-            json.dumps({"plain": plain, "ours": ours, "share": share, **default}, indent=2)
+            json.dumps({"plain": plain, "ours": ours, "share": share, **default}, indent=2), encoding="utf-8"
         )
 
 

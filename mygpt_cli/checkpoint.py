@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mygpt_cli.config import ModelConfig
+from mygpt_cli.document import is_text
 from mygpt_cli.errors import CheckpointError, ResourceError, did_you_mean
 from mygpt_cli.hub import CONFIG, GENERATION, SMALL, newest_snapshot, read_ids
 from mygpt_cli.model import hf
@@ -36,6 +38,10 @@ INDEX = f"{WEIGHTS}.index.json"
 OPTIMIZER = "optimizer.safetensors"
 NAMED = 5  # of the runs there are, where the one that was asked for is not
 RETRIES = 10  # while training replaces what is being read
+
+
+class TextInsteadError(CheckpointError):
+    """A file with a text in place of a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -324,6 +330,11 @@ def _not_found(path: Path) -> CheckpointError:
             f"there is no checkpoint at {path}{did_you_mean(path.name, siblings)}",
             f"the newest runs there: {newest}" if newest else "`mygpt train FILE` makes one",
         )
+    if path.is_file() and path.name in (CONFIG, WEIGHTS):
+        return CheckpointError(f"{path} is not a folder", f"a checkpoint is a folder: give {path.parent}")
+    if is_text(path):
+        learn = f"`mygpt train {quote(str(path))}` trains a model on it"
+        return TextInsteadError(f"{path} is a text, not a checkpoint", learn)
     if not path.is_dir():
         return CheckpointError(f"{path} is not a folder", "a checkpoint is a folder with a config.json")
     return CheckpointError(

@@ -12,7 +12,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from mygpt_cli.encoding import encoding_fault
 from mygpt_cli.errors import UsageError, did_you_mean
+from mygpt_cli.names import name_fault
 
 ARCHITECTURES = ("nanochat", "gpt2")
 ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu", "silu")
@@ -214,8 +216,9 @@ class TrainConfig:
         above=0,
         at_most=0.5,
     )
+    encoding: str = knob("Encoding of the files, such as cp1252 or utf-16.", "Text", "utf-8")
     errors: str = knob(
-        "What to do with bytes that are not UTF-8.", "Text", "strict", choices=("strict", "replace")
+        "What to do with bytes that are not in it.", "Text", "strict", choices=("strict", "replace")
     )
 
     tokenizer: str = knob(
@@ -389,8 +392,12 @@ def _value_fault(name: str, value: Any, called: str) -> str | None:
         return f"{called} is no setting{did_you_mean(name, knobs())}"
     if not _has_type(value, type_of(name)):
         return f"{called} must be {_TYPE_NAMES[type_of(name)]}, not {value!r}"
-    if name == "name" and not re.fullmatch(r"[\w.+-][\w .+-]{0,99}", value):
-        return f"{called} '{value}' is no name for a folder: letters, digits, spaces, '.', '+', '-' and '_'"
+    if name == "name":
+        fault = name_fault(value)
+        return fault and f"{called} '{value}' {fault}"
+    if name == "encoding":
+        fault = encoding_fault(value)
+        return fault and f"{called}: {fault}"
     if name == "time":
         try:
             return None if parse_duration(value) > 0 else f"{called} must be above 0"

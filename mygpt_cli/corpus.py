@@ -6,7 +6,6 @@ Text is streamed: no more than a chunk of it is ever held, whatever the size of 
 import glob
 import hashlib
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from mygpt_cli.document import Document, NotTextError, open_file, plain_reason, spooled
+from mygpt_cli.document import Document, NotTextError, UndecodableError, open_file, plain_reason, spooled
+from mygpt_cli.encoding import UTF8, encoding_fault
 from mygpt_cli.errors import TextError, UsageError, did_you_mean
+from mygpt_cli.names import name_of
 
 STDIN = "-"
 ERRORS = ("strict", "replace")
@@ -76,7 +77,7 @@ class Part:
 class Corpus:
     """A text for training and one for validation.
 
-    `documents` counts the texts in `sources`; `name` is a slug for naming runs; `fingerprint` is a SHA-256
+    `documents` counts the texts in `sources`; `name` is for naming runs; `fingerprint` is a SHA-256
     over the decoded text, its document boundaries and the split, and does not depend on file names;
     `val_fraction` makes the same split again.
     """
@@ -95,6 +96,7 @@ def open_corpus(
     sources: Sequence[str],
     *,
     errors: str = "strict",
+    encoding: str = UTF8,
     val_fraction: float | None = None,
     val_file: str | None = None,
 ) -> Corpus:
@@ -103,17 +105,20 @@ def open_corpus(
     A source is a file, a folder, a glob pattern or "-" for standard input; no source means the embedded
     text. Of n characters the first int(n * (1 - val_fraction)) train and the rest validates: a tenth
     unless said otherwise, and then a million characters at most. With `val_file` everything in `sources`
-    trains. `errors` is "strict" or "replace", and says what a byte that is not UTF-8 does.
+    trains. `encoding` is that of all files; `errors` is "strict" or "replace", and says what a byte does that
+    is none of it.
 
-    Raises TextError for a text that cannot be used and UsageError for a wrong `errors` or `val_fraction`
-    (allowed: above 0, up to 0.5).
+    Raises TextError for a text that cannot be used and UsageError for a wrong `errors`, `encoding` or
+    `val_fraction` (allowed: above 0, up to 0.5).
     """
     if errors not in ERRORS:
         raise UsageError(f"--errors is '{errors}'", f"use one of: {', '.join(ERRORS)}")
+    if fault := encoding_fault(encoding):
+        raise UsageError(f"--encoding: {fault}")
     if val_fraction is not None and not 0 < val_fraction <= 0.5:
         raise UsageError(f"--val-fraction is {val_fraction}", "use a number above 0 and at most 0.5")
 
-    documents, skipped = _collect(sources, errors) if sources else ((_python_reference(),), ())
+    documents, skipped = _collect(sources, errors, encoding) if sources else ((_python_reference(),), ())
     total = sum(document.characters for document in documents)
     size = sum(document.bytes for document in documents)
     if val_fraction is None:
@@ -131,7 +136,7 @@ def open_corpus(
         val = Part(documents, cut, total, size - train_bytes)
     else:
         train = Part(documents, 0, total, size)
-        documents_val, skipped_val = _collect([val_file], errors)
+        documents_val, skipped_val = _collect([val_file], errors, encoding)
         skipped += skipped_val
         val = Part(
             documents_val,
@@ -144,21 +149,18 @@ def open_corpus(
         val=val,
         documents=len(documents),
         skipped=skipped,
-        name=_slug(sources) if sources else "python-reference",
+        name=_name(sources) if sources else "python-reference",
         sources=tuple(sources),
         fingerprint=_fingerprint(train, val),
         val_fraction=val_fraction,
     )
 
 
-def open_text(source: str) -> Part:
+def open_text(source: str, encoding: str = UTF8) -> Part:
     """Read one file, or "-" for standard input, as a whole; raises TextError for what is no text."""
     if source != STDIN and not os.path.lexists(source):
         raise TextError(_missing(source).message, "check the name")
-    try:
-        document = _document(Path(source), False, "strict").measured()
-    except NotTextError as fault:
-        raise TextError(fault.message, "give a text file in UTF-8") from None
+    document = _document(Path(source), False, "strict", encoding).measured()
     return Part((document,), 0, document.characters, document.bytes)
 
 
@@ -196,28 +198,33 @@ def _fingerprint(train: Part, val: Part) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _collect(sources: Sequence[str], errors: str) -> tuple[tuple[Document, ...], tuple[Skipped, ...]]:
+def _collect(
+    sources: Sequence[str], errors: str, encoding: str
+) -> tuple[tuple[Document, ...], tuple[Skipped, ...]]:
     """Measure the texts that the sources name, each file once however often it is named."""
     documents: list[Document] = []
     skipped: list[Skipped] = []
     is_text: dict[str, bool] = {}
     for source in sources:
-        holds_text = False
+        holds_text, hint = False, ""
         for path, found in _paths(source, skipped):
             key = STDIN if source == STDIN else os.path.realpath(path)  # which takes links in a circle
             if key not in is_text:
                 try:
-                    documents.append(_document(path, found, errors).measured())
+                    documents.append(_document(path, found, errors, encoding).measured())
                     is_text[key] = True
                 except NotTextError as fault:
+                    if isinstance(fault, UndecodableError):
+                        fault.hint += "; `--errors replace` puts U+FFFD in place of wrong bytes and goes on"
                     if not found:
                         raise
+                    hint = hint or fault.hint
                     skipped.append(Skipped(path, fault.reason))
                     is_text[key] = False
             holds_text |= is_text[key]
         if not holds_text:
             raise TextError(
-                f"'{source}' holds no text files{_first_reasons(skipped)}", "give files of UTF-8 text"
+                f"'{source}' holds no text files{_first_reasons(skipped)}", hint or "give files of UTF-8 text"
             )
     return tuple(documents), tuple(skipped)
 
@@ -278,12 +285,12 @@ def _missing(source: str) -> TextError:
     )
 
 
-def _document(path: Path, found: bool, errors: str) -> Document:
+def _document(path: Path, found: bool, errors: str, encoding: str) -> Document:
     name = str(path)
     if name == STDIN:
         if sys.stdin is None:
             raise TextError("there is no standard input to read", "give a file instead of '-'")
-        return spooled("standard input", sys.stdin.buffer, errors)
+        return spooled("standard input", sys.stdin.buffer, errors, encoding)
     try:
         mode = path.stat().st_mode
     except OSError as fault:
@@ -291,10 +298,10 @@ def _document(path: Path, found: bool, errors: str) -> Document:
     # A pipe met in a folder may have no writer, and opening it would wait for ever.
     if stat.S_ISFIFO(mode) and not found:
         with open_file(name, path) as pipe:
-            return spooled(name, pipe, errors)
+            return spooled(name, pipe, errors, encoding)
     if not stat.S_ISREG(mode):
         raise NotTextError(name, "not a regular file")
-    return Document(name, path, errors)
+    return Document(name, path, errors, encoding)
 
 
 def _python_reference() -> Document:
@@ -305,7 +312,7 @@ def _python_reference() -> Document:
     return Document("the Python language reference", text.encode()).measured()
 
 
-def _slug(sources: Sequence[str]) -> str:
+def _name(sources: Sequence[str]) -> str:
     """Name a corpus after its first source, in characters that any file system takes."""
     first = Path(sources[0])
     if sources[0] == STDIN:
@@ -315,5 +322,5 @@ def _slug(sources: Sequence[str]) -> str:
         name = next(part for part in reversed(first.absolute().parts) if not glob.has_magic(part))
     else:
         name = first.stem
-    slug = re.sub(r"[^\w.-]+", "-", name).strip("-._")[:60] or "text"
-    return slug if len(sources) == 1 else f"{slug}-and-{len(sources) - 1}-more"
+    name = name_of(name)
+    return name if len(sources) == 1 else f"{name}-and-{len(sources) - 1}-more"

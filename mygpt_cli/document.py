@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+from mygpt_cli.encoding import COMMON, UTF8, conversion, likely_encoding, marked_encoding, wide_encoding
 from mygpt_cli.errors import ResourceError, TextError
 
 BLOCK = 1 << 20
@@ -39,6 +40,10 @@ class NotTextError(TextError):
         self.reason = reason
 
 
+class UndecodableError(NotTextError):
+    """A file whose bytes are not text in the encoding it is read with."""
+
+
 @dataclass(frozen=True)
 class Document:
     """One text: a file, the spooled standard input, or bytes in memory.
@@ -50,6 +55,7 @@ class Document:
     name: str
     data: Path | bytes
     errors: str = "strict"
+    encoding: str = UTF8
     stamp: tuple[int, int] = (0, 0)
     spool: object = None
     characters: int = 0
@@ -62,7 +68,7 @@ class Document:
         Raises TextError for bytes that are not text, and when the file has changed since it was measured.
         """
         with self._open() as file:
-            for text in _decode(file, self.name, self.errors):
+            for text in _decode(file, self.name, self.errors, self.encoding):
                 # Each time, so that nothing made of a changed text is kept.
                 self._check_unchanged(file)
                 yield text
@@ -104,7 +110,7 @@ class Document:
             )
 
 
-def spooled(name: str, stream: BinaryIO, errors: str) -> Document:
+def spooled(name: str, stream: BinaryIO, errors: str, encoding: str = UTF8) -> Document:
     """Copy a stream that can be read only once into a temporary file that goes when the document goes."""
     try:
         with tempfile.NamedTemporaryFile(prefix="mygpt-", delete=False) as file:
@@ -115,7 +121,20 @@ def spooled(name: str, stream: BinaryIO, errors: str) -> Document:
             f"{name} could not be copied to a temporary file: {plain_reason(fault)}",
             "set TMPDIR to a folder with more room",
         ) from fault
-    return Document(name, spool.path, errors, spool=spool)
+    return Document(name, spool.path, errors, encoding, spool=spool)
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path leads to a file that begins as a text does, in whichever encoding."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+            _checked(head, str(path), wide_encoding(head) or UTF8)
+    except (OSError, NotTextError):
+        return False
+    return bool(head) and (wide_encoding(head) is not None or b"\0" not in head)
 
 
 class _Spool:
@@ -146,33 +165,43 @@ def plain_reason(fault: OSError) -> str:
     return (fault.strerror or str(fault)).lower()
 
 
-def _decode(file: BinaryIO, name: str, errors: str) -> Generator[str, None, None]:
-    """Decode UTF-8 block by block; raises NotTextError for what is not text, with the byte's offset."""
+def _decode(file: BinaryIO, name: str, errors: str, encoding: str) -> Generator[str, None, None]:
+    """Decode block by block; raises NotTextError for what is not text, with the byte's offset."""
     block = _read(file, name)
-    _check_format(block, name)
-    offset = 0
-    if block.startswith(codecs.BOM_UTF8):
-        offset = len(codecs.BOM_UTF8)
-        file.seek(offset)
-        block = _read(file, name)
-    rest = b""
-    while block or rest:
-        if (nul := block.find(0)) >= 0:
-            raise NotTextError(name, f"binary (a NUL byte at offset {offset + len(rest) + nul}), not text")
-        data = rest + block
+    encoding = _checked(block, name, encoding)
+    wide = encoding.startswith(("utf-16", "utf-32"))
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    offset, mark = 0, "" if encoding in ("utf-16", "utf-32") else "\ufeff"  # those codecs take it
+    while True:
+        pending = len(decoder.getstate()[0])
+        if not wide and (nul := block.find(0)) >= 0:
+            raise NotTextError(name, f"binary (a NUL byte at offset {offset + nul}), not text")
         try:
-            text, used = codecs.utf_8_decode(data, errors, not block)
+            text = decoder.decode(block, not block)
         except UnicodeDecodeError as fault:
-            raise NotTextError(
-                name,
-                f"not UTF-8 (byte 0x{data[fault.start]:02X} at offset {offset + fault.start})",
-                "`--errors replace` puts U+FFFD in place of wrong bytes and goes on",
-            ) from None
-        offset += used
-        rest = data[used:]
+            place = f"byte 0x{fault.object[fault.start]:02X} at offset {offset - pending + fault.start}"
+            raise _undecodable(name, encoding, place, fault.object) from None
+        if wide and "\0" in text:
+            raise NotTextError(name, "binary (it has NUL characters), not text")
+        if text:
+            text, mark = text.removeprefix(mark), ""
         if text:
             yield text
-        block = _read(file, name) if block else b""
+        if not block:
+            return
+        offset += len(block)
+        block = _read(file, name)
+
+
+def _undecodable(name: str, encoding: str, place: str, data: bytes) -> UndecodableError:
+    """Say what a file is not, and what it may be."""
+    reason = f"not {encoding.upper()} ({place})"
+    if encoding == UTF8 and (likely := likely_encoding(data)):
+        other, text = likely
+        return UndecodableError(
+            name, f"{reason}, but likely {COMMON[other]}: {text}", conversion(name, other)
+        )
+    return UndecodableError(name, reason, "`--encoding NAME` reads another encoding")
 
 
 def _read(file: BinaryIO, name: str) -> bytes:
@@ -184,16 +213,29 @@ def _read(file: BinaryIO, name: str) -> bytes:
         ) from fault
 
 
-def _check_format(head: bytes, name: str) -> None:
+def _checked(head: bytes, name: str, encoding: str) -> str:
+    """Return the encoding to read a file with that begins so; raises NotTextError where it is no such text.
+
+    It has the order of the bytes, where `encoding` does not say it.
+    """
     for magic, kind in FORMATS.items():
         if head.startswith(magic):
             raise NotTextError(name, f"{kind}, not text", "convert or unpack it to plain text first")
-    sample = head[:4096]
-    even, odd = sample[::2], sample[1::2]
-    # Latin letters in UTF-16 have a NUL in every other byte, and in no other.
-    one_sided = (not even.count(0) or not odd.count(0)) and sample.count(0) > len(sample) // 4
-    wide_mark = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if wide_mark or (len(sample) > 3 and one_sided):
-        raise NotTextError(
-            name, "UTF-16, not UTF-8", f"`iconv -f UTF-16 -t UTF-8 '{name}' > utf8.txt` converts it"
-        )
+    asked = codecs.lookup(encoding).name.removesuffix("-sig")
+    there = wide_encoding(head) or marked_encoding(head)
+    family = asked[:6]  # utf-16 of utf-16-le
+    if there is None and family in ("utf-16", "utf-32") and _is_utf8(head):
+        there = UTF8
+    if there is None:
+        return f"{asked}-le" if asked in ("utf-16", "utf-32") else asked
+    if not there.startswith(family):
+        raise NotTextError(name, f"{there.upper()}, not {asked.upper()}", conversion(name, there))
+    return asked if len(asked) > len(family) and len(there) > len(family) else there
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder(UTF8)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return bool(head) and b"\0" not in head

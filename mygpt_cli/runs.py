@@ -29,7 +29,7 @@ MOST = 10**15  # of anything that a run counts
 MOST_EVENTS = 50_000  # that are looked at; default intervals give some hundreds
 LONGEST_LINE = 2**16  # bytes
 OFTEN = ("eval_every", "save_every", "keep_every", "log_every")
-CHANGEABLE = {*BUDGETS, *OFTEN, "patience", "tensorboard", "device", "files", "val_file", "out"}
+CHANGEABLE = {*BUDGETS, *OFTEN, "patience", "tensorboard", "device", "files", "val_file", "encoding", "out"}
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a run from elsewhere may hold links to what is not its own
 
 Logged = Started | Progress | Evaluated | Noted | Finished

@@ -63,7 +63,7 @@ def mygpt(tmp_path_factory: pytest.TempPathFactory) -> Command:
 def cycle_run(mygpt: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a tiny gpt2 on the cycle through the command, once; return the run's folder."""
     folder = tmp_path_factory.mktemp("cycle")
-    (folder / "cycle.txt").write_text(CYCLE * 200)
+    (folder / "cycle.txt").write_text(CYCLE * 200, encoding="utf-8")
     done = mygpt(
         *("train", "cycle.txt", "--tokenizer", "char", "--arch", "gpt2", "--quiet", "--steps", 400),
         *("--layers", 2, "--heads", 2, "--width", 32, "--context", 48, "--batch-size", 8),
@@ -77,7 +77,7 @@ def cycle_run(mygpt: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_dataset(tmp_path: Path) -> Dataset:
     """Return a character dataset of a few thousand tokens."""
     path = tmp_path / "tiny.txt"
-    path.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(200)))
+    path.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(200)), encoding="utf-8")
     return prepare(open_corpus([str(path)]), tokenizer="char", cache=tmp_path / "cache")
 
 

@@ -77,7 +77,7 @@ def test_transformers_default_configurations_open(tmp_path: Path, tiny_dataset: 
         folder = tmp_path / config.model_type
         theirs = AutoModelForCausalLM.from_config(config).eval()
         theirs.save_pretrained(folder)
-        (folder / "tokenizer.json").write_text(tiny_dataset.tokenizer.to_json())
+        (folder / "tokenizer.json").write_text(tiny_dataset.tokenizer.to_json(), encoding="utf-8")
         ids = torch.tensor([tiny_dataset.tokenizer.encode(TEXT)])
         with torch.no_grad():
             ours = checkpoint.load(folder).model(ids)
@@ -147,7 +147,7 @@ def test_a_foreign_file_is_explained(saved: Path, file: str, change: dict[str, A
     (saved / checkpoint.MANIFEST).unlink()
     (saved / checkpoint.STATE).unlink()
     path = saved / file
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(saved)
 
@@ -165,7 +165,7 @@ def test_an_index_without_a_map_is_refused(saved: Path) -> None:
     (saved / checkpoint.MANIFEST).unlink()
     (saved / checkpoint.STATE).unlink()
     (saved / checkpoint.WEIGHTS).rename(saved / "model-00001-of-00002.safetensors")
-    (saved / "model.safetensors.index.json").write_text("{}")
+    (saved / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"index\.json cannot be read: it has no 'weight_map'"):
         checkpoint.load(saved)
 
@@ -266,6 +266,6 @@ def test_duplicate_keys_are_refused(saved: Path) -> None:
     (saved / checkpoint.MANIFEST).unlink()
     (saved / checkpoint.STATE).unlink()
     path = saved / "config.json"
-    path.write_text('{"model_type": "gpt2", ' + path.read_text()[1:])
+    path.write_text('{"model_type": "gpt2", ' + path.read_text(encoding="utf-8")[1:], encoding="utf-8")
     with pytest.raises(CheckpointError, match="a key appears twice"):
         checkpoint.load(saved)

@@ -41,7 +41,9 @@ def test_json_has_every_number(cycle_run: Path, capsys: pytest.CaptureFixture[st
     assert run(["inspect", str(cycle_run), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     history = record["history"]
-    written = [json.loads(line) for line in (cycle_run / "metrics.jsonl").read_text().splitlines()]
+    written = [
+        json.loads(line) for line in (cycle_run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     for name, event in (("intervals", "progress"), ("validations", "evaluated")):
         wanted = [record for record in written if record["event"] == event]
         assert len(history[name]) == len(wanted) > 2
@@ -54,24 +56,26 @@ def test_json_has_every_number(cycle_run: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_files_of_a_run_that_means_harm(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with (copied / "metrics.jsonl").open("a") as file:
+    with (copied / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"event": "noted", "step": 3, "text": "<img src=http://x onerror=y>"}) + "\n")
     assert run(["inspect", copied.name, "--html", "a.html", "--svg", "a.svg"]) == 0
     assert "<script>alert(1)<!--" in capsys.readouterr().out
-    page = check_harmless(Path("a.html").read_text().replace("src=http://x", ""))
+    page = check_harmless(Path("a.html").read_text(encoding="utf-8").replace("src=http://x", ""))
     assert "<script>alert(1)<!--" in page.text
-    check_harmless(Path("a.svg").read_text())
+    check_harmless(Path("a.svg").read_text(encoding="utf-8"))
 
 
 def test_steps_can_be_kept_too(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["inspect", copied.name, "--prompt", "I love", "--steps", "2", "--html", "a.html"]
     assert run([*command, "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
-    assert "step 2" in check_harmless(Path("a.html").read_text()).text
+    assert "step 2" in check_harmless(Path("a.html").read_text(encoding="utf-8")).text
 
 
 def test_a_file_that_cannot_be_written(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", copied.name, "--svg", "none/a.svg"]) == 5
+    assert run(["inspect", copied.name, "--svg", "a.png"]) == 2
+    assert not Path("a.png").exists()
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "there is no folder" in captured.err
@@ -80,8 +84,8 @@ def test_a_file_that_cannot_be_written(copied: Path, capsys: pytest.CaptureFixtu
 def test_a_run_before_its_first_checkpoint(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("last", "best"):
         shutil.rmtree(copied / name)
-    metrics = (copied / "metrics.jsonl").read_text().splitlines()
-    (copied / "metrics.jsonl").write_text("\n".join(metrics[:6]) + '\n{"event": "prog')
+    metrics = (copied / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    (copied / "metrics.jsonl").write_text("\n".join(metrics[:6]) + '\n{"event": "prog', encoding="utf-8")
     with Run(copied).locked():
         assert run(["inspect", copied.name]) == 0
         captured = capsys.readouterr()
@@ -139,7 +143,7 @@ def test_views_agree_on_the_answer(copied: Path, capsys: pytest.CaptureFixture[s
     assert last["guesses"][-1]["probability"] == pytest.approx(step["probability"], abs=1e-6)
     assert attention["probability"] == pytest.approx(step["probability"], abs=1e-6)
     assert attention["contributions"]["logit"] == pytest.approx(step["logit"], abs=1e-4)
-    assert "lens" in check_harmless(Path("a.html").read_text()).text
+    assert "lens" in check_harmless(Path("a.html").read_text(encoding="utf-8")).text
 
 
 @pytest.mark.parametrize("width", ["60", "80", "120"])
@@ -163,13 +167,13 @@ def test_life_and_temperatures_as_json_and_as_pages(copied: Path, capsys: pytest
     assert len(record["heads"]) == 4
     assert record["heads"][0]["attended"][0]["text"] in "I love"
     assert record["choice"]["candidates"][0]["text"] == " "
-    assert "prediction" in check_harmless(Path("a.html").read_text()).text
+    assert "prediction" in check_harmless(Path("a.html").read_text(encoding="utf-8")).text
     assert run([*command, "--temperatures", "0.1, 1,2", "--svg", "a.svg"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["temperatures"] == [0.1, 1.0, 2.0]
     assert record["seed"] == 5
     assert all(len(candidate["probabilities"]) == 3 for candidate in record["candidates"])
-    check_harmless(Path("a.svg").read_text())
+    check_harmless(Path("a.svg").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

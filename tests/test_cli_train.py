@@ -29,7 +29,7 @@ def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Go to an empty folder with a text file in it."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "text.txt"
-    path.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300)))
+    path.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300)), encoding="utf-8")
     return path
 
 
@@ -103,7 +103,7 @@ def test_dry_run_leaves_nothing(text: Path, capfd: pytest.CaptureFixture[str]) -
 def test_flag_over_environment_over_config_over_preset(
     text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("recipe.toml").write_text("heads = 1\nwidth = 24\nlayers = 3\nsteps = 3\n")
+    Path("recipe.toml").write_text("heads = 1\nwidth = 24\nlayers = 3\nsteps = 3\n", encoding="utf-8")
     monkeypatch.setenv("MYGPT_WIDTH", "32")
     monkeypatch.setenv("MYGPT_LAYERS", "4")
     arguments = ["train", "text.txt", "--preset", "classic-cpu", "--config", "recipe.toml", "--layers", "2"]
@@ -123,7 +123,7 @@ def test_flag_over_environment_over_config_over_preset(
 def test_the_faults_of_all_sources_are_told_at_once(
     text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("recipe.toml").write_text("widht = 24\nsteps = 3\ntime = 20\n")
+    Path("recipe.toml").write_text("widht = 24\nsteps = 3\ntime = 20\n", encoding="utf-8")
     monkeypatch.setenv("MYGPT_LAYERS", "many")
     monkeypatch.setenv("MYGPT_DROPUOT", "0.1")
     flags = ["--lr", "fast", "--time", "0", "--config", "recipe.toml", "--preset", "classic"]
@@ -136,7 +136,7 @@ def test_the_faults_of_all_sources_are_told_at_once(
         "  - recipe.toml: widht is no setting (did you mean 'width'?)",
         "  - unknown preset 'classic' (did you mean 'classic-cpu'?)",
     ]
-    Path("recipe.toml").write_text("width = 30\n")
+    Path("recipe.toml").write_text("width = 30\n", encoding="utf-8")
     monkeypatch.delenv("MYGPT_DROPUOT")
     monkeypatch.setenv("MYGPT_LAYERS", "2")
     flags = ["--heads", "4", "--tokenizer", "cahr", "--config", "recipe.toml"]
@@ -164,7 +164,7 @@ def test_standard_input(mygpt: Command, tmp_path: Path) -> None:
 
 def test_a_folder_names_what_it_skips(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (text.parent / "sub").mkdir()
-    (text.parent / "sub" / "more.md").write_text("More text, in another file. " * 20)
+    (text.parent / "sub" / "more.md").write_text("More text, in another file. " * 20, encoding="utf-8")
     (text.parent / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
     assert train(".", "--steps", 3) == 0
     err = capfd.readouterr().err
@@ -231,7 +231,7 @@ def test_replace_goes_on_over_a_wrong_byte(text: Path) -> None:
 
 
 def test_a_short_text_shrinks_the_context(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    text.write_text("Too short for its context.")
+    text.write_text("Too short for its context.", encoding="utf-8")
     assert run(["train", "text.txt", "--tokenizer", "char", "--steps", "3", "--context", "64"]) == 0
     assert "context: 22 tokens instead of 64" in capfd.readouterr().err
 
@@ -249,7 +249,7 @@ def test_a_changed_text_or_shape_is_not_resumed(text: Path, capfd: pytest.Captur
     assert "--width is 16 in this run, not 32" in capfd.readouterr().err
     assert run(["train", "--resume", "text-001", "--steps", "8", "--width", "32", "--lr", "1"]) == 2
     assert "2 things differ:\n  - --width is 16 in this run, not 32\n  - --lr is" in capfd.readouterr().err
-    text.write_text(text.read_text() + "More.")
+    text.write_text(text.read_text(encoding="utf-8") + "More.", encoding="utf-8")
     assert run(["train", "--resume", "checkpoints/text-001", "--steps", "8"]) == 4
     err = capfd.readouterr().err
     assert f"is not the one that checkpoints/text-001 was trained on: '{text}' has 5 characters more" in err
@@ -277,7 +277,9 @@ def test_interrupted_work_is_saved_and_resumed_with_the_same_bits(
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == code
-    state = json.loads((text.parent / "checkpoints/halves-001/last/training_state.json").read_text())
+    state = json.loads(
+        (text.parent / "checkpoints/halves-001/last/training_state.json").read_text(encoding="utf-8")
+    )
     assert 0 < state["step"] < 300
     done = mygpt("train", "--resume", "halves-001", cwd=text.parent)
     assert done.returncode == 0, done.stderr.decode()
@@ -289,11 +291,11 @@ def test_interrupted_work_is_saved_and_resumed_with_the_same_bits(
 def test_a_longer_run_is_recorded(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 4, "--quiet") == 0
     assert run(["train", "--resume", "text-001", "--steps", "8", "--quiet"]) == 0
-    assert "steps = 8\n" in Path("checkpoints/text-001/config.toml").read_text()
+    assert "steps = 8\n" in Path("checkpoints/text-001/config.toml").read_text(encoding="utf-8")
     assert run(["train", "--resume", "text-001"]) == 2
     assert "is at step 8 and has nothing left to do" in capfd.readouterr().err
     config = Path("checkpoints/text-001/config.toml")
-    config.write_text(config.read_text().replace("steps = 8\n", ""))
+    config.write_text(config.read_text(encoding="utf-8").replace("steps = 8\n", ""), encoding="utf-8")
     assert run(["train", "--resume", "text-001", "--steps", "9"]) == 2
     assert "does not say how many steps the run has" in capfd.readouterr().err
 
@@ -306,12 +308,12 @@ def test_more_steps_undo_the_decay_and_say_so(text: Path, capfd: pytest.CaptureF
     assert run(["train", "--resume", "text-001", "--steps", "400"]) == 0
     err = capfd.readouterr().err
     assert "instead of 40; its learning rate had fallen to 4% of its peak: it rises again to 100%" in err
-    recorded = (folder / "config.toml").read_text()
+    recorded = (folder / "config.toml").read_text(encoding="utf-8")
     assert "save_every = 40\n" in recorded  # chosen anew
     assert "eval_every = 25\n" in recorded  # as it was set
     assert run(["train", "--resume", "again-001", "--steps", "400", "--quiet"]) == 0
     # As if the process had been killed before it saved for the first time.
-    (folder.with_name("killed-001") / "config.toml").write_text(recorded)
+    (folder.with_name("killed-001") / "config.toml").write_text(recorded, encoding="utf-8")
     assert run(["train", "--resume", "killed-001", "--quiet"]) == 0
     for copy in ("again-001", "killed-001"):
         for name in ("last/model.safetensors", "best/model.safetensors"):
@@ -326,13 +328,36 @@ def test_resuming_with_fewer_epochs_than_done_is_refused(
     assert "is at step 40 and has nothing left to do" in capfd.readouterr().err
 
 
+def test_a_total_that_is_over_by_now_is_told_from_a_run_that_is_done(
+    text: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train("text.txt", "--steps", 9, "--quiet") == 0
+    config = Path("checkpoints/text-001/config.toml")  # as if it had been stopped
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("steps = 9\n", "steps = 2000\n"), encoding="utf-8"
+    )
+    capfd.readouterr()
+    for budget in (("--steps", "4"), ("--tokens", "256")):
+        assert run(["train", "--resume", "text-001", *budget]) == 2
+        err = capfd.readouterr().err
+        assert "is at step 9 of 2,000, and 1,991 are left; 4 in all would be over by now" in err
+        assert "nothing left" not in err
+        again = "`mygpt train --resume checkpoints/text-001"
+        assert f"{again}` finishes it, {again} --steps 13` takes 4 more" in err
+    assert run(["train", "--resume", "checkpoints/text-001", "--steps", "13", "--quiet"]) == 0
+    assert (
+        json.loads(Path("checkpoints/text-001/last/training_state.json").read_text(encoding="utf-8"))["step"]
+        == 13
+    )
+
+
 def test_a_budget_in_tokens_is_a_total(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--tokens", "1.28k", "--quiet") == 0
-    assert "steps = 20\n" in Path("checkpoints/text-001/config.toml").read_text()
+    assert "steps = 20\n" in Path("checkpoints/text-001/config.toml").read_text(encoding="utf-8")
     assert run(["train", "--resume", "text-001", "--tokens", "1_280"]) == 2
     assert "is at step 20 and has nothing left to do" in capfd.readouterr().err
     assert run(["train", "--resume", "text-001", "--tokens", "1920", "--quiet"]) == 0
-    assert "steps = 30\n" in Path("checkpoints/text-001/config.toml").read_text()
+    assert "steps = 30\n" in Path("checkpoints/text-001/config.toml").read_text(encoding="utf-8")
     assert train("text.txt", "--tokens", 100, "--time", "5m", "--steps", 3) == 2
     assert "--tokens and --time and --steps contradict each other: give one" in capfd.readouterr().err
 
@@ -364,15 +389,18 @@ def test_a_time_that_would_be_missed_is_kept_by_another_number_of_steps(
         event["text"] for event in events if event["event"] == "noted"
     )
     assert next(event for event in events if event["event"] == "finished")["step"] == 70
-    assert tomllib.loads(Path("checkpoints/text-001/config.toml").read_text())["steps"] == 70
+    assert tomllib.loads(Path("checkpoints/text-001/config.toml").read_text(encoding="utf-8"))["steps"] == 70
     # The settings that were written down give the same model again.
     assert run(["train", "text.txt", "--config", "checkpoints/text-001/config.toml", "--quiet"]) == 0
     once, again = (Path(f"checkpoints/text-00{number}/last/model.safetensors") for number in (1, 2))
     assert once.read_bytes() == again.read_bytes()
     # A run goes on although it was cut off before its settings were written down.
     settings = Path("checkpoints/text-001/config.toml")
-    assert "decay_share = 0.42" in settings.read_text()
-    settings.write_text(re.sub("decay_share = .*", "decay_share = 0.6", settings.read_text()))
+    assert "decay_share = 0.42" in settings.read_text(encoding="utf-8")
+    settings.write_text(
+        re.sub("decay_share = .*", "decay_share = 0.6", settings.read_text(encoding="utf-8")),
+        encoding="utf-8",
+    )
     assert run(["train", "--resume", "text-001", "--steps", "75", "--quiet"]) == 0
 
 
@@ -387,7 +415,7 @@ def test_resuming_finds_the_tokens_again(text: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_run_resumes_from_any_folder(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (text.parent / "val.txt").write_text("7 and 7 make 14.\n" * 9)
+    (text.parent / "val.txt").write_text("7 and 7 make 14.\n" * 9, encoding="utf-8")
     assert train("text.txt", "--val-file", "val.txt", "--steps", 3, "--quiet") == 0
     (text.parent / "elsewhere").mkdir()
     monkeypatch.chdir(text.parent / "elsewhere")
@@ -399,7 +427,7 @@ def test_a_setting_changed_in_the_file_is_refused_as_by_flag(
 ) -> None:
     assert train("text.txt", "--steps", 3, "--lr", 0.01, "--quiet") == 0
     path = Path("checkpoints/text-001/config.toml")
-    whole = path.read_text()
+    whole = path.read_text(encoding="utf-8")
     for old, new, said in (
         ("width = 16", "width = 32", "--width is 16 in this run, not 32"),
         ("context = 16", "context = 8", "--context is 16 in this run, not 8"),
@@ -408,11 +436,11 @@ def test_a_setting_changed_in_the_file_is_refused_as_by_flag(
         ("accumulation = 1", "accumulation = 2", "--batch-size times --accumulation is 4 in this run, not 8"),
     ):
         assert old in whole
-        path.write_text(whole.replace(old, new))
+        path.write_text(whole.replace(old, new), encoding="utf-8")
         assert run(["train", "--resume", "text-001", "--steps", "5"]) == 2
         assert said in capfd.readouterr().err
     parts = whole.replace("batch_size = 4", "batch_size = 2").replace("accumulation = 1", "accumulation = 2")
-    path.write_text(parts)
+    path.write_text(parts, encoding="utf-8")
     assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
 
 
@@ -420,22 +448,22 @@ def test_a_checkpoint_without_its_settings_is_resumed(text: Path, capfd: pytest.
     """As earlier versions saved them: only the shape of the weights is known."""
     assert train("text.txt", "--steps", 3, "--quiet") == 0
     last, path = Path("checkpoints/text-001/last"), Path("checkpoints/text-001/config.toml")
-    state = json.loads((last / "training_state.json").read_text())
+    state = json.loads((last / "training_state.json").read_text(encoding="utf-8"))
     del state["settings"]
-    (last / "training_state.json").write_text(json.dumps(state))
+    (last / "training_state.json").write_text(json.dumps(state), encoding="utf-8")
     vouch_for(last)
-    whole = path.read_text()
-    path.write_text(whole.replace("width = 16", "width = 32"))
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace("width = 16", "width = 32"), encoding="utf-8")
     assert run(["train", "--resume", "text-001", "--steps", "5"]) == 2
     assert "--width is 16 in this run, not 32" in capfd.readouterr().err
-    path.write_text(whole)
+    path.write_text(whole, encoding="utf-8")
     assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
 
 
 def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 60, "--name", "first", "--quiet") == 0
     other = text.parent / "other.txt"
-    other.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300, 400)))
+    other.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300, 400)), encoding="utf-8")
     capfd.readouterr()
     losses = []
     for flags in (("--init-from", "checkpoints/first-001"), TINY):
@@ -463,7 +491,9 @@ def test_fine_tuning_takes_the_name_of_a_run(
     monkeypatch.setenv("MYGPT_INIT_FROM", "text-001")
     assert run(["train", "text.txt", "--steps", "3", "--quiet"]) == 0
     for number in (2, 3):
-        assert "checkpoints/text-001" in Path(f"checkpoints/text-00{number}/config.toml").read_text()
+        assert "checkpoints/text-001" in Path(f"checkpoints/text-00{number}/config.toml").read_text(
+            encoding="utf-8"
+        )
     arguments = ["train", "--resume", "text-002", "--steps", "6", "--quiet"]
     assert run([*arguments, "--init-from", "text-001"]) == 0
     capfd.readouterr()
@@ -504,14 +534,16 @@ def test_training_goes_on_when_nobody_reads_any_more(flags: tuple[str, ...], tex
         read.readline()
         read.close()
         assert process.wait(timeout=100) == 0
-    state = json.loads((text.parent / "checkpoints/text-001/last/training_state.json").read_text())
+    state = json.loads(
+        (text.parent / "checkpoints/text-001/last/training_state.json").read_text(encoding="utf-8")
+    )
     assert state["step"] == 40
 
 
 def test_brackets_in_the_folder_are_no_pattern(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = text.parent / "my[1]dir"
     folder.mkdir()
-    (folder / "a.txt").write_text(text.read_text())
+    (folder / "a.txt").write_text(text.read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.chdir(folder)
     assert train("*.txt", "--steps", 2, "--quiet") == 0
 

@@ -16,8 +16,12 @@ from tests.test_ui_export import check_harmless
 def trained(mygpt: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train on a text that is there, validated on another one; return the folder of both and of the run."""
     folder = tmp_path_factory.mktemp("views")
-    (folder / "story.txt").write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(300)))
-    (folder / "val.txt").write_text("".join(f"{n} times 2 is {2 * n}.\n" for n in range(60)))
+    (folder / "story.txt").write_text(
+        "".join(f"{n} times {n} is {n * n}.\n" for n in range(300)), encoding="utf-8"
+    )
+    (folder / "val.txt").write_text(
+        "".join(f"{n} times 2 is {2 * n}.\n" for n in range(60)), encoding="utf-8"
+    )
     done = mygpt(
         *("train", "story.txt", "--val-file", "val.txt", "--quiet", "--steps", 20, "--vocab-size", 300),
         *("--keep-every", 10),
@@ -46,7 +50,9 @@ def test_bits_per_byte_are_those_that_training_reported(
     )
     assert done.returncode == 0, done.stderr.decode()
     (record,) = records(mygpt("inspect", f"{dtype}-001/last", "--text", "val.txt", "--json", cwd=trained))
-    metrics = (trained / "checkpoints" / f"{dtype}-001" / "metrics.jsonl").read_text().splitlines()
+    metrics = (
+        (trained / "checkpoints" / f"{dtype}-001" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    )
     reported = [event for event in map(json.loads, metrics) if event["event"] == "evaluated"][-1]
     assert record["bits_per_byte"] == pytest.approx(reported["bits_per_byte"], rel=same)
     assert record["nats_per_token"] == pytest.approx(reported["val_loss"], rel=same)
@@ -55,8 +61,10 @@ def test_bits_per_byte_are_those_that_training_reported(
 
 
 def test_copied_passages_and_where_they_stand(mygpt: Command, trained: Path) -> None:
-    lines = (trained / "story.txt").read_text().splitlines(keepends=True)
-    (trained / "mixed.txt").write_text("All new! " + "".join(lines[20:23]) + "And this is not in it.")
+    lines = (trained / "story.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    (trained / "mixed.txt").write_text(
+        "All new! " + "".join(lines[20:23]) + "And this is not in it.", encoding="utf-8"
+    )
     (record,) = records(mygpt("inspect", "--text", "mixed.txt", "--json", cwd=trained))
     copied = record["copied"]
     assert isinstance(copied, dict)
@@ -87,8 +95,11 @@ def test_a_training_text_that_is_gone(
 
     shutil.copytree(trained / "checkpoints" / "story-001", tmp_path / "run")
     config = tmp_path / "run" / "config.toml"
-    (tmp_path / "story.txt").write_text("Another text.\n" * 9)
-    config.write_text(config.read_text().replace(str(trained / "story.txt"), str(tmp_path / "story.txt")))
+    (tmp_path / "story.txt").write_text("Another text.\n" * 9, encoding="utf-8")
+    config.write_text(
+        config.read_text(encoding="utf-8").replace(str(trained / "story.txt"), str(tmp_path / "story.txt")),
+        encoding="utf-8",
+    )
     arguments = ["inspect", str(tmp_path / "run"), "--text", str(trained / "val.txt")]
     assert run([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["copied"] is None
@@ -138,7 +149,7 @@ def test_the_history_of_what_was_kept(
     assert run([*command, "story-001", "--json", "--html", "a.html"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["step"] for row in rows] == [10, 20, 20]
-    check_harmless(Path("a.html").read_text())
+    check_harmless(Path("a.html").read_text(encoding="utf-8"))
     for row, name in zip(rows, ("kept/000010", "kept/000020", "last"), strict=True):
         assert row["folder"].endswith(name)
         assert run([*command, f"story-001/{name}", "--json"]) == 0
@@ -194,7 +205,7 @@ def test_tokens_of_a_prompt_of_a_file_and_of_nothing(
     assert "<E2>" in out
     assert run(["inspect", "story-001", "--tokens", "--text", "val.txt", "--json", "--top", "3"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert "".join(token["text"] for token in record["tokens"]) == Path("val.txt").read_text()
+    assert "".join(token["text"] for token in record["tokens"]) == Path("val.txt").read_text(encoding="utf-8")
     assert len(record["longest"]) == len(record["frequent"]) == 3
     assert run(["inspect", "story-001", "--tokens"]) == 0
     assert "longest of the vocabulary" in capsys.readouterr().out
@@ -213,15 +224,15 @@ def test_no_view_and_no_export_acts_on_a_text(
     """Escapes, markup, right-to-left marks: on the screen, in pages and in pictures."""
     monkeypatch.chdir(trained)
     text = MEANT_ILL * 2
-    Path("ill.txt").write_text(text)
+    Path("ill.txt").write_text(text, encoding="utf-8")
     given = ["--text", "ill.txt"] if flags == ["--text"] else [*flags, "--prompt", text]
     files = ["--html", "a.html", "--svg", "a.svg"]
     assert run(["inspect", "story-001", *given, "--seed", "1", "--explain", *files]) == 0
     captured = capsys.readouterr()
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", captured.out)
-    page = Path("a.html").read_text()
+    page = Path("a.html").read_text(encoding="utf-8")
     check_harmless(page)
-    check_harmless(Path("a.svg").read_text())
+    check_harmless(Path("a.svg").read_text(encoding="utf-8"))
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
 
 
@@ -299,6 +310,6 @@ def test_a_text_that_the_tokenizer_does_not_know(
     captured = capsys.readouterr().err
     assert "byte 0xFF at offset 7" in captured
     assert "--errors" not in captured
-    path.write_text("I love é")
+    path.write_text("I love é", encoding="utf-8")
     assert run(["inspect", str(cycle_run), "--text", str(path)]) == 4
     assert "character 8" in capsys.readouterr().err

@@ -13,7 +13,7 @@ def folder(tmp_path: Path) -> Path:
     """Return a folder with three texts in `texts`."""
     (tmp_path / "texts").mkdir()
     for name in "abc":
-        (tmp_path / "texts" / name).write_text(f"The text of {name}, so that there is one.")
+        (tmp_path / "texts" / name).write_text(f"The text of {name}, so that there is one.", encoding="utf-8")
     return tmp_path
 
 
@@ -34,7 +34,7 @@ def corpus(folder: Path) -> Corpus:
 def test_what_changed_is_named(name: str, text: str | None, told: str, folder: Path) -> None:
     record(folder, corpus(folder))
     path = folder / "texts" / name
-    path.unlink() if text is None else path.write_text(text)
+    path.unlink() if text is None else path.write_text(text, encoding="utf-8")
     lines = changes(folder, corpus(folder))
     assert len(lines) == 1
     assert lines[0].endswith(told)
@@ -55,7 +55,7 @@ def test_another_split_is_named(folder: Path) -> None:
 def test_many_changes_are_counted(folder: Path) -> None:
     record(folder, corpus(folder))
     for number in range(25):
-        (folder / "texts" / f"{number}").write_text(f"Number {number}.")
+        (folder / "texts" / f"{number}").write_text(f"Number {number}.", encoding="utf-8")
     lines = changes(folder, corpus(folder))
     assert len(lines) == 11
     assert lines[-1] == "and 15 more"
@@ -64,5 +64,5 @@ def test_many_changes_are_counted(folder: Path) -> None:
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"files": [{"name": 3}]}', '{"files": 3}'])
 def test_without_a_record_nothing_is_known(content: str | None, folder: Path) -> None:
     if content is not None:
-        (folder / "text.json").write_text(content)
+        (folder / "text.json").write_text(content, encoding="utf-8")
     assert changes(folder, corpus(folder)) == []

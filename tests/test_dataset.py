@@ -175,9 +175,9 @@ def flip(path: Path) -> None:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 HARM: list[tuple[str, Callable[[Path], object]]] = [
@@ -190,7 +190,7 @@ HARM: list[tuple[str, Callable[[Path], object]]] = [
     ("another number", lambda f: edit(f / "meta.json", '"characters": 262', '"characters": 261')),
     ("no description", lambda f: (f / "meta.json").unlink()),
     ("half a description", lambda f: os.truncate(f / "meta.json", 10)),
-    ("another description", lambda f: (f / "meta.json").write_text("{}")),
+    ("another description", lambda f: (f / "meta.json").write_text("{}", encoding="utf-8")),
     ("no tokenizer", lambda f: (f / "tokenizer.json").unlink()),
     ("longer than noted", lambda f: os.truncate(f / "train.bin", 10_000)),
     ("a flipped bit in the tokenizer", lambda f: flip(f / "tokenizer.json")),
@@ -214,10 +214,10 @@ def test_tokens_that_nothing_has_used_for_a_month_make_room(tmp_path: Path) -> N
         before = set(cache.glob("*"))
         built(tmp_path, PROSE + name)
         (place[name],) = set(cache.glob("*")) - before
-    (place["kept by a stranger"] / "mine.txt").write_text("mine")
+    (place["kept by a stranger"] / "mine.txt").write_text("mine", encoding="utf-8")
     outside = tmp_path / "outside"
     outside.mkdir()
-    (outside / "meta.json").write_text("mine")
+    (outside / "meta.json").write_text("mine", encoding="utf-8")
     if os.name != "nt":
         (cache / ("e" * 32)).symlink_to(outside)
     for folder in [*place.values(), outside]:
@@ -291,7 +291,7 @@ def test_the_cache_folder_is_the_default_place(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("MYGPT_CACHE_DIR", str(tmp_path / "mine"))
     prepare(open_corpus(files(tmp_path / "text", PROSE)), tokenizer="char")
     (folder,) = (tmp_path / "mine").iterdir()
-    assert json.loads((folder / "meta.json").read_text()).keys() == {
+    assert json.loads((folder / "meta.json").read_text(encoding="utf-8")).keys() == {
         *("tokenizer", "end", "train", "val", "crc32")
     }
 
@@ -300,7 +300,7 @@ def test_the_cache_folder_is_the_default_place(monkeypatch: pytest.MonkeyPatch, 
 def test_of_many_tokens_only_a_batch_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def held() -> int:
         """Return how many kilobytes of the file count as memory of this process."""
-        about = Path("/proc/self/smaps").read_text().partition(str(path))[2]
+        about = Path("/proc/self/smaps").read_text(encoding="utf-8").partition(str(path))[2]
         return int(re.findall(r"\nRss: +(\d+) kB", about)[0])
 
     monkeypatch.setattr(token_files, "LARGE", 1 << 20)

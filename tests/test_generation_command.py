@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def stdin(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
     data = io.BytesIO()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data, encoding="ascii"))
     return data
 
 
@@ -332,7 +332,7 @@ def test_a_run_that_is_not_there_gets_the_nearest_name(
     assert run(["sample", "rum"]) == 3
     assert b"(did you mean 'run'?)" in capsysbinary.readouterr().err
     assert run(["sample", "bose"]) == 3
-    assert b"hint: the newest runs there: run\n" in capsysbinary.readouterr().err
+    assert b"hint: the newest runs there: run; a text to go on from" in capsysbinary.readouterr().err
     assert gc.isenabled()  # it is not while a checkpoint is opened
 
 

@@ -102,7 +102,7 @@ def test_equal_fingerprints_are_no_proof(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_repetition_takes_no_longer(tmp_path: Path) -> None:
     """A million equal characters on both sides: every stretch is one and the same."""
     path = tmp_path / "same.txt"
-    path.write_text("-" * 1_000_000)
+    path.write_text("-" * 1_000_000, encoding="utf-8")
     corpus = open_corpus([str(path)])
     copied = find_copied("-" * 300_000, corpus.train)
     assert copied.share == 1.0

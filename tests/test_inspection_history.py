@@ -19,7 +19,7 @@ from tests.conftest import tiny_config
 def a_run(out: Path, *records: Any, tail: str = "") -> Path:
     folder = Run.create(out, "text", tiny_config()).folder
     lines = "".join(f"{json.dumps(record)}\n" for record in records)
-    (folder / "metrics.jsonl").write_text(lines + tail)
+    (folder / "metrics.jsonl").write_text(lines + tail, encoding="utf-8")
     return folder
 
 

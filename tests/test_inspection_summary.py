@@ -59,8 +59,8 @@ def test_losses_are_those_of_the_checkpoints_own_step(tmp_path: Path) -> None:
         for step, loss in ((3, 5.0), (6, 4.0), (9, 3.0))
     ]
     lines = [*map(json.dumps, events), '{"event": "progress", "step": 7}', "cut o"]
-    (folder.parent / "config.toml").write_text("")
-    (folder.parent / "metrics.jsonl").write_text("\n".join(lines))
+    (folder.parent / "config.toml").write_text("", encoding="utf-8")
+    (folder.parent / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
     training = summarise(load(folder)).training
     assert training is not None
     assert (training.train_loss, training.val_loss, training.bits_per_byte) == (3.0, 4.0, 2.0)

@@ -53,7 +53,7 @@ def test_a_text_is_cut_as_training_cuts_it(tmp_path: Path, tiny_dataset: Dataset
     text = tiny_dataset.tokenizer.decode(tiny_dataset.val.tolist())
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert encode(tiny_dataset.tokenizer, open_text(str(path)).chunks()).tolist() == tiny_dataset.val.tolist()
-    path.write_text(f"{text}é")
+    path.write_text(f"{text}é", encoding="utf-8")
     with pytest.raises(TextError, match=f"character {len(text) + 1}"):
         encode(tiny_dataset.tokenizer, open_text(str(path)).chunks())
 

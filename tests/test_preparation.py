@@ -18,7 +18,7 @@ SMALL: Settings = {"layers": 1, "heads": 1, "width": 16, "context": 16, "tokeniz
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     path = tmp_path / "text.txt"
-    path.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(200)))
+    path.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(200)), encoding="utf-8")
     return open_corpus([str(path)])
 
 

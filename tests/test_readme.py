@@ -19,10 +19,10 @@ def commands() -> list[str]:
 
 def test_all_commands_in_their_order(tmp_path: Path) -> None:
     """Nothing is changed but the budget: a long one becomes short, and none a few steps."""
-    (tmp_path / "story.txt").write_text("Once upon a time there was a text. " * 100)
+    (tmp_path / "story.txt").write_text("Once upon a time there was a text. " * 100, encoding="utf-8")
     (tmp_path / "poems").mkdir()
-    (tmp_path / "poems" / "one.txt").write_text("Roses are red. " * 50)
-    (tmp_path / "notes.md").write_text("Violets are blue. " * 50)
+    (tmp_path / "poems" / "one.txt").write_text("Roses are red. " * 50, encoding="utf-8")
+    (tmp_path / "notes.md").write_text("Violets are blue. " * 50, encoding="utf-8")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MYGPT_STEPS": "8",
@@ -56,7 +56,7 @@ def test_the_python_example(tmp_path: Path, cycle_run: Path) -> None:
 
 
 def test_make_targets_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
@@ -87,7 +87,9 @@ def test_metrics_have_the_fields_of_the_table(cycle_run: Path) -> None:
     assert documented == {
         kind.__name__.lower(): [field.name for field in dataclasses.fields(kind)] for kind in kinds
     }
-    written = [json.loads(line) for line in (cycle_run / "metrics.jsonl").read_text().splitlines()]
+    written = [
+        json.loads(line) for line in (cycle_run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert {record["event"] for record in written} >= set(documented) - {"noted"}
     for record in written:
         assert list(record) == ["event", *documented[record["event"]]]

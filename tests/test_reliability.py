@@ -65,7 +65,12 @@ def test_the_short_form(command: str) -> None:
         pytest.skip("this machine lets no one mount a file system")
     arguments = [sys.executable, "-m", *f"benchmarks.reliability.{command}".split()]
     done = subprocess.run(
-        arguments, capture_output=True, check=False, text=True, cwd=Path(__file__).parents[1]
+        arguments,
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -100,7 +105,7 @@ def test_training_goes_on_while_the_disk_is_full(
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 def test_nothing_is_written_or_read_through_a_link(tmp_path: Path, tiny_dataset: Dataset) -> None:
     outside = tmp_path / "outside"
-    outside.write_text("mine")
+    outside.write_text("mine", encoding="utf-8")
     config = tiny_config()
     folder = Run.create(tmp_path, "text", config)
     for name in (METRICS, "config.toml.new"):
@@ -111,7 +116,7 @@ def test_nothing_is_written_or_read_through_a_link(tmp_path: Path, tiny_dataset:
     (folder.folder / ".lock").symlink_to(tmp_path / "made")
     with pytest.raises(ResourceError, match="cannot lock"), folder.locked():
         pass
-    assert outside.read_text() == "mine"
+    assert outside.read_text(encoding="utf-8") == "mine"
     assert not (tmp_path / "made").exists()
     model = make_run(tmp_path / "run") / "best"
     (model / "config.json").rename(tmp_path / "config.json")
@@ -147,7 +152,9 @@ def piped(folder: Path) -> None:
 def test_a_manifest_that_names_what_cannot_be_a_file_is_refused(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run") / "best"
     manifest = folder / checkpoint.MANIFEST
-    manifest.write_text(manifest.read_text().replace('"tokenizer.json"', f'"{"x" * 5000}"'))
+    manifest.write_text(
+        manifest.read_text(encoding="utf-8").replace('"tokenizer.json"', f'"{"x" * 5000}"'), encoding="utf-8"
+    )
     with pytest.raises(CheckpointError, match="too long"):
         checkpoint.load(folder)
 
@@ -181,7 +188,7 @@ def test_no_connection_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket, "getaddrinfo", refused)
     monkeypatch.setattr(socket, "create_connection", refused)
     monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300)))
+    Path("text.txt").write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300)), encoding="utf-8")
     shape = ("--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--steps", "3")
     assert run(["train", "text.txt", *shape, "--quiet"]) == 0
     model = "checkpoints/text-001"

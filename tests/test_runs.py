@@ -30,7 +30,7 @@ def test_runs_are_numbered_and_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(ResourceError, match="cannot write"):
         Run.create(tmp_path / "file", "text", tiny_config())
 
@@ -88,7 +88,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, tiny_datase
     trainer = new_trainer(config, tiny_dataset)
     list(runs.train(halves, trainer, stop_at(trainer, 7)))
     for _ in range(2):  # a crash after the save: the metrics go further than the checkpoint
-        with (halves.folder / runs.METRICS).open("a") as file:
+        with (halves.folder / runs.METRICS).open("a", encoding="utf-8") as file:
             file.write('{"event": "progress", "step": 8}\n{"event": "prog')
         trainer = resumed(halves, tiny_dataset)
     list(runs.train(halves, trainer))
@@ -188,7 +188,9 @@ def test_a_state_without_history_is_explained() -> None:
 
 def test_metrics_survive_a_line_cut_off(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "text", tiny_config())
-    (run.folder / runs.METRICS).write_text(json.dumps({"event": "started", "step": 0}) + '\n{"event": "pro')
+    (run.folder / runs.METRICS).write_text(
+        json.dumps({"event": "started", "step": 0}) + '\n{"event": "pro', encoding="utf-8"
+    )
     assert run.metrics() == [{"event": "started", "step": 0}]
 
 
@@ -232,11 +234,11 @@ def test_hostile_metrics_take_no_time_and_memory(
     elif what == "device":
         path.symlink_to("/dev/zero")
     elif what == "long line":
-        path.write_text(line + "x" * 10_000_000 + "\n" + line)
+        path.write_text(line + "x" * 10_000_000 + "\n" + line, encoding="utf-8")
     elif what == "many lines":
-        path.write_text(line * 1000)
+        path.write_text(line * 1000, encoding="utf-8")
     else:
-        path.write_text(line.replace('""', '"", "a": [[], []]'))
+        path.write_text(line.replace('""', '"", "a": [[], []]'), encoding="utf-8")
     expected = {"pipe": 0, "device": 0, "long line": 2, "many lines": 100, "much in a line": 1}
     assert run.metrics() == [{"event": "noted", "step": 3, "text": ""}] * expected[what]
 

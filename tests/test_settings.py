@@ -116,6 +116,6 @@ def test_the_resolved_configuration_reads_back_unchanged(
 def test_a_recipe_without_end_or_bottom_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="larger than 4 MiB"):
         from_file(Path("/dev/zero"))
-    (tmp_path / "deep.toml").write_text("files = " + "[" * 100_000)
+    (tmp_path / "deep.toml").write_text("files = " + "[" * 100_000, encoding="utf-8")
     with pytest.raises(UsageError, match="not valid TOML"):
         from_file(tmp_path / "deep.toml")

@@ -33,7 +33,7 @@ def test_what_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
 
 def test_size_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_text('{"a": 12345}')
+    path.write_text('{"a": 12345}', encoding="utf-8")
     assert read_json(path, limit=12) == {"a": 12345}
     with pytest.raises(CheckpointError, match="larger"):
         read_json(path, limit=11)
@@ -50,13 +50,17 @@ def test_memory_is_bounded(part: str, tmp_path: Path) -> None:
     entry = sum(cost * part.encode().count(mark) for mark, cost in COSTS.items()) + 4 * len(part)
     count = int(0.9 * MEMORY / entry)
     text = "{" + "".join(part.replace("%d", str(n)) for n in range(count)).rstrip(",") + "}"
-    (tmp_path / "x.json").write_text(text)
+    (tmp_path / "x.json").write_text(text, encoding="utf-8")
     program = (
         "import sys, pathlib; from mygpt_cli.strict_json import read_json\n"
         "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) * 1024\n"
         "before = peak(); read_json(pathlib.Path(sys.argv[1])); print(peak() - before)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "x.json"], capture_output=True, check=True, text=True
+        [sys.executable, "-c", program, tmp_path / "x.json"],
+        capture_output=True,
+        check=True,
+        text=True,
+        encoding="utf-8",
     )
     assert int(done.stdout) < MEMORY + len(text.encode())

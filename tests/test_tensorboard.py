@@ -48,7 +48,7 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> type[Writer]:
 def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "text.txt"
-    path.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300)))
+    path.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(300)), encoding="utf-8")
     return path
 
 
@@ -57,7 +57,7 @@ def test_what_metrics_say_and_a_resumed_run_goes_on(text: Path, writer: type[Wri
     (first,) = writer.made
     assert first.folder == Path("checkpoints/text-001/tensorboard")
     assert (first.purge_step, first.closed) == (None, True)
-    lines = Path("checkpoints/text-001/metrics.jsonl").read_text().splitlines()
+    lines = Path("checkpoints/text-001/metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     for tag, event, field in (
         ("loss/training", "progress", "loss"),

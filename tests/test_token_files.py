@@ -116,7 +116,7 @@ def test_merges_are_learned_from_a_sample_spread_over_a_large_text(
 
 def test_memory_stays_bounded(tmp_path: Path) -> None:
     path = tmp_path / "long.txt"
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         for i in range(1_000_000):
             file.write(f"line {i} of it\n")
     assert path.stat().st_size > 17_000_000
@@ -194,7 +194,7 @@ def test_what_was_interrupted_is_gone_on_with(
     with pytest.raises(StopError):
         tokenized(corpus, cache, tokenizer=spec, progress=watch)
     (folder,) = cache.iterdir()
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     if harm == "more":
         with (folder / f"{stop[0]}.bin").open("ab") as file:
             file.write(b"odd")
@@ -273,7 +273,7 @@ prepare(open_corpus([sys.argv[1]]), tokenizer="bpe", cache=Path(sys.argv[2]), pr
 def slowly(corpus: Corpus, cache: Path) -> "subprocess.Popen[str]":
     document = corpus.train.documents[0]
     command = [sys.executable, "-c", SLOWLY, document.name, str(cache)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8")
 
 
 def heard(process: "subprocess.Popen[str]", words: str) -> None:

@@ -252,7 +252,7 @@ def test_load_reads_vocab_json_and_merges_txt(tmp_path: Path) -> None:
     theirs = trained_elsewhere()
     theirs.model.save(str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["merges.txt", "vocab.json"]
-    (tmp_path / "added_tokens.json").write_text('{"<pad>": 900}')
+    (tmp_path / "added_tokens.json").write_text('{"<pad>": 900}', encoding="utf-8")
     ours = load_tokenizer(tmp_path)
     assert ours.end_of_text == 0
     assert ours.vocab_size == 901
@@ -266,8 +266,11 @@ def test_load_reads_what_gpt2_tokenizer_saves(tmp_path: Path) -> None:
 
     model = trained_elsewhere().model
     model.save(str(tmp_path))
-    vocab = json.loads((tmp_path / "vocab.json").read_text())
-    merges = [tuple(line.split(" ")) for line in (tmp_path / "merges.txt").read_text().splitlines()[1:]]
+    vocab = json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8"))
+    merges = [
+        tuple(line.split(" "))
+        for line in (tmp_path / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
+    ]
     theirs = GPT2Tokenizer(vocab=vocab, merges=merges)
     theirs.save_pretrained(tmp_path / "saved")
     ours = load_tokenizer(tmp_path / "saved")
@@ -355,7 +358,7 @@ def test_damaged_and_unsupported_files_are_named(tmp_path: Path, change: Change,
     root = json.loads(learned(end_of_text=True).to_json())
     change(root)
     path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(root))
+    path.write_text(json.dumps(root), encoding="utf-8")
     with pytest.raises(CheckpointError, match=words) as caught:
         load_tokenizer(tmp_path)
     if "unusable" not in words:
@@ -376,7 +379,7 @@ CHARACTER_DAMAGE: list[tuple[str, Change]] = [
 def test_damaged_characters_are_refused(tmp_path: Path, change: Change) -> None:
     root = json.loads(characters(end_of_text=True).to_json())
     change(root)
-    (tmp_path / "tokenizer.json").write_text(json.dumps(root))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(root), encoding="utf-8")
     with pytest.raises(CheckpointError):
         load_tokenizer(tmp_path)
 
@@ -385,7 +388,7 @@ def test_damaged_characters_are_refused(tmp_path: Path, change: Change) -> None:
     "text", ["", "[]", "{", '{"model": {}, "model": {}}', "[" * 100_000, '{"a": 1e999}', "\x00"]
 )
 def test_what_is_not_a_json_object_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "tokenizer.json").write_text(text)
+    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
     with pytest.raises(CheckpointError):
         load_tokenizer(tmp_path)
 
@@ -406,7 +409,7 @@ def test_no_file_breaks_the_reader(tmp_path: Path, data: st.DataObject) -> None:
             break
         holder = holder[key]
     holder[key] = data.draw(values)
-    (tmp_path / "tokenizer.json").write_text(json.dumps(root))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(root), encoding="utf-8")
     try:
         load_tokenizer(tmp_path).encode("some text")
     except MygptError as fault:
@@ -416,7 +419,7 @@ def test_no_file_breaks_the_reader(tmp_path: Path, data: st.DataObject) -> None:
 def test_a_pattern_that_loses_text_is_refused(tmp_path: Path) -> None:
     root = json.loads(learned().to_json())
     root["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "[a-z]+"
-    (tmp_path / "tokenizer.json").write_text(json.dumps(root))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(root), encoding="utf-8")
     with pytest.raises(CheckpointError, match="loses text"):
         load_tokenizer(tmp_path).encode("two words")
 

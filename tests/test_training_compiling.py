@@ -91,7 +91,7 @@ def test_a_step_is_one_graph_and_gives_the_same_loss(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_through_the_command(mygpt: Command, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("one two three four five six seven\n" * 600)
+    (tmp_path / "text.txt").write_text("one two three four five six seven\n" * 600, encoding="utf-8")
     tiny = ("--layers", 2, "--width", 64, "--context", 32, "--batch-size", 4, "--steps", 30, "--dropout", 0.1)
     done = mygpt("train", "text.txt", *tiny, "--compile", "on", "--device", "cuda", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
@@ -100,7 +100,7 @@ def test_on_a_gpu_through_the_command(mygpt: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("choice", ["on", "off"])
 def test_through_the_command(mygpt: Command, tmp_path: Path, choice: str) -> None:
-    (tmp_path / "text.txt").write_text("one two three four five six seven\n" * 60)
+    (tmp_path / "text.txt").write_text("one two three four five six seven\n" * 60, encoding="utf-8")
     tiny = ("--layers", 1, "--width", 16, "--context", 16, "--batch-size", 4, "--steps", 3)
     done = mygpt(
         "train", "text.txt", *tiny, "--compile", choice, cwd=tmp_path, env={"CC": "no-such-compiler"}

@@ -123,7 +123,9 @@ def test_a_title_is_plain(tmp_path: Path) -> None:
     with Screen("run-\u202eevil</title>", to=Export(tmp_path / "x.svg", tmp_path / "x.html")) as screen:
         screen.show(Text("x"))
     for name in ("x.svg", "x.html"):
-        assert "<title>run-&lt;U+202E&gt;evil&lt;/title&gt;</title>" in (tmp_path / name).read_text()
+        assert "<title>run-&lt;U+202E&gt;evil&lt;/title&gt;</title>" in (tmp_path / name).read_text(
+            encoding="utf-8"
+        )
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
@@ -150,27 +152,27 @@ def test_colours_follow_the_scheme_and_exact_ones_stay() -> None:
 
 def test_files_are_written_when_the_view_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     svg, html = tmp_path / "a.svg", tmp_path / "a.html"
-    html.write_text("before")
+    html.write_text("before", encoding="utf-8")
     with pytest.raises(KeyboardInterrupt), Screen("x", to=Export(svg, html)) as screen:
         screen.show(Text("one"))
         raise KeyboardInterrupt
-    assert (html.read_text(), svg.exists()) == ("before", False)
+    assert (html.read_text(encoding="utf-8"), svg.exists()) == ("before", False)
     with Screen("x", to=Export(svg, html)) as screen:
         screen.show(Text("one"), Text("two"))
         screen.record({"three": 3})
-    assert "two" in html.read_text()
-    assert "two" in svg.read_text()
+    assert "two" in html.read_text(encoding="utf-8")
+    assert "two" in svg.read_text(encoding="utf-8")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.html", "a.svg"]
     assert capsys.readouterr().out == "one\none\ntwo\n"
     with Screen("x", json=True, to=Export(html=html)) as screen:
         screen.show(Text("four"))
         screen.record({"three": 3})
     assert capsys.readouterr().out == '{"three": 3}\n'
-    assert "four" in html.read_text()
+    assert "four" in html.read_text(encoding="utf-8")
 
 
 def test_files_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     for path in (tmp_path / "none" / "a.html", tmp_path / "file" / "a.html", tmp_path, Path("/dev/null")):
         with pytest.raises(ResourceError, match="cannot write"):
             Export(html=path)
@@ -179,7 +181,7 @@ def test_files_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         Export(tmp_path / "a", tmp_path / "x" / ".." / "a")
 
     old = tmp_path / "old.html"
-    old.write_text("before")
+    old.write_text("before", encoding="utf-8")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -187,8 +189,19 @@ def test_files_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ResourceError, match="No space left"):
         write_file(old, "after")
-    assert old.read_text() == "before"
+    assert old.read_text(encoding="utf-8") == "before"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "old.html", "x"]
+
+
+def test_a_name_promises_nothing_else(tmp_path: Path) -> None:
+    for svg, html in (("a.svg", "a.html"), ("A.SVG", "a.HTM"), ("curves", "page")):
+        assert Export(tmp_path / svg, tmp_path / html)
+    with pytest.raises(UsageError) as caught:
+        Export(svg=Path("curves.png"))
+    assert caught.value.message == "--svg writes no .png but .svg: --svg curves.svg"
+    with pytest.raises(UsageError) as caught:
+        Export(svg=Path("x.html"), html=Path("a b.svg"))
+    assert caught.value.faults[1] == "--html writes no .svg but .html or .htm: --html 'a b.html'"
 
 
 def test_a_link_keeps_leading_to_the_file(tmp_path: Path) -> None:
@@ -197,4 +210,4 @@ def test_a_link_keeps_leading_to_the_file(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "real" / "a.html")
     write_file(link, "x")
     assert link.is_symlink()
-    assert (tmp_path / "real" / "a.html").read_text() == "x"
+    assert (tmp_path / "real" / "a.html").read_text(encoding="utf-8") == "x"

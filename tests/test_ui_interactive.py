@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from mygpt_cli.errors import UsageError
 from mygpt_cli.ui.interactive import interact
+from tests.conftest import Command
 from tests.standins import random_checkpoint
 
 Captured = pytest.CaptureFixture[str]
@@ -98,6 +100,24 @@ def test_settings_and_help_are_shown(
     assert "/quit" in shown
 
 
+@pytest.mark.parametrize("stdin", [io.StringIO(""), None])
+def test_without_a_terminal_and_without_a_line_nothing_can_be_asked(
+    stdin: io.StringIO | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(UsageError, match="neither a terminal to ask on nor a line to read"):
+        interact({}, lambda text, given: None, tmp_path / "history")
+    assert not (tmp_path / "history").exists()
+
+
+def test_lines_of_a_pipe_are_prompts(mygpt: Command, cycle_run: Path) -> None:
+    asked = ("sample", cycle_run, "--interactive", "--max-new-tokens", 3)
+    done = mygpt(*asked, input="/set temperature 0\nI lo\nI love é\n".encode())
+    assert (done.returncode, done.stdout.decode()) == (0, "I love \n")
+    assert "'é'" in done.stderr.decode()  # which the model has never seen
+    assert mygpt(*asked).returncode == 2
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_on_a_terminal_ctrl_c_stops_the_text_and_ctrl_d_leaves(tmp_path: Path) -> None:
     import pty  # not on Windows
@@ -130,4 +150,4 @@ def test_on_a_terminal_ctrl_c_stops_the_text_and_ctrl_d_leaves(tmp_path: Path) -
         os.write(ours, b"\x04")
         assert process.wait(60) == 0
     os.close(ours)
-    assert "The cat" in (tmp_path / "history").read_text()
+    assert "The cat" in (tmp_path / "history").read_text(encoding="utf-8")

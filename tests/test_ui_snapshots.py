@@ -22,6 +22,7 @@ from mygpt_cli.inspection.temperatures import OtherShares, Shares, TemperaturesV
 from mygpt_cli.inspection.tokens import cut
 from mygpt_cli.inspection.weights import Moved, Weights
 from mygpt_cli.ui.attention import render_attention
+from mygpt_cli.ui.chart import Chart
 from mygpt_cli.ui.compare import render_compare
 from mygpt_cli.ui.copied import render_copied
 from mygpt_cli.ui.kept import render_kept
@@ -177,6 +178,18 @@ def screens(name: str) -> str:
 @pytest.mark.parametrize("name", views())
 def test_a_view_looks_as_expected(name: str) -> None:
     assert screens(name) == (EXPECTED / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_the_curve_of_what_was_kept_ends_where_its_table_does() -> None:
+    for asked, end in (("prompt", 0.5), ("text", 2.0), ("weights", 0.0)):
+        rows = [*moments(asked)[:2], replace(moments(asked)[2], folder="checkpoints/letters-001/last")]
+        chart = next(part for part in render_kept(rows, 80) if isinstance(part, Chart))
+        assert chart.x_high == 1200
+        assert chart.panels[0].lines[0].points[-1] == (1200, end)
+        # The steps of another run are no continuation.
+        rows[-1] = replace(rows[-1], folder="checkpoints/other-001/last")
+        chart = next(part for part in render_kept(rows, 80) if isinstance(part, Chart))
+        assert chart.x_high == 1000
 
 
 if __name__ == "__main__":

@@ -199,4 +199,4 @@ def test_json_of_tokens(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     ]
     assert (record["characters"], record["bytes"], record["tokens_per_character"]) == (1, 2, 2.0)
     assert record["longest"][0]["count"] == 0
-    assert one_line("<C3>") in check_harmless(page.read_text()).text
+    assert one_line("<C3>") in check_harmless(page.read_text(encoding="utf-8")).text

@@ -1,17 +1,26 @@
 """How training looks: numbers, curves, and the live view at any width."""
 
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from benchmarks.reliability.samples import vouch_for
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.training.events import Evaluated, Progress, Started
 from mygpt_cli.training.sizing import plan
 from mygpt_cli.ui.dashboard import RunView
 from mygpt_cli.ui.train import PlainReporter
 from mygpt_cli.ui.units import duration, size
+from tests.conftest import Command
 from tests.test_training_trainer import new_trainer
 
 
@@ -159,3 +168,46 @@ def test_plain_lines_tell_of_long_preparations_and_not_of_short_ones(
     monkeypatch.setattr("mygpt_cli.ui.train.QUIET_SECONDS", -1.0)
     PlainReporter().busy("tokenizing the train part", 0.5)
     assert capfd.readouterr().err.split() == ["tokenizing", "the", "train", "part", "50%"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_a_resumed_run_shows_what_came_before(tmp_path: Path, mygpt: Command) -> None:
+    import pty  # not on Windows
+
+    (tmp_path / "text.txt").write_text("".join(f"{n} and {n}.\n" for n in range(300)), encoding="utf-8")
+    tiny = ("--tokenizer", "char", "--layers", 1, "--heads", 1, "--width", 16, "--context", 16, "--quiet")
+    often = ("--eval-every", 4, "--log-every", 2)
+    made = mygpt("train", "text.txt", *tiny, *often, "--steps", 20, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr.decode()
+    metrics = tmp_path / "checkpoints/text-001/metrics.jsonl"
+    # The best lies well before, and nothing that follows is better.
+    events = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    for event in events:
+        if event["event"] == "evaluated" and event["step"] == 12:
+            event |= {"val_loss": 0.5, "bits_per_byte": 0.75}
+    metrics.write_text("".join(f"{json.dumps(event)}\n" for event in events), encoding="utf-8")
+    path = metrics.with_name("last") / "training_state.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    state["history"] |= {"best_step": 12, "best_bits_per_byte": 0.75}
+    path.write_text(json.dumps(state), encoding="utf-8")
+    vouch_for(path.parent)
+    ours, theirs = pty.openpty()
+    environment = {"TERM": "xterm", "COLUMNS": "80", "LC_ALL": "C.UTF-8"}
+    command = [str(Path(sys.executable).with_name("mygpt")), "train", "--resume", "text-001", "--steps", "21"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | environment
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other side has been closed
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 0
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "0.750 bits per byte at step 12" in screen
+    curve = [line for line in screen.split("best")[-2].splitlines() if "│" in line or "┤" in line]
+    assert sum(line.count("•") for line in curve) >= 4  # validations
+    assert (
+        sum("\u2800" < char <= "\u28ff" for line in curve for char in line) > 20
+    )  # and training before them

@@ -38,7 +38,7 @@ TIMES = ("seconds", "tokens_per_second", "memory")  # fields of events that no t
 def write_text(folder: Path, lines: int = 200) -> Path:
     """Write a small text to train on; return its path."""
     path = folder / "text.txt"
-    path.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(lines)))
+    path.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(lines)), encoding="utf-8")
     return path
 
 
@@ -130,7 +130,7 @@ def wait_for(happened: Callable[[], bool], process: int) -> bool:
 def events(run_folder: Path) -> list[dict[str, Any]]:
     """Return what `metrics.jsonl` has so far, without a last line that is being written."""
     with contextlib.suppress(OSError):
-        lines = (run_folder / METRICS).read_text().split("\n")[:-1]
+        lines = (run_folder / METRICS).read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
     return []
 
@@ -142,7 +142,7 @@ def step_of(run_folder: Path) -> int:
 
 def saved_step(checkpoint: Path) -> int:
     """Return the step at which a checkpoint was saved."""
-    return int(json.loads((checkpoint / "training_state.json").read_text())["step"])
+    return int(json.loads((checkpoint / "training_state.json").read_text(encoding="utf-8"))["step"])
 
 
 def digest(run_folder: Path) -> str:
@@ -159,4 +159,4 @@ def digest(run_folder: Path) -> str:
 
 def said(folder: Path) -> str:
     """Return the end of what the commands in a folder said."""
-    return (folder / LOG).read_text(errors="replace")[-2000:]
+    return (folder / LOG).read_text(errors="replace", encoding="utf-8")[-2000:]

@@ -89,7 +89,7 @@ def filled(folder: Path, kind: str, rng: random.Random, expected: str) -> str:
             time.sleep(rng.uniform(0.0, 0.2))
             ballast.unlink()
     code = ended(process)
-    told = (folder / LOG).read_text()
+    told = (folder / LOG).read_text(encoding="utf-8")
     left = [str(path) for path in out.glob("*/*.new")]
     if code != (0 if kind == "full for a while" else 5) or "Traceback" in told or left:
         return f"exit {code}, {left}: {said(folder)}"

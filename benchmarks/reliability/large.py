@@ -29,7 +29,7 @@ SMALL += ["--steps", "400", "--eval-every", "400", "--save-every", "50", "--log-
 def tokenized(folder: Path) -> float:
     """Return how many characters of the training part have their tokens."""
     for meta in (folder / "cache").glob("*/meta.json"):
-        return float(json.loads(meta.read_text()).get("train", {}).get("characters", 0))
+        return float(json.loads(meta.read_text(encoding="utf-8")).get("train", {}).get("characters", 0))
     return 0.0
 
 
@@ -48,7 +48,7 @@ def run(folder: Path, stop: Callable[[], bool], *arguments: object) -> dict[str,
         time.sleep(0.02)
         found, status, usage = os.wait4(process.pid, os.WNOHANG)
     process.returncode = os.waitstatus_to_exitcode(status)
-    events = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+    events = map(json.loads, (folder / "events.jsonl").read_text(encoding="utf-8").splitlines())
     return {
         "code": process.returncode,
         "memory": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),

@@ -414,7 +414,7 @@ def try_kind(good: Path, kind: str, seed: str, count: int, row: Row) -> None:
             os._exit(0)
         os.close(writer)
         begun = ""
-        with os.fdopen(reader) as lines:
+        with os.fdopen(reader, encoding="utf-8") as lines:
             for line in lines:
                 number, what, *result = json.loads(line)
                 begun = what

@@ -34,7 +34,7 @@ def make_run(folder: Path, arch: str = "nanochat", tokenizer: str = "bpe") -> Pa
 def vouch_for(folder: Path) -> None:
     """Write a manifest that agrees with the files as they are now, so that they are read at all."""
     manifest = folder / checkpoint.MANIFEST
-    names = json.loads(manifest.read_text())["files"]
+    names = json.loads(manifest.read_text(encoding="utf-8"))["files"]
     files = {}
     for name in names:
         path = folder / name
@@ -42,7 +42,7 @@ def vouch_for(folder: Path) -> None:
             files[name] = {"size": path.stat().st_size, "sha256": checkpoint._sha256(path)}
         else:
             files[name] = names[name]
-    manifest.write_text(json.dumps({"format": 1, "files": files}, indent=2))
+    manifest.write_text(json.dumps({"format": 1, "files": files}, indent=2), encoding="utf-8")
 
 
 def copy_of(source: Path, folder: Path) -> Path:

@@ -121,7 +121,9 @@ def save_tokens(folder: Path, payload: str) -> None:
 
 def prepare_base(folder: Path) -> None:
     """Train a small run on plain text, to be copied for each payload."""
-    (folder / "plain.txt").write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(90)))
+    (folder / "plain.txt").write_text(
+        "".join(f"{n} and {n} make {2 * n}.\n" for n in range(90)), encoding="utf-8"
+    )
     speak(folder, [Case("", ["train", "plain.txt", *TINY, "--steps", "3", "--name", "base"])], terminal=True)
     shutil.copytree(folder / "checkpoints" / "base-001", folder / "base")
 
@@ -132,30 +134,35 @@ def cases_for(folder: Path, payload: str) -> list[Case]:
     text = f"{payload} is {payload}, and so it goes on.\n" * 40
     for path in (folder / f"{name}.txt", folder / f"text-{name}" / "in.txt"):
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     (folder / f"text-{name}" / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (folder / "prompt.txt").write_text(payload)
+    (folder / "prompt.txt").write_text(payload, encoding="utf-8")
     quoted = json.dumps(payload)
-    (folder / "values.toml").write_text(f"arch = {quoted}\nname = {quoted}\ntokenizer = {quoted}\n")
-    (folder / "keys.toml").write_text(f"{quoted} = 1\n")
+    (folder / "values.toml").write_text(
+        f"arch = {quoted}\nname = {quoted}\ntokenizer = {quoted}\n", encoding="utf-8"
+    )
+    (folder / "keys.toml").write_text(f"{quoted} = 1\n", encoding="utf-8")
     save_tokens(folder / "tokens", payload)
     for part, change in (("config.json", '"model_type": "gpt2"'), ("tokenizer.json", '"type": "BPE"')):
         shutil.copytree(folder / "tokens", folder / f"bad-{part}")
         (folder / f"bad-{part}" / checkpoint.MANIFEST).unlink()
         (folder / f"bad-{part}" / checkpoint.STATE).unlink()
         path = folder / f"bad-{part}" / part
-        path.write_text(path.read_text().replace(change, f"{change.split(':')[0]}: {quoted}"))
+        path.write_text(
+            path.read_text(encoding="utf-8").replace(change, f"{change.split(':')[0]}: {quoted}"),
+            encoding="utf-8",
+        )
     told = folder / f"run-{name}"
     shutil.copytree(folder / "base", told)
     events = [
         {"event": "noted", "step": 2, "text": payload},
         {"event": "finished", "step": 3, "reason": payload},
     ]
-    with (told / "metrics.jsonl").open("a") as file:
+    with (told / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(event) + "\n" for event in events)
-    contents = json.loads((told / "text.json").read_text())
+    contents = json.loads((told / "text.json").read_text(encoding="utf-8"))
     contents["files"][0] |= {"name": payload, "sha256": "0" * 64}
-    (told / "text.json").write_text(json.dumps(contents))
+    (told / "text.json").write_text(json.dumps(contents), encoding="utf-8")
     return [*of_training(folder, name, payload), *of_sampling(payload), *of_inspecting(name, payload)]
 
 
@@ -259,7 +266,7 @@ def try_payload(parent: Path, base: Path, payload: str, rows: dict[str, Row]) ->
                 why = judged(case, *spoken, payload, terminal=terminal)
                 rows.setdefault(case.row, Row()).add("unclean" if why else "inert", f"{what}: {why}")
                 for page in filter(Path.exists, (folder / f"{number}-{name}" for name in PAGES)):
-                    why = active_in_page(page.read_text())
+                    why = active_in_page(page.read_text(encoding="utf-8"))
                     rows.setdefault(page.suffix, Row()).add("unclean" if why else "inert", f"{what}: {why}")
 
 

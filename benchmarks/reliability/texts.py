@@ -98,7 +98,7 @@ def tried(
         threading.Thread(target=meanwhile, daemon=True).start()
     code, memory = measured(process)
     seconds = time.perf_counter() - begin
-    told = (folder / LOG).read_text(errors="replace")
+    told = (folder / LOG).read_text(errors="replace", encoding="utf-8")
     clear = code == 0 or (
         code in (2, 4) and "error: " in told and "hint: " in told and "Traceback" not in told
     )
@@ -110,13 +110,13 @@ def tried(
 def large(folder: Path, rows: dict[str, Row], megabytes: int) -> None:
     """Try what is long without an end of line, and what is always the same."""
     path = folder / "large.txt"
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         for number in range(megabytes):
             file.write("".join(f"{number * 37 + n} cats sat on {n} mats; " for n in range(40_000))[: 10**6])
     for spec in ("bpe", "char"):
         tried(folder, rows["one long line"], spec, path, "--tokenizer", spec, "--val-fraction", 0.001)
     for one in ONES:
-        path.write_text(one * 10**6)
+        path.write_text(one * 10**6, encoding="utf-8")
         for spec in ("bpe", "char"):
             tried(folder, rows["a million times one"], f"{one!r}, {spec}", path, "--tokenizer", spec)
 
@@ -125,12 +125,12 @@ def changing(folder: Path, rows: dict[str, Row], count: int, rng: random.Random)
     """Try files that grow, shrink, change or vanish while they are read."""
     for number in range(count):
         path = folder / f"changing-{number}.txt"
-        path.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(200_000)))
+        path.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(200_000)), encoding="utf-8")
 
         def change(path: Path = path, how: int = number % 4, wait: float = rng.uniform(0, 1)) -> None:
             time.sleep(wait)
             if how == 0:
-                with path.open("a") as file:
+                with path.open("a", encoding="utf-8") as file:
                     file.write("more\n" * 1000)
             elif how == 1:
                 os.truncate(path, 1000)

@@ -32,8 +32,9 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     app.command()(train)
-    app.command()(sample)
-    app.command()(inspect)
+    more = {"allow_extra_args": True}  # these say themselves what is wrong with one
+    app.command(context_settings=more)(sample)
+    app.command(context_settings=more)(inspect)
     return app
 
 

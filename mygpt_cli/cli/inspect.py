@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import typer
+
 from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
+    Encoding,
     Folder,
     FolderFlag,
     Html,
@@ -13,9 +16,11 @@ from mygpt_cli.cli.sampling import (
     Quantize,
     Quiet,
     Svg,
+    file_encoding,
     fresh_seed,
     prompt_from_argument,
     read_flags,
+    refuse_more,
     with_sampling,
 )
 from mygpt_cli.cli.views import Request, one_view, show_view
@@ -28,6 +33,7 @@ COPIED = "What of the text, or of what follows --prompt, stands in the training 
 
 @with_sampling(name for name in knobs() if name in CHOICE)
 def inspect(
+    context: typer.Context,
     folder: Folder = None,
     checkpoint: FolderFlag = None,
     prompt: Annotated[
@@ -57,6 +63,7 @@ def inspect(
     weights: Annotated[bool, switch("--weights", "The tensors, in numbers.", "Views")] = False,
     explain: Annotated[bool, switch("--explain", "Add a plain sentence to every row.", "Output")] = False,
     device: Device = "auto",
+    encoding: Encoding = None,
     quantize: Quantize = None,
     svg: Svg = None,
     html: Html = None,
@@ -65,6 +72,7 @@ def inspect(
     **flags: Any,
 ) -> None:
     """Show how a run has gone and what its checkpoint is; with --prompt, show how it comes to each word."""
+    refuse_more(context, folder)
     asked = {"--steps": steps is not None and not copied, "--temperatures": temperatures is not None}
     asked |= {"--life": life, "--lens": lens, "--attention": attention, "--tokens": tokens}
     asked |= {"--copied": copied, "--compare": compare is not None, "--weights": weights}
@@ -81,6 +89,7 @@ def inspect(
         checkpoint=checkpoint,
         prompt=start,
         file=text,
+        encoding=file_encoding(encoding, used=text is not None),
         other=compare,
         steps=steps,
         temperatures=degrees,

@@ -6,19 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
+    Encoding,
     Folder,
     FolderFlag,
     Json,
     Quantize,
     Quiet,
     decode_prompt,
+    file_encoding,
     fresh_seed,
     open_checkpoint,
     prompt_from_argument,
     read_flags,
+    refuse_more,
     with_sampling,
 )
 from mygpt_cli.errors import TextError, UsageError
@@ -33,6 +38,7 @@ SHOWN = 5  # tokens with --show-probs
 
 @with_sampling(knobs(), several=["temperature"])
 def sample(
+    context: typer.Context,
     folder: Folder = None,
     checkpoint: FolderFlag = None,
     prompt: Annotated[
@@ -40,6 +46,7 @@ def sample(
         value("Text to go on from; without one, standard input; repeatable.", "TEXT", "Input"),
     ] = None,
     prompt_file: Annotated[Path | None, value("A file with the text to go on from.", "FILE", "Input")] = None,
+    encoding: Encoding = None,
     prompts_by_line: Annotated[bool, switch("--prompts-by-line", "Each line is a prompt.", "Input")] = False,
     interactive: Annotated[
         bool, switch("--interactive", "Ask for prompts until Ctrl-D.", "Input", "-i")
@@ -55,21 +62,28 @@ def sample(
     **flags: Any,
 ) -> None:
     """Write text with a model."""
+    refuse_more(context, folder)
     given = read_flags(flags)
     output = Output(json=json, quiet=quiet, show_probs=show_probs, stats=stats, quantize=quantize)
     _check_flags(given, output, interactive=interactive, prompted=bool(prompt or prompt_file))
+    encoding = file_encoding(encoding, used=not prompt and not interactive)
     samplings = resolve_each({"seed": fresh_seed()} | given)
+
+    def opened() -> "Checkpoint":
+        loading: dict[str, Any] = {"device": device, "quantize": quantize, "quiet": quiet}
+        return open_checkpoint(folder, checkpoint, text_command="sample --prompt-file", **loading)
+
     if interactive:
         from mygpt_cli.dataset import cache_folder
         from mygpt_cli.ui.interactive import interact
 
-        loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
+        loaded = opened()
         interact(given, lambda text, given: _ask(loaded, text, given, output), cache_folder() / "history")
         return
     if prompt and prompts_by_line:
         raise UsageError("--prompts-by-line is for a file or standard input", "give --prompt several times")
-    texts = _prompt_texts(prompt, prompt_file, by_line=prompts_by_line)
-    loaded = open_checkpoint(folder, checkpoint, device=device, quantize=quantize, quiet=quiet)
+    texts = _prompt_texts(prompt, prompt_file, encoding, by_line=prompts_by_line)
+    loaded = opened()
     told = "seed" in given or samplings[0].greedy or samplings[0].beams > 1 or json or quiet
     write(loaded, texts, samplings, output, "" if told else f"--seed {samplings[0].seed} writes this again")
 
@@ -150,28 +164,28 @@ def _ask(loaded: "Checkpoint", text: str, given: Mapping[str, Any], output: Outp
     write(loaded, [prompt_from_argument(text)], resolve_each({"seed": fresh_seed(), **given}), output)
 
 
-def _prompt_texts(given: list[str] | None, file: Path | None, *, by_line: bool) -> list[str]:
+def _prompt_texts(given: list[str] | None, file: Path | None, encoding: str, *, by_line: bool) -> list[str]:
     """Return the prompts: given, from a file or standard input, or an empty one."""
     if given and file is not None:
         raise UsageError("--prompt and --prompt-file contradict each other", "give one")
     if given:
         return [prompt_from_argument(text) for text in given]
-    text = _read_text(file)
+    text = _read_text(file, encoding)
     if not by_line:
         return [without_last_newline(text)]
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return [line for line in lines if line] or [""]
 
 
-def _read_text(file: Path | None) -> str:
+def _read_text(file: Path | None, encoding: str) -> str:
     if file is not None and str(file) != "-":
         try:
-            return decode_prompt(file.read_bytes(), str(file))
+            return decode_prompt(file.read_bytes(), str(file), encoding)
         except OSError as error:
             raise TextError(f"cannot read {file}: {error.strerror}", "give the text with --prompt") from None
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return ""
-    return decode_prompt(sys.stdin.buffer.read(), "standard input")
+    return decode_prompt(sys.stdin.buffer.read(), "standard input", encoding)
 
 
 def without_last_newline(text: str) -> str:

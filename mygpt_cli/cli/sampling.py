@@ -6,13 +6,16 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mygpt_cli.cli.options import add_flags, switch, value
 from mygpt_cli.config import type_of
-from mygpt_cli.errors import TextError, UsageError
+from mygpt_cli.document import Document
+from mygpt_cli.encoding import encoding_fault
+from mygpt_cli.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.generation.settings import HINT, Sampling, default_of, flag_of, limits_of, parse_setting
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ Quantize = Annotated[
         "KIND",
         "Input",
     ),
+]
+Encoding = Annotated[
+    str | None, value("Encoding of the file [dim](utf-8)[/dim], such as cp1252 or utf-16.", "NAME", "Input")
 ]
 Json = Annotated[bool, switch("--json", "Write JSON, a record on each line.", "Output")]
 Quiet = Annotated[bool, switch("--quiet", "Write nothing but the result.", "Output", "-q")]
@@ -94,21 +100,26 @@ def _parsed(name: str, value: str | list[str] | bool) -> Any:
 def prompt_from_argument(prompt: str) -> str:
     """Return a prompt given on the command line; TextError when its bytes are not UTF-8."""
     try:
-        data = prompt.encode("utf-8", "surrogateescape")
+        return prompt.encode("utf-8", "surrogateescape").decode("utf-8-sig")
     except UnicodeEncodeError:
         raise TextError("the prompt has half of a surrogate pair, which is no character") from None
-    return decode_prompt(data, "the prompt")
-
-
-def decode_prompt(data: bytes, source: str) -> str:
-    """Decode a prompt; TextError naming the source and the place of the first byte that is not UTF-8."""
-    try:
-        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise TextError(
-            f"{source} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}",
-            "convert it to UTF-8",
-        ) from None
+        place = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        raise TextError(f"the prompt is not UTF-8 text: {place}", "convert it to UTF-8") from None
+
+
+def decode_prompt(data: bytes, source: str, encoding: str) -> str:
+    """Decode a prompt; TextError naming the source, and what it may be, when it is not in this encoding."""
+    return "".join(Document(source, data, encoding=encoding).chunks())
+
+
+def file_encoding(given: str | None, *, used: bool) -> str:
+    """Return the encoding of the file that is read; UsageError where there is none, or none is."""
+    if given is not None and not used:
+        raise UsageError("--encoding is that of a file, and none is read", "leave it out")
+    if given is not None and (fault := encoding_fault(given)):
+        raise UsageError(f"--encoding: {fault}")
+    return given or "utf-8"
 
 
 def fresh_seed() -> int:
@@ -137,10 +148,25 @@ def find_folder(given: str | None, flag: str | None) -> Path:
 
     if given and flag:
         raise UsageError(
-            f"the checkpoint is given twice: '{given}' and '{flag}'", "give one; quote a text with spaces"
+            f"the checkpoint is given twice: '{given}' and '{flag}'",
+            "give one; a text to go on from is given with --prompt",
         )
     path = given or flag
     return run_or_path(path) if path else newest_run(runs_folder())
+
+
+def refuse_more(context: typer.Context, folder: str | None) -> None:
+    """Raise UsageError for arguments after the checkpoint, which are most likely a prompt."""
+    if context.args:
+        text = " ".join(context.args)
+        raise UsageError(
+            f"'{text}' comes after the checkpoint, which is all that is taken without a flag",
+            _prompt_hint(text, f"{context.info_name} {quote(folder or '')}"),
+        )
+
+
+def _prompt_hint(text: str, command: str) -> str:
+    return f"a text to go on from is given with --prompt: `mygpt {command} --prompt {quote(text)}`"
 
 
 @contextlib.contextmanager
@@ -159,10 +185,13 @@ def _all_to_stay() -> Iterator[None]:
 
 @_all_to_stay()
 def open_checkpoint(
-    given: str | None, flag: str | None, *, device: str, quantize: str | None, quiet: bool
+    given: str | None, flag: str | None, *, device: str, quantize: str | None, quiet: bool, text_command: str
 ) -> "Checkpoint":
-    """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it."""
-    from mygpt_cli.checkpoint import frozen, load
+    """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it.
+
+    `text_command` is the command and flag with which a file is taken as a text, for those who give one here.
+    """
+    from mygpt_cli.checkpoint import TextInsteadError, frozen, load
     from mygpt_cli.dataset import cache_folder
     from mygpt_cli.device import pick_device
     from mygpt_cli.model.captured import Captured
@@ -171,7 +200,17 @@ def open_checkpoint(
 
     found = find_folder(given, flag)
     place = pick_device(device)
-    checkpoint = load(found)
+    try:
+        checkpoint = load(found)
+    except TextInsteadError as error:
+        error.hint += f", `mygpt {text_command} {quote(str(found))}` takes it as it is"
+        raise
+    except CheckpointError as error:
+        # The most natural mistake is to give a prompt here.
+        if given and not found.exists() and Path(given).name == given and "did you mean" not in error.message:
+            prompt = _prompt_hint(given, text_command.split()[0])
+            error.hint = prompt if " " in given else f"{error.hint}; {prompt}"
+        raise
     model = frozen(checkpoint.model).to(place)
     speed_up(model, quantize, cache_folder() / "kernels")
     if place.type == "cuda":

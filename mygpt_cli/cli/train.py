@@ -155,6 +155,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     from mygpt_cli import contents
     from mygpt_cli.checkpoint import load, load_optimizer
     from mygpt_cli.corpus import STDIN
+    from mygpt_cli.inspection.history import read_history
     from mygpt_cli.runs import CONFIG, Run, history_of, settings_of, unchangeable
 
     run = Run(folder)
@@ -181,7 +182,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             hint = f"leave these out, or put them back in {folder / CONFIG}, or train a new run"
             raise UsageError(f"a run goes on as it began, and {join_faults(changed, 'differ')}", hint)
         history = history_of(checkpoint.state)
-        _check_left(folder, history.step, settings.get("steps"))
+        _check_left(folder, history.step, settings.get("steps"), kept["steps"])
         try:
             corpus = _read_text(settings, report)
         except TextError as error:
@@ -204,7 +205,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             plan = plan.with_new_intervals(kept["steps"], set(given))
         trainer = prepared.resumed_trainer(prepared.configuration(plan, started, history.step), history)
         report.notes(prepared.notes)
-        _check_left(folder, history.step, trainer.config.steps)
+        _check_left(folder, history.step, trainer.config.steps, kept["steps"])
         planned = checkpoint.state.get("steps")
         if isinstance(planned, int) and planned > 0 and planned != trainer.config.steps:
             report.notes([trainer.extend(planned)])
@@ -219,16 +220,25 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             return
         run.configure(trainer.config)
         run.forget_after(history.step)
+        report.past(read_history(folder))
         _drive(run, trainer, report)
 
 
-def _check_left(folder: Path, done: int, steps: int | None) -> None:
-    """Raise UsageError when a run has already taken all of its steps."""
-    if steps is not None and done >= steps:
+def _check_left(folder: Path, done: int, steps: int | None, planned: int) -> None:
+    """Raise UsageError when a run has already taken as many steps as it is to have, or was to have."""
+    if steps is None or done < steps:
+        return
+    again = f"mygpt train --resume {quote(str(folder))}"
+    if done < planned:
         raise UsageError(
-            f"{folder} is at step {done} and has nothing left to do",
-            f"give it more with --steps {2 * done} or with --time 5m",
+            f"{folder} is at step {done:,} of {planned:,}, and {planned - done:,} are left; "
+            f"{steps:,} in all would be over by now",
+            f"`{again}` finishes it, `{again} --steps {done + steps}` takes {steps:,} more",
         )
+    raise UsageError(
+        f"{folder} is at step {done} and has nothing left to do",
+        f"give it more with --steps {2 * done} or with --time 5m",
+    )
 
 
 def _prepare(
@@ -272,6 +282,7 @@ def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
     corpus = open_corpus(
         files,
         errors=settings.get("errors", "strict"),
+        encoding=settings.get("encoding", "utf-8"),
         val_fraction=settings.get("val_fraction"),
         val_file=settings.get("val_file"),
     )

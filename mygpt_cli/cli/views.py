@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
 from mygpt_cli.errors import CheckpointError, TextError, UsageError
@@ -28,6 +28,7 @@ class Request:
     checkpoint: str | None
     prompt: str | None
     file: str | None
+    encoding: str
     other: str | None
     steps: int | None
     temperatures: tuple[float, ...]
@@ -42,18 +43,19 @@ class Request:
 
     def open(self, other: str | None = None) -> "Checkpoint":
         """Load the checkpoint, or another one, with its weights as they are unless they are to be rounded."""
-        which = (other, None) if other else (self.folder, self.checkpoint)
-        quantize = self.quantize or "none"
-        return open_checkpoint(*which, device=self.device, quantize=quantize, quiet=self.quiet)
+        which = (None, other) if other else (self.folder, self.checkpoint)
+        return self._load(*which, self.quantize or "none")
+
+    def _load(self, folder: str | None, flag: str | None, quantize: str | None) -> "Checkpoint":
+        loading: dict[str, Any] = {"device": self.device, "quantize": quantize, "quiet": self.quiet}
+        return open_checkpoint(folder, flag, text_command="inspect --text", **loading)
 
     def start(self) -> "tuple[Checkpoint, Prompt]":
         """Load the checkpoint with the weights that `sample` takes, and read the prompt."""
         from mygpt_cli.generation.stream import read_prompt
         from mygpt_cli.ui.console import note
 
-        loaded = open_checkpoint(
-            self.folder, self.checkpoint, device=self.device, quantize=self.quantize, quiet=self.quiet
-        )
+        loaded = self._load(self.folder, self.checkpoint, self.quantize)
         prompt = read_prompt(loaded.tokenizer, self.prompt or "", loaded.config.context)
         if prompt.note and not self.quiet:
             note(prompt.note)
@@ -64,7 +66,7 @@ class Request:
         from mygpt_cli.corpus import Chunk, open_text
 
         if self.file is not None:
-            return list(open_text(self.file).chunks())
+            return list(open_text(self.file, self.encoding).chunks())
         return [Chunk(self.prompt, True)] if self.prompt else []
 
 

@@ -66,7 +66,7 @@ def training_text(checkpoint: Checkpoint) -> Corpus | str:
         files = settings.get("files", ())
         if STDIN in files:
             return "it came from standard input"
-        names = ("errors", "val_fraction", "val_file")
+        names = ("errors", "encoding", "val_fraction", "val_file")
         corpus = open_corpus(files, **{name: settings[name] for name in names if name in settings})
     except MygptError as error:
         return error.message

@@ -21,6 +21,7 @@ from mygpt_cli.ui.train import LABEL, WIDEST, PlainReporter, Reporter
 from mygpt_cli.ui.units import count, duration, size
 
 if TYPE_CHECKING:
+    from mygpt_cli.inspection.history import RunHistory, Validation
     from mygpt_cli.training.events import Evaluated, Event, Progress, Started
 
 CURVE_HEIGHT = 5
@@ -58,6 +59,15 @@ class Dashboard(PlainReporter):
         """Write one labelled line above whatever moves."""
         self._status.stop()
         super().line(label, text, style)
+
+    def past(self, history: "RunHistory") -> None:
+        """Let the view begin with what happened before."""
+        self._view.losses = thin(
+            [(i.step, i.loss) for i in history.intervals if i.loss is not None], MOST_POINTS
+        )
+        self._view.validations = [(v.step, v.val_loss) for v in history.validations]
+        self._view.evaluated = history.validations[-1] if history.validations else None
+        self._view.best = history.best
 
     def event(self, event: "Event") -> None:
         """Take an event into the view."""
@@ -106,8 +116,8 @@ class RunView:
     def __init__(self) -> None:
         self.started: Started | None = None
         self.progress: Progress | None = None
-        self.evaluated: Evaluated | None = None
-        self.best: Evaluated | None = None
+        self.evaluated: Evaluated | Validation | None = None
+        self.best: Evaluated | Validation | None = None
         self.losses: list[Point] = []
         self.validations: list[Point] = []
         self.sample = ""
@@ -124,7 +134,7 @@ class RunView:
         grid.add_row("progress", self._progress_line(width - LABEL))
         if self.progress:
             grid.add_row("loss", self._loss_line())
-            if self.best:
+            if self.best and self.best.bits_per_byte is not None:
                 best = (f"{self.best.bits_per_byte:.3f}", "bold green")
                 at = (f" bits per byte at step {count(self.best.step)}", "dim")
                 grid.add_row("best", Text.assemble(best, at))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from mygpt_cli.ui.svg import CHART_STYLE, chart_svg, screen_svg
 from mygpt_cli.ui.text import one_line
 
 WIDEST = 100
+SVG, HTML = (".svg",), (".html", ".htm")
 
 PAGE = """\
 <!DOCTYPE html>
@@ -48,6 +50,14 @@ svg { display: block; width: 100%; max-width: 55em; height: auto; }
 """
 
 
+def _suffix_fault(flag: str, path: Path | None, suffixes: Sequence[str]) -> str | None:
+    """Say where the name of a file promises something else than what would be in it."""
+    if path is None or path.suffix.lower() in ("", *suffixes):
+        return None
+    right = path.with_suffix(suffixes[0])
+    return f"{flag} writes no {path.suffix} but {' or '.join(suffixes)}: {flag} {quote(str(right))}"
+
+
 @dataclass(frozen=True)
 class Export:
     """The files that a view goes to; UsageError or ResourceError, before any work, where it cannot."""
@@ -56,6 +66,9 @@ class Export:
     html: Path | None = None
 
     def __post_init__(self) -> None:
+        given = (("--svg", self.svg, SVG), ("--html", self.html, HTML))
+        if faults := [fault for which in given if (fault := _suffix_fault(*which))]:
+            raise UsageError(faults, "a name without a suffix is taken as it is")
         for path in filter(None, (self.svg, self.html)):
             _check(path)
         if self.svg and self.html and self.svg.resolve() == self.html.resolve():

@@ -4,6 +4,7 @@ What the model writes goes to stdout, all else to stderr.
 """
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
@@ -29,19 +30,25 @@ COMMANDS = {
 
 
 def interact(given: dict[str, Any], respond: Callable[[str, dict[str, Any]], None], history: Path) -> None:
-    """Ask for prompts and answer each, until the input ends.
+    """Ask for prompts and answer each, until the input ends; without a terminal, take them from its lines.
 
     `given` are the settings to begin with. Ctrl-C stops a text that is being written, or drops a line that
-    is being typed. The lines are remembered in the file `history`, where the system has a way to do so.
+    is being typed. What is typed is remembered in the file `history`, where the system has a way to do so.
+    Raises UsageError where there is neither a terminal nor a line.
     """
-    with _remembering(history):
-        if sys.stdin.isatty():
+    typed = sys.stdin is not None and sys.stdin.isatty()
+    if isinstance(sys.stdin, io.TextIOWrapper) and not typed:
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    lines = 0
+    with _remembering(history) if typed else contextlib.nullcontext():
+        if typed:
             note("type a text to go on from, or /help; Ctrl-C stops the text, Ctrl-D leaves")
         while True:
             try:
                 line = _read_line()
                 if line is None or line.split()[:1] == ["/quit"]:
-                    return
+                    break
+                lines += 1
                 if line.startswith("/") and not line.startswith("//"):
                     given = _command(line, given)
                 elif line:
@@ -52,10 +59,17 @@ def interact(given: dict[str, Any], respond: Callable[[str, dict[str, Any]], Non
                 stderr_console().print()
             except MygptError as error:
                 print_error(error.message, error.hint)
+    if line is None and not lines and not typed:
+        raise UsageError(
+            "--interactive asks for prompts, and there is neither a terminal to ask on nor a line to read",
+            "run it in a terminal, pipe in a prompt on each line, or give one with --prompt",
+        )
 
 
 def _read_line() -> str | None:
     """Return the next line without its end, None when there is none."""
+    if sys.stdin is None:
+        return None
     if sys.stdin.isatty() and sys.stdout.isatty():
         try:
             return input(MARK)

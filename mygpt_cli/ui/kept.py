@@ -1,11 +1,13 @@
 """A checkpoint beside all that were kept of a run, on the screen: a row and a point of a curve for each."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from mygpt_cli.runs import KEPT
 from mygpt_cli.ui.chart import Chart, Line, Panel, Point, value_range
 from mygpt_cli.ui.columns import WIDEST, pack, percent
 from mygpt_cli.ui.compare import render_sides
@@ -50,8 +52,13 @@ def render_kept(moments: Sequence["Moment"], width: int, *, explain: bool = Fals
 
 
 def _chart(moments: Sequence["Moment"]) -> Chart | None:
-    """Draw over the steps what was kept at each; None where fewer than two steps are known."""
-    *moments, last = moments  # whose steps may be those of another run
+    """Draw over the steps what was kept at each; None where fewer than two steps are known.
+
+    The last is the end of the curve, unless its steps are those of another run.
+    """
+    last = moments[-1]
+    if _run(last) != _run(moments[0]):
+        moments = moments[:-1]
     curves: dict[str, list[tuple[int | None, float | None]]]
     if last.answer and moments[0].answer:
         label = f"probability of {visible(last.answer.token)}"
@@ -68,7 +75,7 @@ def _chart(moments: Sequence["Moment"]) -> Chart | None:
         }
     lines = []
     for (name, points), colour in zip(curves.items(), COLOURS, strict=False):
-        known: list[Point] = sorted((x, y) for x, y in points if x is not None and y is not None)
+        known: list[Point] = sorted({(x, y) for x, y in points if x is not None and y is not None})
         if len({x for x, _ in known}) > 1:
             lines.append(Line(name, known, colour, "points"))
     if not lines:
@@ -77,6 +84,12 @@ def _chart(moments: Sequence["Moment"]) -> Chart | None:
     low = low if last.bits_per_byte is not None and not last.answer else 0.0
     end = max(x for line in lines for x, _ in line.points)
     return Chart("kept checkpoints", "steps", end, [Panel(label, lines, low, high)], legend=len(lines) > 1)
+
+
+def _run(moment: "Moment") -> Path:
+    """Return the folder of the run that a checkpoint is in: what holds `last/`, or `kept/` with its steps."""
+    folder = Path(moment.folder).parent
+    return folder.parent if folder.name == KEPT else folder
 
 
 def _name(moment: "Moment", last: "Moment") -> str:
@@ -118,7 +131,7 @@ def _losses(moments: Sequence["Moment"], width: int, explain: bool) -> Rows:
         Column("nats per token", 14, right=True),
         Column("", 0),
     ]
-    most = max([moment.bits_per_byte or 0.0 for moment in moments]) or 1.0
+    most = max(moment.bits_per_byte or 0.0 for moment in moments) or 1.0
     rows = []
     for moment in moments:
         bits, nats = moment.bits_per_byte or 0.0, moment.nats_per_token

@@ -20,6 +20,7 @@ from mygpt_cli.ui.units import count, count_of, duration, size
 
 if TYPE_CHECKING:
     from mygpt_cli.corpus import Corpus
+    from mygpt_cli.inspection.history import RunHistory
     from mygpt_cli.training.events import Evaluated, Event, Finished
     from mygpt_cli.training.sizing import Plan
     from mygpt_cli.training.trainer import Trainer
@@ -76,6 +77,9 @@ class Reporter:
 
     def plan(self, trainer: "Trainer", plan: "Plan") -> None:
         """Tell what will be trained."""
+
+    def past(self, history: "RunHistory") -> None:
+        """Take up what happened before a run was resumed."""
 
     def event(self, event: "Event") -> None:
         """Tell what happened."""
