@@ -149,7 +149,7 @@ def to_toml(config: TrainConfig) -> str:
         if limits_of(name).group != group:
             group = limits_of(name).group
             lines += ["", f"# {group}"]
-        if value is not None:
+        if value not in (None, ()):
             lines.append(f"{name} = {_toml_value(value)}")
     return "\n".join(lines).lstrip() + "\n"
 

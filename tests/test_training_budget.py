@@ -117,7 +117,7 @@ def timed(
     return trainer, list(machine.drive(trainer, monkeypatch, step=step, validation=validation).run())
 
 
-@pytest.mark.parametrize(("budget", "step"), [(20.0, 0.05), (100.0, 0.125), (1000.0, 1.0), (30.0, 0.8)])
+@pytest.mark.parametrize(("budget", "step"), [(20.0, 0.05), (100.0, 0.125), (1000.0, 1.0), (30.0, 0.4)])
 @settings(max_examples=MANY, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     factor=st.floats(0.5, 2.0) | st.sampled_from([0.5, 2.0]),
