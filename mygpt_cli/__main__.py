@@ -36,7 +36,7 @@ def wait_briefly(environment: MutableMapping[str, str]) -> None:
 def _crowded() -> bool:
     """Whether more wants to run than there are processors, once this process uses all that it may."""
     try:
-        running = int(Path("/proc/loadavg").read_text(encoding="utf-8").split()[3].split("/")[0])
+        running = int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].split("/")[0])
         wanted = running - 1 + len(os.sched_getaffinity(0))
     except (OSError, AttributeError):  # not Linux
         return False

@@ -12,6 +12,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from mygpt_cli.course import MOST_STEPS, Course, is_course
 from mygpt_cli.encoding import encoding_fault
 from mygpt_cli.errors import UsageError, did_you_mean
 from mygpt_cli.names import name_fault
@@ -30,6 +31,7 @@ SYNONYMS = {
 LONGEST_CONTEXT = 2**18
 LARGEST_TABLE = 2**24  # rotary angles: for each position, as many as a head is wide
 BUDGETS = ("epochs", "tokens", "time", "steps")
+WITHOUT_FLAG = ("files", "corrections")  # arguments, and what a run writes down
 
 Settings = dict[str, Any]
 
@@ -241,12 +243,15 @@ class TrainConfig:
     )
     bias: bool = knob("Biases in norms and linear layers (gpt2 only).", "Model")
 
-    steps: int = knob("Number of optimizer steps.", "Budget", at_least=1, at_most=1_000_000_000)
+    steps: int = knob("Number of optimizer steps.", "Budget", at_least=1, at_most=MOST_STEPS)
     epochs: float | None = knob("Times to go through the text.", "Budget", None, above=0, at_most=1_000_000)
     tokens: int | None = knob(
         "Tokens to learn from, such as 20M.", "Budget", None, at_least=1, at_most=10**15
     )
     time: str | None = knob("Time for all of it, such as 90s, 5m or 1h30m.", "Budget", None)
+    corrections: tuple[tuple[int, int], ...] = knob(
+        "Steps in all, from each step on, as a budget of time made them.", "Budget", ()
+    )
 
     batch_size: int = knob("Sequences in one forward pass.", "Optimizer", at_least=1, at_most=1_000_000)
     accumulation: int = knob(
@@ -296,6 +301,20 @@ class TrainConfig:
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         raise_faults(setting_faults(values))
+
+    @property
+    def course(self) -> Course:
+        """How many steps there are in all, from each step on."""
+        return self.corrections or ((0, self.steps),)
+
+    @property
+    def validation_interval(self) -> int:
+        """Steps between validations; above all steps where the plan is to validate once, at the end."""
+        return self.eval_every if self.eval_every < self.course[0][1] else MOST_STEPS + 1
+
+    def corrected(self, step: int, steps: int) -> "TrainConfig":
+        """Return the same training, of another number of steps from this step on."""
+        return replace(self, steps=steps, corrections=(*self.course, (step, steps)))
 
     def in_smaller_parts(self) -> "TrainConfig":
         """Return the same training, the sequences of each step taken in smaller parts than before."""
@@ -380,6 +399,12 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
     given = [called(name) for name in BUDGETS if settings.get(name) is not None]
     if len(given) > 1:
         faults.append(f"{' and '.join(given)} contradict each other: give one")
+    corrections, steps = settings.get("corrections"), settings.get("steps")
+    if corrections and steps != corrections[-1][1]:
+        names = called("corrections"), called("steps")
+        faults.append(
+            f"{names[0]} end with {corrections[-1][1]} steps, but {names[1]} is {steps or 'not set'}"
+        )
     if (arch := settings.get("arch", "nanochat")) == "nanochat" and settings.get("bias"):
         faults.append("nanochat has no biases: leave --bias out or use --arch gpt2")
     if settings.get("width") and settings.get("heads"):
@@ -390,6 +415,8 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
 def _value_fault(name: str, value: Any, called: str) -> str | None:
     if name not in knobs():
         return f"{called} is no setting{did_you_mean(name, knobs())}"
+    if name == "corrections":
+        return None if is_course(value) else f"{called} must be pairs of whole numbers that follow each other"
     if not _has_type(value, type_of(name)):
         return f"{called} must be {_TYPE_NAMES[type_of(name)]}, not {value!r}"
     if name == "name":

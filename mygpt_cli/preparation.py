@@ -1,6 +1,5 @@
 """From settings and a text to a trainer: what to compute on, what to compile, the tokens, and the plan."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,6 +12,7 @@ from mygpt_cli.device import keep_freed_memory, pick_device, pick_dtype, total_m
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.randomness import derive
 from mygpt_cli.token_files import Progress
+from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.compiling import compile_training
 from mygpt_cli.training.history import History
 from mygpt_cli.training.sizing import Plan, fit_memory, fit_steps, plan, seconds_per_token, start_settings
@@ -58,7 +58,7 @@ class Preparation:
             existing=self._start.tokenizer if self._start else None,
             progress=busy,
         )
-        self._fits: Callable[[TrainConfig, float], int] | None = None
+        self._budget = Budget()
         self.notes: list[str] = []
 
     def plan(self) -> Plan:
@@ -79,8 +79,7 @@ class Preparation:
         if chosen.seconds is None:
             return chosen.config(chosen.steps or 1)
         scratch = self.new_trainer(chosen.config(done + 100))
-        steps, budget = fit_steps(chosen, scratch, started + chosen.seconds, done)
-        self._fits = budget.steps
+        steps, self._budget = fit_steps(chosen, scratch, started + chosen.seconds, done)
         self.notes += scratch.notes  # memory may not have sufficed
         parts = scratch.config
         return replace(
@@ -112,7 +111,7 @@ class Preparation:
         model.compute_dtype = self._dtype
         self._compilation.apply(model)
         trainer = Trainer(fitting, self._dataset, model.to(self._device), history)
-        trainer.fits = self._fits
+        trainer.budget = self._budget
         if fitting != config:
             trainer.notes.append(
                 f"memory suffices for {fitting.batch_size} of a step's sequences at once, which are taken "

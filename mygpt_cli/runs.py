@@ -13,11 +13,22 @@ from typing import Any, get_args, get_type_hints
 from mygpt_cli import __version__, checkpoint
 from mygpt_cli.checkpoint import Checkpoint
 from mygpt_cli.config import BUDGETS, Settings, TrainConfig, setting_faults
+from mygpt_cli.course import Course, as_course
 from mygpt_cli.errors import CheckpointError, ResourceError
 from mygpt_cli.locking import try_lock
 from mygpt_cli.settings import to_toml
 from mygpt_cli.strict_json import open_ordinary, parse_json
-from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, Saved, SaveDue, Started
+from mygpt_cli.training.events import (
+    Corrected,
+    Evaluated,
+    Event,
+    Finished,
+    Noted,
+    Progress,
+    Saved,
+    SaveDue,
+    Started,
+)
 from mygpt_cli.training.history import History
 from mygpt_cli.training.trainer import Trainer
 
@@ -29,10 +40,21 @@ MOST = 10**15  # of anything that a run counts
 MOST_EVENTS = 50_000  # that are looked at; default intervals give some hundreds
 LONGEST_LINE = 2**16  # bytes
 OFTEN = ("eval_every", "save_every", "keep_every", "log_every")
-CHANGEABLE = {*BUDGETS, *OFTEN, "patience", "tensorboard", "device", "files", "val_file", "encoding", "out"}
+CHANGEABLE = {
+    *BUDGETS,
+    "corrections",
+    *OFTEN,
+    "patience",
+    "tensorboard",
+    "device",
+    "files",
+    "val_file",
+    "encoding",
+    "out",
+}
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a run from elsewhere may hold links to what is not its own
 
-Logged = Started | Progress | Evaluated | Noted | Finished
+Logged = Started | Progress | Corrected | Evaluated | Noted | Finished
 FIELDS = {"event"}.union(*({field.name for field in fields(kind)} for kind in get_args(Logged)))
 
 
@@ -109,6 +131,7 @@ class Run:
             "mygpt": __version__,
             "step": trainer.history.step,
             "steps": trainer.config.steps,
+            "corrections": trainer.config.corrections,
             "tokens": trainer.history.step * trainer.tokens_per_step,
             "text": trainer.dataset.fingerprint,
             "settings": unchangeable(asdict(trainer.config)),
@@ -200,6 +223,26 @@ def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
         return recorded
     shape = {name: getattr(saved.config, name) for name in ("arch", "layers", "heads", "width")}
     return unchangeable(otherwise) | shape
+
+
+def course_of(state: dict[str, Any] | None) -> Course:
+    """Return the steps that a run was to have when a checkpoint was saved; () where that is not known."""
+    names = {"steps", "corrections"} & set(state or {})
+    found = {name: as_course((state or {})[name]) for name in names}
+    if not found.get("steps") or setting_faults(found):
+        return ()
+    course: Course = found.get("corrections") or ((0, found["steps"]),)
+    return course
+
+
+def unwritten(course: Course, kept: Settings) -> Settings:
+    """Return the steps and corrections of a checkpoint whose run was cut off before they were written down.
+
+    `kept` is what was written: an earlier part of the same course. Nothing is returned for another one.
+    """
+    known = kept.get("corrections") or ((0, kept["steps"]),)
+    earlier = len(known) < len(course) and course[: len(known)] == known
+    return {"steps": course[-1][1], "corrections": course} if earlier else {}
 
 
 def as_record(event: Event) -> dict[str, Any]:
@@ -303,7 +346,7 @@ def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: N
                 for folder in run.save(trainer, event):
                     saved.append(folder)
                     yield folder
-                if trainer.config is not config:  # memory ran out, and micro-batches became smaller
+                if trainer.config is not config:  # other steps, or smaller micro-batches
                     run.configure(trainer.config)
                     config = trainer.config
             except ResourceError as error:

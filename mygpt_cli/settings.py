@@ -14,6 +14,7 @@ from typing import Any
 
 from mygpt_cli.config import (
     BUDGETS,
+    WITHOUT_FLAG,
     Settings,
     TrainConfig,
     flag_of,
@@ -23,6 +24,7 @@ from mygpt_cli.config import (
     raise_faults,
     setting_faults,
 )
+from mygpt_cli.course import as_course
 from mygpt_cli.errors import UsageError, did_you_mean
 
 PREFIX = "MYGPT_"
@@ -40,7 +42,7 @@ MISSPELT = 0.85  # as near as this to the name of a setting; what is farther off
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """Read `MYGPT_<NAME>` variables; raises UsageError for wrong values and for names that look misspelt."""
-    names = {_variable_of(name): name for name in knobs() if name != "files"}
+    names = {_variable_of(name): name for name in knobs() if name not in WITHOUT_FLAG}
     settings: Settings = {}
     faults = []
     for variable, text in environment.items():
@@ -71,6 +73,8 @@ def from_toml(text: str, source: str) -> Settings:
         settings["time"] = f"{settings['time']}s"
     if isinstance(settings.get("files"), list):
         settings["files"] = tuple(settings["files"])
+    if "corrections" in settings:
+        settings["corrections"] = as_course(settings["corrections"])
     if faults := setting_faults(settings, lambda name: f"{source}: {name}"):
         raise UsageError(faults, "a recipe has one `name = value` line for each setting")
     return settings
@@ -115,12 +119,12 @@ def _preset_folder() -> Any:
 
 
 def merge(layers: Iterable[Settings]) -> Settings:
-    """Put settings together, the strongest layer first; a budget replaces any weaker budget."""
+    """Put settings together, the strongest layer first; a budget replaces any weaker one."""
     merged: Settings = {}
     for layer in layers:
         budget_set = any(name in merged for name in BUDGETS)
         for name, value in layer.items():
-            if name not in merged and not (name in BUDGETS and budget_set):
+            if name not in merged and not (name in (*BUDGETS, "corrections") and budget_set):
                 merged[name] = value
     return merged
 
@@ -145,7 +149,7 @@ def to_toml(config: TrainConfig) -> str:
         if limits_of(name).group != group:
             group = limits_of(name).group
             lines += ["", f"# {group}"]
-        if value is not None:
+        if value not in (None, ()):
             lines.append(f"{name} = {_toml_value(value)}")
     return "\n".join(lines).lstrip() + "\n"
 

@@ -9,16 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from benchmarks.reliability.samples import vouch_for
+from mygpt_cli import runs
 from mygpt_cli.cli.app import run
+from mygpt_cli.config import TrainConfig
 from mygpt_cli.runs import Run
+from mygpt_cli.training.budget import Budget
+from mygpt_cli.training.events import Event
+from mygpt_cli.training.trainer import Trainer
 from tests.conftest import CYCLE, SHARED, Command
 
 TINY = ("--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch-size", "4")
@@ -367,8 +371,7 @@ def test_a_time_to_go_on_for(
 ) -> None:
     assert train("text.txt", "--steps", 40, "--quiet") == 0
     capfd.readouterr()
-    budget = SimpleNamespace(steps=lambda config, pace: 200 - 80)  # no other than was measured
-    monkeypatch.setattr("mygpt_cli.preparation.fit_steps", lambda *arguments: (160, budget))
+    monkeypatch.setattr("mygpt_cli.preparation.fit_steps", lambda *arguments: (160, Budget()))
     assert run(["train", "--resume", "text-001", "--time", "1h", "--json"]) == 0
     events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     plan = next(event for event in events if event["event"] == "plan")
@@ -377,31 +380,112 @@ def test_a_time_to_go_on_for(
     assert [event["step"] for event in events if event["event"] == "evaluated"] == list(range(80, 201, 40))
 
 
-def test_a_time_that_would_be_missed_is_kept_by_another_number_of_steps(
+class Corrections(Budget):
+    """A budget of time that asks for other numbers of steps at certain steps."""
+
+    def correction(self, config: TrainConfig, step: int) -> int | None:
+        """Return the number of steps in all from this one on, if it is another."""
+        return {10: 90, 25: 60, 50: 64}.get(step)
+
+
+def timed_run(name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Train with a budget of time that is corrected three times; return the run."""
+    with monkeypatch.context() as patch:
+        patch.setattr("mygpt_cli.preparation.fit_steps", lambda *arguments: (100, Corrections()))
+        assert train("text.txt", "--time", "1h", "--name", name) == 0
+    return Path(f"checkpoints/{name}-001")
+
+
+def results_of(folder: Path) -> dict[str, bytes]:
+    """Return the weights of a run, and what it says of its losses."""
+    names = ("last/model.safetensors", "last/optimizer.safetensors", "best/model.safetensors")
+    events = [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    losses = [
+        {name: event[name] for name in ("step", "loss", "lr", "val_loss") if name in event}
+        for event in events
+        if event["event"] in ("progress", "evaluated")
+    ]
+    return {name: (folder / name).read_bytes() for name in names} | {"losses": json.dumps(losses).encode()}
+
+
+def test_a_budget_of_time_is_kept_by_other_numbers_of_steps(
     text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    budget = SimpleNamespace(steps=lambda config, pace: 30)
-    monkeypatch.setattr("mygpt_cli.preparation.fit_steps", lambda *arguments: (100, budget))
-    assert run(["train", "text.txt", "--time", "1h", "--layers", "1", "--width", "16", "--json"]) == 0
-    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [event["steps"] for event in events if event["event"] == "started"] == [100, 70]
-    assert "slower than when it was measured: 70 steps" in next(
-        event["text"] for event in events if event["event"] == "noted"
-    )
-    assert next(event for event in events if event["event"] == "finished")["step"] == 70
-    assert tomllib.loads(Path("checkpoints/text-001/config.toml").read_text(encoding="utf-8"))["steps"] == 70
-    # The settings that were written down give the same model again.
-    assert run(["train", "text.txt", "--config", "checkpoints/text-001/config.toml", "--quiet"]) == 0
-    once, again = (Path(f"checkpoints/text-00{number}/last/model.safetensors") for number in (1, 2))
-    assert once.read_bytes() == again.read_bytes()
-    # A run goes on although it was cut off before its settings were written down.
-    settings = Path("checkpoints/text-001/config.toml")
-    assert "decay_share = 0.42" in settings.read_text(encoding="utf-8")
-    settings.write_text(
-        re.sub("decay_share = .*", "decay_share = 0.6", settings.read_text(encoding="utf-8")),
-        encoding="utf-8",
-    )
-    assert run(["train", "--resume", "text-001", "--steps", "75", "--quiet"]) == 0
+    folder = timed_run("timed", monkeypatch)
+    said = capfd.readouterr().err
+    assert [line for line in said.splitlines() if "adjusted" in line] == [
+        "note      adjusted to 90 steps (from 100) to finish on time",
+        "note      adjusted to 60 steps (from 90) to finish on time",
+    ]
+    assert "done      64 steps" in said
+    events = [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    corrected = [(e["step"], e["before"], e["steps"]) for e in events if e["event"] == "corrected"]
+    assert corrected == [(10, 100, 90), (25, 90, 60), (50, 60, 64)]
+    written = (folder / "config.toml").read_text(encoding="utf-8")
+    assert "steps = 64\n" in written
+    assert "corrections = [[0, 100], [10, 90], [25, 60], [50, 64]]\n" in written
+    # What was written down gives the same again.
+    assert run(["train", "text.txt", "--config", str(folder / "config.toml"), "--name", "again"]) == 0
+    assert "adjusted" not in capfd.readouterr().err
+    assert results_of(Path("checkpoints/again-001")) == results_of(folder)
+    # With another budget it is another run.
+    command = [
+        "train",
+        "text.txt",
+        "--config",
+        str(folder / "config.toml"),
+        "--name",
+        "other",
+        "--steps",
+        "7",
+    ]
+    assert run(command) == 0
+    assert "corrections" not in Path("checkpoints/other-001/config.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("at", [9, 10, 24, 25, 26, 50, 63])
+def test_a_run_with_corrections_is_resumed_exactly(
+    at: int, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the steps that it had, although it was cut off before they were written down."""
+    with monkeypatch.context() as patch:
+        train_run = runs.train
+
+        def stopped(into: Run, trainer: Trainer, **options: object) -> Iterator[Event]:
+            return train_run(into, trainer, lambda: "SIGTERM" if trainer.history.step == at else None)
+
+        patch.setattr(runs, "train", stopped)
+        folder = timed_run("halves", patch)
+    settings = folder / "config.toml"
+    recorded = settings.read_text(encoding="utf-8")
+    earlier = re.sub("\nsteps = .*", "\nsteps = 100", re.sub("\ncorrections = .*", "", recorded))
+    settings.write_text(earlier, encoding="utf-8")
+    assert run(["train", "--resume", "halves-001", "--quiet"]) == 0
+    assert settings.read_text(encoding="utf-8") == recorded
+    assert run(["train", "text.txt", "--config", str(settings), "--name", "whole", "--quiet"]) == 0
+    halves, whole = results_of(folder), results_of(Path("checkpoints/whole-001"))
+    del halves["losses"], whole["losses"]  # they have a line more where the run was stopped
+    assert halves == whole
+
+
+def test_a_corrected_run_can_be_given_more_steps(
+    text: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = timed_run("timed", monkeypatch)
+    capfd.readouterr()
+    assert run(["train", "--resume", "timed-001", "--steps", "64"]) == 2
+    assert "nothing left to do" in capfd.readouterr().err
+    assert run(["train", "--resume", "timed-001", "--steps", "200"]) == 0
+    said = capfd.readouterr().err
+    assert "ends at step 200 instead of 64; its learning rate had fallen to" in said
+    assert "it rises again" in said
+    written = (folder / "config.toml").read_text(encoding="utf-8")
+    assert "corrections" not in written
+    assert "save_every = 20\n" in written  # chosen anew
 
 
 def test_resuming_finds_the_tokens_again(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

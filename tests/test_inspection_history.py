@@ -46,6 +46,13 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert (history.running, history.reason, history.notes) == (False, "done", ("by heart",))
 
 
+def test_a_corrected_run_ends_where_it_was_corrected_to(tmp_path: Path) -> None:
+    corrections = [{"event": "corrected", "step": 9, "steps": 30, "before": 40}]
+    corrections += [{"event": "corrected", "step": 12, "steps": 24, "before": 30}]
+    history = read_history(a_run(tmp_path, STARTED, *corrections, progress(18, 3.0)))
+    assert (history.step, history.steps, history.share) == (18, 24, 0.75)
+
+
 def test_a_run_in_another_process_is_running(tmp_path: Path) -> None:
     folder = a_run(tmp_path, STARTED, progress(10, 3.0))
     with Run(folder).locked():

@@ -253,7 +253,7 @@ def test_a_run_with_more_steps_can_be_interrupted_too(at: int, tmp_path: Path, t
         list(runs.train(run, trainer, stop_at(trainer, stops[0])))
         run.configure(replace(config, steps=40))
         trainer = resumed(run, tiny_dataset)
-        trainer.extend(config.steps)
+        trainer.extend(config.course)
         list(runs.train(run, trainer, stop_at(trainer, stops[-1] if stops[1:] else 99)))
         trainer = resumed(run, tiny_dataset)
         list(runs.train(run, trainer))

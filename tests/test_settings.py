@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mygpt_cli.course import Course
 from mygpt_cli.errors import UsageError
 from mygpt_cli.settings import (
     effect_faults,
@@ -29,6 +30,13 @@ def test_precedence() -> None:
 def test_a_budget_replaces_a_weaker_one_of_another_kind() -> None:
     assert merge([{"time": "5m"}, {"steps": 100, "layers": 2}]) == {"time": "5m", "layers": 2}
     assert merge([{"layers": 2}, {"steps": 100}, {"time": "5m"}]) == {"layers": 2, "steps": 100}
+
+
+def test_the_corrections_of_a_budget_go_with_it() -> None:
+    corrected = {"steps": 9, "corrections": ((0, 5), (2, 9)), "layers": 2}
+    assert merge([{"layers": 1}, corrected]) == corrected | {"layers": 1}
+    assert merge([{"steps": 9}, corrected]) == {"steps": 9, "layers": 2}
+    assert merge([{"time": "5m"}, corrected]) == {"time": "5m", "layers": 2}
 
 
 def test_flags_that_do_nothing_are_named() -> None:
@@ -77,6 +85,21 @@ def test_toml_lists_every_unknown_key_with_its_source() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("corrections = 3", "recipe.toml: corrections must be pairs of whole numbers that follow each other"),
+        ("corrections = [[0, 1.5]]", "must be pairs of whole numbers"),
+        ("corrections = [[0, 9], [5, 3]]", "must be pairs of whole numbers"),
+        ("steps = 8\ncorrections = [[0, 9]]", "corrections end with 9 steps, but recipe.toml: steps is 8"),
+        ("corrections = [[0, 9]]", "corrections end with 9 steps, but recipe.toml: steps is not set"),
+    ],
+)
+def test_corrections_that_no_run_wrote(text: str, fault: str) -> None:
+    with pytest.raises(UsageError, match=fault):
+        from_toml(text, "recipe.toml")
+
+
 @pytest.mark.parametrize("text", ["layers =", "[model\nlayers = 1"])
 def test_broken_toml(text: str) -> None:
     with pytest.raises(UsageError, match="not valid TOML"):
@@ -104,11 +127,12 @@ texts = st.text(st.characters(codec="utf-8"))
     val_file=st.none() | texts,
     lr=st.floats(1e-9, 10),
     seed=st.integers(0, 2**63 - 1),
+    corrections=st.sampled_from([(), ((0, 9), (5, 12)), ((0, 40), (12, 12))]),
 )
 def test_the_resolved_configuration_reads_back_unchanged(
-    files: list[str], val_file: str | None, lr: float, seed: int
+    files: list[str], val_file: str | None, lr: float, seed: int, corrections: Course
 ) -> None:
-    config = tiny_config(files=tuple(files), val_file=val_file, lr=lr, seed=seed)
+    config = tiny_config(files=tuple(files), val_file=val_file, lr=lr, seed=seed, corrections=corrections)
     assert tiny_config(**from_toml(to_toml(config), "config.toml")) == config
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mygpt_cli.training.schedule import Rise, lr_share, warmup_steps
+from mygpt_cli.course import Course
+from mygpt_cli.training.schedule import Rise, decay_start, lr_share, warmup_steps
 
 shapes = st.fixed_dictionaries(
     {
@@ -67,3 +68,63 @@ def test_a_rise_ends_where_the_schedule_is(shape: dict[str, object], share: floa
     assert shares[risen:] == planned[risen:]
     for before, after in zip(planned, shares, strict=True):
         assert min(before, share) <= after <= before
+
+
+def test_a_corrected_end_bends_the_fall() -> None:
+    """Of 100 steps the last 60 fall. At step 70 half of that is done: the rest takes 10 steps, not 30."""
+    shape = {"steps": 80, "schedule": "linear", "warmup": 4, "decay_share": 0.6, "final_lr": 0.0}
+    course: Course = ((0, 100), (70, 80))
+    shares = [lr_share(step, corrections=course, **shape) for step in range(81)]  # type: ignore[arg-type]
+    planned = [lr_share(step, **(shape | {"steps": 100})) for step in range(71)]  # type: ignore[arg-type]
+    assert shares[:71] == planned
+    assert shares[70:] == pytest.approx([0.5 - 0.05 * n for n in range(11)])
+    # And once more at step 75, a quarter from the end: over 25 steps instead of 5.
+    course, shape["steps"] = (*course, (75, 100)), 100
+    later = [lr_share(step, corrections=course, **shape) for step in range(101)]  # type: ignore[arg-type]
+    assert later[:76] == shares[:76]
+    assert later[75:] == pytest.approx([0.25 - 0.01 * n for n in range(26)])
+
+
+def test_a_cosine_goes_on_from_where_it_was() -> None:
+    shape = {"steps": 80, "schedule": "cosine", "warmup": 0, "decay_share": 1.0, "final_lr": 0.1}
+    shares = [lr_share(step, corrections=((0, 100), (60, 80)), **shape) for step in range(81)]  # type: ignore[arg-type]
+    expected = {60: 0.6, 65: 0.7, 70: 0.8, 80: 1.0}  # of the way
+    for step, done in expected.items():
+        assert shares[step] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
+
+
+@pytest.mark.parametrize(("at", "steps"), [(10, 60), (30, 400), (40, 90), (39, 98)])
+def test_before_the_fall_a_correction_is_a_new_plan(at: int, steps: int) -> None:
+    """Unless its fall had to have begun already: then it begins now."""
+    shape = {"steps": steps, "schedule": "linear", "warmup": 4, "decay_share": 0.6, "final_lr": 0.0}
+    corrected = [lr_share(n, corrections=((0, 100), (at, steps)), **shape) for n in range(steps)]  # type: ignore[arg-type]
+    if at <= 0.4 * steps:
+        assert corrected == [lr_share(n, **shape) for n in range(steps)]  # type: ignore[arg-type]
+    else:
+        assert set(corrected[4 : at + 1]) == {1.0}
+        assert corrected[at:] == pytest.approx([1 - n / (steps - at) for n in range(steps - at)])
+
+
+courses = st.lists(st.tuples(st.floats(0, 1), st.integers(1, 300)), max_size=6)
+
+
+@given(shapes, courses)
+def test_however_often_it_is_corrected_the_rate_only_falls(
+    shape: dict[str, object], changes: list[tuple[float, int]]
+) -> None:
+    warmup, decay_share = int(str(shape["warmup"])), float(str(shape["decay_share"]))
+    course = [(0, int(str(shape["steps"])))]
+    for where, left in changes:
+        last, end = course[-1]
+        step = last + 1 + int(where * (end - last - 1))
+        if step < end:
+            course.append((step, step + left))
+    steps = course[-1][1]
+    shape = shape | {"steps": steps, "corrections": tuple(course)}
+    shares = [lr_share(step, **shape) for step in range(steps + 1)]  # type: ignore[arg-type]
+    assert shares[warmup:] == sorted(shares[warmup:], reverse=True)
+    for number, (step, _) in enumerate(course[1:], 1):  # no jump where it is corrected
+        before = lr_share(step, **(shape | {"corrections": tuple(course[:number])}))  # type: ignore[arg-type]
+        assert shares[step] == pytest.approx(before)
+    if shape["schedule"] != "constant" and decay_start(steps, warmup, decay_share) < steps:
+        assert shares[steps] == pytest.approx(float(str(shape["final_lr"])), abs=1e-9)

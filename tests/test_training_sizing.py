@@ -13,8 +13,12 @@ from mygpt_cli.config import TrainConfig
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import ResourceError, TextError, UsageError
 from mygpt_cli.training import sizing
+from mygpt_cli.training.budget import START, Budget
 from mygpt_cli.training.sizing import fit_memory, fit_steps, plan
 from mygpt_cli.training.trainer import Trainer
+from tests.conftest import tiny_config
+from tests.machine import Machine
+from tests.test_training_budget import seconds_of
 from tests.test_training_trainer import new_trainer
 
 
@@ -100,19 +104,41 @@ def test_validations_that_were_asked_for_are_part_of_the_time(
     tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sizing, "seconds_per_step", lambda scratch, limit: 0.01)
+    monkeypatch.setattr(time, "perf_counter", lambda: 5.0)
     monkeypatch.setattr(sizing, "_validation_seconds", lambda scratch: 0.9)
     shape = {"layers": 1, "heads": 1, "width": 8}
     for every, keep in ((1, 0), (7, 0), (100, 10), (4000, 1)):
         given = {**shape, "time": "100s", "eval_every": every, "keep_every": keep}
         chosen = plan(given, tiny_dataset, slow)
         end = time.perf_counter() + 100.0
-        steps, budget = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), end)
-        saves = -(-steps // min(every, chosen.config(steps).save_every))
-        saves += 2 * (steps // keep) if keep else 0
-        seconds = steps * 0.01 + -(-steps // every) * 0.9 + saves * sizing.SAVE
-        assert 97 < seconds < 100
-        again = budget.steps(chosen.config(steps), 0.005)  # were steps twice as fast
-        assert again >= steps
+        steps, _ = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), end)
+        config = chosen.config(steps)
+        assert seconds_of(config, 0, 0.01 * 1.01, 0.9) + START <= 100.0
+        assert seconds_of(chosen.config(steps + 1), 0, 0.01 * 1.01, 0.9) + START > 100.0
+        twice = Budget(end, 0.005, 0.9)
+        assert twice.steps(config, 0) >= steps
+
+
+@pytest.mark.parametrize(("step", "limit", "most"), [(0.01, 0.25, 0.3), (0.6, 0.25, 1.3), (1.6, -1.0, 3.3)])
+def test_measuring_takes_no_longer_than_it_may(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, step: float, limit: float, most: float
+) -> None:
+    """Nor than two steps: where they are slow, a short budget would be spent before training began."""
+    machine = Machine(monkeypatch, lambda now: 1.0)
+    trainer = machine.drive(new_trainer(tiny_config(), tiny_dataset), monkeypatch, step=step, validation=0.0)
+    assert sizing.seconds_per_step(trainer, limit) == pytest.approx(step)
+    assert machine.now <= most
+
+
+def test_the_first_steps_do_not_count_and_a_hiccup_counts_a_little(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    times = iter([3.0, 0.2, 0.2, *[0.1] * 4, 5.0, *[0.1] * 100])
+    machine = Machine(monkeypatch, lambda now: 1.0)
+    monkeypatch.setattr(trainer, "update", lambda number: machine.work(next(times)))
+    measured = sizing.seconds_per_step(trainer, 6.35)
+    assert measured == pytest.approx((10 * 0.1 + 0.3) / 11)
 
 
 @pytest.mark.parametrize("width", [1, 2, 6, 7, 64, 100, 96, 768])

@@ -2,19 +2,25 @@
 
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from mygpt_cli.config import TrainConfig
-from mygpt_cli.dataset import Dataset
+from mygpt_cli.corpus import open_corpus
+from mygpt_cli.course import Course
+from mygpt_cli.dataset import Dataset, prepare
 from mygpt_cli.errors import DivergedError, ResourceError
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.training.events import Evaluated, Finished, Noted, Progress, SaveDue, Started
+from mygpt_cli.subword import Splitter
+from mygpt_cli.training.budget import Budget
+from mygpt_cli.training.events import Corrected, Evaluated, Event, Finished, Noted, Progress, SaveDue, Started
 from mygpt_cli.training.history import History
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
+from tests.machine import Machine
 
 
 def new_trainer(config: TrainConfig, dataset: Dataset) -> Trainer:
@@ -79,24 +85,91 @@ def test_resuming_is_not_to_have_stopped(
     assert last[0] == last[1]
 
 
-@pytest.mark.parametrize(("left", "steps"), [(3, 8), (7, 12), (40, 45)])
-def test_the_number_of_steps_is_corrected_before_the_learning_rate_falls(
-    tiny_dataset: Dataset, left: int, steps: int
+def clocked(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> tuple[Trainer, list[Event]]:
+    """Train by the clock of a machine that is half as fast from 35% of the time on, and twice from 75% on."""
+    machine = Machine(monkeypatch, lambda now: 1.0 if now < 21 else 2.0 if now < 45 else 0.5)
+    steps = {"steps": 60, "warmup": 3, "decay_share": 0.6, "patience": 0}
+    trainer = new_trainer(tiny_config(**(steps | changes)), dataset)
+    trainer.budget = Budget(60.0, 1.0, 0.2)
+    return trainer, list(machine.drive(trainer, monkeypatch, step=1.0, validation=0.2).run())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dropout": 0.2, "accumulation": 2, "schedule": "cosine", "final_lr": 0.1, "keep_every": 7},
+        {"schedule": "constant", "eval_every": 60, "dtype": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_a_corrected_run_can_be_repeated_without_a_clock(
+    tiny_dataset: Dataset, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_config(steps=12, warmup=2, decay_share=0.6)
-    trainer = new_trainer(config, tiny_dataset)
-    paces = []
-    trainer.fits = lambda _, pace: paces.append(pace) or left  # type: ignore[func-returns-value]
-    events = list(trainer.run())
-    assert len(paces) == 1
-    assert 0.0 < paces[0] < 10.0
-    assert trainer.history.step == steps
-    assert [e.steps for e in events if isinstance(e, Started)] == [12] + [steps] * (steps != 12)
-    assert [e.step for e in events if isinstance(e, Noted)] == [5] * (steps != 12)
-    # As if it had been planned so.
-    planned = new_trainer(trainer.config, tiny_dataset)
-    list(planned.run())
-    assert same_weights(planned.model, trainer.model)
+    with monkeypatch.context() as patch:
+        trainer, events = clocked(tiny_dataset, patch, changes)
+    corrected = [event for event in events if isinstance(event, Corrected)]
+    assert {event.steps > event.before for event in corrected} == {True, False}
+    assert [(event.step, event.steps) for event in corrected] == list(trainer.config.corrections[1:])
+    again = new_trainer(trainer.config, tiny_dataset)
+    repeated = list(again.run())
+    assert same_weights(trainer.model, again.model)
+    assert not any(isinstance(event, Corrected) for event in repeated)
+
+    def told(events: list[Event]) -> list[tuple[object, ...]]:
+        kinds = Evaluated | Progress | SaveDue
+        what = ("step", "loss", "lr", "grad_norm", "val_loss", "train_loss", "best", "keep", "last")
+        return [tuple(getattr(e, name, None) for name in what) for e in events if isinstance(e, kinds)]
+
+    assert told(events) == told(repeated)
+    # Stopped before a correction or after one, it ends as it would have.
+    for step in (corrected[0].step - 1, corrected[-1].step):
+        assert same_weights(trainer.model, stopped_and_resumed(trainer.config, tiny_dataset, step))
+
+
+def stopped_and_resumed(config: TrainConfig, dataset: Dataset, step: int) -> GPT:
+    """Train to a step, and to the end with another trainer; return its model."""
+    first = new_trainer(config, dataset)
+    list(first.run(stop=lambda: "SIGINT" if first.history.step == step else None))
+    second = Trainer(config, dataset, first.model, History(**asdict(first.history)))
+    second.optimizer.load_state({name: t.clone() for name, t in first.optimizer.state().items()})
+    list(second.run())
+    return second.model
+
+
+def test_validating_once_is_at_the_end_wherever_that_is(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, events = clocked(tiny_dataset, monkeypatch, {"eval_every": 50, "steps": 50})
+    assert trainer.config.corrections
+    assert [e.step for e in events if isinstance(e, Evaluated)] == [trainer.config.steps]
+
+
+@pytest.mark.parametrize(
+    ("corrections", "whole_from"), [((), 34), (((0, 40), (10, 24)), 21), (((0, 40), (30, 60)), 51)]
+)
+def test_tokens_are_split_until_the_end_comes_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corrections: Course, whole_from: int
+) -> None:
+    """In the first 85% of the steps, also where there are fewer or more of them than were planned."""
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(200)), encoding="utf-8")
+    dataset = prepare(open_corpus([str(path)]), tokenizer="bpe", vocab_size=300, cache=tmp_path / "cache")
+    steps = corrections[-1][1] if corrections else 40
+    trainer = new_trainer(tiny_config(steps=steps, corrections=corrections, bpe_dropout=0.25), dataset)
+    assert isinstance(trainer._batches.splitter, Splitter)
+    split = trainer._batches.splitter.split
+    probabilities = []
+
+    def watched(windows: np.ndarray, probability: float, random: np.random.Generator) -> np.ndarray:
+        probabilities.append(probability)
+        return split(windows, probability, random)
+
+    monkeypatch.setattr(trainer._batches.splitter, "split", watched)
+    list(trainer.run())
+    assert probabilities == [0.25] * whole_from
 
 
 def test_events_come_in_order(tiny_dataset: Dataset) -> None:
@@ -215,6 +288,25 @@ def test_a_spike_is_passed_over(tiny_dataset: Dataset, monkeypatch: pytest.Monke
     finished = list(trainer.run())[-1]
     assert isinstance(finished, Finished)
     assert finished.refused == 1
+
+
+def test_what_a_spike_is_depends_on_the_gradients_before(tiny_dataset: Dataset) -> None:
+    """Their mean over the steps so far, and over about a hundred once there are more."""
+    trainer = new_trainer(tiny_config(clip=0.0), tiny_dataset)
+    history = trainer.history
+    norms = [3.0, 5.0, 10.0]
+    for step, norm in enumerate(norms):
+        history.step = step
+        assert trainer._acceptable(1.0, norm)
+    assert history.norm == pytest.approx(sum(norms) / 3)
+    history.step = 500
+    assert trainer._acceptable(1.0, 106.0)
+    assert history.norm == pytest.approx(7.0)
+    assert trainer._acceptable(1.0, 20 * 7.0)
+    assert history.norm == pytest.approx(7.0 + 133.0 / 100)
+    assert not trainer._acceptable(1.0, 20 * 8.34)
+    assert history.norm == pytest.approx(8.33)  # what was refused is no measure
+    assert (history.refused, history.refused_in_row) == (1, 1)
 
 
 def test_training_ends_when_it_no_longer_helps(tiny_dataset: Dataset) -> None:
@@ -380,7 +472,7 @@ def test_more_steps_change_the_learning_rate_as_is_said(
 ) -> None:
     trainer = new_trainer(tiny_config(steps=steps, **changes), tiny_dataset)
     trainer.history.step, trainer.history.evals_since_best = at, 2
-    said = trainer.extend(planned)
+    said = trainer.extend(((0, planned),))
     assert said.startswith(f"the run now ends at step {steps} instead of {planned}; its learning rate")
     assert words in said
     assert trainer.history.evals_since_best == 0

@@ -1,6 +1,7 @@
 """How training looks: numbers, curves, and the live view at any width."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -15,9 +16,9 @@ from rich.console import Console
 
 from benchmarks.reliability.samples import vouch_for
 from mygpt_cli.dataset import Dataset
-from mygpt_cli.training.events import Evaluated, Progress, Started
+from mygpt_cli.training.events import Corrected, Evaluated, Progress, Started
 from mygpt_cli.training.sizing import plan
-from mygpt_cli.ui.dashboard import RunView
+from mygpt_cli.ui.dashboard import Dashboard, RunView
 from mygpt_cli.ui.train import PlainReporter
 from mygpt_cli.ui.units import duration, size
 from tests.conftest import Command
@@ -211,3 +212,29 @@ def test_a_resumed_run_shows_what_came_before(tmp_path: Path, mygpt: Command) ->
     assert (
         sum("\u2800" < char <= "\u28ff" for line in curve for char in line) > 20
     )  # and training before them
+
+
+def test_corrections_are_told_when_they_are_noticed(capfd: pytest.CaptureFixture[str]) -> None:
+    """The first one, and what differs by more than a tenth from what was told last."""
+    reporter = PlainReporter()
+    totals = [2000, 1990, 1900, 1800, 1795, 1788, 1500, 1640, 1651]
+    for step, (before, steps) in enumerate(itertools.pairwise(totals)):
+        reporter.event(Corrected(step=step, steps=steps, before=before, seconds=1.0))
+    assert [" ".join(line.split()) for line in capfd.readouterr().err.splitlines()] == [
+        "note adjusted to 1,990 steps (from 2,000) to finish on time",
+        "note adjusted to 1,788 steps (from 1,990) to finish on time",
+        "note adjusted to 1,500 steps (from 1,788) to finish on time",
+        "note adjusted to 1,651 steps (from 1,500) to finish on time",
+    ]
+    shown = view().progress
+    assert shown
+    reporter.event(replace(shown, step=1651))
+    assert "1651/1651" in capfd.readouterr().err
+
+
+def test_the_bar_goes_to_the_corrected_end() -> None:
+    dashboard = Dashboard()
+    dashboard._view = view()
+    dashboard.event(Corrected(step=700, steps=1400, before=1500, seconds=61.0))
+    assert dashboard._view.started
+    assert dashboard._view.started.steps == 1400

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mygpt_cli.config import (
+    WITHOUT_FLAG,
     Settings,
     flag_of,
     knobs,
@@ -33,7 +34,7 @@ def switch(flag: str, text: str, panel: str, *short: str) -> Any:
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command that takes `**flags` one optional flag for each setting of training."""
-    return add_flags(command, {name: _annotation(name) for name in knobs() if name != "files"})
+    return add_flags(command, {name: _annotation(name) for name in knobs() if name not in WITHOUT_FLAG})
 
 
 def add_flags(command: Callable[..., None], annotations: Mapping[str, Any]) -> Callable[..., None]:

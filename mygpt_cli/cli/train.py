@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -156,7 +157,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     from mygpt_cli.checkpoint import load, load_optimizer
     from mygpt_cli.corpus import STDIN
     from mygpt_cli.inspection.history import read_history
-    from mygpt_cli.runs import CONFIG, Run, history_of, settings_of, unchangeable
+    from mygpt_cli.runs import CONFIG, Run, course_of, history_of, settings_of, unchangeable, unwritten
 
     run = Run(folder)
     with run.locked():
@@ -166,8 +167,8 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             raise UsageError(fault, "put its line `steps = N` back")
         checkpoint = load(folder, prefer=("last",))
         began = settings_of(checkpoint, kept)
-        # Corrected together with the steps, and perhaps not written down before the run was cut off.
-        kept |= {name: began[name] for name in {"decay_share"} & set(began)}
+        course = course_of(checkpoint.state)
+        kept |= unwritten(course, kept)
         settings = merge([given, kept])
         _check_tensorboard(settings)
         report.notes(checkpoint.notes)
@@ -202,13 +203,16 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         prepared = _prepare(settings, corpus, report, checkpoint)
         plan = prepared.plan()
         if plan.steps != kept["steps"]:
-            plan = plan.with_new_intervals(kept["steps"], set(given))
-        trainer = prepared.resumed_trainer(prepared.configuration(plan, started, history.step), history)
+            plan = plan.with_new_intervals((course or [(0, kept["steps"])])[0][1], set(given))
+        configuration = prepared.configuration(plan, started, history.step)
+        extended = bool(course) and course[-1][1] != configuration.steps
+        if course and not extended:
+            configuration = replace(configuration, corrections=course if len(course) > 1 else ())
+        trainer = prepared.resumed_trainer(configuration, history)
         report.notes(prepared.notes)
         _check_left(folder, history.step, trainer.config.steps, kept["steps"])
-        planned = checkpoint.state.get("steps")
-        if isinstance(planned, int) and planned > 0 and planned != trainer.config.steps:
-            report.notes([trainer.extend(planned)])
+        if extended:
+            report.notes([trainer.extend(course)])
         try:
             trainer.optimizer.load_state(load_optimizer(checkpoint.folder))
         except (KeyError, ValueError) as error:

@@ -78,7 +78,7 @@ def read_history(folder: Path) -> RunHistory:
     intervals = _intervals(_by_step(records, "progress"))
     validations = _validations(_by_step(records, "evaluated"))
     notes = [record.get("text") for record in records if record.get("event") == "noted"]
-    starts = [record for record in records if record.get("event") == "started"]
+    totals = [record for record in records if record.get("event") in ("started", "corrected")]
     ends = [record for record in records if record.get("event") == "finished"]
     end = ends[-1] if ends and not running else {}
     return RunHistory(
@@ -86,7 +86,7 @@ def read_history(folder: Path) -> RunHistory:
         running=running,
         reason=end["reason"] if isinstance(end.get("reason"), str) else None,
         step=max((whole(record.get("step")) or 0 for record in records), default=0),
-        steps=whole(starts[-1].get("steps")) if starts else None,
+        steps=whole(totals[-1].get("steps")) if totals else None,
         seconds=max((number(record.get("seconds")) or 0.0 for record in records), default=None),
         intervals=intervals,
         validations=validations,

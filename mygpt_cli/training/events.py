@@ -32,6 +32,16 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Corrected:
+    """The number of steps in all is another from here on, so that a budget of time is kept."""
+
+    step: int
+    steps: int
+    before: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluated:
     """Loss over the whole validation text, every token predicted once in non-overlapping windows."""
 
@@ -93,4 +103,4 @@ class Finished:
     refused: int
 
 
-Event = Started | Progress | Evaluated | SaveDue | Saved | Sampled | Noted | Finished
+Event = Started | Progress | Corrected | Evaluated | SaveDue | Saved | Sampled | Noted | Finished

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from mygpt_cli.course import Course
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rise:
@@ -28,25 +30,28 @@ def lr_share(
     warmup: int,
     decay_share: float,
     final_lr: float,
+    corrections: Course = (),
     rise: Rise | None = None,
 ) -> float:
     """Return the learning rate of a step (from 0) as a share of its peak.
 
     It rises over `warmup` steps, stays, and falls over the last `decay_share` of `steps` to `final_lr`:
-    `linear`ly, along a half `cosine` (Loshchilov and Hutter, 2017), or not at all (`constant`). From a
-    `rise` on it climbs to that in a line (Ibrahim et al., 2024, arXiv:2403.08763).
+    `linear`ly, along a half `cosine` (Loshchilov and Hutter, 2017), or not at all (`constant`). Where the
+    number of steps was corrected, it falls from where it was to the same end. From a `rise` on it climbs to
+    that in a line (Ibrahim et al., 2024, arXiv:2403.08763).
     """
-    start = decay_start(steps, warmup, decay_share)
+    course = corrections or ((0, steps),)
+    progress = _decay_progress(step, course, warmup, decay_share)
     if step < warmup:
         share = (step + 1) / (warmup + 1)
-    elif schedule == "constant" or step < start:
+    elif schedule == "constant" or progress == 0.0:
         share = 1.0
     else:
-        progress = min(1.0, (step - start) / max(1, steps - start))
         falling = 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
         share = final_lr + (1.0 - final_lr) * falling
     if rise and step >= rise.step:
-        climbed = min(1.0, (step - rise.step + 1) / (warmup_steps(steps - rise.step) + 1))
+        planned = course[0][1]
+        climbed = min(1.0, (step - rise.step + 1) / (warmup_steps(planned - rise.step) + 1))
         share = min(share, rise.share + (1.0 - rise.share) * climbed)
     return share
 
@@ -54,3 +59,18 @@ def lr_share(
 def decay_start(steps: int, warmup: int, decay_share: float) -> int:
     """Return the first step whose learning rate may be below the peak again."""
     return max(warmup, round(steps * (1.0 - decay_share)))
+
+
+def _decay_progress(step: int, course: Course, warmup: int, decay_share: float) -> float:
+    """Return how much of the fall lies before a step, 0 to 1: a line, bent where the end was moved."""
+    begun, start, end = 0.0, step + 1, step + 1  # the line is at `begun` until its start
+
+    def reached(at: int) -> float:
+        return begun + (1.0 - begun) * min(1.0, max(0, at - start) / max(1, end - start))
+
+    for since, steps in course:
+        if since > step:
+            break
+        begun, end = reached(since), steps
+        start = since if begun else max(since, decay_start(steps, warmup, decay_share))
+    return reached(step)

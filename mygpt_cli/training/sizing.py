@@ -11,13 +11,13 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any
 
 from mygpt_cli.config import BUDGETS, ModelConfig, Settings, TrainConfig, flag_of, parse_duration
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import ResourceError, TextError, UsageError, join_faults
 from mygpt_cli.tokenizer import BytePairTokenizer, Tokenizer
+from mygpt_cli.training.budget import SAVE, START, Budget, typical
 from mygpt_cli.training.schedule import warmup_steps
 from mygpt_cli.training.trainer import Trainer
 
@@ -25,7 +25,6 @@ DEFAULT_TIME = "5m"
 DEFAULT = "the default"  # as a reason
 VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
 SHORTEST = 10  # steps that a budget of time must allow
-START, SAVE = 0.4, 0.05  # seconds for starting Python and leaving it, and for each save
 
 # What follows was measured with `benchmarks/sizing.py`.
 SHAPES = (  # layers, width
@@ -308,42 +307,19 @@ def _near_heads(width: int) -> int:
 
 
 def seconds_per_step(scratch: Trainer, limit: float) -> float:
-    """Measure a step for about `limit` seconds; the scratch trainer's weights are spent on it."""
-    for step in range(3):
-        scratch.update(step)
-    times: list[float] = []
+    """Measure steps for about `limit` seconds, one at least; the scratch trainer's weights are spent."""
+    scratch.update(0)  # takes longer, by far on a GPU
     start = time.perf_counter()
-    while len(times) < 5 or time.perf_counter() - start < limit:
-        begin = time.perf_counter()
-        scratch.update(3 + len(times))
-        times.append(time.perf_counter() - begin)
-    most = 3 * median(times)  # a hiccup counts, since there will be others, but not for more than it is
-    return sum(min(taken, most) for taken in times) / len(times)
+    times: list[float] = []
+    while (spent := time.perf_counter() - start) < limit or not times:
+        scratch.update(1 + len(times))
+        times.append(time.perf_counter() - start - spent)
+    return typical(times[min(2, len(times) // 2) :])  # so do the next, a little
 
 
 def seconds_per_token(scratch: Trainer) -> float:
     """Measure the time per token in a quarter of a second; the scratch trainer's weights are spent on it."""
     return seconds_per_step(scratch, 0.25) / scratch.tokens_per_step
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Time until `end`, in seconds of `time.perf_counter`, of which each validation takes some."""
-
-    end: float
-    validation: float
-
-    def steps(self, config: TrainConfig, pace: float) -> int:
-        """Return how many more steps of this many seconds fit, validations and saves included."""
-        left = self.end - time.perf_counter() - START
-
-        def cost(count: int) -> float:
-            every, keep = config.eval_every, config.keep_every
-            saves = -(-count // min(every, config.save_every))
-            saves += 2 * (count // keep) if keep else 0  # what is kept, and with it the newest
-            return count * pace - (-count // every) * self.validation + saves * SAVE
-
-        return max(0, bisect.bisect_right(range(int(left / pace) + 1), left, key=cost) - 1)
 
 
 def fit_steps(plan: Plan, scratch: Trainer, end: float, done: int = 0) -> tuple[int, Budget]:
@@ -354,13 +330,14 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, done: int = 0) -> tuple[
     """
     seconds = end - time.perf_counter()
     pace = seconds_per_step(scratch, min(2.0, seconds / 40)) * 1.01
-    budget = Budget(end, _validation_seconds(scratch))
+    validation = _validation_seconds(scratch)
+    budget = Budget(end, pace, validation)
     left = end - time.perf_counter() - START
     steps = int(left / pace)
     for _ in range(3):  # the fewer steps, the fewer validations
-        steps = budget.steps(plan.config(done + max(1, steps)), pace)
+        steps = budget.steps(plan.config(done + max(1, steps)), done)
     if steps < SHORTEST:
-        needed = (plan.seconds or seconds) - left + budget.validation + SAVE + SHORTEST * pace
+        needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace
         raise UsageError(
             f"the time is too short for training: {SHORTEST} steps are the least, and {steps} fit",
             f"--time {math.ceil(needed * 1.2) + 1}s is enough, or a smaller model by --layers and --width",

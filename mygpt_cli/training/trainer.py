@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mygpt_cli.config import TrainConfig
+from mygpt_cli.course import Course, steps_at
 from mygpt_cli.dataset import Batches, Dataset, val_windows
 from mygpt_cli.device import peak_memory
 from mygpt_cli.errors import DivergedError, ResourceError, is_out_of_memory, may_be_out_of_memory
@@ -21,8 +21,19 @@ from mygpt_cli.randomness import derive
 from mygpt_cli.subword import Splitter
 from mygpt_cli.tokenizer import Tokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
-from mygpt_cli.training.events import Evaluated, Event, Finished, Noted, Progress, SaveDue, Started
+from mygpt_cli.training.budget import Budget
+from mygpt_cli.training.events import (
+    Corrected,
+    Evaluated,
+    Event,
+    Finished,
+    Noted,
+    Progress,
+    SaveDue,
+    Started,
+)
 from mygpt_cli.training.history import History
+from mygpt_cli.training.judging import is_hopeless, overfitting, useless
 from mygpt_cli.training.optimizer import Optimizer
 from mygpt_cli.training.schedule import Rise, decay_start, lr_share, warmup_steps
 
@@ -30,9 +41,6 @@ WHOLE_TOKENS_FROM = 0.85  # share of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
 SPIKE = 20.0  # times that norm
 REFUSALS = 10  # steps in a row that must be refused before training is called diverged
-MISSED = 0.03  # share of the steps by which a budget of time may be missed before their number is corrected
-HOPELESS = 1.05  # times the best bits per byte
-USELESS = 1.05  # times the loss of guessing; a model that has only begun may be just above it
 NO_LONGER_IMPROVES = "no longer improves"
 
 Result = TypeVar("Result")
@@ -41,8 +49,8 @@ Result = TypeVar("Result")
 class Trainer:
     """Trains a model on a dataset; every batch and every dropout mask is a function of (seed, step).
 
-    The model decides the device and the compute type. `history` is the state of the loop. Where there is a
-    budget of time, `fits` says how many more steps of so many seconds it has room for.
+    The model decides the device and the compute type. `history` is the state of the loop. A `budget` of time
+    is kept by another number of steps, which `config` records.
     """
 
     def __init__(
@@ -56,7 +64,7 @@ class Trainer:
         self._parameters = list(model.parameters())
         self.history = history or History()
         self.notes: list[str] = []  # to be said with the next event
-        self.fits: Callable[[TrainConfig, float], int] | None = None
+        self.budget = Budget()
         self._batches = Batches(
             dataset.train,
             seed=config.seed,
@@ -80,45 +88,49 @@ class Trainer:
         `stop` is asked after each step and returns the reason to end early, such as a signal's name.
         Raises DivergedError when step after step must be refused: not finite, or far too large.
         """
-        config, history = self.config, self.history
+        history, budget = self.history, self.budget
         started = time.perf_counter() - history.seconds
         yield self._started()
         reason = None
         busy, taken = 0.0, 0  # seconds and steps since the last Progress event
-        first, in_steps = history.step, 0.0
-        while history.step < config.steps and reason is None:
+        parts = self.config.accumulation
+        budget.begin()
+        while history.step < self.config.steps and reason is None:
             begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
             busy += time.perf_counter() - begin
-            in_steps += time.perf_counter() - begin
             taken += 1
             history.take(loss)
-            if self._settled(in_steps / (history.step - first)):
-                yield self._started()
+            history.seconds = time.perf_counter() - started
+            budget.stepped()
+            if steps := budget.correction(self.config, history.step):
+                yield self._corrected(steps)
             yield from self._noted()
+            config = self.config  # of this step, to its end
             reason = stop()
-            if history.step % config.log_every == 0 or history.step == config.steps or reason:
-                history.seconds = time.perf_counter() - started
+            last = history.step == config.steps
+            if history.step % config.log_every == 0 or last or reason:
                 yield self._progress(grad_norm, taken * self.tokens_per_step / busy)
                 busy, taken = 0.0, 0
             best = False
-            if history.step % config.eval_every == 0 or history.step == config.steps:
-                history.seconds = time.perf_counter() - started
+            if history.step % config.validation_interval == 0 or last:
                 evaluated = self._evaluate()
                 best = evaluated.best
                 yield evaluated
-                if note := self._useless(evaluated) or self._overfitting(evaluated):
+                if note := self._judged(evaluated):
                     yield Noted(step=history.step, text=note)
-                if self._hopeless(evaluated):
+                if is_hopeless(history, config, evaluated):
                     reason = reason or NO_LONGER_IMPROVES
-            last = history.step == config.steps or reason is not None
+                budget.validated()
+            last = last or reason is not None
             keep = config.keep_every > 0 and history.step % config.keep_every == 0
             due = last or best or keep or history.step % config.save_every == 0
-            if due or self.config is not config:  # what follows smaller micro-batches can be repeated
-                config = self.config
+            if due or self.config.accumulation != parts:  # what follows smaller micro-batches can be repeated
+                parts = self.config.accumulation
                 self._check_weights()
                 history.seconds = time.perf_counter() - started
                 yield SaveDue(step=history.step, best=best, last=last, keep=keep)
+                budget.saved(kept=keep)
         yield Finished(
             step=history.step,
             reason=reason or "done",
@@ -136,7 +148,8 @@ class Trainer:
         """
         config = self.config
         # The end of training is for the text as it will be seen in use.
-        split = config.bpe_dropout if step < WHOLE_TOKENS_FROM * config.steps else 0.0
+        whole = step >= WHOLE_TOKENS_FROM * steps_at(config.course, step)
+        split = 0.0 if whole else config.bpe_dropout
         x, y = self._batches.batch(step, split)
         ids, targets = self._to_device(x), self._to_device(y)
         total = self._within_memory(lambda: self._gradients(step, ids, targets))
@@ -158,27 +171,6 @@ class Trainer:
         for ids, targets in zip(torch.split(x, size), torch.split(y, size), strict=True):
             total += self.model.learn(ids, targets, self._masks, 1 / parts)
         return total
-
-    def _settled(self, pace: float) -> bool:
-        """Correct the number of steps where the time would be missed by far; whether that was needed.
-
-        Only the step before the learning rate falls does so: all until there is as if it had been planned.
-        """
-        config, step = self.config, self.history.step
-        if not self.fits or step != decay_start(config.steps, config.warmup, config.decay_share):
-            return False
-        left = max(1, self.fits(config, pace))
-        if abs(step + left - config.steps) <= MISSED * config.steps:
-            return False
-        every = config.eval_every if config.eval_every < config.steps else step + left  # or once, at the end
-        decay_share = left / (step + left)
-        self.config = replace(config, steps=step + left, decay_share=decay_share, eval_every=every)
-        than = "faster" if step + left > config.steps else "slower"
-        self.notes.append(
-            f"this machine is {than} than when it was measured: {step + left:,} steps fit into the time, "
-            f"not {config.steps:,}"
-        )
-        return True
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
@@ -224,6 +216,12 @@ class Trainer:
             device=self.device.type,
             dtype=str(self.model.compute_dtype).removeprefix("torch."),
         )
+
+    def _corrected(self, steps: int) -> Corrected:
+        """Go on with another number of steps in all."""
+        before, step = self.config.steps, self.history.step
+        self.config = self.config.corrected(step, steps)
+        return Corrected(step=step, steps=steps, before=before, seconds=self.history.seconds)
 
     def _noted(self) -> Iterator[Noted]:
         """Say what there is to say."""
@@ -295,38 +293,11 @@ class Trainer:
                     "the checkpoints saved before are good; a lower --lr and --muon-lr keep training stable",
                 )
 
-    def _hopeless(self, evaluated: Evaluated) -> bool:
-        """Whether validation has become so much worse that the falling learning rate cannot mend it."""
-        history = self.history
-        lost = evaluated.bits_per_byte > HOPELESS * (history.best_bits_per_byte or math.inf)
-        return bool(self.config.patience) and history.evals_since_best >= self.config.patience and lost
-
-    def _overfitting(self, evaluated: Evaluated) -> str | None:
-        """Say once, in plain words, that the model has begun to learn the text by heart."""
-        history = self.history
-        gap = evaluated.val_loss - evaluated.train_loss
-        told = history.overfitting or history.useless
-        if told or history.evals_since_best < 2 or gap < 0.1 * evaluated.train_loss:
-            return None
-        history.overfitting = True
-        return (
-            "the model begins to learn the text by heart: its loss no longer falls on what it has not seen "
-            f"({evaluated.val_loss:.2f}), only on what it trains on ({evaluated.train_loss:.2f}). The best "
-            "checkpoint is kept; more text helps, or a smaller model, or more --dropout"
-        )
-
-    def _useless(self, evaluated: Evaluated) -> str | None:
-        """Say once, in plain words, that after its warm-up the model knows less than nothing."""
-        history, guessing = self.history, math.log(self.dataset.tokenizer.vocab_size)
-        lower = min(evaluated.train_loss, evaluated.val_loss)
-        if history.useless or history.step <= self.config.warmup or lower < USELESS * guessing:
-            return None
-        history.useless = True
-        return (
-            f"the model does worse than guessing: its loss is {evaluated.val_loss:.2f}, where taking every "
-            f"token for equally likely gives {guessing:.2f}. Its learning rate is too high: begin again with "
-            f"a lower --lr{' and --muon-lr' if self.config.optimizer == 'muon' else ''}"
-        )
+    def _judged(self, evaluated: Evaluated) -> str | None:
+        """Say once what is wrong with how the model learns."""
+        size = self.dataset.tokenizer.vocab_size
+        note = useless(self.history, self.config, evaluated, size)
+        return note or overfitting(self.history, evaluated)
 
     def _progress(self, grad_norm: float, tokens_per_second: float) -> Progress:
         history = self.history
@@ -343,14 +314,14 @@ class Trainer:
         history.progress_loss, history.progress_steps = 0.0, 0
         return progress
 
-    def extend(self, planned: int) -> str:
-        """Take the run, planned for another number of steps, on to its new last step; say how, in words.
+    def extend(self, planned: Course) -> str:
+        """Take the run, planned otherwise, on to its new last step; say how, in words.
 
         A learning rate that had begun to fall rises again to that of the longer run, unless it is there.
         """
         history, config = self.history, self.config
         history.evals_since_best = 0
-        said = f"the run now ends at step {config.steps:,} instead of {planned:,}"
+        said = f"the run now ends at step {config.steps:,} instead of {planned[-1][1]:,}"
         before = self._lr_share(max(0, history.step - 1), planned)
         history.rise_step, history.rise_share = history.step, before
         now = self._lr_share(history.step)
@@ -373,15 +344,16 @@ class Trainer:
             f"by step {risen + 1:,}{falls}"
         )
 
-    def _lr_share(self, step: int, steps: int | None = None) -> float:
+    def _lr_share(self, step: int, course: Course | None = None) -> float:
         config, history = self.config, self.history
         return lr_share(
             step,
-            steps=steps or config.steps,
+            steps=config.steps,
             schedule=config.schedule,
             warmup=config.warmup,
             decay_share=config.decay_share,
             final_lr=config.final_lr,
+            corrections=course or config.course,
             rise=Rise(step=history.rise_step, share=history.rise_share),
         )
 

@@ -71,11 +71,20 @@ class Dashboard(PlainReporter):
 
     def event(self, event: "Event") -> None:
         """Take an event into the view."""
-        from mygpt_cli.training.events import Evaluated, Finished, Noted, Progress, Sampled, Started
+        from mygpt_cli.training.events import (
+            Corrected,
+            Evaluated,
+            Finished,
+            Noted,
+            Progress,
+            Sampled,
+            Started,
+        )
 
         view = self._view
-        if isinstance(event, Started) and view.started:  # another number of steps
+        if isinstance(event, Corrected) and view.started:
             view.started = replace(view.started, steps=event.steps)
+            self.corrected(event)
         elif isinstance(event, Started):
             self._status.stop()
             view.started, view.began_at = event, time.monotonic()

@@ -21,13 +21,14 @@ from mygpt_cli.ui.units import count, count_of, duration, size
 if TYPE_CHECKING:
     from mygpt_cli.corpus import Corpus
     from mygpt_cli.inspection.history import RunHistory
-    from mygpt_cli.training.events import Evaluated, Event, Finished
+    from mygpt_cli.training.events import Corrected, Evaluated, Event, Finished
     from mygpt_cli.training.sizing import Plan
     from mygpt_cli.training.trainer import Trainer
 
 SHOWN_SKIPPED = 10
 LABEL = 10  # cells before the text of a line
 WIDEST = 100
+SMALL = 0.1  # share of the steps; a correction of less is not worth a line
 QUIET_SECONDS = 10.0  # between two lines on what is being prepared
 
 
@@ -153,7 +154,7 @@ class PlainReporter(Reporter):
 
     def __init__(self) -> None:
         self.console = stderr_console()
-        self._steps = 0
+        self._steps = self._said = 0
         self._interrupted = False
         self._piped = False
         self._planned = False
@@ -243,10 +244,13 @@ class PlainReporter(Reporter):
 
     def event(self, event: "Event") -> None:
         """Write one line for an interval, a validation, or the end."""
-        from mygpt_cli.training.events import Evaluated, Finished, Noted, Progress, Started
+        from mygpt_cli.training.events import Corrected, Evaluated, Finished, Noted, Progress, Started
 
         if isinstance(event, Started):
             self._steps = event.steps
+        elif isinstance(event, Corrected):
+            self._steps = event.steps
+            self.corrected(event)
         elif isinstance(event, Progress):
             self.line(
                 "step",
@@ -260,6 +264,13 @@ class PlainReporter(Reporter):
             self.line("note", event.text)
         elif isinstance(event, Finished):
             self.ended(event)
+
+    def corrected(self, event: "Corrected") -> None:
+        """Say the first time that the number of steps is another, and when it has changed much since."""
+        if not self._said or abs(event.steps - self._said) > SMALL * self._said:
+            before = self._said or event.before
+            self._said = event.steps
+            self.line("note", f"adjusted to {event.steps:,} steps (from {before:,}) to finish on time", "dim")
 
     def ended(self, event: "Finished") -> None:
         """Say how the run ended."""

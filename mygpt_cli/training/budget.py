@@ -1,0 +1,108 @@
+"""A budget of time: how many steps fit into it, as fast as this machine is now."""
+
+import bisect
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from itertools import combinations, islice
+from statistics import median
+
+from mygpt_cli.config import TrainConfig
+from mygpt_cli.course import MOST_STEPS
+
+START, SAVE = 0.4, 0.05  # seconds for starting Python and leaving it, and for each save
+MISSED = 0.01  # share of all steps by which their number may be wrong before it is corrected,
+UNSURE = 0.05  # and of those that are left, since it can still be corrected later
+KNOWN = 0.05  # share of the steps until which it is not, since the first ones say little
+LOOKS = 200  # over a run, to see whether it is
+RECENT = 0.25  # of the steps that are left: as many of the last ones tell how long these will take
+FEWEST, MOST = 5, 10_000  # of those
+
+
+def typical(seconds: Sequence[float]) -> float:
+    """Return the mean; a hiccup counts, since there will be others, but not for more than three times."""
+    most = 3 * median(seconds)
+    return sum(min(taken, most) for taken in seconds) / len(seconds)
+
+
+class Budget:
+    """Time until `end`, in seconds of `time.perf_counter`; without an end, nothing is ever corrected.
+
+    `pace` is what a step takes and `validation` what a validation does, in seconds, as measured before
+    training. While training runs, `begin`, then `stepped`, `validated` and `saved` keep them up to date.
+    """
+
+    def __init__(self, end: float = math.inf, pace: float = 1.0, validation: float = 0.0) -> None:
+        self.end = end
+        self._measured = pace
+        self._validation = validation / pace  # as a number of steps: it is as much slower as they are
+        self._save = SAVE
+        self._taken = 0
+        self._recent: deque[float] = deque(maxlen=MOST)
+        self._lap_began = 0.0
+
+    def begin(self) -> None:
+        """Training begins now."""
+        self._lap_began = time.perf_counter()
+
+    def stepped(self) -> None:
+        """A step was taken since the last call of any of these."""
+        self._recent.append(self._lap())
+        self._taken += 1
+
+    def validated(self) -> None:
+        """A validation has ended, and all that comes of one."""
+        self._validation += (self._lap() / self._pace(1) - self._validation) / 2
+
+    def saved(self, *, kept: bool) -> None:
+        """A save has ended; of a checkpoint that stays, and with it the newest, there are two."""
+        self._save += (self._lap() / (2 if kept else 1) - self._save) / 2
+
+    def _lap(self) -> float:
+        began, self._lap_began = self._lap_began, time.perf_counter()
+        return self._lap_began - began
+
+    def correction(self, config: TrainConfig, step: int) -> int | None:
+        """Return the number of steps in all that keeps the time, when the one planned would miss it."""
+        left = config.steps - step
+        planned = self._taken + left
+        look = max(1, planned // LOOKS)
+        if left == 0 or self.end == math.inf or self._taken < KNOWN * planned or self._taken % look:
+            return None
+        fitting = self.steps(config, step)
+        near = abs(fitting - left) <= MISSED * planned + UNSURE * left
+        return None if near else step + fitting
+
+    def steps(self, config: TrainConfig, step: int) -> int:
+        """Return how many more steps fit after this many, validations and saves included."""
+        left = self.end - time.perf_counter() - START
+        pace = self._pace(config.steps - step)
+        every = config.validation_interval
+        often = every, config.save_every
+        keep = config.keep_every or MOST_STEPS + 1
+        both = [math.lcm(keep, interval) for interval in often]
+
+        def cost(count: int) -> float:
+            last = step + count
+            validations = _multiples(step, last, every) + (last % every > 0)
+            saves = _multiples(step, last, *often) + 2 * _multiples(step, last, keep)
+            saves += all(last % interval for interval in (*often, keep)) - _multiples(step, last, *both)
+            return (count + validations * self._validation) * pace + saves * self._save
+
+        most = min(MOST_STEPS - step, max(0, int(left / pace)))
+        return max(0, bisect.bisect_right(range(most + 1), left, key=cost) - 1)
+
+    def _pace(self, left: int) -> float:
+        """Estimate how long each of so many steps will take, from the last ones: for fewer, from fewer."""
+        count = max(FEWEST, int(RECENT * left))
+        return typical(list(islice(reversed(self._recent), count))) if self._recent else self._measured
+
+
+def _multiples(low: int, high: int, *numbers: int) -> int:
+    """Count the multiples of any of the numbers above low and up to high."""
+    return sum(
+        (-1) ** (size + 1) * (high // math.lcm(*some) - low // math.lcm(*some))
+        for size in range(1, len(numbers) + 1)
+        for some in combinations(numbers, size)
+    )
