@@ -18,6 +18,10 @@ from mygpt_cli.training.history import History
 from mygpt_cli.training.sizing import Plan, fit_memory, fit_steps, plan, seconds_per_token, start_settings
 from mygpt_cli.training.trainer import Trainer
 
+# Of English, in bits per byte: 5 to 8 after 100 characters, where the frequencies of letters alone give 4.8;
+# 3.4 to 4 after 1,000; 3.2 after 10,000; 2.1 after 100,000.
+FOR_WORDS, FOR_SENTENCES = 10_000, 100_000
+
 
 class Preparation:
     """What all trainers of a run share; `notes` gathers what the user should know.
@@ -60,6 +64,11 @@ class Preparation:
         )
         self._budget = Budget()
         self.notes: list[str] = []
+        if self._start is None and corpus.train.characters < FOR_WORDS:
+            self.notes.append(
+                f"{corpus.train.characters:,} characters are too few to learn words from, only which letters "
+                f"follow which: {FOR_WORDS:,} are the least for words, and {FOR_SENTENCES:,} for sentences"
+            )
 
     def plan(self) -> Plan:
         """Choose what the settings leave open; for a budget of time the speed is measured."""

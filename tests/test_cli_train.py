@@ -237,7 +237,9 @@ def test_replace_goes_on_over_a_wrong_byte(text: Path) -> None:
 def test_a_short_text_shrinks_the_context(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text.write_text("Too short for its context.", encoding="utf-8")
     assert run(["train", "text.txt", "--tokenizer", "char", "--steps", "3", "--context", "64"]) == 0
-    assert "context: 22 tokens instead of 64" in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert "context: 22 tokens instead of 64" in err
+    assert "23 characters are too few to learn words from" in err
 
 
 def test_an_output_folder_that_cannot_be_written(text: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -193,6 +193,25 @@ def test_runs_with_other_tokenizers(
     assert "Their tokenizers differ" in out
     assert "bits per byte" in out
     assert "next token" not in out
+    words = " ".join(out.split())
+    assert "tokens are too few to say which is better: --text FILE takes more." in words
+    assert "B predicts the text" not in words
+    val = str(trained / "val.txt")
+    assert (
+        run(
+            [
+                "inspect",
+                run_folder,
+                "--compare",
+                str(trained / "checkpoints/story-001/kept/000010"),
+                "--text",
+                val,
+            ]
+        )
+        == 0
+    )
+    words = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"B predicts the text worse than A, by 0\.\d+ bits per byte \(± 0\.\d+\)\.", words)
 
 
 def test_tokens_of_a_prompt_of_a_file_and_of_nothing(

@@ -1,6 +1,7 @@
 """Two checkpoints side by side."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,27 @@ def test_other_tokenizers_leave_bits_per_byte(first: Checkpoint, tmp_path: Path)
     assert (view.same_tokens, view.changes, view.next, view.divergence) == (False, None, (), None)
     assert "embedding" in view.unlike
     assert view.tensors
+
+
+def test_the_standard_error_is_what_resampling_says(first: Checkpoint, tmp_path: Path) -> None:
+    other = load(random_checkpoint(tmp_path / "other"))
+    with torch.no_grad():
+        other.model.embedding.mul_(0.5)
+    ids = np.array(first.tokenizer.encode("".join(f"The cat sat on mat {n}. " for n in range(40))))
+    texts = tuple(surprisal(side.model, side.tokenizer, ids) for side in (first, other))
+    view = compare(first, other, texts=(texts[0], texts[1]))
+    assert view.changes is not None
+    assert view.standard_error is not None
+    rng = np.random.default_rng(1)
+    drawn = rng.choice(view.changes, (4000, len(view.changes))).sum(axis=1) / texts[0].bytes
+    assert view.standard_error == pytest.approx(drawn.std(), rel=0.05)
+    apart = replace(view, same_tokens=False).standard_error
+    assert apart is not None
+    both = [rng.choice(text.bits, (4000, len(text.bits))).sum(axis=1) for text in texts]
+    assert apart == pytest.approx((both[1] - both[0]).std() / texts[0].bytes, rel=0.05)
+
+
+def test_a_short_text_says_nothing_of_which_is_better(first: Checkpoint) -> None:
+    ids = np.array(first.tokenizer.encode("The cat sat"))
+    view = surprisal(first.model, first.tokenizer, ids)
+    assert compare(first, first, texts=(view, view)).standard_error is None

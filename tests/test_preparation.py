@@ -59,3 +59,24 @@ def test_a_model_larger_than_memory_is_not_begun(
     prepared = prepare(corpus, budget)
     with pytest.raises(ResourceError, match="training this model takes about"):
         prepared.new_trainer(prepared.configuration(prepared.plan(), time.perf_counter()))
+
+
+@pytest.mark.parametrize(("characters", "warned"), [(24, True), (9_000, True), (20_000, False)])
+def test_a_text_too_small_for_words_is_told(characters: int, warned: bool, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("".join(map(str, range(characters)))[:characters], encoding="utf-8")
+    notes = prepare(open_corpus([str(path)]), {"steps": 5, "context": 2}).notes
+    assert any("too few to learn words from" in note for note in notes) is warned
+    assert all("10,000 are the least for words" in note for note in notes)
+
+
+def test_a_step_takes_a_small_text_once(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    for characters, tokens in ((24, 20), (1000, 899), (20_000, 2048)):
+        path.write_text("abcdefghi " * (characters // 10) + "abcd" * (characters == 24), encoding="utf-8")
+        prepared = Preparation(
+            {"tokenizer": "char", "steps": 5}, open_corpus([str(path)]), lambda what, share: None
+        )
+        config = prepared.plan().config(5)
+        assert config.batch_size * config.context <= max(tokens, config.context)
+        assert (config.batch_size + 1) * config.context > tokens

@@ -11,6 +11,8 @@ from mygpt_cli.generation.decode import Reader
 from mygpt_cli.inspection.surprisal import Surprisal
 from mygpt_cli.inspection.weights import Moved, moved
 
+FEWEST = 100  # tokens that say anything about which of two models is better
+
 
 @dataclass(frozen=True)
 class Side:
@@ -60,6 +62,19 @@ class Comparison:
             return None
         difference: np.ndarray = self.texts[1].bits - self.texts[0].bits
         return difference
+
+    @property
+    def standard_error(self) -> float | None:
+        """That of the difference in bits per byte, as if tokens were independent; None for too few of them.
+
+        With equal tokenizers it is that of the differences token by token.
+        """
+        if self.texts is None or min(len(text.nats) for text in self.texts) < FEWEST:
+            return None
+        changes = self.changes
+        parts = [text.bits for text in self.texts] if changes is None else [changes]
+        variance = sum(len(part) * float(part.var(ddof=1, dtype=np.float64)) for part in parts)
+        return math.sqrt(variance) / max(1, *(text.bytes for text in self.texts))
 
 
 def same_tokenizer(first: Checkpoint, other: Checkpoint) -> bool:

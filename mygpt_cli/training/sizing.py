@@ -133,7 +133,9 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         notes.append(f"context: {longest} tokens instead of {chosen['context']}, since the text has no more")
         chosen["context"] = longest
     choose("context", min(CONTEXT, longest), DEFAULT if longest >= CONTEXT else "the text has no more")
-    choose("batch_size", max(1, TOKENS_PER_STEP // chosen["context"]), f"{TOKENS_PER_STEP:,} tokens a step")
+    most = min(TOKENS_PER_STEP, train_tokens)  # more would be the same text again, and take its time
+    reason = f"{TOKENS_PER_STEP:,} tokens a step" if most == TOKENS_PER_STEP else "the text once in a step"
+    choose("batch_size", max(1, most // chosen["context"]), reason)
     tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
 
     if not any(name in chosen for name in BUDGETS):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Texts = tuple[Surprisal, Surprisal]
 
+SURELY = 2.0  # standard errors
+
 
 def show_compare(view: "Comparison", tokenizer: "Tokenizer", how: Shown) -> None:
     """Write how two checkpoints differ."""
@@ -139,10 +141,7 @@ def _weights(view: "Comparison", width: int, explain: bool) -> Rows:
 def _words(view: "Comparison") -> str:
     words = []
     if view.texts:
-        change = view.texts[1].bits_per_byte - view.texts[0].bits_per_byte
-        better = "better than" if change < 0 else "worse than" if change > 0 else "as well as"
-        by = f", by {abs(change):.4f} bits per byte" if change else ""
-        words.append(f"B predicts the text {better} A{by}.")
+        words.append(_verdict(view, view.texts))
     if view.divergence is not None:
         words.append(f"Their next tokens diverge by {max(0.0, view.divergence):.4f} bits.")
     total = sum(tensor.norm**2 for tensor in view.tensors) ** 0.5
@@ -153,3 +152,20 @@ def _words(view: "Comparison") -> str:
             f" {percent(apart / total)} of their length."
         )
     return " ".join(words) or "They have no tensor in common."
+
+
+def _verdict(view: "Comparison", texts: "Texts") -> str:
+    """Say which of the two predicts the text better, as far as so much text can tell."""
+    change = texts[1].bits_per_byte - texts[0].bits_per_byte
+    if not change:
+        return "B predicts the text as well as A."
+    by = f"{abs(change):.4f} bits per byte"
+    if (error := view.standard_error) is None:
+        fewest = min(len(text.nats) for text in texts)
+        return (
+            f"B takes {by} {'fewer' if change < 0 else 'more'} than A, but {count_of(fewest, 'token')} "
+            "are too few to say which is better: --text FILE takes more."
+        )
+    if abs(change) < SURELY * error:
+        return f"The text is too short to tell which of them predicts it better: {by} apart, ± {error:.4f}."
+    return f"B predicts the text {'better' if change < 0 else 'worse'} than A, by {by} (± {error:.4f})."
