@@ -59,7 +59,7 @@ class Preparation:
             progress=busy,
         )
         self._fits: Callable[[TrainConfig, float], int] | None = None
-        self.notes: list[str] = []
+        self.notes: list[str] = [] if resumed or self._start is None else list(self._start.notes)
 
     def plan(self) -> Plan:
         """Choose what the settings leave open; for a budget of time the speed is measured."""
