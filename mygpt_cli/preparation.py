@@ -63,7 +63,7 @@ class Preparation:
             progress=busy,
         )
         self._budget = Budget()
-        self.notes: list[str] = []
+        self.notes: list[str] = [] if resumed or self._start is None else list(self._start.notes)
         if self._start is None and corpus.train.characters < FOR_WORDS:
             self.notes.append(
                 f"{corpus.train.characters:,} characters are too few to learn words from, only which letters "

@@ -15,6 +15,7 @@ from mygpt_cli.strict_json import read_bytes, read_json
 
 MAX_VOCABULARY = 1 << 20
 MAX_PATTERN = 4096
+MAX_UNMERGED = 4096  # tokens, and characters of one
 END_OF_TEXT = "<|endoftext|>"
 # https://github.com/openai/gpt-2, src/encoder.py; Hugging Face's ByteLevel pre-tokenizer has it built in.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
@@ -358,6 +359,8 @@ def _unmerged(path: Path, ordinary: dict[str, int], made: set[str]) -> dict[str,
     CheckpointError for one whose parts are there: then it is the merge that is missing.
     """
     unmerged = {text: token for text, token in ordinary.items() if len(text) > 1 and text not in made}
+    if len(unmerged) > MAX_UNMERGED or any(len(text) > MAX_UNMERGED for text in unmerged):
+        raise _unsupported(path, "many or very long tokens that no merge makes,")
     for text in unmerged:
         for cut in range(1, len(text)):
             if text[:cut] in ordinary and text[cut:] in ordinary:

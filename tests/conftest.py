@@ -1,6 +1,9 @@
 """What all tests share: an environment of their own, small texts, a small trained run."""
 
 import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # before torch is loaded: tests run beside other work
+
 import subprocess
 import sys
 from collections.abc import Callable

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli.generation.decode import decode_one_token, prefill
-from mygpt_cli.model.decoder import WEIGHTS, Decoder, round_weights
+from mygpt_cli.model.decoder import WEIGHTS, Decoder, round_weights, speed_up, takes
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.native import compile_library
 from tests.test_model_gpt import VARIANTS, random_model
+
+TAKEN = [name for name, variant in VARIANTS.items() if takes(random_model(**variant).config)]
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +33,23 @@ def filled(model: GPT, ids: torch.Tensor) -> KVCache:
     return cache
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_what_compiled_code_does_not_know_is_left_to_the_model(variant: str, folder: Path) -> None:
+    model = random_model(**VARIANTS[variant])
+    speed_up(model, "int8", folder)
+    assert (model.decoder is not None) == (variant in TAKEN)
+    rounded = random_model(**VARIANTS[variant])
+    round_weights(rounded, "int8")
+    for weight, expected in zip(model.parameters(), rounded.parameters(), strict=True):
+        assert torch.equal(weight, expected)
+
+
+def test_only_these_are_left_to_the_model() -> None:
+    assert set(VARIANTS) - set(TAKEN) == {"gpt2, silu, scores by layer"}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("variant", TAKEN)
 @torch.inference_mode()
 def test_logits_are_those_of_the_model(variant: str, kind: str, folder: Path) -> None:
     model = random_model(**VARIANTS[variant])

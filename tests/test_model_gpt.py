@@ -19,6 +19,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2, no biases": {"arch": "gpt2", "bias": False},
     "gpt2, no attention biases, own head": {"arch": "gpt2", "attention_bias": False, "tied": False},
     "gpt2, exact gelu, narrow": {"arch": "gpt2", "activation": "gelu", "mlp_width": 40},
+    "gpt2, silu, scores by layer": {
+        "arch": "gpt2",
+        "activation": "silu",
+        "scale_by_layer": True,
+        "scale_by_width": False,
+    },
     "nanochat": {"arch": "nanochat"},
     "nanochat, shared keys": {"arch": "nanochat", "kv_heads": 2},
     "nanochat, no cap, tied, biases": {

@@ -20,7 +20,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cut:
-    """A text of `characters` as the tokens `ids`, and what the vocabulary of `vocab_size` holds.
+    """A text of `characters` as the tokens `ids`, and what the tokenizer's vocabulary of `vocab_size` holds.
 
     `longest` are the entries of most bytes, none for characters; `frequent` those that the text has most
     often. `distinct` counts the entries that it has at all.
@@ -56,7 +56,8 @@ def cut(tokenizer: Tokenizer, ids: np.ndarray, *, top: int) -> Cut:
         return Entry(token, tokenizer.token_bytes(token), counts[token])
 
     specials = set(tokenizer.vocabulary.specials.values())
-    learned = [token for token in range(tokenizer.vocab_size) if token not in specials]
+    size = min(tokenizer.own_size, tokenizer.vocab_size)
+    learned = [token for token in range(size) if token not in specials]
     longest = sorted(learned, key=lambda token: (-len(tokenizer.token_bytes(token)), token))
     frequent = sorted(counts, key=lambda token: (-counts[token], token))
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -65,7 +66,7 @@ def cut(tokenizer: Tokenizer, ids: np.ndarray, *, top: int) -> Cut:
         tokens=tokens,
         characters=sum(len(decoder.decode(token)) for token in tokens),
         kind=tokenizer.kind,
-        vocab_size=tokenizer.vocab_size,
+        vocab_size=tokenizer.own_size,
         distinct=len(counts),
         longest=() if tokenizer.kind == "char" else tuple(map(entry, longest[:top])),
         frequent=tuple(map(entry, frequent[:top])),
