@@ -44,7 +44,7 @@ def both_models(seed: int, spread: float) -> tuple[Any, GPT]:
     beams=st.integers(2, 6),
     length=st.integers(1, 14),
     penalty=st.one_of(st.just(1.0), st.floats(-2, 3)),
-    ends=st.lists(st.integers(0, VOCABULARY - 1), max_size=4, unique=True),
+    ranks=st.lists(st.integers(0, 7), max_size=4, unique=True),
     filters=st.fixed_dictionaries(
         {}, optional={"repetition_penalty": st.floats(0.7, 1.5), "no_repeat_ngram": st.integers(1, 3)}
     ),
@@ -56,14 +56,16 @@ def test_beam_search_is_that_of_transformers(
     beams: int,
     length: int,
     penalty: float,
-    ends: list[int],
+    ranks: list[int],
     filters: dict[str, Any],
     data: st.DataObject,
 ) -> None:
-    """The same beams with the same scores, in the same order."""
+    """The same beams with the same scores, in the same order; likely tokens end the text."""
     other, ours = both_models(seed, spread)
     prompt = tuple(data.draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=8)))
     count = data.draw(st.integers(1, beams))
+    order = ours(torch.tensor([prompt]))[0, -1].argsort(descending=True)
+    ends = order[ranks].tolist()
     names = {"no_repeat_ngram": "no_repeat_ngram_size"}
     theirs = other.generate(
         torch.tensor([prompt]),
@@ -96,6 +98,29 @@ def test_beam_search_is_that_of_transformers(
     for beam, row in zip(found, theirs.sequences[:, len(prompt) :].tolist(), strict=True):
         stop = next((n for n, token in enumerate(row, 1) if token in ends), len(row))
         assert list(beam.ids) == row[:stop]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 5, 7])
+def test_with_many_ends_enough_beams_go_on(seed: int) -> None:
+    """Long texts are favoured, and nearly all of the best tokens end one: few candidates would not do."""
+    other, ours = both_models(seed, 0.3)
+    order = ours(torch.tensor([[1, 2, 3]]))[0, -1].argsort(descending=True)
+    ends = order[[0, 2, 3, 4, 5]].tolist()
+    rows = other.generate(
+        torch.tensor([[1, 2, 3]]),
+        attention_mask=torch.ones(1, 3, dtype=torch.long),
+        do_sample=False,
+        num_beams=3,
+        num_return_sequences=3,
+        max_new_tokens=8,
+        length_penalty=3.0,
+        eos_token_id=ends,
+        pad_token_id=ends[0],
+    )[:, 3:].tolist()
+    sampling = Sampling(seed=0, beams=3, num_samples=3, max_new_tokens=8, length_penalty=3.0)
+    found = beam_search(ours, (1, 2, 3), sampling, [], ends=lambda ids: ids[-1] in ends, end_tokens=5)
+    stops = [next((n for n, token in enumerate(row, 1) if token in ends), len(row)) for row in rows]
+    assert [list(beam.ids) for beam in found] == [row[:n] for row, n in zip(rows, stops, strict=True)]
 
 
 def test_one_beam_among_all_tokens_is_found_by_trying_all_texts() -> None:

@@ -14,8 +14,8 @@ from mygpt_cli.course import MOST_STEPS
 START, SAVE = 0.4, 0.05  # seconds for starting Python and leaving it, and for each save
 MISSED = 0.01  # share of all steps by which their number may be wrong before it is corrected,
 UNSURE = 0.05  # and of those that are left, since it can still be corrected later
-KNOWN = 0.05  # share of the steps until which it is not, since the first ones say little
-LOOKS = 200  # over a run, to see whether it is
+KNOWN = 0.05  # share of the time until which it is not, since the first steps say little
+LOOKS = 200  # in that time, to see whether it is wrong
 RECENT = 0.25  # of the steps that are left: as many of the last ones tell how long these will take
 FEWEST, MOST = 5, 10_000  # of those
 
@@ -41,10 +41,13 @@ class Budget:
         self._taken = 0
         self._recent: deque[float] = deque(maxlen=MOST)
         self._lap_began = 0.0
+        self._next_look = self._looks_apart = math.inf
 
     def begin(self) -> None:
         """Training begins now."""
         self._lap_began = time.perf_counter()
+        self._looks_apart = (self.end - self._lap_began) / LOOKS
+        self._next_look = self._lap_began + KNOWN * LOOKS * self._looks_apart
 
     def stepped(self) -> None:
         """A step was taken since the last call of any of these."""
@@ -65,13 +68,12 @@ class Budget:
 
     def correction(self, config: TrainConfig, step: int) -> int | None:
         """Return the number of steps in all that keeps the time, when the one planned would miss it."""
-        left = config.steps - step
-        planned = self._taken + left
-        look = max(1, planned // LOOKS)
-        if left == 0 or self.end == math.inf or self._taken < KNOWN * planned or self._taken % look:
+        left, now = config.steps - step, time.perf_counter()
+        if left == 0 or now < self._next_look:
             return None
+        self._next_look = now + self._looks_apart
         fitting = self.steps(config, step)
-        near = abs(fitting - left) <= MISSED * planned + UNSURE * left
+        near = abs(fitting - left) <= MISSED * (self._taken + left) + UNSURE * left
         return None if near else step + fitting
 
     def steps(self, config: TrainConfig, step: int) -> int:
