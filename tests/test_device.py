@@ -39,7 +39,7 @@ def test_auto_takes_the_faster_type(
     monkeypatch: pytest.MonkeyPatch, seconds: float, taken: torch.dtype
 ) -> None:
     times = {torch.float32: 1.0, torch.bfloat16: seconds}
-    monkeypatch.setattr(device, "_product_seconds", times.__getitem__)
+    monkeypatch.setattr(device, "_product_seconds", lambda dtype, **_: times[dtype])
     assert pick_dtype("auto", torch.device("cpu")) == taken
 
 

@@ -45,6 +45,7 @@ def takes(config: ModelConfig) -> bool:
     normed_heads = config.positions == "rotary" and config.qk_norm == "after" and not config.qk_norm_gain
     return (
         (layer_norm or rms_norm)
+        and (rms_norm or not config.embedding_norm)
         and (unnormed_heads or normed_heads)
         and not config.gated
         and config.nonlinearity in ACTIVATIONS
