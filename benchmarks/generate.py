@@ -27,11 +27,11 @@ from rich.table import Table
 
 from benchmarks import llama_cpp
 from mygpt_cli import checkpoint
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.dataset import val_windows
 from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.generation.settings import resolve
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.decoder import room_for, round_weights, speed_up
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
@@ -53,7 +53,7 @@ COLUMNS = ("model", "at once", "weights", "transformers", "llama.cpp", "mygpt", 
 
 def new_model(name: str) -> GPT:
     """Return a gpt2 model with random weights."""
-    model = GPT(ModelConfig(arch="gpt2", **MODELS[name]))  # type: ignore[arg-type]
+    model = GPT(configure("gpt2", **MODELS[name]))  # type: ignore[arg-type]
     model.initialise(torch.Generator().manual_seed(1))
     return checkpoint.frozen(model)
 

@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.document import is_text
 from mygpt_cli.errors import CheckpointError, ResourceError, did_you_mean
 from mygpt_cli.hub import CONFIG, GENERATION, SMALL, newest_snapshot, read_ids
 from mygpt_cli.model import hf
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.strict_json import read_json
 from mygpt_cli.tensor_files import Entry, StoredTensors, check_floats, read_header, read_index

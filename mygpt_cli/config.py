@@ -15,21 +15,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 from mygpt_cli.course import MOST_STEPS, Course, is_course
 from mygpt_cli.encoding import encoding_fault
 from mygpt_cli.errors import UsageError, did_you_mean
+from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, configure, find
+from mygpt_cli.model.config import LONGEST_CONTEXT, ModelConfig, shape_faults
 from mygpt_cli.names import name_fault
 
-ARCHITECTURES = ("nanochat", "gpt2")
-ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu", "silu")
-# Further names of Hugging Face's for the same functions; they differ by rounding at most.
-SYNONYMS = {
-    "gelu_pytorch_tanh": "gelu_new",
-    "gelu_python_tanh": "gelu_new",
-    "gelu_accurate": "gelu_new",
-    "gelu_fast": "gelu_new",
-    "gelu_python": "gelu",
-    "swish": "silu",
-}
-LONGEST_CONTEXT = 2**18
-LARGEST_TABLE = 2**24  # rotary angles: for each position, as many as a head is wide
 BUDGETS = ("epochs", "tokens", "time", "steps")
 WITHOUT_FLAG = ("files", "corrections")  # arguments, and what a run writes down
 
@@ -46,128 +35,6 @@ def parse_duration(text: str) -> float:
     return sum(
         float(number) * unit[letter] for number, letter in re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The shape of a GPT; raises UsageError listing everything that is wrong with it.
-
-    `gpt2`: learned positions, LayerNorm, biases, tied head (Radford et al., 2019). `nanochat`: rotary
-    positions, RMSNorm without parameters, query/key norm, squared ReLU, untied head, soft-capped logits.
-    Scores of attention are divided by the square root of the head width and, with `scale_by_layer`, by the
-    number of the layer (Karamcheti et al., 2021).
-    """
-
-    arch: str
-    vocab_size: int
-    layers: int
-    heads: int
-    width: int
-    context: int
-    dropout: float = 0.0
-    kv_heads: int = 0  # 0: as many as heads
-    mlp_width: int = 0  # 0: four times the width
-    activation: str = ""  # "": the architecture's own
-    bias: bool | None = None  # of norms and feed-forward; None: the architecture's own
-    attention_bias: bool | None = None  # None: as bias
-    tied: bool | None = None  # None: the architecture's own
-    norm_eps: float = 0.0  # 0: the architecture's own
-    rope_theta: float = 10000.0
-    softcap: float = 15.0  # 0: logits are not capped; gpt2 has no cap
-    scale_by_width: bool = True
-    scale_by_layer: bool = False
-
-    def __post_init__(self) -> None:
-        gpt2 = self.arch == "gpt2"
-        for name, unset, default in (
-            ("kv_heads", 0, self.heads),
-            ("mlp_width", 0, 4 * self.width),
-            ("activation", "", "gelu_new" if gpt2 else "relu2"),
-            ("bias", None, gpt2),
-            ("tied", None, gpt2),
-            ("norm_eps", 0.0, 1e-5 if gpt2 else 1e-6),
-        ):
-            if getattr(self, name) == unset:
-                object.__setattr__(self, name, default)
-        if self.attention_bias is None:
-            object.__setattr__(self, "attention_bias", self.bias)
-        if gpt2:
-            object.__setattr__(self, "softcap", 0.0)
-        if faults := self._faults():
-            raise UsageError(faults, "`mygpt train --help` lists the settings of a model")
-
-    @property
-    def head_width(self) -> int:
-        """Channels of one attention head."""
-        return self.width // self.heads
-
-    @property
-    def nonlinearity(self) -> str:
-        """The function that `activation` names, one of ACTIVATIONS."""
-        return SYNONYMS.get(self.activation, self.activation)
-
-    @property
-    def scales_queries(self) -> bool:
-        """Whether scores of attention are scaled by anything else than the head width."""
-        return self.scale_by_layer or not self.scale_by_width
-
-    def query_scale(self, layer: int) -> float:
-        """Return what queries of a layer, from 0, are multiplied with before 1 / sqrt(head width)."""
-        scale = 1.0 if self.scale_by_width else math.sqrt(self.head_width)
-        return scale / (layer + 1) if self.scale_by_layer else scale
-
-    def _faults(self) -> list[str]:
-        faults = []
-        if self.arch not in ARCHITECTURES:
-            faults.append(f"unknown architecture '{self.arch}'{did_you_mean(self.arch, ARCHITECTURES)}")
-        if self.nonlinearity not in ACTIVATIONS:
-            known = (*ACTIVATIONS, *SYNONYMS)
-            faults.append(f"unknown activation '{self.activation}'{did_you_mean(self.activation, known)}")
-        sizes = ("vocab_size", "layers", "heads", "width", "context", "kv_heads", "mlp_width")
-        faults += [
-            f"{name} must be at least 1, not {getattr(self, name)}"
-            for name in sizes
-            if getattr(self, name) < 1
-        ]
-        faults += [
-            f"{name} must be at most {most:,}, not {getattr(self, name):,}"
-            for name, most in (("context", LONGEST_CONTEXT), ("layers", 1000))
-            if getattr(self, name) > most
-        ]
-        if not 0.0 <= self.dropout < 1.0:
-            faults.append(f"dropout must be at least 0 and below 1, not {self.dropout}")
-        if not 0.0 < self.norm_eps < 1.0:
-            faults.append(f"norm_eps must be between 0 and 1, not {self.norm_eps}")
-        if not 1.0 < self.rope_theta < 1e12:
-            faults.append(f"rope_theta must be between 1 and 1e12, not {self.rope_theta}")
-        if not 0.0 <= self.softcap < 1e6:
-            faults.append(f"softcap must be at least 0 and below 1e6, not {self.softcap}")
-        if faults:
-            return faults
-        faults += shape_faults(self.arch, self.width, self.heads)
-        if self.heads % self.kv_heads:
-            faults.append(f"{self.heads} heads cannot share {self.kv_heads} key/value heads evenly")
-        if self.arch == "gpt2" and self.kv_heads != self.heads:
-            faults.append("gpt2 has one key/value head for each head")
-        if self.arch == "nanochat" and self.context * self.head_width > LARGEST_TABLE:
-            faults.append(
-                f"context {self.context:,} × head width {self.head_width:,} is more than {LARGEST_TABLE:,}"
-            )
-        if self.arch == "nanochat" and self.bias:
-            faults.append("nanochat has no biases in norms and feed-forward")
-        return faults
-
-
-def shape_faults(arch: str, width: int, heads: int) -> list[str]:
-    """Say why heads of this number cannot share this width, or nothing when they can."""
-    unit = heads if arch == "gpt2" else 2 * heads  # rotary positions turn channels in pairs
-    near = max(1, round(width / unit)) * unit
-    if width % heads:
-        return [f"width {width} is not divisible by {heads} heads (width {near} is)"]
-    if width % unit:
-        uneven = f"{width} / {heads} = {width // heads}"
-        return [f"rotary positions need an even head width, not {uneven} (width {near} gives one)"]
-    return []
 
 
 @dataclass(frozen=True)
@@ -229,7 +96,7 @@ class TrainConfig:
     vocab_size: int | None = knob("Entries of a learned vocabulary.", "Tokens", at_least=2, at_most=131_072)
 
     init_from: str | None = knob("Start from this checkpoint, with its tokenizer and shape.", "Model", None)
-    arch: str = knob("Architecture.", "Model", "nanochat", choices=ARCHITECTURES)
+    arch: str = knob("Architecture.", "Model", DEFAULT, choices=tuple(ARCHITECTURES))
     layers: int = knob("Number of blocks.", "Model", at_least=1, at_most=1000)
     heads: int = knob("Attention heads in each block.", "Model", at_least=1, at_most=1000)
     width: int = knob("Channels of the residual stream.", "Model", at_least=2, at_most=100_000)
@@ -323,16 +190,15 @@ class TrainConfig:
 
     def model(self, vocab_size: int) -> ModelConfig:
         """Return the shape of the model for a vocabulary of this size."""
-        return ModelConfig(
-            arch=self.arch,
+        return configure(
+            self.arch,
             vocab_size=vocab_size,
             layers=self.layers,
             heads=self.heads,
             width=self.width,
             context=self.context,
             dropout=self.dropout,
-            softcap=self.softcap,
-            bias=self.bias,
+            **{name: getattr(self, name) for name in find(self.arch).options},
         )
 
 
@@ -405,10 +271,13 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
         faults.append(
             f"{names[0]} end with {corrections[-1][1]} steps, but {names[1]} is {steps or 'not set'}"
         )
-    if (arch := settings.get("arch", "nanochat")) == "nanochat" and settings.get("bias"):
-        faults.append("nanochat has no biases: leave --bias out or use --arch gpt2")
+    architecture = find(settings.get("arch", DEFAULT))
+    if settings.get("bias") and "bias" not in architecture.options:
+        others = " or ".join(f"--arch {name}" for name, it in ARCHITECTURES.items() if "bias" in it.options)
+        faults.append(f"{architecture.name} has no biases: leave --bias out or use {others}")
     if settings.get("width") and settings.get("heads"):
-        faults += shape_faults(arch, settings["width"], settings["heads"])
+        even = architecture.parts["positions"] == "rotary"
+        faults += shape_faults(settings["width"], settings["heads"], even=even)
     return faults
 
 

@@ -34,7 +34,11 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float32
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that work on other processors does not disturb it
-    faster = _product_seconds(torch.bfloat16) < 0.8 * _product_seconds(torch.float32)
+    # Where bfloat16 is emulated a product takes a second, of which a budget of some has none to spare.
+    brief = {dtype: _product_seconds(dtype, rows=64, tries=2) for dtype in (torch.bfloat16, torch.float32)}
+    faster = brief[torch.bfloat16] < 3 * brief[torch.float32] and (
+        _product_seconds(torch.bfloat16) < 0.8 * _product_seconds(torch.float32)
+    )
     torch.set_num_threads(threads)
     return torch.bfloat16 if faster else torch.float32
 
@@ -46,11 +50,11 @@ def why_dtype(dtype: torch.dtype, device: torch.device) -> str:
     return "faster here than float32" if dtype == torch.bfloat16 else "bfloat16 is no faster here"
 
 
-def _product_seconds(dtype: torch.dtype) -> float:
-    """Time the best of some matrix products of a training step's size on the CPU."""
-    a, b = torch.ones(1024, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)
+def _product_seconds(dtype: torch.dtype, rows: int = 1024, tries: int = 6) -> float:
+    """Time the best of some matrix products on the CPU, by default of a training step's size."""
+    a, b = torch.ones(rows, 256, dtype=dtype), torch.ones(256, 1024, dtype=dtype)
     best = float("inf")
-    for _ in range(6):
+    for _ in range(tries):
         start = time.perf_counter()
         a @ b
         best = min(best, time.perf_counter() - start)

@@ -26,6 +26,7 @@ from mygpt_cli.config import (
 )
 from mygpt_cli.course import as_course
 from mygpt_cli.errors import UsageError, did_you_mean
+from mygpt_cli.model.architectures import ARCHITECTURES
 
 PREFIX = "MYGPT_"
 OTHER_VARIABLES = {"MYGPT_CACHE_DIR", "MYGPT_CPU", "MYGPT_DEBUG"}
@@ -33,7 +34,7 @@ LARGEST = 4 * 2**20  # bytes of a recipe: the names of some 40,000 files
 NO_EFFECT = (  # a setting, and the value of another one with which it does nothing
     ("muon_lr", "optimizer", "adamw"),
     ("bpe_dropout", "tokenizer", "char"),
-    ("softcap", "arch", "gpt2"),
+    *(("softcap", "arch", name) for name, it in ARCHITECTURES.items() if "softcap" not in it.options),
     ("decay_share", "schedule", "constant"),
     ("final_lr", "schedule", "constant"),
 )

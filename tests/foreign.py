@@ -88,10 +88,10 @@ def with_one_name_of_the_tied_pair(folder: Path) -> None:
 
 def with_generic_names(folder: Path) -> None:
     plain(folder)
-    raw = json.loads((folder / "config.json").read_text())
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for generic, own in transformers.GPT2Config.attribute_map.items():
         raw[generic] = raw.pop(own)
-    (folder / "config.json").write_text(json.dumps(raw))
+    (folder / "config.json").write_text(json.dumps(raw), encoding="utf-8")
 
 
 def with_another_head(folder: Path, **changes: Any) -> None:
@@ -157,7 +157,7 @@ def in_a_cache(folder: Path) -> None:
     plain(folder / "snapshots" / ("1" * 40), seed=5)
     os.utime(folder / "snapshots" / ("0" * 40), (1, 1))
     (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("0" * 40)
+    (folder / "refs" / "main").write_text("0" * 40, encoding="utf-8")
 
 
 def snapshot_of(folder: Path) -> Path:

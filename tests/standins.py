@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from mygpt_cli import checkpoint
-from mygpt_cli.config import ModelConfig
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
 
@@ -29,7 +29,7 @@ def random_checkpoint(folder: Path, *, arch: str = "gpt2", context: int = 24) ->
 
 def random_model(size: int, *, arch: str = "gpt2", context: int = 24) -> GPT:
     """Return a model that has learned nothing, whose logits differ enough to be told apart."""
-    model = GPT(ModelConfig(arch=arch, vocab_size=size, layers=2, heads=2, width=16, context=context))
+    model = GPT(configure(arch, vocab_size=size, layers=2, heads=2, width=16, context=context))
     rng = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():

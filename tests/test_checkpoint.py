@@ -101,7 +101,7 @@ def test_old_gpt2_names_open(saved: Path, tmp_path: Path, tiny_dataset: Dataset)
 def test_biases_trained_elsewhere_come_back(tmp_path: Path, tiny_dataset: Dataset) -> None:
     model = random_model(arch="gpt2", bias=False, vocab_size=tiny_dataset.tokenizer.vocab_size)
     save(tmp_path / "m", model, tiny_dataset, step=1)
-    assert checkpoint.load(tmp_path / "m").config.bias is False
+    assert checkpoint.load(tmp_path / "m").config.mlp_bias is False
     path = tmp_path / "m" / checkpoint.WEIGHTS
     tensors = load_file(path)
     tensors["transformer.h.1.mlp.c_fc.bias"][3] = 2.0
@@ -109,7 +109,7 @@ def test_biases_trained_elsewhere_come_back(tmp_path: Path, tiny_dataset: Datase
     (tmp_path / "m" / checkpoint.MANIFEST).unlink()
     (tmp_path / "m" / checkpoint.STATE).unlink()
     back = checkpoint.load(tmp_path / "m")
-    assert back.config.bias is True
+    assert back.config.mlp_bias is True
     assert dict(back.model.named_parameters())["blocks.1.mlp.up.bias"][3] == 2.0
 
 

@@ -5,16 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.config import (
-    ModelConfig,
     knobs,
     limits_of,
     parse_duration,
     parse_setting,
     setting_faults,
-    shape_faults,
     type_of,
 )
 from mygpt_cli.errors import UsageError
+from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.config import shape_faults
 from tests.conftest import tiny_config
 
 
@@ -91,23 +91,23 @@ def test_every_setting_is_described() -> None:
         assert type_of(name) in (int, float, bool, str, tuple), name
 
 
-@given(st.sampled_from(["gpt2", "nanochat"]), st.integers(1, 64), st.integers(1, 512))
-def test_a_refused_shape_names_one_that_fits(arch: str, heads: int, width: int) -> None:
-    faults = shape_faults(arch, width, heads)
-    assert bool(faults) == (width % (heads if arch == "gpt2" else 2 * heads) != 0)
+@given(st.booleans(), st.integers(1, 64), st.integers(1, 512))
+def test_a_refused_shape_names_one_that_fits(even: bool, heads: int, width: int) -> None:
+    faults = shape_faults(width, heads, even=even)
+    assert bool(faults) == (width % (2 * heads if even else heads) != 0)
     for fault in faults:
         named = int(fault.rsplit("width ", 1)[1].split(" ")[0])
-        assert not shape_faults(arch, named, heads)
+        assert not shape_faults(named, heads, even=even)
 
 
 def test_model_shape_faults() -> None:
     with pytest.raises(UsageError, match="even head width"):
-        ModelConfig(arch="nanochat", vocab_size=9, layers=1, heads=2, width=6, context=4)
+        configure("nanochat", vocab_size=9, layers=1, heads=2, width=6, context=4)
     with pytest.raises(UsageError, match="did you mean 'gpt2'"):
-        ModelConfig(arch="gpt-2", vocab_size=9, layers=1, heads=2, width=6, context=4)
+        configure("gpt-2", vocab_size=9, layers=1, heads=2, width=6, context=4)
     with pytest.raises(UsageError, match="cannot share 3 key/value heads"):
-        ModelConfig(arch="nanochat", vocab_size=9, layers=1, heads=4, kv_heads=3, width=8, context=4)
+        configure("nanochat", vocab_size=9, layers=1, heads=4, kv_heads=3, width=8, context=4)
     with pytest.raises(UsageError, match="more than 16,777,216"):
-        ModelConfig(arch="nanochat", vocab_size=9, layers=1, heads=1, width=1000, context=2**18)
+        configure("nanochat", vocab_size=9, layers=1, heads=1, width=1000, context=2**18)
     with pytest.raises(UsageError, match="layers must be at least 1"):
-        ModelConfig(arch="gpt2", vocab_size=9, layers=0, heads=2, width=6, context=4)
+        configure("gpt2", vocab_size=9, layers=0, heads=2, width=6, context=4)

@@ -39,9 +39,25 @@ def test_auto_takes_the_faster_type(
     monkeypatch: pytest.MonkeyPatch, seconds: float, taken: torch.dtype
 ) -> None:
     times = {torch.float32: 1.0, torch.bfloat16: seconds}
-    monkeypatch.setattr(device, "_product_seconds", times.__getitem__)
+    monkeypatch.setattr(device, "_product_seconds", lambda dtype, **_: times[dtype])
     assert pick_dtype("auto", torch.device("cpu")) == taken
 
 
 def test_memory_is_measured() -> None:
     assert peak_memory(torch.device("cpu")) > 50_000_000
+
+
+@pytest.mark.parametrize(("slower", "tried"), [(50.0, 64), (0.5, 1024), (0.95, 1024)])
+def test_a_type_that_is_hopeless_is_not_measured_at_length(
+    slower: float, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = {torch.bfloat16: 0, torch.float32: 0}
+
+    def seconds(dtype: torch.dtype, rows: int = 1024, tries: int = 6) -> float:
+        largest[dtype] = max(largest[dtype], rows)
+        return rows * (slower if dtype == torch.bfloat16 else 1.0)
+
+    monkeypatch.setattr("mygpt_cli.device._product_seconds", seconds)
+    expected = torch.bfloat16 if slower < 0.8 else torch.float32
+    assert pick_dtype("auto", torch.device("cpu")) == expected
+    assert largest[torch.bfloat16] == tried

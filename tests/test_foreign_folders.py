@@ -251,7 +251,8 @@ def test_added_tokens_are_not_cut_where_a_long_text_is(folder: Folder) -> None:
 
     @settings(max_examples=100, deadline=None)
     @given(
-        st.lists(st.sampled_from(["foo bar", "zebra", " lead", "at on", " ", "x", "the"]), max_size=60).map(
+        # Words begin with a space, in front of which a text may be cut.
+        st.lists(st.sampled_from(["foo bar", "zebra", " lead", "at on", " x", " the"]), max_size=60).map(
             "".join
         ),
         st.integers(8, 30),
@@ -298,18 +299,21 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_space_in_front_is_refused_wherever_it_is_asked_for(folder: Folder, tmp_path: Path) -> None:
     shutil.copytree(folder("vocab.json with special tokens"), tmp_path / "model")
-    (tmp_path / "model" / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    (tmp_path / "model" / "tokenizer_config.json").write_text('{"add_prefix_space": true}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="a space in front of the text"):
         checkpoint.load(tmp_path / "model")
 
 
 def test_added_tokens_beside_vocab_and_merges_are_special_where_they_have_a_role(tmp_path: Path) -> None:
     FOLDERS["vocab.json with special tokens"](tmp_path)
-    (tmp_path / "added_tokens.json").write_text(json.dumps({"zeb": SIZE, "[PAD]": SIZE + 1}))
+    (tmp_path / "added_tokens.json").write_text(
+        json.dumps({"zeb": SIZE, "[PAD]": SIZE + 1}), encoding="utf-8"
+    )
     (tmp_path / "special_tokens_map.json").write_text(
         json.dumps(
             {"pad_token": {"content": "[PAD]"}, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<s>"}
-        )
+        ),
+        encoding="utf-8",
     )
     edit(tmp_path / "config.json", vocab_size=SIZE + 2)
     ours, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
@@ -354,7 +358,7 @@ def test_the_tokens_that_end_a_text_are_those_of_transformers(
     place = shutil.copytree(folder("plain"), tmp_path / "model")
     edit(place / "config.json", eos_token_id=config)
     path = place / "generation_config.json"
-    path.unlink() if generation is None else path.write_text(json.dumps(generation))
+    path.unlink() if generation is None else path.write_text(json.dumps(generation), encoding="utf-8")
     assert checkpoint.load(place).tokenizer.ends == ends
     theirs = AutoModelForCausalLM.from_pretrained(place).generation_config.eos_token_id
     theirs = theirs if isinstance(theirs, list) else [] if theirs is None else [theirs]
@@ -364,7 +368,7 @@ def test_the_tokens_that_end_a_text_are_those_of_transformers(
 @pytest.mark.parametrize("wrong", ["a", True, 1.5, [[3]], {"a": 1}, [None]])
 def test_an_end_that_is_no_id_is_refused(wrong: Any, folder: Folder, tmp_path: Path) -> None:
     place = shutil.copytree(folder("plain"), tmp_path / "model")
-    (place / "generation_config.json").write_text(json.dumps({"eos_token_id": wrong}))
+    (place / "generation_config.json").write_text(json.dumps({"eos_token_id": wrong}), encoding="utf-8")
     with pytest.raises(CheckpointError, match="eos_token_id must be the id of a token or a list of ids"):
         checkpoint.load(place)
 
@@ -461,9 +465,9 @@ def test_a_hostile_index_is_refused_before_any_weights_are_read(
 ) -> None:
     place = shutil.copytree(folder("several files"), tmp_path / "model")
     path = place / checkpoint.INDEX
-    index = json.loads(path.read_text())
+    index = json.loads(path.read_text(encoding="utf-8"))
     hostile(index, place)[message]()
-    path.write_text(json.dumps(index))
+    path.write_text(json.dumps(index), encoding="utf-8")
     monkeypatch.setattr(checkpoint, "StoredTensors", lambda entries: pytest.fail("weights were read"))
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(place)
@@ -503,7 +507,7 @@ def test_a_manifest_may_vouch_for_several_files(folder: Folder, tmp_path: Path) 
         path.name: {"size": path.stat().st_size, "sha256": checkpoint._sha256(path)}
         for path in place.iterdir()
     }
-    (place / checkpoint.MANIFEST).write_text(json.dumps({"format": 1, "files": files}))
+    (place / checkpoint.MANIFEST).write_text(json.dumps({"format": 1, "files": files}), encoding="utf-8")
     checkpoint.load(place)
     part = sorted(place.glob("model-*"))[0]
     part.write_bytes(part.read_bytes()[:-1] + b"x")
@@ -535,7 +539,7 @@ def test_a_cache_opens_at_what_main_names_or_else_the_newest(tmp_path: Path, her
     done = here("sample", place, "--prompt", "a", "--max-new-tokens", 1)
     assert f"using {place / 'snapshots' / ('0' * 40)}" in done.stderr.decode()
     for wrong in ("../../../etc", "f" * 40, ""):
-        main.write_text(wrong)
+        main.write_text(wrong, encoding="utf-8")
         assert checkpoint.load(place).folder == place / "snapshots" / ("1" * 40)
     main.unlink()
     assert checkpoint.load(place).folder == place / "snapshots" / ("1" * 40)

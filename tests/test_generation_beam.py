@@ -9,13 +9,13 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import MygptError
 from mygpt_cli.generation.beam import beam_search
 from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt, Sample, generate
 from mygpt_cli.model import hf
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import train_tokenizer
 from tests.standins import byte_tokenizer, random_model
@@ -30,7 +30,7 @@ def both_models(seed: int, spread: float) -> tuple[Any, GPT]:
     )
     torch.manual_seed(seed)
     other = transformers.GPT2LMHeadModel(config).eval()
-    ours = GPT(ModelConfig(arch="gpt2", vocab_size=VOCABULARY, layers=2, heads=2, width=16, context=32))
+    ours = GPT(configure("gpt2", vocab_size=VOCABULARY, layers=2, heads=2, width=16, context=32))
     tensors = {name: tensor for name, tensor in other.state_dict().items() if name != "lm_head.weight"}
     names = hf.canonical_names(list(tensors), ours.config)
     hf.fill(ours, {new: tensors[old] for new, old in names.items()})

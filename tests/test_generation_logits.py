@@ -179,7 +179,8 @@ def test_no_warper_leaves_nothing(logits: list[float], degree: float, k: int, p:
     assert not probs.isnan().any()
     assert float(probs.sum()) == pytest.approx(1)
     assert probs[out.argmax()] > 0
-    assert math.isclose(float(row[out.argmax()]), float(row.max()))
+    # Dividing by the temperature can make two of the smallest numbers equal.
+    assert math.isclose(float(row[out.argmax()]), float(row.max()), abs_tol=1e-300)
 
 
 @given(

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import TextError
 from mygpt_cli.generation import stream
 from mygpt_cli.generation.settings import Sampling
@@ -24,6 +23,7 @@ from mygpt_cli.generation.stream import (
     generate,
     read_prompt,
 )
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.decoder import speed_up
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
@@ -34,9 +34,7 @@ class Script(GPT):
     """A model that says the same tokens whatever it reads: the one at its position in `tokens`."""
 
     def __init__(self, tokens: list[int], vocab_size: int, start: int = 1) -> None:
-        super().__init__(
-            ModelConfig(arch="gpt2", vocab_size=vocab_size, layers=1, heads=1, width=2, context=1000)
-        )
+        super().__init__(configure("gpt2", vocab_size=vocab_size, layers=1, heads=1, width=2, context=1000))
         self.tokens = tokens
         self.start = start
         self.requires_grad_(False)
@@ -151,7 +149,7 @@ def test_stopping_does_not_depend_on_how_the_text_is_cut_into_tokens(
 def test_samples_end_on_their_own() -> None:
     """Samples of one batch stop at different places, and those that stopped say nothing more."""
     tokenizer = byte_tokenizer()
-    model = GPT(ModelConfig(arch="gpt2", vocab_size=257, layers=1, heads=1, width=8, context=16))
+    model = GPT(configure("gpt2", vocab_size=257, layers=1, heads=1, width=8, context=16))
     model.initialise(torch.Generator().manual_seed(1))
     sampling = Sampling(seed=5, temperature=1, num_samples=5, max_new_tokens=120, stop=("a", "b"))
     texts: dict[int, str] = dict.fromkeys(range(1, 6), "")

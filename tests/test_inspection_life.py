@@ -49,8 +49,8 @@ def test_the_stages_put_together_are_the_models_own_pass(variant: str, length: i
     assert [number for number in numbers if number < 6] == numbers[: numbers.index(6)]
     assert numbers[-2:] == [10, 11]
     assert bool(named(view, "soft cap")) == (view.softcap > 0)
-    assert bool(named(view, "position")) == (view.arch == "gpt2")
-    assert bool(named(view, "rotary cosines")) == (view.arch == "nanochat")
+    assert bool(named(view, "position")) == (view.positions == "learned")
+    assert bool(named(view, "rotary cosines")) == (view.positions == "rotary")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

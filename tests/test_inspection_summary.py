@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mygpt_cli.checkpoint import load
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.inspection.summary import Part, parts_of, summarise
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from tests.standins import random_checkpoint
 
@@ -17,7 +17,7 @@ def test_the_parts_of_gpt2_small() -> None:
     import torch
 
     with torch.device("meta"):
-        model = GPT(ModelConfig(arch="gpt2", vocab_size=50257, layers=12, heads=12, width=768, context=1024))
+        model = GPT(configure("gpt2", vocab_size=50257, layers=12, heads=12, width=768, context=1024))
     assert parts_of(model) == (
         Part("token embedding", 1, 38_597_376),
         Part("position embedding", 1, 786_432),

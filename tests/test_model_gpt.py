@@ -9,15 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.model import hf
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT, attend, rotate
 
 SHAPE: dict[str, Any] = {"vocab_size": 53, "layers": 2, "heads": 4, "width": 32, "context": 24}
 VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2": {"arch": "gpt2"},
     "gpt2, no biases": {"arch": "gpt2", "bias": False},
-    "gpt2, no attention biases, own head": {"arch": "gpt2", "attention_bias": False, "tied": False},
+    "gpt2, no attention biases, own head": {
+        "arch": "gpt2",
+        "attention_bias": False,
+        "output_bias": False,
+        "tied": False,
+    },
     "gpt2, exact gelu, narrow": {"arch": "gpt2", "activation": "gelu", "mlp_width": 40},
     "gpt2, silu, scores by layer": {
         "arch": "gpt2",
@@ -32,13 +37,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "softcap": 0.0,
         "tied": True,
         "attention_bias": True,
+        "output_bias": True,
     },
     "nanochat, other rotation": {"arch": "nanochat", "rope_theta": 500.0, "norm_eps": 1e-5, "softcap": 5.0},
 }
 
 
 def random_model(**config: Any) -> GPT:
-    model = GPT(ModelConfig(**(SHAPE | config)))
+    model = GPT(configure(**(SHAPE | config)))
     rng = torch.Generator().manual_seed(7)
     for parameter in model.parameters():
         parameter.data.normal_(0.0, 0.2, generator=rng)
@@ -46,15 +52,14 @@ def random_model(**config: Any) -> GPT:
 
 
 def test_gpt2_small_has_its_parameters() -> None:
-    config = ModelConfig(arch="gpt2", vocab_size=50257, layers=12, heads=12, width=768, context=1024)
+    config = configure("gpt2", vocab_size=50257, layers=12, heads=12, width=768, context=1024)
     with torch.device("meta"):
         assert sum(p.numel() for p in GPT(config).parameters()) == 124_439_808
 
 
 def test_a_model_small_enough_to_count_by_hand() -> None:
-    config = ModelConfig(
-        arch="gpt2", vocab_size=4, layers=2, heads=2, width=8, context=64, attention_bias=False
-    )
+    biases = {"attention_bias": False, "output_bias": False}
+    config = configure("gpt2", vocab_size=4, layers=2, heads=2, width=8, context=64, **biases)
     by_hand = 4 * 8 + 64 * 8 + 2 * (2 * 16 + 4 * 8 * 8 + (8 * 32 + 32) + (32 * 8 + 8)) + 16
     assert sum(p.numel() for p in GPT(config).parameters()) == by_hand == 2_240
 
@@ -143,7 +148,7 @@ def test_rotation_keeps_distances_only(a: int, b: int) -> None:
 
 @pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
 def test_a_fresh_model_knows_nothing(arch: str) -> None:
-    model = GPT(ModelConfig(**(SHAPE | {"arch": arch})))
+    model = GPT(configure(**(SHAPE | {"arch": arch})))
     model.initialise(torch.Generator().manual_seed(1))
     ids = torch.randint(0, 53, (2, 24), generator=torch.Generator().manual_seed(2))
     targets = torch.randint(0, 53, (48,), generator=torch.Generator().manual_seed(3))

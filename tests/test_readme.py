@@ -38,7 +38,7 @@ def test_all_commands_in_their_order(tmp_path: Path) -> None:
             shell=True,
             cwd=tmp_path,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=b"Once\n" if "--interactive" in command else b"",
             capture_output=True,
             check=False,
             timeout=120,

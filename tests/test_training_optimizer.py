@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kernels import compile_kernels
-from mygpt_cli.training.optimizer import EMBEDDING_RATE, Muon, Optimizer, orthogonalise
+from mygpt_cli.training.optimizer import Muon, Optimizer, orthogonalise
 from tests.conftest import tiny_config
 from tests.test_model_gpt import random_model
 
@@ -128,8 +128,8 @@ def test_beside_muon_the_embeddings_learn_faster_and_decay_as_the_head_does() ->
         [
             {
                 "params": [reference.embedding],
-                "lr": EMBEDDING_RATE * lr,
-                "weight_decay": 0.3 / EMBEDDING_RATE,
+                "lr": 8 * lr,
+                "weight_decay": 0.3 / 8,
             },
             {"params": [reference.head.weight], "lr": lr, "weight_decay": 0.3},
         ],

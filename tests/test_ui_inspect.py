@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.inspection.steps import Candidate, Others, Spread, StepView
 from mygpt_cli.inspection.summary import Part, Summary, TokenizerFacts, Training
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.ui.bar import draw_bar
 from mygpt_cli.ui.columns import percent
 from mygpt_cli.ui.console import console_for, show
@@ -48,7 +48,7 @@ VIEW = StepView(
 )
 SUMMARY = Summary(
     folder="checkpoints/tiny-001/best",
-    model=ModelConfig(arch="nanochat", vocab_size=512, layers=2, heads=4, width=64, context=128),
+    model=configure("nanochat", vocab_size=512, layers=2, heads=4, width=64, context=128),
     parts=(Part("token embedding", 1, 32_768), Part("attention", 4, 32_768), Part("head", 1, 32_768)),
     parameters=98_304,
     bytes=393_216,

@@ -67,6 +67,10 @@ def life() -> LifeView:
     attended = (Attended(2, 5, WIDE, 0.75), Attended(1, 6, b"\n", 0.125))
     return LifeView(
         arch="nanochat",
+        positions="rotary",
+        norm="rms",
+        norm_gain=False,
+        qk_norm="after",
         activation="relu2",
         softcap=15.0,
         position=3,

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mygpt_cli.config import ModelConfig
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.decoder import WEIGHTS, Decoder
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kernels import compile_kernels
@@ -132,7 +132,7 @@ def recording(into: Recording, known: dict[int, Tensor]) -> Iterator[None]:
 
 def new_model(arch: str, **parts: Any) -> GPT:
     """Return a small model with random weights."""
-    config = ModelConfig(arch=arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts)
+    config = configure(arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts)
     model = GPT(config)
     with torch.no_grad():
         for parameter in model.parameters():

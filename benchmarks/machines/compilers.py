@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.device import keep_freed_memory
 from mygpt_cli.errors import ResourceError
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.decoder import WEIGHTS, Decoder
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kernels import compile_kernels
@@ -31,7 +31,7 @@ TURNS = 40
 def timers(compiler: str, cpu: str, dtype: torch.dtype, folder: Path) -> dict[str, Callable[[], float]]:
     """Return what takes a step of each kind and says how many seconds that took."""
     os.environ["CC"], os.environ[VARIABLE] = compiler, cpu
-    config = ModelConfig(arch="nanochat", vocab_size=1024, layers=4, heads=3, width=192, context=256)
+    config = configure("nanochat", vocab_size=1024, layers=4, heads=3, width=192, context=256)
     model = GPT(config)
     model.initialise(torch.Generator().manual_seed(1))
     model.compute_dtype = dtype

@@ -276,10 +276,12 @@ def split_up(folder: Path) -> None:
     for file in set(places.values()):
         save_file({name: tensors[name] for name in tensors if places[name] == file}, folder / file)
     whole.unlink()
-    (folder / checkpoint.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / checkpoint.INDEX).write_text(
+        json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8"
+    )
     manifest = folder / checkpoint.MANIFEST
     files = {path.name: None for path in folder.iterdir() if path != manifest}
-    manifest.write_text(json.dumps({"format": 1, "files": files}))
+    manifest.write_text(json.dumps({"format": 1, "files": files}), encoding="utf-8")
     vouch_for(folder)
 
 

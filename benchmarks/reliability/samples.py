@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mygpt_cli import checkpoint
-from mygpt_cli.config import ModelConfig
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import train_tokenizer
 
@@ -20,7 +20,7 @@ TEXT = "Once upon a time there was a cat. The cat sat on a mat, and the mat was 
 def make_run(folder: Path, arch: str = "nanochat", tokenizer: str = "bpe") -> Path:
     """Save an untrained model as the `best` and `last` of a run."""
     known = train_tokenizer(tokenizer, [TEXT], end_of_text=True)
-    config = ModelConfig(arch=arch, vocab_size=known.vocab_size, layers=1, heads=2, width=8, context=16)
+    config = configure(arch, vocab_size=known.vocab_size, layers=1, heads=2, width=8, context=16)
     model = GPT(config).requires_grad_(False)
     model.initialise(torch.Generator().manual_seed(1))
     history = {"step": 7, "seconds": 71.5, "best_step": 6, "best_bits_per_byte": 2.5}

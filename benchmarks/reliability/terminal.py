@@ -27,7 +27,7 @@ from benchmarks.reliability.payloads import PAYLOADS, active, active_in_page, ac
 from benchmarks.reliability.samples import MEMORY, Row, print_table
 from mygpt_cli import checkpoint
 from mygpt_cli.cli.app import run
-from mygpt_cli.config import ModelConfig
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import BytePairTokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
@@ -113,7 +113,7 @@ def save_tokens(folder: Path, payload: str) -> None:
     for end in range(2, len(whole) + 1):
         ranks.setdefault(whole[:end], len(ranks))
     vocabulary = BytePairVocabulary(ranks, r"[\s\S]+", {f"{whole.decode()}!": len(ranks)})
-    config = ModelConfig(arch="gpt2", vocab_size=len(ranks) + 1, layers=1, heads=2, width=8, context=64)
+    config = configure("gpt2", vocab_size=len(ranks) + 1, layers=1, heads=2, width=8, context=64)
     model = GPT(config).requires_grad_(False)
     model.initialise(torch.Generator().manual_seed(1))
     checkpoint.save(folder, model=model, tokenizer=BytePairTokenizer(vocabulary, "bpe"), state={})

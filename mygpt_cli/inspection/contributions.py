@@ -73,16 +73,16 @@ def direction_of(model: GPT, stream: Tensor, token: int) -> tuple[Tensor, float]
     weight = model.embedding if model.head is None else model.head.weight
     row, norm = weight[token].cpu().double(), model.norm
     bias = 0.0 if norm.bias is None else float(norm.bias.cpu().double() @ row)
-    if norm.weight is None:
-        return row * scale_of(norm, stream), bias
-    gained = row * norm.weight.cpu().double()
+    gained = row if norm.weight is None else row * norm.weight.cpu().double()
+    if norm.kind == "rms":
+        return gained * scale_of(norm, stream), bias
     return (gained - gained.mean()) * scale_of(norm, stream), bias  # takes the mean off as LayerNorm does
 
 
 def scale_of(norm: Norm, stream: Tensor) -> float:
     """Return what the norm multiplies a stream (C) with, its mean taken off first for LayerNorm."""
     x = stream.cpu().double()
-    square = x.square().mean() if norm.weight is None else x.var(correction=0)
+    square = x.square().mean() if norm.kind == "rms" else x.var(correction=0)
     return float((square + norm.eps).rsqrt())
 
 

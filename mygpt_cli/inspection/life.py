@@ -13,7 +13,7 @@ from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.steps import StepView, view_steps
 from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, rotary_of, trace
-from mygpt_cli.model.gpt import GPT, activate
+from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
 
@@ -88,6 +88,10 @@ class LifeView:
     """
 
     arch: str
+    positions: str
+    norm: str
+    norm_gain: bool
+    qk_norm: str
     activation: str
     softcap: float
     position: int
@@ -139,6 +143,10 @@ def view_life(
     layers = range(model.config.layers) if layer is None else [layer - 1]
     return LifeView(
         arch=model.config.arch,
+        positions=model.config.positions,
+        norm=model.config.norm,
+        norm_gain=model.config.norm_gain,
+        qk_norm=model.config.qk_norm,
         activation=model.config.activation,
         softcap=model.config.softcap,
         position=position,
@@ -169,13 +177,15 @@ def _stages(traced: Trace, layers: Iterable[int]) -> Iterator[Stage]:
     """Yield the stages of the last token, in these layers, counted from 0."""
     model = traced.model
     embedding = model.embed(torch.tensor(traced.ids[-1], device=model.embedding.device))
-    x = traced.streams[0][-1]
+    x = embedding
     yield _stage(4, "embedding", embedding)
     if model.positions is not None:
-        yield _stage(5, "position", model.positions[len(traced.ids) - 1], embedding)
+        position = model.positions[len(traced.ids) - 1]
+        x = embedding + position.to(x.dtype)
+        yield _stage(5, "position", position, embedding)
         yield _stage(5, "residual", x, embedding)
-    else:
-        yield _stage(5, "norm", x, embedding)
+    if model.embedding_norm is not None:
+        yield _stage(5, "norm", traced.streams[0][-1], x)
     if rotary := rotary_of(model, len(traced.ids)):
         yield _stage(5, "rotary cosines", rotary[0][-1])
     for layer in layers:
@@ -203,7 +213,7 @@ def _layer(traced: Trace, layer: int) -> Iterator[Stage]:
     between = before + attention
     yield _stage(7, "residual", between, before)
     normed = block.mlp_norm(between)
-    units = activate(block.mlp.up(normed), block.mlp.activation)
+    units = block.mlp.units(normed)
     yield _stage(8, "norm", normed, between)
     yield replace(_stage(8, "units", units), active=int((units > 0).sum()))
     yield _stage(8, "feed-forward", mlp, between)

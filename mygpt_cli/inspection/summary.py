@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mygpt_cli.checkpoint import Checkpoint
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.inspection.history import number, read_history, whole
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.runs import run_of
 

@@ -58,7 +58,7 @@ def trace(model: GPT, ids: tuple[int, ...]) -> Trace:
     placed, _ = model.place(vectors)
     x = placed[0]  # (T, C)
     embedded = {"token embedding": x}
-    if model.positions is not None:
+    if model.positions is not None and model.embedding_norm is None:
         positions = model.positions[: len(ids)].to(x.dtype)
         embedded = {"token embedding": vectors[0], "position embedding": positions}
     streams, attention, mlp = [x], [], []

@@ -34,8 +34,9 @@ def step(model: GPT, keys: Tensor, values: Tensor, inputs: Tensor, span: int) ->
     if model.positions is not None:
         x = x + model.positions[places, None].to(x.dtype)
     else:
-        x = model.norm(x)
         rotary = (model.cos[places, None, None].to(x.dtype), model.sin[places, None, None].to(x.dtype))
+    if model.embedding_norm is not None:
+        x = model.embedding_norm(x)
     blocks = cast("Iterable[Block]", model.blocks)
     for block, all_keys, all_values in zip(blocks, keys, values, strict=True):
         q, k, v = block.attention.project(block.attention_norm(x), rotary)  # (B, H, 1, D), 2 × (B, K, 1, D)

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.errors import ResourceError, UsageError, did_you_mean
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.native import Kernel, compile_library
@@ -66,7 +66,17 @@ def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
 
 def takes(config: ModelConfig) -> bool:
     """Whether `decode.c` knows all parts of such a model."""
-    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
+    layer_norm = config.norm == "layer" and config.norm_gain
+    rms_norm = config.norm == "rms" and not config.norm_gain and not config.norm_bias
+    learned = config.positions == "learned" and config.qk_norm == "none" and not config.embedding_norm
+    rotary = config.positions == "rotary" and config.qk_norm == "after" and not config.qk_norm_gain
+    return (
+        ((layer_norm and learned) or (rms_norm and (learned or (rotary and config.embedding_norm))))
+        and not config.gated
+        and config.nonlinearity in ACTIVATIONS
+        and not config.scales_queries
+        and config.heads * config.head_width == config.width
+    )
 
 
 def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.masks import Masks
 
 if TYPE_CHECKING:
@@ -25,16 +26,32 @@ ACTIVATIONS = ("relu", "relu2", "gelu_new")  # in the order of `kernels.c`
 
 
 def applies(model: "GPT") -> bool:
-    """Whether this model trains here: compiled for a CPU, with as many keys as queries, scaled as usual."""
-    config, kernels = model.config, model.kernels
+    """Whether this model trains here: compiled for a CPU, of parts that the pass has."""
+    kernels = model.kernels
     return (
         kernels is not None
         and kernels.dtype == model.compute_dtype
+        and takes(model.config)
+        and model.embedding.device.type == "cpu"
+        and model.embedding.dtype == torch.float32
+    )
+
+
+def takes(config: ModelConfig) -> bool:
+    """Whether the pass has all parts of such a model."""
+    layer_norm = config.norm == "layer" and config.norm_gain
+    rms_norm = config.norm == "rms" and not config.norm_gain and not config.norm_bias
+    unnormed_heads = config.positions == "learned" and config.qk_norm == "none"
+    normed_heads = config.positions == "rotary" and config.qk_norm == "after" and not config.qk_norm_gain
+    return (
+        (layer_norm or rms_norm)
+        and (rms_norm or not config.embedding_norm)
+        and (unnormed_heads or normed_heads)
+        and not config.gated
         and config.nonlinearity in ACTIVATIONS
         and not config.scales_queries
         and config.kv_heads == config.heads
-        and model.embedding.device.type == "cpu"
-        and model.embedding.dtype == torch.float32
+        and config.heads * config.head_width == config.width
     )
 
 
@@ -96,9 +113,9 @@ class Pass:
         matrices = (name for name, p in self.parameters.items() if p.ndim == 2 and name != "positions")
         self.weights = {name: self.parameters[name].to(dtype) for name in matrices}
         self.head = "embedding" if config.tied else "head.weight"
-        nanochat = config.arch == "nanochat"
-        self.cos = model.cos if nanochat else None
-        self.sin = model.sin if nanochat else None
+        rotary = config.positions == "rotary"
+        self.cos = model.cos if rotary else None
+        self.sin = model.sin if rotary else None
         self._activation = ACTIVATIONS.index(config.nonlinearity)
         self.gradients: dict[str, Tensor] = {}
 
@@ -106,12 +123,12 @@ class Pass:
         """Return `share` times the mean loss for targets (B, T)."""
         config, n = self.config, self.ids.numel()
         branch = F.embedding(self.ids, self.parameters["embedding"])  # (N, C)
-        if config.arch == "gpt2":
+        if config.positions == "learned":
             b, t, *_ = self.shape
             branch = (branch.view(b, t, -1) + self.parameters["positions"][:t]).flatten(0, 1)
         branch = branch.to(self.dtype)
         x = None
-        if config.arch == "nanochat":
+        if config.embedding_norm:
             self.embedded = self._norm(None, branch, "", masked=False)
             branch = self.embedded.normed
         self.layers: list[tuple[Norm, Attention, Norm, Inside]] = []
@@ -147,11 +164,11 @@ class Pass:
             inner = self._attend_backward(inner, attention)
             inner = self._linear_backward(inner, before.normed, f"{block}.attention.qkv")
             grad, branch = self._norm_backward(before, inner, grad)
-        if config.arch == "nanochat":
+        if config.embedding_norm:
             branch, _ = self._norm_backward(self.embedded, branch, None)
         embedding = torch.zeros(config.vocab_size, config.width).index_add_(0, self.ids, branch.float())
         self._add("embedding", embedding)
-        if config.arch == "gpt2":
+        if config.positions == "learned":
             positions = torch.zeros(config.context, config.width)
             positions[: self.shape[1]] = branch.view(*self.shape[:2], -1).sum(0, dtype=torch.float32)
             self._add("positions", positions)
@@ -179,7 +196,7 @@ class Pass:
     def _mlp(self, x: Tensor, name: str) -> tuple[Tensor, Inside]:
         """Return what the feed-forward part gives (N, C), and what the way back needs from between."""
         up, down = self._mlp_weights(name)
-        if self.kernels.takes(up) and not self.config.bias:
+        if self.kernels.takes(up) and not self.config.mlp_bias:
             return self.kernels.mlp(x, up, down, self._activation), None
         wide = self._linear(x, f"{name}.up")  # (N, F)
         active = torch.empty_like(wide)

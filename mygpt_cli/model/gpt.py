@@ -1,4 +1,4 @@
-"""The GPT, from token ids to logits, in two architectures that share one core.
+"""The GPT, from token ids to logits, by the parts that its configuration names.
 
 Shapes: B batch, T time (new tokens), S time (all keys, cached ones included), C channels, H heads,
 K key/value heads, D head width, F feed-forward width, V vocabulary.
@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mygpt_cli.config import ModelConfig
 from mygpt_cli.model import fused
+from mygpt_cli.model.architectures import find
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.kernels import Kernels
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.masks import Masks
@@ -39,36 +40,47 @@ class Linear(nn.Module):
 
 
 class Norm(nn.Module):
-    """LayerNorm with a gain and perhaps a bias for gpt2, RMSNorm without parameters for nanochat.
+    """LayerNorm or RMSNorm over the last axis, with a learned gain and bias or without.
 
     Ba et al., 2016 (arXiv:1607.06450); Zhang and Sennrich, 2019 (arXiv:1910.07467).
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, kind: str, width: int, eps: float, *, gain: bool, bias: bool = False) -> None:
         super().__init__()
-        gpt2 = config.arch == "gpt2"
-        self.eps = config.norm_eps
-        self.weight = nn.Parameter(torch.empty(config.width)) if gpt2 else None
-        self.bias = nn.Parameter(torch.empty(config.width)) if gpt2 and config.bias else None
+        self.kind, self.eps = kind, eps
+        self.weight = nn.Parameter(torch.empty(width)) if gain else None
+        self.bias = nn.Parameter(torch.empty(width)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of (..., C)."""
-        if self.weight is None:
-            return F.rms_norm(x, (x.size(-1),), eps=self.eps)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.layer_norm(x, (x.size(-1),), self.weight.to(x.dtype), bias, self.eps)
+        shape = (x.size(-1),)
+        gain, bias = (p if p is None else p.to(x.dtype) for p in (self.weight, self.bias))
+        if self.kind == "layer":
+            return F.layer_norm(x, shape, gain, bias, self.eps)
+        normed = F.rms_norm(x, shape, gain, self.eps)
+        return normed if bias is None else normed + bias
+
+
+def stream_norm(config: ModelConfig) -> Norm:
+    """Return a norm of the residual stream (..., C)."""
+    return Norm(config.norm, config.width, config.norm_eps, gain=config.norm_gain, bias=config.norm_bias)
 
 
 class Attention(nn.Module):
-    """Causal self-attention (Vaswani et al., 2017); in nanochat with rotary positions and query/key norm."""
+    """Causal self-attention (Vaswani et al., 2017)."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.config = config
         self.query_scale = config.query_scale(layer)
-        kv_width = config.kv_heads * config.head_width
-        self.qkv = Linear(config.width, config.width + 2 * kv_width, config.attention_bias)
-        self.out = Linear(config.width, config.width, config.attention_bias)
+        rows = (config.heads + 2 * config.kv_heads) * config.head_width
+        self.qkv = Linear(config.width, rows, config.attention_bias)
+        self.out = Linear(config.heads * config.head_width, config.width, config.output_bias)
+        self.query_norm = self.key_norm = None
+        if config.qk_norm != "none":
+            self.query_norm, self.key_norm = (
+                Norm("rms", config.head_width, config.norm_eps, gain=config.qk_norm_gain) for _ in range(2)
+            )
 
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, layer: int, cache: KVCache | None
@@ -87,9 +99,12 @@ class Attention(nn.Module):
         q, k, v = heads.split(
             [cfg.heads, cfg.kv_heads, cfg.kv_heads], dim=1
         )  # (B, H, T, D), 2 × (B, K, T, D)
+        if self.query_norm and self.key_norm and cfg.qk_norm == "before":
+            q, k = self.query_norm(q), self.key_norm(k)
         if rotary is not None:
-            q = F.rms_norm(rotate(q, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
-            k = F.rms_norm(rotate(k, *rotary), (cfg.head_width,), eps=cfg.norm_eps)
+            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        if self.query_norm and self.key_norm and cfg.qk_norm == "after":
+            q, k = self.query_norm(q), self.key_norm(k)
         return q if self.query_scale == 1.0 else q * self.query_scale, k, v
 
     def share(self, x: Tensor) -> Tensor:
@@ -100,7 +115,7 @@ class Attention(nn.Module):
     def merge(self, y: Tensor) -> Tensor:
         """Lay what the heads gathered (B, H, T, D) side by side and mix it: (B, T, C)."""
         b, _, t, _ = y.shape
-        mixed: Tensor = self.out(y.transpose(1, 2).reshape(b, t, self.config.width))
+        mixed: Tensor = self.out(y.transpose(1, 2).reshape(b, t, -1))
         return mixed
 
 
@@ -137,18 +152,26 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
 
 
 class MLP(nn.Module):
-    """The feed-forward part: widen, activate, narrow."""
+    """The feed-forward part: widen, activate, narrow; gated, with a second widening as a factor."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.activation = config.nonlinearity
-        self.up = Linear(config.width, config.mlp_width, config.bias)
-        self.down = Linear(config.mlp_width, config.width, config.bias)
+        self.gate = Linear(config.width, config.mlp_width, config.mlp_bias) if config.gated else None
+        self.up = Linear(config.width, config.mlp_width, config.mlp_bias)
+        self.down = Linear(config.mlp_width, config.width, config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C) through (B, T, F)."""
-        narrowed: Tensor = self.down(activate(self.up(x), self.activation))
+        narrowed: Tensor = self.down(self.units(x))
         return narrowed
+
+    def units(self, x: Tensor) -> Tensor:
+        """Map (..., C) to the activated units (..., F)."""
+        if self.gate is None:
+            return activate(self.up(x), self.activation)
+        gated: Tensor = activate(self.gate(x), self.activation) * self.up(x)
+        return gated
 
 
 def activate(x: Tensor, name: str) -> Tensor:
@@ -173,9 +196,9 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.attention_norm = Norm(config)
+        self.attention_norm = stream_norm(config)
         self.attention = Attention(config, layer)
-        self.mlp_norm = Norm(config)
+        self.mlp_norm = stream_norm(config)
         self.mlp = MLP(config)
 
     def forward(
@@ -208,13 +231,16 @@ class GPT(nn.Module):
         self.captured: Captured | None = None
         self.cos: Tensor
         self.sin: Tensor
-        gpt2 = config.arch == "gpt2"
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.width))
-        self.positions = nn.Parameter(torch.empty(config.context, config.width)) if gpt2 else None
+        learned = config.positions == "learned"
+        self.positions = nn.Parameter(torch.empty(config.context, config.width)) if learned else None
+        self.embedding_norm = None
+        if config.embedding_norm:
+            self.embedding_norm = Norm(config.norm, config.width, config.norm_eps, gain=False)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-        self.norm = Norm(config)
+        self.norm = stream_norm(config)
         self.head = None if config.tied else Linear(config.width, config.vocab_size)
-        if not gpt2:
+        if config.positions == "rotary":
             cos, sin = rotary_tables(config.context, config.head_width, config.rope_theta)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
@@ -274,12 +300,15 @@ class GPT(nn.Module):
     def place(self, x: Tensor, start: int = 0) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Tell vectors (B, T, C) their positions, from `start` on: added to them, or as rotary tables beside.
 
-        The tables are the cosines and sines for `rotate`, 2 × (T, D/2); vectors that get them are normalised.
+        The tables are the cosines and sines for `rotate`, 2 × (T, D/2). A norm of the embedding comes last.
         """
         end = start + x.size(1)
-        if self.positions is not None:
-            return x + self.positions[start:end].to(x.dtype), None
-        return self.norm(x), (self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype))
+        rotary = None
+        if self.positions is None:
+            rotary = self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype)
+        else:
+            x = x + self.positions[start:end].to(x.dtype)
+        return (x if self.embedding_norm is None else self.embedding_norm(x)), rotary
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """Map the final residual stream (..., C) to float32 logits (..., V)."""
@@ -303,31 +332,15 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def initialise(self, rng: torch.Generator) -> None:
-        """Draw fresh weights from the generator.
-
-        gpt2: normal with deviation 0.02, the layers that write to the residual stream scaled down by
-        the square root of their number (Radford et al., 2019). nanochat: unit embeddings, uniform matrices of
-        variance 1 / C, and zeros where a block writes to the residual stream, so that it begins as identity.
-        """
-        cfg = self.config
-        gpt2 = cfg.arch == "gpt2"
-        bound = math.sqrt(3.0 / cfg.width)
+        """Draw fresh weights from the generator, as the architecture does; biases are 0 and gains 1."""
+        architecture = find(self.config.arch)
         for name, parameter in self.named_parameters():
-            writes = name.endswith(("out.weight", "down.weight"))
             if name.endswith("bias"):
                 parameter.zero_()
             elif name.endswith("norm.weight"):
                 parameter.fill_(1.0)
-            elif gpt2:
-                parameter.normal_(0.0, 0.02 / math.sqrt(2 * cfg.layers) if writes else 0.02, generator=rng)
-            elif writes:
-                parameter.zero_()
-            elif name == "head.weight":
-                parameter.normal_(0.0, 0.001, generator=rng)
-            elif name == "embedding":
-                parameter.normal_(0.0, 1.0, generator=rng)
             else:
-                parameter.uniform_(-bound, bound, generator=rng)
+                architecture.initialise(name, parameter, self.config, rng)
 
 
 def rotary_tables(context: int, head_width: int, theta: float) -> tuple[Tensor, Tensor]:

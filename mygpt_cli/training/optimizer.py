@@ -9,19 +9,16 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from mygpt_cli.config import TrainConfig
+from mygpt_cli.model.architectures import find
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kernels import Kernels
-
-# A token's vector moves only in steps that see the token, and nanochat's begin with unit variance: at the
-# rate that suits the head they hardly do.
-EMBEDDING_RATE = 8.0
 
 
 class Optimizer:
     """Muon for the matrices inside the blocks (`--optimizer muon`) and AdamW for all other parameters.
 
-    Weight decay acts on matrices only. Beside Muon, nanochat's embeddings learn at EMBEDDING_RATE times the
-    rate of AdamW.
+    Weight decay acts on matrices only. Beside Muon, some parameters learn at a multiple of
+    AdamW's rate, as the architecture has it.
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
@@ -32,7 +29,7 @@ class Optimizer:
             if config.optimizer == "muon" and name.startswith("blocks.") and p.ndim == 2
         }
         rest = {name: p for name, p in named.items() if name not in inside}
-        rates = {"embedding": EMBEDDING_RATE} if inside and model.config.arch == "nanochat" else {}
+        rates = find(model.config.arch).rates if inside else {}
         self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
         self._muon = Muon(inside, model.config.width, model.compute_dtype) if inside else None
         self._model, self._config = model, config

@@ -13,9 +13,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mygpt_cli.config import BUDGETS, ModelConfig, Settings, TrainConfig, flag_of, parse_duration
+from mygpt_cli.config import BUDGETS, Settings, TrainConfig, flag_of, parse_duration
 from mygpt_cli.dataset import Dataset
 from mygpt_cli.errors import ResourceError, TextError, UsageError, join_faults
+from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
+from mygpt_cli.model.architectures import find
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.tokenizer import BytePairTokenizer, Tokenizer
 from mygpt_cli.training.budget import SAVE, START, Budget, typical
 from mygpt_cli.training.schedule import warmup_steps
@@ -109,7 +112,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         if name not in chosen:
             chosen[name], reasons[name] = value, reason
 
-    arch = chosen.setdefault("arch", "nanochat")
+    arch = find(chosen.setdefault("arch", DEFAULT_ARCHITECTURE))
     byte_pairs = isinstance(dataset.tokenizer, BytePairTokenizer)
     if chosen.get("init_from"):
         chosen.setdefault("vocab_size", dataset.tokenizer.vocab_size)
@@ -118,7 +121,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         choose("vocab_size", dataset.tokenizer.vocab_size, "near the square root of the text's bytes")
         chosen["vocab_size"] = dataset.tokenizer.vocab_size  # fewer than asked for, if the text has no more
     chosen.setdefault("vocab_size", None)
-    chosen.setdefault("bias", arch == "gpt2")
+    chosen.setdefault("bias", arch.parts.get("mlp_bias", False))
     adamw = chosen.get("optimizer") == "adamw"
     choose("lr", 1e-3 if adamw else 5e-3, DEFAULT)
     if not adamw:
@@ -213,7 +216,8 @@ def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int)
 
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:
     """Return what starting with a trained model settles; UsageError lists the settings that contradict it."""
-    shape = {name: getattr(model, name) for name in ("arch", "layers", "heads", "width", "softcap", "bias")}
+    shape = {name: getattr(model, name) for name in ("arch", "layers", "heads", "width", "softcap")}
+    shape["bias"] = model.mlp_bias
     faults = [
         f"--{name} {settings[name]} is not the checkpoint's {value}"
         for name, value in shape.items()

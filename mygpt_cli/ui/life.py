@@ -175,9 +175,13 @@ def _sentence_on(one: "Head") -> str:
 
 def _sentence(view: "LifeView", stage: "Stage") -> str:
     """Say in words what happens at a stage."""
-    gpt2 = view.arch == "gpt2"
-    kind = "mean 0, spread 1, then a learned gain" if gpt2 else "brought to a fixed length"
-    turned = "" if gpt2 else ", turned by the position and brought to a fixed length"
+    kind = "mean 0, spread 1" if view.norm == "layer" else "brought to a fixed length"
+    kind += ", then a learned gain" if view.norm_gain else ""
+    turned = {
+        "none": ", turned by the position" if view.positions == "rotary" else "",
+        "before": ", brought to a fixed length and turned by the position",
+        "after": ", turned by the position and brought to a fixed length",
+    }[view.qk_norm]
     told = {
         "embedding": f"Row {view.id} of the token table: what the model has learned about this token.",
         "position": "The row of the position table for this place, which is added.",

@@ -15,9 +15,9 @@ from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.units import count_of, duration
 
 if TYPE_CHECKING:
-    from mygpt_cli.config import ModelConfig
     from mygpt_cli.inspection.history import RunHistory
     from mygpt_cli.inspection.summary import Summary, TokenizerFacts, Training
+    from mygpt_cli.model.config import ModelConfig
 
 SHOWN = 5  # tokens that are named
 
@@ -54,8 +54,8 @@ def _model(model: "ModelConfig") -> list[str]:
     heads = f"{count_of(model.heads, 'head')} of {model.head_width}"
     if model.kv_heads != model.heads:
         heads += f", {model.kv_heads} of keys and values"
-    positions = "learned positions" if model.arch == "gpt2" else "rotary positions"
-    norm = "LayerNorm" if model.arch == "gpt2" else "RMSNorm, query/key norm"
+    norm = {"layer": "LayerNorm", "rms": "RMSNorm"}[model.norm]
+    norm += "" if model.qk_norm == "none" else ", query/key norm"
     head = "tied head" if model.tied else "untied head"
     cap = f", logits capped at {model.softcap:g}" if model.softcap else ""
     scale = ", attention divided by the layer's number" if model.scale_by_layer else ""
@@ -63,7 +63,7 @@ def _model(model: "ModelConfig") -> list[str]:
     return [
         f"{model.arch}: {count_of(model.layers, 'layer')}, {heads}, width {model.width}",
         f"context {model.context:,} tokens, feed-forward {model.mlp_width:,} ({model.activation})",
-        f"{positions}, {norm}{scale}",
+        f"{model.positions} positions, {norm}{scale}",
         f"{head}{cap}",
     ]
 

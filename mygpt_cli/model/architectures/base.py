@@ -1,0 +1,112 @@
+"""What there is to know of an architecture by its name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mygpt_cli.errors import CheckpointError
+from mygpt_cli.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+HEAD = "lm_head.weight"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor of a checkpoint, and where it lives in `GPT`.
+
+    `rows` selects a part of our tensor; `transposed` says that the file keeps it as (in, out). `ours` is
+    empty for a bias that the file needs and the model does not have: the file holds zeros.
+    """
+
+    name: str
+    ours: str
+    shape: tuple[int, ...]
+    rows: tuple[int, int] | None = None
+    transposed: bool = False
+
+
+class Architecture(ABC):
+    """A name for parts of a model, its limits, and its names in Hugging Face's files.
+
+    `parts` are those of ModelConfig, beside its shape; `options` are the settings of training that choose
+    among them. `rates` are learning rates of some parameters beside Muon, as multiples of AdamW's.
+    """
+
+    name: ClassVar[str]
+    parts: ClassVar[Mapping[str, Any]]
+    options: ClassVar[tuple[str, ...]] = ()
+    rates: ClassVar[Mapping[str, float]] = {}
+    embedding: ClassVar[str]  # the name of its tensor
+    prefix: ClassVar[str] = ""  # of tensors, which files from elsewhere may lack
+    buffers: ClassVar[tuple[str, ...]] = ()  # ends of names of what old files carry, and is no weight
+
+    def faults(self, config: ModelConfig) -> list[str]:
+        """Say which parts this architecture does not take; by default all that ModelConfig does."""
+        return []
+
+    @abstractmethod
+    def slots(self, config: ModelConfig) -> Iterator[Slot]:
+        """List the tensors of a checkpoint of this shape, without allocating any."""
+
+    @abstractmethod
+    def to_config(self, config: ModelConfig) -> dict[str, Any]:
+        """Return what `config.json` says of the model beside what all have."""
+
+    @abstractmethod
+    def from_config(self, read: "Reader") -> dict[str, Any]:
+        """Return the parts and the shape that a `config.json` tells."""
+
+    @abstractmethod
+    def initialise(self, name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator") -> None:
+        """Draw a matrix's first weights; biases are 0 and gains 1 in every architecture."""
+
+
+class Reader:
+    """Reads typed values of a `config.json`, and collects what mygpt does not have.
+
+    Raises CheckpointError for a value of another type.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], faults: list[str] | None = None) -> None:
+        self.raw = raw
+        self.faults = [] if faults is None else faults
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        """Return a positive whole number."""
+        value = self.raw.get(name, default)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+            raise CheckpointError(f"config.json: {name} must be a positive whole number, not {value!r}")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """Return a finite number."""
+        value = self.raw.get(name, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not -1e300 < value < 1e300:
+            raise CheckpointError(f"config.json: {name} must be a number, not {value!r}")
+        return float(value)
+
+    def truth(self, name: str, default: bool) -> bool:
+        """Return true or false."""
+        value = self.raw.get(name, default)
+        if not isinstance(value, bool):
+            raise CheckpointError(f"config.json: {name} must be true or false, not {value!r}")
+        return value
+
+    def word(self, name: str, default: str) -> str:
+        """Return a text."""
+        value = self.raw.get(name, default)
+        if not isinstance(value, str):
+            raise CheckpointError(f"config.json: {name} must be a text, not {value!r}")
+        return value
+
+    def only(self, name: str, allowed: Any) -> None:
+        """Note a fault unless the value is absent or the only one that mygpt has."""
+        if self.raw.get(name, allowed) != allowed:
+            self.faults.append(f"{name} = {self.raw[name]!r} is not supported")
