@@ -265,8 +265,8 @@ def _load(path: Path, prefer: Iterable[str]) -> Checkpoint:
     model = _load_model(config, weights)
     if config.tied and not model.config.tied:
         notes.append(
-            f"{folder}: {CONFIG} says that the head is tied to the embedding, and the weights have another"
-            " head: that one is used, as in transformers"
+            f"{folder}: {CONFIG} ties the head to the embedding, but the weights hold a different head;"
+            " it is used, as in transformers"
         )
     return Checkpoint(folder, model, tokenizer, model.config, state, tuple(notes))
 

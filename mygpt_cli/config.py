@@ -87,7 +87,10 @@ class TrainConfig:
     )
     encoding: str = knob("Encoding of the files, such as cp1252 or utf-16.", "Text", "utf-8")
     errors: str = knob(
-        "What to do with bytes that are not in it.", "Text", "strict", choices=("strict", "replace")
+        "What to do with bytes that are invalid in that encoding.",
+        "Text",
+        "strict",
+        choices=("strict", "replace"),
     )
 
     tokenizer: str = knob(
@@ -117,7 +120,7 @@ class TrainConfig:
     )
     time: str | None = knob("Time for all of it, such as 90s, 5m or 1h30m.", "Budget", None)
     corrections: tuple[tuple[int, int], ...] = knob(
-        "Steps in all, from each step on, as a budget of time made them.", "Budget", ()
+        "Total steps as adjusted to keep a budget of time: [from step, total] pairs.", "Budget", ()
     )
 
     batch_size: int = knob("Sequences in one forward pass.", "Optimizer", at_least=1, at_most=1_000_000)
@@ -285,7 +288,7 @@ def _value_fault(name: str, value: Any, called: str) -> str | None:
     if name not in knobs():
         return f"{called} is no setting{did_you_mean(name, knobs())}"
     if name == "corrections":
-        return None if is_course(value) else f"{called} must be pairs of whole numbers that follow each other"
+        return None if is_course(value) else f"{called} must be pairs of whole numbers in ascending order"
     if not _has_type(value, type_of(name)):
         return f"{called} must be {_TYPE_NAMES[type_of(name)]}, not {value!r}"
     if name == "name":

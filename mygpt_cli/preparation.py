@@ -66,8 +66,8 @@ class Preparation:
         self.notes: list[str] = [] if resumed or self._start is None else list(self._start.notes)
         if self._start is None and corpus.train.characters < FOR_WORDS:
             self.notes.append(
-                f"{corpus.train.characters:,} characters are too few to learn words from, only which letters "
-                f"follow which: {FOR_WORDS:,} are the least for words, and {FOR_SENTENCES:,} for sentences"
+                f"{corpus.train.characters:,} characters are too few to learn words: the model will learn "
+                f"only which letters follow which. Words need about {FOR_WORDS:,}, sentences {FOR_SENTENCES:,}"
             )
 
     def plan(self) -> Plan:

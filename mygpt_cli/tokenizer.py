@@ -44,6 +44,7 @@ PORTABLE_PATTERNS = {
     "p50k_edit": GPT2_PATTERN,
     "cl100k_base": GPT4_PATTERN,
 }
+SAME_RANKS = {"gpt2": "r50k_base"}  # one file in place of two
 # The regular expression engines give up on runs of white space from about a million characters on.
 PIECE = 1 << 16
 # A text without spaces would otherwise fill the vocabulary with tokens as long as itself.
@@ -133,7 +134,7 @@ class Tokenizer(ABC):
 
     def _missing_token(self, text: str) -> TextError:
         return TextError(
-            f"the text has '{text}', which the tokenizer has as a token and the model has not",
+            f"the text has '{text}', a token that the model does not have",
             f"the model's tokens are 0 to {self.vocab_size - 1}:"
             " `resize_token_embeddings` in transformers gives it more",
         )
@@ -395,8 +396,7 @@ def _learn_byte_pairs(chunks: Iterable[str], vocab_size: int, end_of_text: bool)
 
 
 def _named(name: str) -> BytePairTokenizer:
-    # GPT-2's ranks under a second name, in one file in place of two.
-    source = "r50k_base" if name == "gpt2" else name
+    source = SAME_RANKS.get(name, name)
     try:
         encoding = tiktoken.get_encoding(source)
     except (OSError, ValueError) as fault:

@@ -16,7 +16,7 @@ NO_CHECKPOINT, NO_FLAG, A_TEXT = "there is no checkpoint at", "comes after the c
     [
         (["sample", "I walked"], 3, NO_CHECKPOINT, "`mygpt sample --prompt 'I walked'`"),
         (["inspect", "I walked"], 3, NO_CHECKPOINT, "`mygpt inspect --prompt 'I walked'`"),
-        (["inspect", "It's"], 3, NO_CHECKPOINT, "the newest runs there: cycle-001; a text to go on from is"),
+        (["inspect", "It's"], 3, NO_CHECKPOINT, "the newest runs there: cycle-001; use --prompt"),
         (["sample", "cycle-01"], 3, "did you mean 'cycle-001'?", "the newest runs there: cycle-001\n"),
         (["sample", "no/where"], 3, NO_CHECKPOINT, "`mygpt train FILE` makes one\n"),
         (["sample", "cycle-001", "I walked"], 2, NO_FLAG, "`mygpt sample cycle-001 --prompt 'I walked'`"),
@@ -26,7 +26,12 @@ NO_CHECKPOINT, NO_FLAG, A_TEXT = "there is no checkpoint at", "comes after the c
             NO_FLAG,
             "`mygpt inspect cycle-001 --prompt 'I walked'`",
         ),
-        (["sample", "--checkpoint", "cycle-001", "I"], 2, "given twice", "is given with --prompt"),
+        (
+            ["sample", "--checkpoint", "cycle-001", "I"],
+            2,
+            "given twice",
+            "use --prompt for the text to continue",
+        ),
         (["sample", "cycle.txt"], 3, A_TEXT, "`mygpt sample --prompt-file cycle.txt` takes it"),
         (["sample", "--checkpoint", "cycle.txt"], 3, A_TEXT, "`mygpt train cycle.txt` trains a model on it"),
         (["inspect", "cycle.txt"], 3, A_TEXT, "`mygpt inspect --text cycle.txt` takes it"),
@@ -65,4 +70,6 @@ def test_what_is_no_checkpoint_is_taken_for_what_it_is(
 def test_the_most_natural_mistake(mygpt: Command, cycle_run: Path) -> None:
     done = mygpt("sample", "I love", cwd=cycle_run.parents[1])
     assert done.returncode == 3
-    assert done.stderr.decode().endswith("is given with --prompt: `mygpt sample --prompt 'I love'`\n")
+    assert done.stderr.decode().endswith(
+        "use --prompt for the text to continue: `mygpt sample --prompt 'I love'`\n"
+    )

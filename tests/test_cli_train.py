@@ -239,7 +239,7 @@ def test_a_short_text_shrinks_the_context(text: Path, capfd: pytest.CaptureFixtu
     assert run(["train", "text.txt", "--tokenizer", "char", "--steps", "3", "--context", "64"]) == 0
     err = capfd.readouterr().err
     assert "context: 22 tokens instead of 64" in err
-    assert "23 characters are too few to learn words from" in err
+    assert "23 characters are too few to learn words: " in err
 
 
 def test_an_output_folder_that_cannot_be_written(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -346,7 +346,10 @@ def test_a_total_that_is_over_by_now_is_told_from_a_run_that_is_done(
     for budget in (("--steps", "4"), ("--tokens", "256")):
         assert run(["train", "--resume", "text-001", *budget]) == 2
         err = capfd.readouterr().err
-        assert "is at step 9 of 2,000, and 1,991 are left; 4 in all would be over by now" in err
+        assert (
+            "is at step 9 of 2,000, with 1,991 left; a budget is for the whole run, and 4 steps are already done"
+            in err
+        )
         assert "nothing left" not in err
         again = "`mygpt train --resume checkpoints/text-001"
         assert f"{again}` finishes it, {again} --steps 13` takes 4 more" in err

@@ -88,7 +88,7 @@ def test_toml_lists_every_unknown_key_with_its_source() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("corrections = 3", "recipe.toml: corrections must be pairs of whole numbers that follow each other"),
+        ("corrections = 3", "recipe.toml: corrections must be pairs of whole numbers in ascending order"),
         ("corrections = [[0, 1.5]]", "must be pairs of whole numbers"),
         ("corrections = [[0, 9], [5, 3]]", "must be pairs of whole numbers"),
         ("steps = 8\ncorrections = [[0, 9]]", "corrections end with 9 steps, but recipe.toml: steps is 8"),

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from mygpt_cli.model.architectures import configure
+from mygpt_cli.model import native
 from mygpt_cli.model.decoder import WEIGHTS, Decoder
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kernels import compile_kernels
@@ -33,6 +34,7 @@ from mygpt_cli.model.picker import Picker
 from mygpt_cli.training.optimizer import Muon
 
 ROOT = "/usr/aarch64-linux-gnu"
+SOURCES = Path(native.__file__).parent
 COMPILERS = (
     "aarch64-linux-gnu-gcc",
     "clang-19 --target=aarch64-linux-gnu",
@@ -234,6 +236,7 @@ def main() -> None:
             "-O1",
             "-Wall",
             "-Wextra",
+            f"-I{SOURCES}",
             "-Werror",
             str(source),
             "-o",

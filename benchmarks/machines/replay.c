@@ -8,12 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef union {
-    void *p;
-    int64_t i;
-    double r;
-} argument;
-typedef void kernel(const argument *);
+#include "parallel.h"
 
 typedef struct {
     int64_t size, kind; /* in bytes; what its numbers are: `f`, `h` (bfloat16), `b` (bytes), or `-` not compared */
@@ -61,7 +56,8 @@ int main(int count, char **names) {
     void *library = count == 3 ? dlopen(names[1], RTLD_NOW) : 0;
     FILE *from = count == 3 ? fopen(names[2], "rb") : 0;
     if (!library || !from) return fprintf(stderr, "cannot be read: %s\n", library ? names[2] : dlerror()), 2;
-    void (*run)(kernel *, const argument *, int) = (void (*)(kernel *, const argument *, int))dlsym(library, "run");
+    typedef void runner(kernel *, const argument *, int);
+    runner *run_there = (runner *)dlsym(library, "run");
     int failed = 0;
     for (int64_t calls = number(from); calls; calls--) {
         char name[64] = {0};
@@ -84,7 +80,7 @@ int main(int count, char **names) {
             arguments[i].i = what;
             if (kind == 't') arguments[i].p = what < 0 ? 0 : all[what].now;
         }
-        run((kernel *)dlsym(library, name), arguments, 0);
+        run_there((kernel *)dlsym(library, name), arguments, 0);
         float worst = 0.0f;
         for (buffer *b = all; b < all + buffers; b++) {
             const float found = difference(b);

@@ -116,7 +116,7 @@ def decode_prompt(data: bytes, source: str, encoding: str) -> str:
 def file_encoding(given: str | None, *, used: bool) -> str:
     """Return the encoding of the file that is read; UsageError where there is none, or none is."""
     if given is not None and not used:
-        raise UsageError("--encoding is that of a file, and none is read", "leave it out")
+        raise UsageError("--encoding has no effect: no file is read", "leave it out")
     if given is not None and (fault := encoding_fault(given)):
         raise UsageError(f"--encoding: {fault}")
     return given or "utf-8"
@@ -149,7 +149,7 @@ def find_folder(given: str | None, flag: str | None) -> Path:
     if given and flag:
         raise UsageError(
             f"the checkpoint is given twice: '{given}' and '{flag}'",
-            "give one; a text to go on from is given with --prompt",
+            "give one; use --prompt for the text to continue",
         )
     path = given or flag
     return run_or_path(path) if path else newest_run(runs_folder())
@@ -166,7 +166,7 @@ def refuse_more(context: typer.Context, folder: str | None) -> None:
 
 
 def _prompt_hint(text: str, command: str) -> str:
-    return f"a text to go on from is given with --prompt: `mygpt {command} --prompt {quote(text)}`"
+    return f"use --prompt for the text to continue: `mygpt {command} --prompt {quote(text)}`"
 
 
 @contextlib.contextmanager

@@ -235,8 +235,8 @@ def _check_left(folder: Path, done: int, steps: int | None, planned: int) -> Non
     again = f"mygpt train --resume {quote(str(folder))}"
     if done < planned:
         raise UsageError(
-            f"{folder} is at step {done:,} of {planned:,}, and {planned - done:,} are left; "
-            f"{steps:,} in all would be over by now",
+            f"{folder} is at step {done:,} of {planned:,}, with {planned - done:,} left; the budget counts "
+            f"the whole run, and its {steps:,} steps are already done",
             f"`{again}` finishes it, `{again} --steps {done + steps}` takes {steps:,} more",
         )
     raise UsageError(
