@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mygpt_cli.model.architectures import configure
 from mygpt_cli.model import native
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.decoder import WEIGHTS, Decoder
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kernels import compile_kernels
