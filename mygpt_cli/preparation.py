@@ -67,7 +67,8 @@ class Preparation:
         if self._start is None and corpus.train.characters < FOR_WORDS:
             self.notes.append(
                 f"{corpus.train.characters:,} characters are too few to learn words: the model will learn "
-                f"only which letters follow which. Words need about {FOR_WORDS:,}, sentences {FOR_SENTENCES:,}"
+                f"only which letters follow which. Words need about {FOR_WORDS:,}, "
+                f"sentences {FOR_SENTENCES:,}"
             )
 
     def plan(self) -> Plan:
