@@ -18,6 +18,8 @@ from mygpt_cli.dataset import Dataset, prepare
 CYCLE = "I love AI ! "
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
+COMPILED = os.environ.get("MYGPT_CPU") != "none"
+needs_compiled = pytest.mark.skipif(not COMPILED, reason="MYGPT_CPU=none: there is no compiled code")
 KEPT = {"MYGPT_CPU"}  # by which `make machines` runs the tests for other processors than this one
 
 Command = Callable[..., subprocess.CompletedProcess[bytes]]

@@ -10,6 +10,7 @@ from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Sample, Stats, generate, read_prompt
 from mygpt_cli.model.decoder import speed_up
 from mygpt_cli.model.gpt import GPT
+from tests.conftest import needs_compiled
 from tests.standins import byte_tokenizer, random_model
 
 TOKENIZER = byte_tokenizer()
@@ -53,6 +54,7 @@ def test_the_text_is_that_of_the_plain_loop(model: GPT, text: str, flags: dict[s
     assert plain[1].guessed == 0
 
 
+@needs_compiled
 def test_what_repeats_itself_is_read_ahead(model: GPT) -> None:
     flags: dict[str, Any] = {"seed": 1, "max_new_tokens": 60, "speculate": True, "logit_bias": ("x=1000",)}
     sample, stats = write(model, "x" * 9, **flags)

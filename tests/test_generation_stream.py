@@ -27,6 +27,7 @@ from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.decoder import speed_up
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+from tests.conftest import needs_compiled
 from tests.standins import byte_tokenizer, random_model
 
 
@@ -185,6 +186,7 @@ def test_a_prompt_the_tokenizer_cannot_express_is_an_error() -> None:
         read_prompt(train_tokenizer("char", ["abc"]), "abz", 8)
 
 
+@needs_compiled
 @pytest.mark.parametrize(("arch", "memory"), [("gpt2", stream.CACHE), ("nanochat", 200_000)])
 def test_prompts_of_different_length_give_what_each_gives_alone(
     arch: str, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

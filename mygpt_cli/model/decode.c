@@ -23,26 +23,30 @@
 #define MANY 4
 #endif
 
-/* The next two columns of ROWS rows: the upper and the lower half of the first, then of the second. */
+/* A part of the next two columns of ROWS rows: of the upper and the lower half of the first, then of the second.
+   AT is how many weights a part is from the next. */
 #if defined(BFLOAT16)
+#define AT (2 * PART)
 typedef uint16_t weight; /* in each 32 bits, a number of the upper half and one of the lower */
-static inline void load(const weight *from, vector halves[4]) {
+static inline void load(const weight *from, part halves[4]) {
     for (int column = 0; column < 2; column++) {
-        const bits both = *(const bits *)(from + column * ROWS);
-        halves[2 * column] = (vector)(both << 16);
-        halves[2 * column + 1] = (vector)(both & 0xffff0000u);
+        const part_bits both = *(const part_bits *)(from + column * ROWS);
+        halves[2 * column] = (part)(both << 16);
+        halves[2 * column + 1] = (part)(both & 0xffff0000u);
     }
 }
 #elif defined(INT8)
+#define AT (4 * PART)
 typedef int8_t weight; /* in each 32 bits, a number of each half of both columns */
-static inline void load(const weight *from, vector halves[4]) {
-    const whole all = *(const whole *)from;
-    for (int n = 0; n < 4; n++) halves[n] = __builtin_convertvector((all << (24 - 8 * n)) >> 24, vector);
+static inline void load(const weight *from, part halves[4]) {
+    const part_whole all = *(const part_whole *)from;
+    for (int n = 0; n < 4; n++) halves[n] = __builtin_convertvector((all << (24 - 8 * n)) >> 24, part);
 }
 #else
+#define AT PART
 typedef float weight;
-static inline void load(const weight *from, vector halves[4]) {
-    for (int n = 0; n < 4; n++) halves[n] = *(const vector *)(from + n * LANES);
+static inline void load(const weight *from, part halves[4]) {
+    for (int n = 0; n < 4; n++) halves[n] = *(const part *)(from + n * LANES);
 }
 #endif
 
@@ -129,29 +133,33 @@ static inline __attribute__((always_inline)) void multiply_rows(const linear *w,
                                                                 long in, long rows, long out, long kind, int add,
                                                                 const int T, const int S) {
     const weight *from[STREAMS];
-    vector sums[STREAMS][MANY][2];
+    part sums[STREAMS][MANY][2][PARTS_OF_VECTOR];
     for (int t = 0; t < T; t++) {
         const long first = row + t * ROWS;
         from[t] = w->rows + (first < rows ? first : row) * in;
         for (int s = 0; s < S; s++)
-            for (int half = 0; half < 2; half++) sums[t][s][half] = (vector){0};
+            for (int half = 0; half < 2; half++)
+                for (int p = 0; p < PARTS_OF_VECTOR; p++) sums[t][s][half][p] = (part){0};
     }
     for (long k = 0; k < in; k += 2)
         for (int t = 0; t < T; t++) {
             const weight *at = from[t] + k * ROWS;
             for (size_t line = 0; line < 2 * ROWS * sizeof(weight); line += 64)
                 __builtin_prefetch((const char *)at + AHEAD + line);
-            vector halves[4];
-            load(at, halves);
-            for (int s = 0; s < S; s++)
-                for (int n = 0; n < 4; n++) sums[t][s][n % 2] += halves[n] * x[s * in + k + n / 2];
+            for (int p = 0; p < PARTS_OF_VECTOR; p++) {
+                part halves[4];
+                load(at + p * AT, halves);
+                for (int s = 0; s < S; s++)
+                    for (int n = 0; n < 4; n++) sums[t][s][n % 2][p] += halves[n] * x[s * in + k + n / 2];
+            }
         }
     for (int t = 0; t < T; t++)
         for (int s = 0; s < S; s++)
             for (int half = 0; half < 2; half++) {
                 const long first = row + t * ROWS + half * LANES, some = rows - first < LANES ? rows - first : LANES;
-                vector total = sums[t][s][half], before = {0};
+                vector total, before = {0};
                 if (some <= 0) break;
+                memcpy(&total, sums[t][s][half], sizeof total);
                 if (w->scales) total *= *(const vector *)(w->scales + first);
                 if (w->bias) total += *(const vector *)(w->bias + first);
                 total = activated(total, kind);

@@ -23,6 +23,20 @@ typedef int32_t order __attribute__((vector_size(64)));
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* As much of a vector as one register holds. What is added up again and again is kept in these: gcc keeps larger
+   vectors in memory. */
+#if defined(__AVX512F__)
+#define PART 16
+#elif defined(__AVX__)
+#define PART 8
+#else
+#define PART 4
+#endif
+typedef float part __attribute__((vector_size(4 * PART), aligned(4), may_alias));
+typedef uint32_t part_bits __attribute__((vector_size(4 * PART), aligned(4), may_alias));
+typedef int32_t part_whole __attribute__((vector_size(4 * PART), aligned(4), may_alias));
+#define PARTS_OF_VECTOR (LANES / PART)
+
 static inline vector choose(whole where, vector yes, vector no) {
     return (vector)((where & (whole)yes) | (~where & (whole)no));
 }
