@@ -34,7 +34,8 @@ from mygpt_cli.generation.settings import resolve
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.decoder import room_for, round_weights, speed_up
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokenizer_training import train_tokenizer
 
 MODELS = {
     "GPT-2 small, 124 M": {"vocab_size": 50257, "layers": 12, "heads": 12, "width": 768, "context": 1024},

@@ -27,7 +27,8 @@ from mygpt_cli.token_files import (
     remove_tokens,
     write_tokens,
 )
-from mygpt_cli.tokenizer import SPLIT_PATTERN, Tokenizer, check_tokenizer, choose_vocab_size
+from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokenizer_training import SPLIT_PATTERN, check_tokenizer, choose_vocab_size
 
 # Raised whenever the same text and the same settings would give other files than before.
 FORMAT = 2

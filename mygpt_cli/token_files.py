@@ -22,14 +22,8 @@ from mygpt_cli.added_tokens import AddedTokens
 from mygpt_cli.corpus import Chunk, Corpus, Part
 from mygpt_cli.errors import CheckpointError, TextError
 from mygpt_cli.strict_json import read_json
-from mygpt_cli.tokenizer import (
-    PIECE,
-    Tokenizer,
-    UnknownCharacterError,
-    load_tokenizer,
-    safe_cut,
-    train_tokenizer,
-)
+from mygpt_cli.tokenizer import PIECE, Tokenizer, UnknownCharacterError, load_tokenizer, safe_cut
+from mygpt_cli.tokenizer_training import train_tokenizer
 
 LARGE = 1 << 28  # bytes of tokens; fewer may stay in memory
 BLOCK = 64  # pieces of text between two notes of how far it is: some 4 MB

@@ -1,7 +1,6 @@
-"""Text to token ids and back: characters, byte pairs learned from the text, or a named tiktoken encoding."""
+"""Text to token ids and back, by characters or by byte pairs; `tokenizer_training` makes tokenizers."""
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,14 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import rustbpe
 import tiktoken
 
 from mygpt_cli.added_tokens import AddedTokens
-from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, did_you_mean
+from mygpt_cli.errors import CheckpointError, TextError
 from mygpt_cli.tokenizer_json import (
     END_OF_TEXT,
-    GPT2_PATTERN,
     BytePairVocabulary,
     CharacterVocabulary,
     Vocabulary,
@@ -25,33 +22,8 @@ from mygpt_cli.tokenizer_json import (
     write_vocabulary,
 )
 
-# GPT-4's pattern with its case-insensitive endings spelled out (regular expression engines fold case
-# differently) and numbers in groups of two, which suits small vocabularies.
-SPLIT_PATTERN = (
-    r"""'(?:[sSdDmMtT]|ll|LL|ve|VE|re|RE)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"""
-    r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
-)
-# tiktoken's own spelling of these two patterns is equal but possessive, which Hugging Face's engine reads
-# differently.
-GPT4_PATTERN = (
-    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"""
-    r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
-)
-PORTABLE_PATTERNS = {
-    "gpt2": GPT2_PATTERN,
-    "r50k_base": GPT2_PATTERN,
-    "p50k_base": GPT2_PATTERN,
-    "p50k_edit": GPT2_PATTERN,
-    "cl100k_base": GPT4_PATTERN,
-}
-SAME_RANKS = {"gpt2": "r50k_base"}  # one file in place of two
 # The regular expression engines give up on runs of white space from about a million characters on.
 PIECE = 1 << 16
-# A text without spaces would otherwise fill the vocabulary with tokens as long as itself.
-MAX_TOKEN_BYTES = 256
-SMALLEST_CHOICE = 320
-LARGEST_CHOICE = 32768
-LARGEST_LEARNED = 131_072  # the tokenizer.json of more would be too large to be read back
 
 
 class UnknownCharacterError(TextError):
@@ -200,13 +172,13 @@ class CharTokenizer(Tokenizer):
         characters = vocabulary.characters
         super().__init__("char", vocabulary, {i: text.encode() for i, text in enumerate(characters)}, ids)
         self.characters = characters
-        codes = _code_points(characters)
+        codes = code_points(characters)
         # One place more than the largest code point, where all larger ones are looked up and not found.
         self._ids = np.full(int(codes.max()) + 2, -1, dtype=np.int64)
         self._ids[codes] = np.arange(len(codes))
 
     def _encode(self, text: str) -> np.ndarray:
-        ids = self._ids[np.minimum(_code_points(text), len(self._ids) - 1)]
+        ids = self._ids[np.minimum(code_points(text), len(self._ids) - 1)]
         unknown = np.flatnonzero(ids < 0)
         if unknown.size:
             place = int(unknown[0])
@@ -270,43 +242,6 @@ def _spelled(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def check_tokenizer(spec: str, vocab_size: int | None = None) -> None:
-    """Raise UsageError unless `spec` is a kind of tokenizer and `vocab_size` is one it can have."""
-    names = ("char", "bpe", *tiktoken.list_encoding_names())
-    if spec not in names:
-        raise UsageError(
-            f"there is no tokenizer '{spec}'{did_you_mean(spec, names)}", f"use one of: {', '.join(names)}"
-        )
-    if vocab_size is None:
-        return
-    if spec != "bpe":
-        raise UsageError(
-            f"the tokenizer '{spec}' has its own vocabulary size",
-            "leave --vocab-size out or use --tokenizer bpe",
-        )
-    _check_vocab_size(vocab_size, 256)
-
-
-def train_tokenizer(
-    spec: str, chunks: Iterable[str], *, vocab_size: int | None = None, end_of_text: bool = False
-) -> Tokenizer:
-    """Make the tokenizer `spec`: "char", "bpe" or the name of a tiktoken encoding.
-
-    "char" takes the characters of `chunks`, "bpe" learns merges from them until there are `vocab_size`
-    tokens or nothing is left to merge; an encoding does not read them. With `end_of_text` a learned
-    vocabulary gets <|endoftext|> as its last token, counted in `vocab_size`.
-
-    Raises UsageError for an unknown name or a size that is too small, ResourceError for an encoding that
-    is not at hand and cannot be downloaded.
-    """
-    check_tokenizer(spec, vocab_size)
-    if spec == "char":
-        return _learn_characters(chunks, end_of_text)
-    if spec == "bpe":
-        return _learn_byte_pairs(chunks, vocab_size or SMALLEST_CHOICE, end_of_text)
-    return _named(spec)
-
-
 def load_tokenizer(folder: Path, *, kind: str = "bpe", ids: ModelIds | None = None) -> Tokenizer:
     """Read the tokenizer of a checkpoint folder: tokenizer.json, or else vocab.json with merges.txt.
 
@@ -319,15 +254,6 @@ def load_tokenizer(folder: Path, *, kind: str = "bpe", ids: ModelIds | None = No
     if isinstance(vocabulary, CharacterVocabulary):
         return CharTokenizer(vocabulary, ids)
     return BytePairTokenizer(vocabulary, kind, ids)
-
-
-def choose_vocab_size(size: int) -> int:
-    """Choose a vocabulary size for `size` bytes of text: the power of two nearest to its square root.
-
-    A megabyte gets 1024 tokens. Never below 320, which leaves some merges, nor above 32768.
-    """
-    nearest = 1 << round(math.log2(max(1, size)) / 2)
-    return min(max(nearest, SMALLEST_CHOICE), LARGEST_CHOICE)
 
 
 def pieces_of(text: str, size: int = PIECE) -> Iterator[str]:
@@ -364,68 +290,8 @@ def _last(text: str, after: str, start: int, limit: int, fits: Callable[[str], b
     return place
 
 
-def _learn_characters(chunks: Iterable[str], end_of_text: bool) -> CharTokenizer:
-    seen = np.zeros(0x110000, dtype=bool)
-    for chunk in chunks:
-        seen[_code_points(chunk)] = True
-    characters = "".join(map(chr, np.flatnonzero(seen)))
-    if not characters:
-        raise TextError("there is no text to take characters from")
-    return CharTokenizer(
-        CharacterVocabulary(characters, {END_OF_TEXT: len(characters)} if end_of_text else {})
-    )
-
-
-def _learn_byte_pairs(chunks: Iterable[str], vocab_size: int, end_of_text: bool) -> BytePairTokenizer:
-    _check_vocab_size(vocab_size, 256 + end_of_text)
-    learner = rustbpe.Tokenizer()
-    # The learner gathers `buffer_size` texts before it counts them, all processors at once.
-    learner.train_from_iterator(
-        (piece for chunk in chunks for piece in pieces_of(chunk)),
-        vocab_size - end_of_text,
-        buffer_size=64,
-        pattern=SPLIT_PATTERN,
-    )
-    learned = sorted((rank, bytes(token)) for token, rank in learner.get_mergeable_ranks())
-    # What a long token is part of is longer still, so leaving those out keeps every merge whole.
-    tokens = dict.fromkeys(token for _, token in learned if len(token) <= MAX_TOKEN_BYTES)
-    ranks = {token: rank for rank, token in enumerate(tokens)}
-    return BytePairTokenizer(
-        BytePairVocabulary(ranks, SPLIT_PATTERN, {END_OF_TEXT: len(ranks)} if end_of_text else {})
-    )
-
-
-def _named(name: str) -> BytePairTokenizer:
-    source = SAME_RANKS.get(name, name)
-    try:
-        encoding = tiktoken.get_encoding(source)
-    except (OSError, ValueError) as fault:
-        raise ResourceError(
-            f"the encoding '{name}' is not in tiktoken's cache and could not be downloaded",
-            "go online once, set TIKTOKEN_CACHE_DIR to a folder that holds it, or use --tokenizer bpe",
-        ) from fault
-    pattern = PORTABLE_PATTERNS.get(name, encoding._pat_str)
-    # o200k_harmony has two names for one id, and a tokenizer.json cannot; the first stays.
-    names = {token: text for text, token in reversed(encoding._special_tokens.items())}
-    specials = {text: token for token, text in sorted(names.items())}
-    return BytePairTokenizer(BytePairVocabulary(encoding._mergeable_ranks, pattern, specials), name)
-
-
-def _check_vocab_size(vocab_size: int, smallest: int) -> None:
-    if vocab_size < smallest:
-        end = " and one for the end of a document" if smallest > 256 else ""
-        raise UsageError(
-            f"--vocab-size is {vocab_size}; a byte-pair vocabulary needs at least {smallest} entries,"
-            f" one for each byte{end}",
-            "leave --vocab-size out to have it chosen from the amount of text",
-        )
-    if vocab_size > LARGEST_LEARNED:
-        raise UsageError(
-            f"--vocab-size is {vocab_size}; the largest is {LARGEST_LEARNED}", "a few thousand is usual"
-        )
-
-
-def _code_points(text: str) -> np.ndarray:
+def code_points(text: str) -> np.ndarray:
+    """Return the code point of each character of a text."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 

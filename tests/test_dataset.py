@@ -21,7 +21,8 @@ from mygpt_cli.dataset import Batches, Dataset, batch, cache_folder, prepare, va
 from mygpt_cli.errors import ResourceError, TextError, UsageError
 from mygpt_cli.locking import waited_lock
 from mygpt_cli.token_files import Done, open_tokens
-from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokenizer_training import train_tokenizer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 PROSE = "The quick brown fox; it's 1234 jumps! 中文。 Über die Lücke 😀\r\n\r\n\tand more.\n" * 40

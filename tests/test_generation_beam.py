@@ -17,7 +17,7 @@ from mygpt_cli.generation.stream import Prompt, Sample, generate
 from mygpt_cli.model import hf
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer import train_tokenizer
+from mygpt_cli.tokenizer_training import train_tokenizer
 from tests.standins import byte_tokenizer, random_model
 
 VOCABULARY = 40

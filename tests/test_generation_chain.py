@@ -16,7 +16,8 @@ from mygpt_cli.generation.chain import chain, run
 from mygpt_cli.generation.logits import greedy, logits_to_probs
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt, Sample, generate
-from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokenizer_training import train_tokenizer
 from tests.standins import TEXT, byte_tokenizer, random_model
 
 TOKENIZER = train_tokenizer("bpe", [TEXT], vocab_size=280, end_of_text=True)

@@ -26,7 +26,8 @@ from mygpt_cli.generation.stream import (
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.decoder import speed_up
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokenizer_training import train_tokenizer
 from tests.conftest import needs_compiled
 from tests.standins import byte_tokenizer, random_model
 

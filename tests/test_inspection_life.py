@@ -12,8 +12,9 @@ from mygpt_cli.errors import UsageError
 from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt, read_prompt
 from mygpt_cli.inspection.life import LifeView, Stage, merges_of, view_life
-from mygpt_cli.tokenizer import Tokenizer, train_tokenizer
+from mygpt_cli.tokenizer import Tokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
+from mygpt_cli.tokenizer_training import train_tokenizer
 from tests.standins import TEXT, random_checkpoint
 from tests.test_model_gpt import SHAPE, VARIANTS, random_model
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.inspection.tokens import Entry, cut
-from mygpt_cli.tokenizer import train_tokenizer
+from mygpt_cli.tokenizer_training import train_tokenizer
 from tests.standins import TEXT
 
 BYTE_PAIRS = train_tokenizer("bpe", [TEXT], vocab_size=280, end_of_text=True)

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli.subword import Splitter
-from mygpt_cli.tokenizer import BytePairTokenizer, train_tokenizer
+from mygpt_cli.tokenizer import BytePairTokenizer
 from mygpt_cli.tokenizer_json import BytePairVocabulary
+from mygpt_cli.tokenizer_training import train_tokenizer
 
 TEXT = "the cat sat on the mat and the rat ran at the cat that sat there. " * 20
 

@@ -17,7 +17,8 @@ from mygpt_cli.corpus import Chunk, Corpus, open_corpus
 from mygpt_cli.dataset import Dataset, prepare
 from mygpt_cli.errors import TextError
 from mygpt_cli.token_files import Done, learn, open_tokens, texts, write_tokens
-from mygpt_cli.tokenizer import PIECE, Tokenizer, train_tokenizer
+from mygpt_cli.tokenizer import PIECE, Tokenizer
+from mygpt_cli.tokenizer_training import train_tokenizer
 
 PROSE = "The quick brown fox; it's 1234 jumps! 中文。 Über die Lücke 😀\r\n\r\n\tand more.\n" * 40
 TOKENIZER = train_tokenizer("bpe", [PROSE], vocab_size=500)

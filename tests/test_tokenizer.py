@@ -1,6 +1,7 @@
+"""Text to ids and back, as Hugging Face's libraries do it; files from elsewhere; cutting."""
+
 import json
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,50 +13,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from mygpt_cli.errors import CheckpointError, MygptError, ResourceError, TextError, UsageError
+from mygpt_cli.errors import CheckpointError, MygptError, TextError
 from mygpt_cli.tokenizer import (
-    GPT4_PATTERN,
-    MAX_TOKEN_BYTES,
-    SPLIT_PATTERN,
     BytePairTokenizer,
     Tokenizer,
     UnknownCharacterError,
-    check_tokenizer,
-    choose_vocab_size,
     load_tokenizer,
     pieces_of,
     safe_cut,
-    train_tokenizer,
 )
 from mygpt_cli.tokenizer_json import GPT2_PATTERN, BytePairVocabulary, byte_alphabet
+from mygpt_cli.tokenizer_training import (
+    GPT4_PATTERN,
+    SPLIT_PATTERN,
+    train_tokenizer,
+)
+from tests.standins import SAMPLES, corpus_text, learned
 
 RANKS = Path(__file__).parents[2] / "shared" / "data" / "tiktoken"
-SAMPLES = [
-    "Hello there, it's a test; I'LL say WE'VE done, don't you? He'd've.",
-    "naïve café, Ünïcödé, e\u0301 combining, \u017f long s: it'\u017f",
-    "emoji 😀👩‍👩‍👧 flag 🇳🇱, ZWJ\u200d and \ufeff mark",
-    "line one\r\nline two\r\n\r\n\r\n  indented\n\tTab\t\ttabs \n \n x",
-    "中文没有空格。\n日本語のテキスト!\n한국어 문장 12345",
-    "def f(x):\n    return {'a': x[0] ** 2}  # note\n\n\nclass A:\n\tpass\n",
-    "1 22 333 4444 55555 ½ ² Ⅷ ٣٤",
-    "   leading, trailing   ",
-    "\u00a0no-break\u3000wide\u2028separator\x85next\x1cfile\x0bvt",
-    "Ġ literal Ċ of the byte alphabet ĉ",
-    "",
-]
 # Hugging Face takes special tokens out of ordinary text, and hypothesis finds their names in the source.
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "<|" not in text)
 FEW_LETTERS = st.text(st.sampled_from("ab \n1!"), min_size=1, max_size=60)
 PROSE = st.text(st.sampled_from("abcé中😀 \t\r\n'sS12.,!\u017f\u0301\u00a0"), max_size=200)
-
-
-def corpus_text() -> str:
-    return "\n".join(SAMPLES) * 4
-
-
-@cache
-def learned(vocab_size: int = 420, end_of_text: bool = False) -> Tokenizer:
-    return train_tokenizer("bpe", [corpus_text()], vocab_size=vocab_size, end_of_text=end_of_text)
 
 
 def characters(end_of_text: bool = False) -> Tokenizer:
@@ -492,26 +471,6 @@ def test_special_text_is_plain_text_and_the_special_token_is_last() -> None:
     assert learned(300).end_of_text is None
 
 
-def test_learning_is_the_same_every_time_and_from_a_stream() -> None:
-    whole = learned(600)
-    pieces = (line + "\n" for line in corpus_text().split("\n"))
-    assert train_tokenizer("bpe", [corpus_text()], vocab_size=600).to_json() == whole.to_json()
-    assert train_tokenizer("bpe", iter([corpus_text()]), vocab_size=600).to_json() == whole.to_json()
-    assert train_tokenizer("bpe", pieces, vocab_size=300).vocab_size == 300
-
-
-def test_a_text_with_little_to_merge_gives_a_small_vocabulary() -> None:
-    assert train_tokenizer("bpe", ["ab"], vocab_size=1000).vocab_size == 257
-    assert train_tokenizer("bpe", ["ab"], vocab_size=1000, end_of_text=True).vocab_size == 258
-    assert train_tokenizer("bpe", ["ab"], vocab_size=256).vocab_size == 256
-
-
-def test_a_text_without_spaces_gives_no_giant_tokens() -> None:
-    tokenizer = train_tokenizer("bpe", ["ab" * 100_000], vocab_size=1000)
-    assert max(len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)) == MAX_TOKEN_BYTES
-    assert tokenizer.decode(tokenizer.encode("ab" * 1000)) == "ab" * 1000
-
-
 @pytest.mark.parametrize("text", [" ", "\n", "a", "\t"])
 def test_long_runs_are_encoded(text: str) -> None:
     run = text * 1_100_000
@@ -586,75 +545,6 @@ def test_pieces_are_short_and_make_up_the_text(text: str, size: int) -> None:
     pieces = list(pieces_of(text, size))
     assert "".join(pieces) == text
     assert all(0 < len(piece) <= size for piece in pieces)
-
-
-# --- Choosing ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("size", "tokens"),
-    [
-        (0, 320),
-        (50_000, 320),
-        (464_970, 512),
-        (1_115_394, 1024),
-        (60_000_000, 8192),
-        (10**9, 32768),
-        (10**12, 32768),
-    ],
-)
-def test_the_vocabulary_grows_with_the_root_of_the_text(size: int, tokens: int) -> None:
-    assert choose_vocab_size(size) == tokens
-
-
-@pytest.mark.parametrize(
-    ("spec", "vocab_size", "words"),
-    [
-        ("bqe", None, "did you mean 'bpe'"),
-        ("o200k", None, "did you mean 'o200k_base'"),
-        ("", None, "no tokenizer ''"),
-        ("bpe", 255, "needs at least 256 entries, one for each byte"),
-        ("bpe", -1, "at least 256"),
-        ("bpe", 1 << 30, "the largest"),
-        ("char", 100, "its own vocabulary size"),
-        ("gpt2", 100, "its own vocabulary size"),
-    ],
-)
-def test_wrong_choices_are_usage_errors(spec: str, vocab_size: int | None, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        check_tokenizer(spec, vocab_size)
-    with pytest.raises(UsageError, match=words):
-        train_tokenizer(spec, ["text"], vocab_size=vocab_size)
-
-
-def test_the_special_token_needs_an_entry_too() -> None:
-    with pytest.raises(UsageError, match="at least 257"):
-        train_tokenizer("bpe", ["text"], vocab_size=256, end_of_text=True)
-
-
-@pytest.mark.parametrize("fault", [ConnectionError("no route"), ValueError("hash mismatch")])
-def test_an_encoding_that_cannot_be_had_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception
-) -> None:
-    def offline(_: str) -> bytes:
-        raise fault
-
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("tiktoken.load.read_file", offline)
-    monkeypatch.setattr(tiktoken.registry, "ENCODINGS", {})
-    with pytest.raises(ResourceError, match="'cl100k_base' is not in") as caught:
-        train_tokenizer("cl100k_base", [])
-    assert "TIKTOKEN_CACHE_DIR" in caught.value.hint
-
-
-def test_a_fault_in_the_stream_comes_through() -> None:
-    def broken() -> Iterator[str]:
-        yield "some text"
-        raise TextError("the file changed")
-
-    for spec in ("char", "bpe"):
-        with pytest.raises(TextError, match="the file changed"):
-            train_tokenizer(spec, broken(), vocab_size=300 if spec == "bpe" else None)
 
 
 @pytest.mark.parametrize("pattern", ["", "a*", "(?=b)", "b|(?=a)"])

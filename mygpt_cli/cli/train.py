@@ -110,7 +110,7 @@ def _absolute(name: str) -> str:
 def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: bool, started: float) -> None:
     """Start a new run, unless the settings have faults, these or others."""
     from mygpt_cli.config import raise_faults, setting_faults
-    from mygpt_cli.tokenizer import check_tokenizer
+    from mygpt_cli.tokenizer_training import check_tokenizer
 
     together(
         lambda: raise_faults(setting_faults(settings) + faults),
