@@ -39,6 +39,7 @@ static inline __attribute__((always_inline)) void turn_block(lanes *v) { SWAP(1)
 /* to (columns, rows) = from (rows, columns) turned, both multiples of LANES. */
 static __attribute__((noinline)) void transpose(const lane *from, long ld_from, lane *to, long ld_to, long rows,
                                                 long columns) {
+#ifdef __AVX512F__
     for (long r = 0; r < rows; r += LANES)
         for (long c = 0; c < columns; c += LANES) {
             lanes v[LANES];
@@ -46,6 +47,12 @@ static __attribute__((noinline)) void transpose(const lane *from, long ld_from, 
             turn_block(v);
             UNROLL for (int i = 0; i < LANES; i++) *(lanes *)(to + (c + i) * ld_to + r) = v[i];
         }
+#else /* where gcc would shuffle vectors number by number */
+    for (long r = 0; r < rows; r += 8)
+        for (long c = 0; c < columns; c += 8)
+            UNROLL for (int i = 0; i < 8; i++)
+                UNROLL for (int j = 0; j < 8; j++) to[(c + j) * ld_to + r + i] = from[(r + i) * ld_from + c + j];
+#endif
 }
 
 /* Keep a row of numbers, a multiple of EDGE. */
