@@ -526,7 +526,7 @@ def test_names_that_contradict_are_refused(folder: Folder, tmp_path: Path) -> No
 
 def test_another_head_is_told(folder: Folder, here: Command, tmp_path: Path) -> None:
     done = here("sample", folder("another head"), "--prompt", "a", "--max-new-tokens", 1)
-    assert "the weights have another head: that one is used, as in transformers" in done.stderr.decode()
+    assert "the weights hold a different head; it is used, as in transformers" in done.stderr.decode()
     plain(tmp_path / "tied")
     assert checkpoint.load(tmp_path / "tied").notes == ()
 
