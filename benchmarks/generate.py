@@ -26,16 +26,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import llama_cpp
-from mygpt_cli import checkpoint
-from mygpt_cli.dataset import val_windows
+from mygpt_cli.backends.cpu.decoder import room_for, round_weights, speed_up
+from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.config.sampling import resolve
 from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.sampler import Sampler
-from mygpt_cli.generation.settings import resolve
 from mygpt_cli.model.architectures import configure
-from mygpt_cli.model.decoder import room_for, round_weights, speed_up
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer import Tokenizer
-from mygpt_cli.tokenizer_training import train_tokenizer
+from mygpt_cli.tokens.dataset import val_windows
+from mygpt_cli.tokens.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 
 MODELS = {
     "GPT-2 small, 124 M": {"vocab_size": 50257, "layers": 12, "heads": 12, "width": 768, "context": 1024},

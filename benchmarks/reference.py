@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mygpt_cli.corpus import open_corpus
+from mygpt_cli.text.corpus import open_corpus
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH = 4, 4, 128, 64, 12
 STEPS, WARMUP, PEAK, FLOOR = 2000, 100, 1e-3, 1e-4

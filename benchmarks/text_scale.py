@@ -22,8 +22,8 @@ import tiktoken
 from rich.console import Console
 from rich.table import Table
 
-from mygpt_cli.tokenizer import load_tokenizer
-from mygpt_cli.tokenizer_json import BytePairVocabulary
+from mygpt_cli.tokens.tokenizer import load_tokenizer
+from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 BASELINE = 100_000_000  # characters of text that tiktoken alone is given

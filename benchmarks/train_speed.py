@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import reference
-from mygpt_cli.config import Settings, TrainConfig
-from mygpt_cli.corpus import open_corpus
-from mygpt_cli.dataset import Dataset, prepare
-from mygpt_cli.device import keep_freed_memory, pick_dtype
+from mygpt_cli.backends.compilation import compile_training
+from mygpt_cli.base.devices import keep_freed_memory, pick_dtype
+from mygpt_cli.config.sources import from_preset
+from mygpt_cli.config.train import Settings, TrainConfig
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.settings import from_preset
-from mygpt_cli.training.compiling import compile_training
+from mygpt_cli.text.corpus import open_corpus
+from mygpt_cli.tokens.dataset import Dataset, prepare
 from mygpt_cli.training.sizing import plan
 from mygpt_cli.training.trainer import Trainer
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mygpt_cli.config import TrainConfig
-from mygpt_cli.corpus import open_corpus
-from mygpt_cli.dataset import Dataset, prepare
+from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.text.corpus import open_corpus
+from mygpt_cli.tokens.dataset import Dataset, prepare
 
 CYCLE = "I love AI ! "
 SHARED = Path(__file__).parents[2] / "shared" / "data"

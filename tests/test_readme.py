@@ -72,7 +72,7 @@ def test_benchmarks_exist() -> None:
 
 
 def test_exit_codes_are_those_of_the_program() -> None:
-    from mygpt_cli import errors
+    from mygpt_cli.base import errors
 
     table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, flags=re.MULTILINE))
     kinds: list[type[errors.MygptError]] = [errors.MygptError, *errors.MygptError.__subclasses__()]
@@ -84,7 +84,7 @@ def test_metrics_have_the_fields_of_the_table(cycle_run: Path) -> None:
     import json
     from typing import get_args
 
-    from mygpt_cli.runs import Logged
+    from mygpt_cli.checkpoints.runs import Logged
 
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE)
     table = {event: re.sub(r"\(.*?\)", "", fields) for event, fields in rows}
@@ -108,7 +108,7 @@ def test_the_wheel_carries_the_recipes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
     wheel = next(tmp_path.glob("mygpt-*.whl"))
     program = (
-        f"import sys; sys.path.insert(0, {str(wheel)!r}); import mygpt_cli.settings as s;"
+        f"import sys; sys.path.insert(0, {str(wheel)!r}); import mygpt_cli.config.sources as s;"
         f"assert {wheel.name!r} in s.__file__; print(s.from_preset('classic-cpu')['steps'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, cwd=tmp_path)

@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from benchmarks.reliability.damage import damage
 from benchmarks.reliability.mutations import KINDS, harm, opened
 from benchmarks.reliability.samples import copy_of, make_run, vouch_for
-from mygpt_cli import checkpoint
+from mygpt_cli.base.errors import CheckpointError, ResourceError
+from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints.runs import METRICS, Run, history_of, train
 from mygpt_cli.cli.app import run
-from mygpt_cli.dataset import Dataset
-from mygpt_cli.errors import CheckpointError, ResourceError
-from mygpt_cli.runs import METRICS, Run, history_of, train
+from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.events import Finished, Noted
 from tests.conftest import tiny_config
-from tests.test_training_trainer import new_trainer
+from tests.training.test_trainer import new_trainer
 
 ON_LINUX = sys.platform == "linux" and shutil.which("cc")
 

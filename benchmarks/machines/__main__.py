@@ -13,17 +13,17 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-from mygpt_cli.errors import MygptError
-from mygpt_cli.model.native import VARIABLE, instructions
+from mygpt_cli.backends.cpu.native import VARIABLE, instructions
+from mygpt_cli.base.errors import MygptError
 
-COMPILED = ("kernels", "decoder", "fused", "picker")  # of tests/test_model_*.py
-RESUMING = ["tests/test_cli_train.py", "-k", "resum or bits"]
+COMPILED = ("kernels", "decoder", "training_pass", "sampler")  # of tests/backends/cpu
+RESUMING = ["tests/cli/test_train.py", "-k", "resum or bits"]
 COMMANDS = [
-    "tests/test_generation_command.py",
-    "tests/test_training_trainer.py",
-    "tests/test_training_optimizer.py",
+    "tests/cli/test_sample.py",
+    "tests/training/test_trainer.py",
+    "tests/training/test_optimizer.py",
 ]
-SHORT = ["tests/test_training_trainer.py"]
+SHORT = ["tests/training/test_trainer.py"]
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 AVX512 = {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
 WHOLE = "what the processor has"
@@ -58,7 +58,7 @@ def missing(variables: Mapping[str, str]) -> str:
 def tried(variables: Mapping[str, str], *, short: bool) -> tuple[bool, str]:
     """Run the tests of one row; return whether they passed, and what pytest says in the end."""
     compiled = variables.get(VARIABLE) != "none"
-    files = [f"tests/test_model_{name}.py" for name in COMPILED] if compiled else []
+    files = [f"tests/backends/cpu/test_{name}.py" for name in COMPILED] if compiled else []
     calls = [[*files, *SHORT]] if short else [[*files, *COMMANDS], RESUMING]
     passed, told = True, []
     for arguments in calls:

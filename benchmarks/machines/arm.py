@@ -24,17 +24,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mygpt_cli.model import native
+from mygpt_cli.backends.cpu import native
+from mygpt_cli.backends.cpu.decoder import WEIGHTS, Decoder
+from mygpt_cli.backends.cpu.kernels import compile_kernels
+from mygpt_cli.backends.cpu.native import VARIABLE, Kernel, build_library, compile_library, training_options
+from mygpt_cli.backends.cpu.sampler import Picker
 from mygpt_cli.model.architectures import configure
-from mygpt_cli.model.decoder import WEIGHTS, Decoder
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.model.kernels import compile_kernels
-from mygpt_cli.model.native import VARIABLE, Kernel, build_library, compile_library, training_options
-from mygpt_cli.model.picker import Picker
 from mygpt_cli.training.optimizer import Muon
 
 ROOT = "/usr/aarch64-linux-gnu"
-SOURCES = Path(native.__file__).parent
+SOURCES = Path(native.__file__).with_name("c")
 COMPILERS = (
     "aarch64-linux-gnu-gcc",
     "clang-19 --target=aarch64-linux-gnu",

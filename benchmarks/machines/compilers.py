@@ -16,13 +16,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from mygpt_cli.device import keep_freed_memory
-from mygpt_cli.errors import ResourceError
+from mygpt_cli.backends.cpu.decoder import WEIGHTS, Decoder
+from mygpt_cli.backends.cpu.kernels import compile_kernels
+from mygpt_cli.backends.cpu.native import VARIABLE, compile_library
+from mygpt_cli.base.devices import keep_freed_memory
+from mygpt_cli.base.errors import ResourceError
 from mygpt_cli.model.architectures import configure
-from mygpt_cli.model.decoder import WEIGHTS, Decoder
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.model.kernels import compile_kernels
-from mygpt_cli.model.native import VARIABLE, compile_library
 from mygpt_cli.training.optimizer import Muon
 
 TURNS = 40

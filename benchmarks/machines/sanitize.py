@@ -11,11 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mygpt_cli.model import native
-from mygpt_cli.model.decoder import WEIGHTS
+from mygpt_cli.backends.cpu import native
+from mygpt_cli.backends.cpu.decoder import WEIGHTS
 
-TESTS = [f"tests/test_model_{name}.py" for name in ("kernels", "decoder", "fused", "picker")]
-TESTS.append("tests/test_training_optimizer.py")
+TESTS = [f"tests/backends/cpu/test_{name}.py" for name in ("kernels", "decoder", "training_pass", "sampler")]
+TESTS.append("tests/training/test_optimizer.py")
 SANITIZED = "gcc -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
 PROCESSORS = ("x86-64", "x86-64-v3", "x86-64-v4", "cooperlake", "sapphirerapids")
 
@@ -26,7 +26,7 @@ def warnings() -> int:
     sources = [("pick", list[str]()), *(("decode", options) for options in WEIGHTS.values())]
     sources += [("kernels", native.training_options(dtype)) for dtype in ("float32", "bfloat16")]
     sources += [("kernels", [*native.training_options("bfloat16"), "-DNO_TILES"])]
-    folder = Path(native.__file__).parent
+    folder = Path(native.__file__).with_name("c")
     for compiler in filter(shutil.which, ("gcc", "clang", "clang-14", "clang-19")):
         for processor in PROCESSORS:
             for name, options in sources:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mygpt_cli.checkpoint import OPTIMIZER, WEIGHTS
+from mygpt_cli.checkpoints.checkpoint import OPTIMIZER, WEIGHTS
+from mygpt_cli.checkpoints.runs import METRICS
 from mygpt_cli.cli.app import run
-from mygpt_cli.dataset import cache_folder
-from mygpt_cli.runs import METRICS
+from mygpt_cli.tokens.dataset import cache_folder
 
 LOG = "said.txt"  # stdout and stderr of the commands in a folder, one after the other
 PATIENCE = 120.0  # seconds, after which a process is said to hang

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from benchmarks.reliability.samples import MEMORY, Row, make_run, print_table
-from mygpt_cli import checkpoint
-from mygpt_cli.errors import CheckpointError
+from mygpt_cli.base.errors import CheckpointError
+from mygpt_cli.checkpoints import checkpoint
 
 
 def noticed(folder: Path, row: Row, what: str) -> None:

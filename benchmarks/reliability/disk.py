@@ -22,15 +22,15 @@ from pathlib import Path
 
 from benchmarks.reliability.commands import TINY, mygpt, said, write_text
 from benchmarks.reliability.samples import MEMORY
-from mygpt_cli import checkpoint, runs
-from mygpt_cli.config import Settings, TrainConfig
-from mygpt_cli.corpus import open_corpus
-from mygpt_cli.dataset import Dataset, prepare
-from mygpt_cli.errors import MygptError, ResourceError
+from mygpt_cli.base.errors import MygptError, ResourceError
+from mygpt_cli.base.randomness import derive
+from mygpt_cli.checkpoints import checkpoint, runs
+from mygpt_cli.checkpoints.runs import Run, history_of
+from mygpt_cli.config.sources import from_file
+from mygpt_cli.config.train import Settings, TrainConfig
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.randomness import derive
-from mygpt_cli.runs import Run, history_of
-from mygpt_cli.settings import from_file
+from mygpt_cli.text.corpus import open_corpus
+from mygpt_cli.tokens.dataset import Dataset, prepare
 from mygpt_cli.training.events import Noted, SaveDue
 from mygpt_cli.training.trainer import Trainer
 

@@ -32,8 +32,8 @@ from benchmarks.reliability.commands import (
     write_text,
 )
 from benchmarks.reliability.samples import Row, print_table
-from mygpt_cli import checkpoint
-from mygpt_cli.errors import CheckpointError
+from mygpt_cli.base.errors import CheckpointError
+from mygpt_cli.checkpoints import checkpoint
 
 STEPS = 150
 KILOBYTES = {"full for a while": 2000, "full to the end": 2000, "too small": 60}

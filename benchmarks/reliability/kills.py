@@ -29,8 +29,8 @@ from benchmarks.reliability.commands import (
     write_text,
 )
 from benchmarks.reliability.samples import MEMORY, Row, print_table
-from mygpt_cli import checkpoint
-from mygpt_cli.errors import MygptError
+from mygpt_cli.base.errors import MygptError
+from mygpt_cli.checkpoints import checkpoint
 
 STEPS, SAVED_EVERY = 120, 3
 LONGEST = 1.0  # seconds until a kill

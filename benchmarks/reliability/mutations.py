@@ -25,11 +25,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.reliability.samples import MEMORY, Row, copy_of, make_run, print_table, vouch_for
-from mygpt_cli import checkpoint
-from mygpt_cli.errors import MygptError
-from mygpt_cli.hub import CONFIG
+from mygpt_cli.base.errors import MygptError
+from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints.hub import CONFIG
+from mygpt_cli.checkpoints.runs import history_of
 from mygpt_cli.inspection.summary import summarise
-from mygpt_cli.runs import history_of
 
 KINDS: tuple[str, ...] = ("model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json")
 KINDS += ("training_state.json", "manifest.json", "generation_config.json", checkpoint.INDEX)

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.reliability.commands import TINY, mygpt, said, saved_step, write_text
 from benchmarks.reliability.samples import MEMORY, Row, print_table
-from mygpt_cli import checkpoint
-from mygpt_cli.errors import MygptError
+from mygpt_cli.base.errors import MygptError
+from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.training.trainer import Trainer
 
 STEPS = 40

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from mygpt_cli import checkpoint
+from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer_training import train_tokenizer
+from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 
 MEMORY = Path("/dev/shm")  # where fsync takes no time
 TEXT = "Once upon a time there was a cat. The cat sat on a mat, and the mat was flat.\n" * 9

@@ -25,12 +25,12 @@ import torch
 from benchmarks.reliability.commands import TINY, use_cache_of
 from benchmarks.reliability.payloads import PAYLOADS, active, active_in_page, active_on_terminal
 from benchmarks.reliability.samples import MEMORY, Row, print_table
-from mygpt_cli import checkpoint
+from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.cli.app import run
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer import BytePairTokenizer
-from mygpt_cli.tokenizer_json import BytePairVocabulary
+from mygpt_cli.tokens.tokenizer import BytePairTokenizer
+from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 
 PAGES = ("page.html", "picture.svg")
 MARK = "\n@@@@ {} @@@@\n"

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from mygpt_cli.base.errors import MygptError, ResourceError, UsageError, is_out_of_memory
 from mygpt_cli.cli.inspect import inspect
 from mygpt_cli.cli.interruption import Interruption, Terminated
 from mygpt_cli.cli.sample import sample
 from mygpt_cli.cli.train import train
-from mygpt_cli.errors import MygptError, ResourceError, UsageError, is_out_of_memory
 from mygpt_cli.ui.console import prepare_streams, silence
 from mygpt_cli.ui.errors import print_error, print_version
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mygpt_cli.base.errors import UsageError
 from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
@@ -24,8 +25,7 @@ from mygpt_cli.cli.sampling import (
     with_sampling,
 )
 from mygpt_cli.cli.views import Request, one_view, show_view
-from mygpt_cli.errors import UsageError
-from mygpt_cli.generation.settings import FILTERS, Sampling, field_of, knobs, resolve
+from mygpt_cli.config.sampling import FILTERS, Sampling, field_of, knobs, resolve
 
 CHOICE = {"filters", "seed", "window", *map(field_of, FILTERS)} - {"min_new_tokens"}
 COPIED = "What of the text, or of what follows --prompt, stands in the training text."

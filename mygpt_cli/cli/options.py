@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mygpt_cli.config import (
+from mygpt_cli.config.train import (
     WITHOUT_FLAG,
     Settings,
     flag_of,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mygpt_cli.base.errors import TextError, UsageError
 from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
@@ -26,12 +27,11 @@ from mygpt_cli.cli.sampling import (
     refuse_more,
     with_sampling,
 )
-from mygpt_cli.errors import TextError, UsageError
-from mygpt_cli.generation.settings import Sampling, knobs, resolve_each
+from mygpt_cli.config.sampling import Sampling, knobs, resolve_each
 from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
-    from mygpt_cli.checkpoint import Checkpoint
+    from mygpt_cli.checkpoints.checkpoint import Checkpoint
 
 SHOWN = 5  # tokens with --show-probs
 
@@ -74,7 +74,7 @@ def sample(
         return open_checkpoint(folder, checkpoint, text_command="sample --prompt-file", **loading)
 
     if interactive:
-        from mygpt_cli.dataset import cache_folder
+        from mygpt_cli.tokens.dataset import cache_folder
         from mygpt_cli.ui.interactive import interact
 
         loaded = opened()

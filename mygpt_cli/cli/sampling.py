@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.options import add_flags, switch, value
-from mygpt_cli.config import type_of
-from mygpt_cli.document import Document
-from mygpt_cli.encoding import encoding_fault
-from mygpt_cli.errors import CheckpointError, TextError, UsageError
-from mygpt_cli.generation.settings import HINT, Sampling, default_of, flag_of, limits_of, parse_setting
+from mygpt_cli.config.sampling import HINT, Sampling, default_of, flag_of, limits_of, parse_setting
+from mygpt_cli.config.train import type_of
+from mygpt_cli.text.document import Document
+from mygpt_cli.text.encoding import encoding_fault
 
 if TYPE_CHECKING:
-    from mygpt_cli.checkpoint import Checkpoint
+    from mygpt_cli.checkpoints.checkpoint import Checkpoint
 
 CHECKPOINT_HELP = "A run, a checkpoint or a Hugging Face folder; by default the newest run in checkpoints/."
 
@@ -144,7 +144,7 @@ def find_folder(given: str | None, flag: str | None) -> Path:
 
     It can be given with its flag or without: UsageError when it is given twice.
     """
-    from mygpt_cli.checkpoint import newest_run
+    from mygpt_cli.checkpoints.checkpoint import newest_run
 
     if given and flag:
         raise UsageError(
@@ -191,11 +191,11 @@ def open_checkpoint(
 
     `text_command` is the command and flag with which a file is taken as a text, for those who give one here.
     """
-    from mygpt_cli.checkpoint import TextInsteadError, frozen, load
-    from mygpt_cli.dataset import cache_folder
-    from mygpt_cli.device import pick_device
-    from mygpt_cli.model.captured import Captured
-    from mygpt_cli.model.decoder import speed_up
+    from mygpt_cli.backends.cpu.decoder import speed_up
+    from mygpt_cli.backends.cuda.graph_decoder import Captured
+    from mygpt_cli.base.devices import pick_device
+    from mygpt_cli.checkpoints.checkpoint import TextInsteadError, frozen, load
+    from mygpt_cli.tokens.dataset import cache_folder
     from mygpt_cli.ui.console import note
 
     found = find_folder(given, flag)

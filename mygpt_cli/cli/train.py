@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mygpt_cli.base.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
 from mygpt_cli.cli.options import read_flags, with_settings
 from mygpt_cli.cli.sampling import run_or_path
-from mygpt_cli.config import Settings, flag_of
-from mygpt_cli.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
-from mygpt_cli.settings import effect_faults, from_environment, from_file, from_preset, merge
+from mygpt_cli.config.sources import effect_faults, from_environment, from_file, from_preset, merge
+from mygpt_cli.config.train import Settings, flag_of
 
 if TYPE_CHECKING:
-    from mygpt_cli.checkpoint import Checkpoint
-    from mygpt_cli.corpus import Corpus
-    from mygpt_cli.preparation import Preparation
+    from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.text.corpus import Corpus
+    from mygpt_cli.training.preparation import Preparation
     from mygpt_cli.training.trainer import Trainer
     from mygpt_cli.ui.train import Reporter
 
@@ -109,8 +109,8 @@ def _absolute(name: str) -> str:
 
 def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: bool, started: float) -> None:
     """Start a new run, unless the settings have faults, these or others."""
-    from mygpt_cli.config import raise_faults, setting_faults
-    from mygpt_cli.tokenizer_training import check_tokenizer
+    from mygpt_cli.config.train import raise_faults, setting_faults
+    from mygpt_cli.tokens.tokenizer_training import check_tokenizer
 
     together(
         lambda: raise_faults(setting_faults(settings) + faults),
@@ -128,8 +128,8 @@ def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: b
     if dry_run:
         return
 
-    from mygpt_cli import contents
-    from mygpt_cli.runs import Run
+    from mygpt_cli.checkpoints.runs import Run
+    from mygpt_cli.text import manifest as contents
 
     run = Run.create(out, trainer.config.name or corpus.name, trainer.config)
     contents.record(run.folder, corpus)
@@ -146,18 +146,26 @@ def _check_writable(out: Path) -> None:
 
 def _check_tensorboard(settings: Settings) -> None:
     if settings.get("tensorboard"):
-        from mygpt_cli.tensorboard import check_tensorboard
+        from mygpt_cli.ui.tensorboard import check_tensorboard
 
         check_tensorboard()
 
 
 def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
     """Go on with a run, as if it had not stopped."""
-    from mygpt_cli import contents
-    from mygpt_cli.checkpoint import load, load_optimizer
-    from mygpt_cli.corpus import STDIN
+    from mygpt_cli.checkpoints.checkpoint import load, load_optimizer
+    from mygpt_cli.checkpoints.runs import (
+        CONFIG,
+        Run,
+        course_of,
+        history_of,
+        settings_of,
+        unchangeable,
+        unwritten,
+    )
     from mygpt_cli.inspection.history import read_history
-    from mygpt_cli.runs import CONFIG, Run, course_of, history_of, settings_of, unchangeable, unwritten
+    from mygpt_cli.text import manifest as contents
+    from mygpt_cli.text.corpus import STDIN
 
     run = Run(folder)
     with run.locked():
@@ -249,21 +257,21 @@ def _prepare(
     settings: Settings, corpus: "Corpus", report: "Reporter", resumed: "Checkpoint | None" = None
 ) -> "Preparation":
     """Prepare training, compiling what it needs while torch loads."""
-    from mygpt_cli.dataset import cache_folder
-    from mygpt_cli.model.native import build_training_ahead
+    from mygpt_cli.backends.cpu.native import build_training_ahead
+    from mygpt_cli.tokens.dataset import cache_folder
 
     if settings.get("compile", "auto") != "off" and settings.get("device", "auto") in ("auto", "cpu"):
         build_training_ahead(settings.get("dtype", "auto"), cache_folder() / "kernels")
 
-    from mygpt_cli.preparation import Preparation
+    from mygpt_cli.training.preparation import Preparation
 
     return Preparation(settings, corpus, report.busy, resumed)
 
 
 def _find_run(name: str, given: Settings) -> Path:
     """Return the run folder that a path or a bare name means."""
-    from mygpt_cli.checkpoint import locate
-    from mygpt_cli.runs import CONFIG
+    from mygpt_cli.checkpoints.checkpoint import locate
+    from mygpt_cli.checkpoints.runs import CONFIG
 
     folder = Path(given["out"], name) if "out" in given else run_or_path(name)
     if folder.name in ("last", "best") and (folder.parent / CONFIG).is_file():
@@ -278,7 +286,7 @@ def _find_run(name: str, given: Settings) -> Path:
 
 def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
     """Open the text and say what it is."""
-    from mygpt_cli.corpus import open_corpus
+    from mygpt_cli.text.corpus import open_corpus
 
     files = settings.get("files", ())
     typed = "-" in files and sys.stdin is not None and sys.stdin.isatty()
@@ -296,14 +304,14 @@ def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
 
 def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:
     """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted."""
-    from mygpt_cli import runs
+    from mygpt_cli.checkpoints import runs
     from mygpt_cli.cli.interruption import Interruption
     from mygpt_cli.training.events import Evaluated
 
     with Interruption() as interruption, contextlib.ExitStack() as closing:
         board = None
         if trainer.config.tensorboard:
-            from mygpt_cli.tensorboard import TensorBoard
+            from mygpt_cli.ui.tensorboard import TensorBoard
 
             board = closing.enter_context(TensorBoard(run.folder, trainer.history.step))
         for event in runs.train(run, trainer, stop=interruption.reason):
@@ -319,7 +327,7 @@ def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:
 
 def _sampled(trainer: "Trainer") -> Any:
     """Let the model write a little, always from the same draws, to show how it learns."""
-    from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.config.sampling import Sampling
     from mygpt_cli.generation.stream import Chunk, generate, read_prompt
     from mygpt_cli.training.events import Sampled
 

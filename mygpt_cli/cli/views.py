@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
-from mygpt_cli.errors import CheckpointError, TextError, UsageError
 
 if TYPE_CHECKING:
-    from mygpt_cli.checkpoint import Checkpoint
-    from mygpt_cli.corpus import Chunk
-    from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.config.sampling import Sampling
     from mygpt_cli.generation.stream import Prompt
     from mygpt_cli.inspection.copied import Copied
     from mygpt_cli.inspection.trace import Trace
+    from mygpt_cli.text.corpus import Chunk
     from mygpt_cli.ui.export import Shown
 
 WRITTEN = 200  # tokens that a model writes to see what it copies
@@ -63,7 +63,7 @@ class Request:
 
     def chunks(self) -> "list[Chunk]":
         """Return the text to look at, or nothing."""
-        from mygpt_cli.corpus import Chunk, open_text
+        from mygpt_cli.text.corpus import Chunk, open_text
 
         if self.file is not None:
             return list(open_text(self.file, self.encoding).chunks())
@@ -106,9 +106,9 @@ def show_view(name: str | None, request: Request) -> None:
 
 
 def _summary(request: Request) -> None:
+    from mygpt_cli.checkpoints.runs import run_of
     from mygpt_cli.inspection.history import read_history
     from mygpt_cli.inspection.summary import summarise
-    from mygpt_cli.runs import run_of
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.summary import show_summary
 
@@ -264,10 +264,10 @@ def _written(checkpoint: "Checkpoint", request: Request) -> str:
 
 
 def _compare(request: Request) -> None:
+    from mygpt_cli.checkpoints.runs import Run
     from mygpt_cli.inspection.compare import Comparison, compare
     from mygpt_cli.inspection.kept import moment_of
     from mygpt_cli.inspection.surprisal import Surprisal, as_validated, encode, surprisal
-    from mygpt_cli.runs import Run
     from mygpt_cli.ui.compare import show_compare
     from mygpt_cli.ui.kept import show_kept
     from mygpt_cli.ui.progress import progress_bar

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
+from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.chain import Chain, run
 from mygpt_cli.generation.decode import Reader
-from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.model.gpt import GPT
 
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mygpt_cli.errors import UsageError
+from mygpt_cli.base.errors import UsageError
+from mygpt_cli.config.sampling import Sampling, field_of, parse_bias
 from mygpt_cli.generation import logits as on
 from mygpt_cli.generation import words
-from mygpt_cli.generation.settings import Sampling, field_of, parse_bias
-from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer import Tokenizer
 
 # From logits (B, V) and the ids (B, T) before them, of which those from the given place on are new.
 Filter = Callable[[Tensor, Tensor, int], Tensor]

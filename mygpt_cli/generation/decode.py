@@ -10,7 +10,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from mygpt_cli.errors import MygptError
+from mygpt_cli.base.errors import MygptError
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
 

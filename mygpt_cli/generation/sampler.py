@@ -10,13 +10,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from mygpt_cli.base.randomness import derive
+from mygpt_cli.config.sampling import Sampling, field_of
 from mygpt_cli.generation.chain import Chain, Filtered, looks_back, run
 from mygpt_cli.generation.decode import Reader
 from mygpt_cli.generation.logits import greedy, logits_to_probs
-from mygpt_cli.generation.settings import Sampling, field_of
 from mygpt_cli.generation.speculation import Speculator
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.randomness import derive
 
 PICKED = ("temperature", "top-k", "top-p", "min-p")  # what compiled code does, in its order
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from mygpt_cli.backends.cpu.decoder import TOKENS
 from mygpt_cli.generation.decode import Reader
-from mygpt_cli.model.decoder import TOKENS
 
 SHORTEST, LONGEST = 4, 64  # tokens of a passage
 SIZES = (2 * TOKENS - 1, TOKENS - 1)  # of guesses: with the token before them, all share the decoder's loads

@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from mygpt_cli.errors import MygptError
+from mygpt_cli.base.errors import MygptError
+from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.beam import beam_search
 from mygpt_cli.generation.chain import Chain, chain
 from mygpt_cli.generation.sampler import Sampler
-from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer import Tokenizer
 
 TOGETHER = 64  # texts in one batch: with more, memory grows and speed does not
 CACHE = 2**30  # bytes of keys and values for prompts that are read together

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mygpt_cli.inspection.contributions import Contributions, contributions, direction_of
 from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, without_heads
-from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer import Tokenizer
 
 Progress = Callable[[str, float], None]
 NAMED = 0.5  # of a head's attention, on average: what is more gives it its name

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mygpt_cli.checkpoint import Checkpoint
+from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.generation.decode import Reader
 from mygpt_cli.inspection.surprisal import Surprisal
 from mygpt_cli.inspection.weights import Moved, moved

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mygpt_cli.checkpoint import Checkpoint
-from mygpt_cli.contents import changes
-from mygpt_cli.corpus import STDIN, Corpus, Part, open_corpus
-from mygpt_cli.errors import MygptError
-from mygpt_cli.runs import CONFIG, run_of
-from mygpt_cli.settings import from_file
+from mygpt_cli.base.errors import MygptError
+from mygpt_cli.checkpoints.checkpoint import Checkpoint
+from mygpt_cli.checkpoints.runs import CONFIG, run_of
+from mygpt_cli.config.sources import from_file
+from mygpt_cli.text.corpus import STDIN, Corpus, Part, open_corpus
+from mygpt_cli.text.manifest import changes
 
 LEAST = 40  # characters; shorter stretches are shared by texts that never met
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2 ** 64

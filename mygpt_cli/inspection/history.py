@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mygpt_cli.runs import Run
+from mygpt_cli.checkpoints.runs import Run
 
 Record = dict[str, Any]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mygpt_cli.inspection.trace import Trace, logits_of
-from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer import Tokenizer
 
 CHUNK = 64  # positions whose distributions are in memory at once
 

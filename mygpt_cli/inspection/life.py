@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mygpt_cli.errors import UsageError
+from mygpt_cli.base.errors import UsageError
+from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.decode import prefill
 from mygpt_cli.generation.logits import logits_to_probs
-from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.steps import StepView, view_steps
 from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, rotary_of, trace
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer import Tokenizer
-from mygpt_cli.tokenizer_json import BytePairVocabulary
+from mygpt_cli.tokens.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 
 SHOWN = 8  # first values of each stage
 

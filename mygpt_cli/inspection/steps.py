@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.sampler import Sampler, Step
-from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mygpt_cli.checkpoint import Checkpoint
+from mygpt_cli.checkpoints.checkpoint import Checkpoint
+from mygpt_cli.checkpoints.runs import run_of
 from mygpt_cli.inspection.history import number, read_history, whole
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.runs import run_of
 
 
 @dataclass(frozen=True)

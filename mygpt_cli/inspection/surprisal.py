@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mygpt_cli.checkpoint import Checkpoint
-from mygpt_cli.corpus import Chunk
-from mygpt_cli.dataset import val_windows
-from mygpt_cli.errors import MygptError, ResourceError, TextError, UsageError, is_out_of_memory
+from mygpt_cli.base.errors import MygptError, ResourceError, TextError, UsageError, is_out_of_memory
+from mygpt_cli.checkpoints.checkpoint import Checkpoint
+from mygpt_cli.checkpoints.runs import CONFIG, run_of
+from mygpt_cli.config.sources import from_file
 from mygpt_cli.generation.decode import unsound_part
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.runs import CONFIG, run_of
-from mygpt_cli.settings import from_file
-from mygpt_cli.token_files import texts
-from mygpt_cli.tokenizer import Tokenizer, UnknownCharacterError
+from mygpt_cli.text.corpus import Chunk
+from mygpt_cli.tokens.dataset import val_windows
+from mygpt_cli.tokens.token_files import texts
+from mygpt_cli.tokens.tokenizer import Tokenizer, UnknownCharacterError
 
 ROWS = 4096  # of logits at once, fewer for a large vocabulary
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.chain import chain, run
 from mygpt_cli.generation.decode import Reader
 from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.sampler import choose, draw
-from mygpt_cli.generation.settings import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.steps import Spread, spread
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

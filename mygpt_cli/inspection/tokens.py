@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mygpt_cli.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

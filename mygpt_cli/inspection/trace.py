@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mygpt_cli.errors import MygptError, UsageError
+from mygpt_cli.base.errors import MygptError, UsageError
 from mygpt_cli.generation.decode import unsound_part
 from mygpt_cli.model.gpt import GPT, Block, attend, attention_weights
 

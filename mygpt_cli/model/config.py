@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from mygpt_cli.errors import UsageError, did_you_mean
+from mygpt_cli.base.errors import UsageError, did_you_mean
 
 POSITIONS = ("learned", "rotary")
 NORMS = ("layer", "rms")

@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mygpt_cli.model import fused
+from mygpt_cli.backends.cpu import training_pass as fused
+from mygpt_cli.backends.cpu.kernels import Kernels
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
-from mygpt_cli.model.kernels import Kernels
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.masks import Masks
 
 if TYPE_CHECKING:
-    from mygpt_cli.model.captured import Captured
-    from mygpt_cli.model.decoder import Decoder
-    from mygpt_cli.model.picker import Picker
+    from mygpt_cli.backends.cpu.decoder import Decoder
+    from mygpt_cli.backends.cpu.sampler import Picker
+    from mygpt_cli.backends.cuda.graph_decoder import Captured
 
 
 class Linear(nn.Module):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import combinations, islice
 from statistics import median
 
-from mygpt_cli.config import TrainConfig
-from mygpt_cli.course import MOST_STEPS
+from mygpt_cli.config.course import MOST_STEPS
+from mygpt_cli.config.train import TrainConfig
 
 START, SAVE = 0.4, 0.05  # seconds for starting Python and leaving it, and for each save
 MISSED = 0.01  # share of all steps by which their number may be wrong before it is corrected,

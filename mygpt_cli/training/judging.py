@@ -2,7 +2,7 @@
 
 import math
 
-from mygpt_cli.config import TrainConfig
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.events import Evaluated
 from mygpt_cli.training.history import History
 

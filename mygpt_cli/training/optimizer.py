@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from mygpt_cli.config import TrainConfig
+from mygpt_cli.backends.cpu.kernels import Kernels
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.model.kernels import Kernels
 
 
 class Optimizer:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from mygpt_cli.course import Course
+from mygpt_cli.config.course import Course
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mygpt_cli.config import BUDGETS, Settings, TrainConfig, flag_of, parse_duration
-from mygpt_cli.dataset import Dataset
-from mygpt_cli.errors import ResourceError, TextError, UsageError, join_faults
+from mygpt_cli.base.errors import ResourceError, TextError, UsageError, join_faults
+from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, flag_of, parse_duration
 from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
-from mygpt_cli.tokenizer import BytePairTokenizer, Tokenizer
+from mygpt_cli.tokens.dataset import Dataset
+from mygpt_cli.tokens.tokenizer import BytePairTokenizer, Tokenizer
 from mygpt_cli.training.budget import SAVE, START, Budget, typical
 from mygpt_cli.training.schedule import warmup_steps
 from mygpt_cli.training.trainer import Trainer

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from mygpt_cli.config import TrainConfig
-from mygpt_cli.course import Course, steps_at
-from mygpt_cli.dataset import Batches, Dataset, val_windows
-from mygpt_cli.device import peak_memory
-from mygpt_cli.errors import DivergedError, ResourceError, is_out_of_memory, may_be_out_of_memory
+from mygpt_cli.base.devices import peak_memory
+from mygpt_cli.base.errors import DivergedError, ResourceError, is_out_of_memory, may_be_out_of_memory
+from mygpt_cli.base.randomness import derive
+from mygpt_cli.config.course import Course, steps_at
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import Masks
-from mygpt_cli.randomness import derive
-from mygpt_cli.subword import Splitter
-from mygpt_cli.tokenizer import Tokenizer
-from mygpt_cli.tokenizer_json import BytePairVocabulary
+from mygpt_cli.tokens.bpe_dropout import Splitter
+from mygpt_cli.tokens.dataset import Batches, Dataset, val_windows
+from mygpt_cli.tokens.tokenizer import Tokenizer
+from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import (
     Corrected,

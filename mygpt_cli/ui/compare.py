@@ -21,7 +21,7 @@ from mygpt_cli.ui.weights import short, tensor_name
 if TYPE_CHECKING:
     from mygpt_cli.inspection.compare import Comparison
     from mygpt_cli.inspection.surprisal import Surprisal
-    from mygpt_cli.tokenizer import Tokenizer
+    from mygpt_cli.tokens.tokenizer import Tokenizer
 
     Texts = tuple[Surprisal, Surprisal]
 

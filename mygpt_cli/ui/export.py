@@ -16,7 +16,7 @@ from typing import Any, Self
 from rich.console import Console, RenderableType
 from rich.segment import Segment
 
-from mygpt_cli.errors import ResourceError, UsageError
+from mygpt_cli.base.errors import ResourceError, UsageError
 from mygpt_cli.ui.chart import Chart
 from mygpt_cli.ui.console import show, stdout_console
 from mygpt_cli.ui.markup import SCHEME, escape, style_of

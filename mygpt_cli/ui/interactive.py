@@ -13,8 +13,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.errors import MygptError, UsageError, did_you_mean
-from mygpt_cli.generation.settings import default_of, knobs, limits_of, parse_setting, resolve_each
+from mygpt_cli.base.errors import MygptError, UsageError, did_you_mean
+from mygpt_cli.config.sampling import default_of, knobs, limits_of, parse_setting, resolve_each
 from mygpt_cli.ui.console import note, show, stderr_console
 from mygpt_cli.ui.errors import print_error
 from mygpt_cli.ui.text import one_line

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from mygpt_cli.runs import KEPT
+from mygpt_cli.checkpoints.runs import KEPT
 from mygpt_cli.ui.chart import Chart, Line, Panel, Point, value_range
 from mygpt_cli.ui.columns import WIDEST, pack, percent
 from mygpt_cli.ui.compare import render_sides

@@ -16,7 +16,7 @@ from mygpt_cli.ui.steps import render_choice, render_settings, settings_record
 from mygpt_cli.ui.text import head, visible
 
 if TYPE_CHECKING:
-    from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.config.sampling import Sampling
     from mygpt_cli.inspection.life import Attended, Head, LifeView, Stage
 
 NUMBER, NAME, SHAPE, NORM, COSINE, VALUE = 2, 14, 9, 8, 5, 7  # cells of each column

@@ -16,9 +16,9 @@ from mygpt_cli.ui.top import render_top
 from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
-    from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.config.sampling import Sampling
     from mygpt_cli.generation.stream import Chunk, Prompt, Sample, Stats
-    from mygpt_cli.tokenizer import Tokenizer
+    from mygpt_cli.tokens.tokenizer import Tokenizer
 
 Place = tuple[int, int, int]  # which settings, from 0; which prompt and which of its samples, from 1
 

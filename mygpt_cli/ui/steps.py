@@ -9,7 +9,7 @@ from rich.constrain import Constrain
 from rich.padding import Padding
 from rich.text import Text
 
-from mygpt_cli.generation.settings import field_of
+from mygpt_cli.config.sampling import field_of
 from mygpt_cli.ui.columns import WIDEST, fitting, pack, percent
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.records import as_json
@@ -17,7 +17,7 @@ from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.text import one_line, visible
 
 if TYPE_CHECKING:
-    from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.config.sampling import Sampling
     from mygpt_cli.inspection.steps import Candidate, Spread, StepView
 
 PICKED = "▸"

@@ -17,7 +17,7 @@ from mygpt_cli.ui.units import count, count_of
 if TYPE_CHECKING:
     from mygpt_cli.inspection.copied import Copied
     from mygpt_cli.inspection.surprisal import Surprisal
-    from mygpt_cli.tokenizer import Tokenizer
+    from mygpt_cli.tokens.tokenizer import Tokenizer
 
 MOST_SHOWN = 20_000  # tokens in the running text
 # Up to so many bits, and the colour; up to such a rank, and the sign behind the token.

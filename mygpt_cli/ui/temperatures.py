@@ -15,7 +15,7 @@ from mygpt_cli.ui.steps import PICKED, render_settings, settings_record
 from mygpt_cli.ui.text import visible
 
 if TYPE_CHECKING:
-    from mygpt_cli.generation.settings import Sampling
+    from mygpt_cli.config.sampling import Sampling
     from mygpt_cli.inspection.temperatures import Shares, TemperaturesView
 
 SHARE = 8  # cells of a share and the mark before it

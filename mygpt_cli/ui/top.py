@@ -12,7 +12,7 @@ from mygpt_cli.ui.text import visible
 
 if TYPE_CHECKING:
     from mygpt_cli.generation.stream import Sample
-    from mygpt_cli.tokenizer import Tokenizer
+    from mygpt_cli.tokens.tokenizer import Tokenizer
 
 LONGEST, SHARE, GAP = 20, 6, 2  # cells of a token, of a share, and between two columns
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.config import knobs
+from mygpt_cli.config.train import knobs
 from mygpt_cli.ui.console import silence, stderr_console
 from mygpt_cli.ui.text import safe
 from mygpt_cli.ui.units import count, count_of, duration, size
 
 if TYPE_CHECKING:
-    from mygpt_cli.corpus import Corpus
     from mygpt_cli.inspection.history import RunHistory
+    from mygpt_cli.text.corpus import Corpus
     from mygpt_cli.training.events import Corrected, Evaluated, Event, Finished
     from mygpt_cli.training.sizing import Plan
     from mygpt_cli.training.trainer import Trainer
@@ -137,7 +137,7 @@ class JsonReporter(Reporter):
 
     def event(self, event: "Event") -> None:
         """Write the event's fields."""
-        from mygpt_cli.runs import as_record
+        from mygpt_cli.checkpoints.runs import as_record
 
         self._write(as_record(event))
 

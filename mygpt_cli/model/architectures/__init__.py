@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mygpt_cli.errors import UsageError, did_you_mean
+from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.model.architectures.base import Architecture
 from mygpt_cli.model.architectures.gpt2 import GPT2
 from mygpt_cli.model.architectures.nanochat import Nanochat

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mygpt_cli.errors import CheckpointError
+from mygpt_cli.base.errors import CheckpointError
 from mygpt_cli.model.config import ModelConfig
 
 if TYPE_CHECKING:

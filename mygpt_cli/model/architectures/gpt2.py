@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mygpt_cli.errors import CheckpointError
+from mygpt_cli.base.errors import CheckpointError
 from mygpt_cli.model.architectures.base import HEAD, Architecture, Reader, Slot
 from mygpt_cli.model.config import ModelConfig
 

@@ -1,0 +1,1 @@
+"""What every part may use: errors, locks, strict JSON, seeds, devices."""

@@ -1,0 +1,373 @@
+"""A run folder: its lock, its configuration, its metrics, its checkpoints; and training into it."""
+
+import contextlib
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from mygpt_cli import __version__
+from mygpt_cli.base.errors import CheckpointError, ResourceError
+from mygpt_cli.base.locking import try_lock
+from mygpt_cli.base.strict_json import open_ordinary, parse_json
+from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints.checkpoint import Checkpoint
+from mygpt_cli.config.course import Course, as_course
+from mygpt_cli.config.sources import to_toml
+from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, setting_faults
+from mygpt_cli.training.events import (
+    Corrected,
+    Evaluated,
+    Event,
+    Finished,
+    Noted,
+    Progress,
+    Saved,
+    SaveDue,
+    Started,
+)
+from mygpt_cli.training.history import History
+from mygpt_cli.training.trainer import Trainer
+
+METRICS = "metrics.jsonl"
+CONFIG = "config.toml"
+LOCK = ".lock"
+KEPT = "kept"
+MOST = 10**15  # of anything that a run counts
+MOST_EVENTS = 50_000  # that are looked at; default intervals give some hundreds
+LONGEST_LINE = 2**16  # bytes
+OFTEN = ("eval_every", "save_every", "keep_every", "log_every")
+CHANGEABLE = {
+    *BUDGETS,
+    "corrections",
+    *OFTEN,
+    "patience",
+    "tensorboard",
+    "device",
+    "files",
+    "val_file",
+    "encoding",
+    "out",
+}
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a run from elsewhere may hold links to what is not its own
+
+Logged = Started | Progress | Corrected | Evaluated | Noted | Finished
+FIELDS = {"event"}.union(*({field.name for field in fields(kind)} for kind in get_args(Logged)))
+
+
+class Run:
+    """A folder `<out>/<name>-<number>` with `config.toml`, `metrics.jsonl`, `last/`, `best/`, `kept/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._unwritten: list[str] = []
+
+    @classmethod
+    def create(cls, out: Path, name: str, config: TrainConfig) -> "Run":
+        """Make the next free numbered folder; ResourceError when nothing can be written there."""
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            taken = [_number(entry.name, name) for entry in out.iterdir()]
+            number = max(taken, default=0)
+            while True:
+                number += 1
+                folder = out / f"{name}-{number:03d}"
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir()
+                    break
+            run = cls(folder)
+            run.configure(config)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write to {out}: {error.strerror}", "choose another folder with --out"
+            ) from None
+        return run
+
+    def configure(self, config: TrainConfig) -> None:
+        """Write `config.toml`, in one piece or not at all; ResourceError when it cannot be written."""
+        _replace(self.folder / CONFIG, [to_toml(config)])
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; ResourceError when another process has it."""
+        try:
+            descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o644)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot lock {self.folder}: {error.strerror}", "is the folder writable?"
+            ) from None
+        try:
+            if not try_lock(descriptor):
+                raise ResourceError(
+                    f"another process is training {self.folder}",
+                    "wait for it, or train a new run without --resume",
+                )
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_running(self) -> bool:
+        """Whether a process holds the run right now; looking does not get in its way."""
+        try:
+            descriptor = os.open(self.folder / LOCK, os.O_RDONLY | NO_LINKS | getattr(os, "O_NONBLOCK", 0))
+        except OSError:
+            return False
+        try:
+            return not try_lock(descriptor, shared=True)
+        finally:
+            os.close(descriptor)
+
+    def save(self, trainer: Trainer, due: SaveDue) -> Iterator[Saved]:
+        """Write `last/`, and before it `best/` when the model is the best so far, and what is to be kept.
+
+        What is kept comes before the point from which a run is resumed, so that it is never passed over.
+        Where it cannot be written, all else is.
+        """
+        state = {
+            "format": 1,
+            "mygpt": __version__,
+            "step": trainer.history.step,
+            "steps": trainer.config.steps,
+            "corrections": trainer.config.corrections,
+            "tokens": trainer.history.step * trainer.tokens_per_step,
+            "text": trainer.dataset.fingerprint,
+            "settings": unchangeable(asdict(trainer.config)),
+            "history": asdict(trainer.history),
+        }
+        parts: dict[str, Any] = {
+            "model": trainer.model,
+            "tokenizer": trainer.dataset.tokenizer,
+            "state": state,
+        }
+        fault = None
+        if due.best:
+            checkpoint.save(self.folder / "best", **parts)
+            yield Saved(step=due.step, folder=self.folder / "best")
+        if due.keep:
+            folder = self.folder / KEPT / f"{due.step:06d}"
+            try:
+                checkpoint.save(folder, **parts)
+                yield Saved(step=due.step, folder=folder)
+            except ResourceError as error:
+                fault = error
+        checkpoint.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
+        yield Saved(step=due.step, folder=self.folder / "last")
+        if fault:
+            raise fault
+
+    def log(self, event: Logged) -> None:
+        """Append an event to `metrics.jsonl`, after those that could not be written before.
+
+        Raises ResourceError when it cannot be written now; the next call tries again.
+        """
+        self._unwritten.append(json.dumps(as_record(event)) + "\n")
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINKS
+            descriptor = os.open(self.folder / METRICS, flags, 0o666)
+            try:
+                _append(descriptor, "".join(self._unwritten).encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write to {self.folder / METRICS}: {error.strerror}", "free some space and --resume"
+            ) from None
+        self._unwritten.clear()
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics and kept checkpoints of steps that a resumed run will take again."""
+        path = self.folder / METRICS
+        if path.exists():
+            remaining = (e for e in _events(path) if e["step"] <= step and e["event"] != "finished")
+            _replace(path, (f"{json.dumps(event)}\n" for event in remaining))
+        checkpoints = self.folder / KEPT
+        if checkpoints.is_symlink():
+            checkpoint.remove(checkpoints)
+        for folder in checkpoints.iterdir() if checkpoints.is_dir() else ():
+            if (number := _step_kept(folder)) is not None and number > step:
+                checkpoint.remove(folder)
+
+    def kept(self) -> list[Path]:
+        """Return the folders of the checkpoints that were kept, by their steps."""
+        found = {folder: _step_kept(folder) for folder in self.folder.glob(f"{KEPT}/*")}
+        steps = {folder: step for folder, step in found.items() if step is not None and not folder.suffix}
+        return sorted(steps, key=lambda folder: steps[folder])
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the events of `metrics.jsonl`, the newest MOST_EVENTS; what is no event is left out."""
+        try:
+            return list(deque(map(_known, _events(self.folder / METRICS)), MOST_EVENTS))
+        except OSError:
+            return []
+
+
+def unchangeable(settings: Settings) -> Settings:
+    """Return the settings that a run keeps to its end.
+
+    In what parts a step takes its sequences is none of them: `batch_size` counts all of these.
+    """
+    fixed = {n: value for n, value in settings.items() if n not in CHANGEABLE and value is not None}
+    return fixed | {"batch_size": fixed.get("batch_size", 1) * fixed.pop("accumulation", 1)}
+
+
+def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
+    """Return what `unchangeable` gave when a checkpoint was saved.
+
+    A checkpoint of an earlier version says only what its shape is; the rest is as it is `otherwise`.
+    """
+    recorded = (saved.state or {}).get("settings")
+    if isinstance(recorded, dict) and not setting_faults(recorded):
+        return recorded
+    shape = {name: getattr(saved.config, name) for name in ("arch", "layers", "heads", "width")}
+    return unchangeable(otherwise) | shape
+
+
+def course_of(state: dict[str, Any] | None) -> Course:
+    """Return the steps that a run was to have when a checkpoint was saved; () where that is not known."""
+    names = {"steps", "corrections"} & set(state or {})
+    found = {name: as_course((state or {})[name]) for name in names}
+    if not found.get("steps") or setting_faults(found):
+        return ()
+    course: Course = found.get("corrections") or ((0, found["steps"]),)
+    return course
+
+
+def unwritten(course: Course, kept: Settings) -> Settings:
+    """Return the steps and corrections of a checkpoint whose run was cut off before they were written down.
+
+    `kept` is what was written: an earlier part of the same course. Nothing is returned for another one.
+    """
+    known = kept.get("corrections") or ((0, kept["steps"]),)
+    earlier = len(known) < len(course) and course[: len(known)] == known
+    return {"steps": course[-1][1], "corrections": course} if earlier else {}
+
+
+def as_record(event: Event) -> dict[str, Any]:
+    """Return an event as JSON has it: paths are texts, and what is not a finite number is null."""
+    record: dict[str, Any] = {"event": type(event).__name__.lower()}
+    for name, value in asdict(event).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
+        record[name] = str(value) if isinstance(value, Path) else value
+    return record
+
+
+def _replace(path: Path, text: Iterable[str]) -> None:
+    """Write a file in one piece or not at all; ResourceError when it cannot be written."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.unlink(missing_ok=True)  # of a process that was cut off, or a link
+        with new.open("x", encoding="utf-8", newline="\n") as file:
+            file.writelines(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise ResourceError(f"cannot write to {path}: {error.strerror}", "free some space") from None
+
+
+def _append(descriptor: int, text: bytes) -> None:
+    """Write all of it; what a full disk took of it is taken back."""
+    size = os.fstat(descriptor).st_size
+    try:
+        while text:
+            text = text[os.write(descriptor, text) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
+
+
+def run_of(folder: Path) -> Path | None:
+    """Return the run that a folder is, or that a checkpoint's folder belongs to; None for anything else."""
+    run = folder.parent if folder.name in ("last", "best") else folder
+    run = folder.parent.parent if folder.parent.name == KEPT else run
+    return run if (run / CONFIG).is_file() else None
+
+
+def _step_kept(folder: Path) -> int | None:
+    """Return the step of a kept checkpoint's folder, or of what a cut-off save left of it."""
+    return int(folder.stem) if folder.stem.isdecimal() else None
+
+
+def _number(folder: str, name: str) -> int:
+    head, _, tail = folder.rpartition("-")
+    return int(tail) if head == name and tail.isdecimal() else 0
+
+
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of a file, one at a time; lines cut off by a crash, and what else is none, are not."""
+    with open_ordinary(path) as file:
+        while line := file.readline(LONGEST_LINE):
+            with contextlib.suppress(CheckpointError):
+                event = parse_json(line, METRICS)
+                if type(event.get("step")) is int and isinstance(event.get("event"), str):
+                    yield event
+
+
+def _known(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of an event what mygpt may have written."""
+    return {name: v for name, v in event.items() if name in FIELDS and not isinstance(v, list | dict)}
+
+
+def history_of(state: dict[str, Any] | None) -> History:
+    """Read back the trainer's history from a checkpoint's state; CheckpointError when it is not one."""
+    unknown = CheckpointError("the checkpoint does not say how far its training was", "train a new run")
+    try:
+        history = History(**(state or {})["history"])
+    except (KeyError, TypeError):
+        raise unknown from None
+    for name, kind in get_type_hints(History).items():
+        value = getattr(history, name)
+        kind = kind | int if isinstance(value, int) and kind not in (int, bool) else kind
+        wrong_truth = isinstance(value, bool) is not (kind is bool)
+        if not isinstance(value, kind) or wrong_truth or not 0 <= (value or 0) <= MOST:
+            raise unknown
+    return history
+
+
+def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
+    """Train into a run folder that this process has locked: save when due, log, and pass the events on.
+
+    While the disk fails training goes on, and says so; ResourceError when its end could not be saved.
+    """
+    config, history = trainer.config, trainer.history
+    best = history.best_step, history.best_bits_per_byte
+    logged = True
+    for event in trainer.run(stop):
+        if isinstance(event, SaveDue):
+            saved: list[Saved] = []
+            try:
+                for folder in run.save(trainer, event):
+                    saved.append(folder)
+                    yield folder
+                if trainer.config is not config:  # other steps, or smaller micro-batches
+                    run.configure(trainer.config)
+                    config = trainer.config
+            except ResourceError as error:
+                written = {folder.folder.name for folder in saved}
+                # The next one that is better than the one on disk is the best.
+                if event.best and "best" not in written:
+                    history.best_step, history.best_bits_per_byte = best
+                if event.last and "last" not in written:
+                    raise
+                yield Noted(step=event.step, text=f"{error.message}; training goes on, and saves again later")
+            best = history.best_step, history.best_bits_per_byte
+            continue
+        if isinstance(event, Logged):
+            try:
+                run.log(event)
+                logged = True
+            except ResourceError as error:
+                if isinstance(event, Finished):
+                    raise
+                if logged:
+                    yield Noted(step=event.step, text=f"{error.message}; training goes on")
+                logged = False
+        yield event

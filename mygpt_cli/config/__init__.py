@@ -1,0 +1,1 @@
+"""Settings: how they are declared, where they come from, which source wins."""

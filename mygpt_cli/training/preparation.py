@@ -1,0 +1,136 @@
+"""From settings and a text to a trainer: what to compute on, what to compile, the tokens, and the plan."""
+
+from dataclasses import replace
+
+import torch
+
+from mygpt_cli.backends.compilation import compile_training
+from mygpt_cli.base.devices import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
+from mygpt_cli.base.randomness import derive
+from mygpt_cli.checkpoints.checkpoint import Checkpoint, load
+from mygpt_cli.config.train import Settings, TrainConfig
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.text.corpus import Corpus
+from mygpt_cli.tokens.dataset import cache_folder, prepare
+from mygpt_cli.tokens.token_files import Progress
+from mygpt_cli.training.budget import Budget
+from mygpt_cli.training.history import History
+from mygpt_cli.training.sizing import Plan, fit_memory, fit_steps, plan, seconds_per_token, start_settings
+from mygpt_cli.training.trainer import Trainer
+
+# Of English, in bits per byte: 5 to 8 after 100 characters, where the frequencies of letters alone give 4.8;
+# 3.4 to 4 after 1,000; 3.2 after 10,000; 2.1 after 100,000.
+FOR_WORDS, FOR_SENTENCES = 10_000, 100_000
+
+
+class Preparation:
+    """What all trainers of a run share; `notes` gathers what the user should know.
+
+    A run begins from weights drawn from its seed, from those that `init_from` names, or goes on from
+    `resumed`. `busy` is told what is being done, and how much of it is. Raises UsageError, CheckpointError,
+    TextError or ResourceError for what cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        corpus: Corpus,
+        busy: Progress,
+        resumed: Checkpoint | None = None,
+    ) -> None:
+        keep_freed_memory()
+        self._busy = busy
+        self._device = pick_device(settings.get("device", "auto"))
+        chosen = settings.get("dtype", "auto")
+        self._dtype = pick_dtype(chosen, self._device)
+        self._reasons = {"dtype": why_dtype(self._dtype, self._device)} if chosen == "auto" else {}
+        self._settings = settings | {
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "val_fraction": corpus.val_fraction,
+        }
+        self._compilation = compile_training(
+            settings.get("compile", "auto"), self._device, self._dtype, cache_folder() / "kernels"
+        )
+        self._start = self._resumed = resumed
+        if resumed is None and settings.get("init_from"):
+            self._start = load(settings["init_from"])
+            self._settings |= start_settings(self._settings, self._start.config, self._start.tokenizer)
+        self._dataset = prepare(
+            corpus,
+            tokenizer=settings.get("tokenizer", "bpe"),
+            vocab_size=settings.get("vocab_size"),
+            existing=self._start.tokenizer if self._start else None,
+            progress=busy,
+        )
+        self._budget = Budget()
+        self.notes: list[str] = [] if resumed or self._start is None else list(self._start.notes)
+        if self._start is None and corpus.train.characters < FOR_WORDS:
+            self.notes.append(
+                f"{corpus.train.characters:,} characters are too few to learn words: the model will learn "
+                f"only which letters follow which. Words need about {FOR_WORDS:,}, "
+                f"sentences {FOR_SENTENCES:,}"
+            )
+
+    def plan(self) -> Plan:
+        """Choose what the settings leave open; for a budget of time the speed is measured."""
+        self._busy("measuring the speed of a step", 0.0)
+        chosen = plan(self._settings, self._dataset, self._measured)
+        if chosen.steps is not None:
+            config = chosen.config(chosen.steps)
+            self._compilation = self._compilation.proved(lambda: self.new_trainer(config).update(0))
+        self.notes += [*chosen.notes, *filter(None, [self._compilation.note])]
+        return replace(chosen, reasons={**chosen.reasons, **self._reasons})
+
+    def configuration(self, chosen: Plan, started: float, done: int = 0) -> TrainConfig:
+        """Return the configuration with as many steps as were asked for, or fit into the plan's time.
+
+        That time is counted from `started`, in seconds of `time.perf_counter`; `done` steps have been taken.
+        """
+        if chosen.seconds is None:
+            return chosen.config(chosen.steps or 1)
+        scratch = self.new_trainer(chosen.config(done + 100))
+        steps, self._budget = fit_steps(chosen, scratch, started + chosen.seconds, done)
+        self.notes += scratch.notes  # memory may not have sufficed
+        parts = scratch.config
+        return replace(
+            chosen.config(done + steps), batch_size=parts.batch_size, accumulation=parts.accumulation
+        )
+
+    def new_trainer(self, config: TrainConfig) -> Trainer:
+        """Return a trainer that begins from weights drawn from the seed, or from those of a checkpoint."""
+        start, vocab_size = self._start, self._dataset.tokenizer.vocab_size
+        fitting = self._fitting(config)  # before anything is allocated
+        model = GPT(start.config if start else config.model(vocab_size))
+        if start:
+            model.load_state_dict(start.model.state_dict())
+        else:
+            model.initialise(torch.Generator().manual_seed(derive(config.seed, "weights")))
+        return self._trainer(config, fitting, model)
+
+    def resumed_trainer(self, config: TrainConfig, history: History) -> Trainer:
+        """Return a trainer that goes on; the settings are those of the checkpoint."""
+        assert self._resumed  # noqa: S101 - only of a run that goes on
+        return self._trainer(config, self._fitting(config), self._resumed.model, history)
+
+    def _fitting(self, config: TrainConfig) -> TrainConfig:
+        return fit_memory(config, self._dataset.tokenizer.vocab_size, total_memory(self._device))
+
+    def _trainer(
+        self, config: TrainConfig, fitting: TrainConfig, model: GPT, history: History | None = None
+    ) -> Trainer:
+        model.compute_dtype = self._dtype
+        self._compilation.apply(model)
+        trainer = Trainer(fitting, self._dataset, model.to(self._device), history)
+        trainer.budget = self._budget
+        if fitting != config:
+            trainer.notes.append(
+                f"memory suffices for {fitting.batch_size} of a step's sequences at once, which are taken "
+                f"{fitting.accumulation} times"
+            )
+        return trainer
+
+    def _measured(self, config: TrainConfig) -> float:
+        """Return the seconds per token, once it is certain that what was compiled works."""
+        scratch, before = self.new_trainer(config), self._compilation
+        self._compilation = before.proved(lambda: scratch.update(0))
+        return seconds_per_token(scratch if self._compilation is before else self.new_trainer(config))

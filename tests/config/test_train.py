@@ -1,0 +1,113 @@
+"""Settings: ranges, durations, all faults at once."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mygpt_cli.base.errors import UsageError
+from mygpt_cli.config.train import (
+    knobs,
+    limits_of,
+    parse_duration,
+    parse_setting,
+    setting_faults,
+    type_of,
+)
+from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.config import shape_faults
+from tests.conftest import tiny_config
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("2d", 172800), ("0.5m", 30)]
+)
+def test_duration(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5 m", "m", "-5m", "5x", "1h30", "nan"])
+def test_a_wrong_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration(text)
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    with pytest.raises(UsageError) as fault:
+        tiny_config(width=10, heads=4, dropout=1.5, optimizer="adamm", time="5m")
+    message = fault.value.message
+    assert "--dropout must be below 1" in message
+    assert "'adamm' (did you mean 'adamw'?)" in message
+    assert message.startswith("2 things are wrong")  # ranges first: combinations of wrong values mean nothing
+    with pytest.raises(UsageError, match="2 things are wrong") as fault:
+        tiny_config(width=10, heads=4, time="5m")
+    assert "--time and --steps contradict each other" in fault.value.message
+    assert "width 10 is not divisible by 4 heads (width 8 is)" in fault.value.message
+
+
+def test_an_unknown_setting_gets_a_suggestion() -> None:
+    assert setting_faults({"lauers": 3}) == ["--lauers is no setting (did you mean 'layers'?)"]
+
+
+@pytest.mark.parametrize("value", ["3", True, 3.5, None])
+def test_types_are_checked(value: object) -> None:
+    assert bool(setting_faults({"layers": value})) == (value is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("layers", "12", 12),
+        ("tokens", "20M", 20_000_000),
+        ("steps", "1.5k", 1500),
+        ("lr", "3e-4", 3e-4),
+        ("bias", "no", False),
+        ("tokenizer", "char", "char"),
+    ],
+)
+def test_parse_setting(name: str, text: str, value: object) -> None:
+    assert parse_setting(name, text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("layers", "four"),
+        ("steps", "1.5"),
+        ("steps", "k"),
+        ("steps", f"{'9' * 400}k"),
+        ("lr", "1k"),
+        ("bias", "maybe"),
+    ],
+)
+def test_parse_setting_refuses(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}'"):
+        parse_setting(name, text)
+
+
+def test_every_setting_is_described() -> None:
+    for name in knobs():
+        assert limits_of(name).help.endswith("."), name
+        assert limits_of(name).group, name
+        assert type_of(name) in (int, float, bool, str, tuple), name
+
+
+@given(st.booleans(), st.integers(1, 64), st.integers(1, 512))
+def test_a_refused_shape_names_one_that_fits(even: bool, heads: int, width: int) -> None:
+    faults = shape_faults(width, heads, even=even)
+    assert bool(faults) == (width % (2 * heads if even else heads) != 0)
+    for fault in faults:
+        named = int(fault.rsplit("width ", 1)[1].split(" ")[0])
+        assert not shape_faults(named, heads, even=even)
+
+
+def test_model_shape_faults() -> None:
+    with pytest.raises(UsageError, match="even head width"):
+        configure("nanochat", vocab_size=9, layers=1, heads=2, width=6, context=4)
+    with pytest.raises(UsageError, match="did you mean 'gpt2'"):
+        configure("gpt-2", vocab_size=9, layers=1, heads=2, width=6, context=4)
+    with pytest.raises(UsageError, match="cannot share 3 key/value heads"):
+        configure("nanochat", vocab_size=9, layers=1, heads=4, kv_heads=3, width=8, context=4)
+    with pytest.raises(UsageError, match="more than 16,777,216"):
+        configure("nanochat", vocab_size=9, layers=1, heads=1, width=1000, context=2**18)
+    with pytest.raises(UsageError, match="layers must be at least 1"):
+        configure("gpt2", vocab_size=9, layers=0, heads=2, width=6, context=4)

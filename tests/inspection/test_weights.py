@@ -1,0 +1,54 @@
+"""The tensors in numbers, against torch."""
+
+import math
+
+import pytest
+import torch
+
+from mygpt_cli.inspection.weights import BINS, moved, weights_of
+from tests.helpers.standins import random_model
+
+
+@pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
+def test_each_tensor_against_torch(arch: str) -> None:
+    model = random_model(300, arch=arch)
+    described = weights_of(model)
+    assert [weights.name for weights in described] == [name for name, _ in model.named_parameters()]
+    for weights, (_, tensor) in zip(described, model.named_parameters(), strict=True):
+        assert weights.shape == tuple(tensor.shape)
+        assert weights.norm == pytest.approx(float(torch.linalg.vector_norm(tensor)), rel=1e-5)
+        assert weights.mean == pytest.approx(float(tensor.mean()), abs=1e-6)
+        assert weights.deviation == pytest.approx(float(tensor.var(unbiased=False).sqrt()), rel=1e-4)
+        assert (weights.low, weights.high) == (float(tensor.amin()), float(tensor.amax()))
+        assert len(weights.histogram) == BINS
+        assert sum(weights.histogram) == tensor.numel()
+
+
+def test_a_tensor_of_equal_numbers() -> None:
+    model = random_model(20)
+    with torch.no_grad():
+        model.norm.weight.fill_(1.0)  # type: ignore[union-attr]
+    (weights,) = [weights for weights in weights_of(model) if weights.name == "norm.weight"]
+    assert (weights.low, weights.high, weights.deviation, sum(weights.histogram)) == (1.0, 1.0, 0.0, 16)
+
+
+def test_how_far_two_are_apart() -> None:
+    model, other = random_model(20), random_model(20)
+    assert all(tensor.distance == 0 and tensor.cosine == 1 for tensor in moved(model, other)[0])
+    with torch.no_grad():
+        other.embedding.mul_(-2)
+        other.norm.weight.zero_()  # type: ignore[union-attr]
+    tensors = {tensor.name: tensor for tensor in moved(model, other)[0]}
+    turned = tensors["embedding"]
+    assert turned.share == pytest.approx(3)
+    assert turned.cosine == pytest.approx(-1)
+    assert turned.other_norm == pytest.approx(2 * turned.norm)
+    assert tensors["norm.weight"].cosine is None
+    assert not any(math.isnan(tensor.distance) for tensor in tensors.values())
+
+
+def test_tensors_that_only_one_has() -> None:
+    tensors, unlike = moved(random_model(20), random_model(20, arch="nanochat", context=10))
+    assert "embedding" in [tensor.name for tensor in tensors]
+    assert {"positions", "norm.weight", "head.weight"} <= set(unlike)
+    assert moved(random_model(20), random_model(21))[1][0] == "embedding"

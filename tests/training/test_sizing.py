@@ -1,0 +1,246 @@
+"""What is chosen when the user does not say, and what is respected when he does."""
+
+import re
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mygpt_cli.base.errors import ResourceError, TextError, UsageError
+from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.tokens.dataset import Dataset
+from mygpt_cli.training import sizing
+from mygpt_cli.training.budget import START, Budget
+from mygpt_cli.training.sizing import fit_memory, fit_steps, plan
+from mygpt_cli.training.trainer import Trainer
+from tests.conftest import tiny_config
+from tests.helpers.machine import Machine
+from tests.training.test_budget import seconds_of
+from tests.training.test_trainer import new_trainer
+
+
+def slow(config: TrainConfig) -> float:
+    """Pretend a speed of 10,000 tokens per second."""
+    return 1e-4
+
+
+def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
+    chosen = plan({}, tiny_dataset, slow)
+    assert chosen.seconds == 300
+    assert chosen.reasons["time"] == "the default, since no budget was given"
+    config = chosen.config(1000)
+    assert config.model(65).head_width % 2 == 0
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "layers": st.integers(1, 12),
+            "heads": st.integers(1, 12),
+            "context": st.integers(2, 100),
+            "batch_size": st.integers(1, 100),
+            "arch": st.sampled_from(["gpt2", "nanochat"]),
+            "optimizer": st.sampled_from(["adamw", "muon"]),
+            "lr": st.floats(1e-5, 1),
+            "steps": st.integers(1, 10_000),
+            "eval_every": st.integers(1, 100),
+        },
+    )
+)
+def test_what_the_user_sets_is_respected(settings: dict[str, object]) -> None:
+    tokens = np.zeros(5000, dtype=np.uint8)
+    dataset = Dataset(tokens, tokens, None, 5000, 5000, 5000, 5000, "")  # type: ignore[arg-type]
+    chosen = plan(settings, dataset, slow)
+    config = chosen.config(chosen.steps or 50)
+    assert {name: getattr(config, name) for name in settings} == settings
+    config.model(300)
+
+
+def test_what_nobody_set_has_a_reason_and_what_somebody_set_has_none(tiny_dataset: Dataset) -> None:
+    free = plan({}, tiny_dataset, slow)
+    assert set(free.reasons) >= {"layers", "width", "heads", "dropout", "context", "batch_size", "time"}
+    settings = {name: getattr(free.config(100), name) for name in free.reasons if name != "time"}
+    assert not plan(settings, tiny_dataset, slow).reasons
+    assert "layers" not in plan({"layers": 3}, tiny_dataset, slow).reasons
+    assert free.reasons.keys() >= {"lr", "muon_lr", "schedule", "warmup", "decay_share"}
+    plain = plan({"optimizer": "adamw", "schedule": "constant"}, tiny_dataset, slow).reasons
+    assert not {"muon_lr", "schedule", "warmup", "decay_share"} & plain.keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens", "reason"),
+    [
+        ({"steps": 300}, 10**7, "the largest that sees 2 tokens per parameter within 300 steps"),
+        ({"time": "5m"}, 10**5, "a larger model would learn this text by heart"),
+        ({"time": "2s"}, 10**5, "the smallest, since 2s is short"),
+        ({"epochs": 1000.0}, 10**8, "the largest that is chosen unasked"),
+    ],
+)
+def test_the_reason_of_a_shape_is_what_bounds_it(
+    settings: dict[str, object], tokens: int, reason: str
+) -> None:
+    ids = np.zeros(tokens, dtype=np.uint8)
+    dataset = Dataset(ids, ids, None, tokens, tokens, tokens, tokens, "")  # type: ignore[arg-type]
+    chosen = plan(settings, dataset, slow)
+    assert chosen.reasons["layers"] == chosen.reasons["width"] == reason
+
+
+def test_intervals_are_chosen_anew_for_another_budget_unless_somebody_set_them(tiny_dataset: Dataset) -> None:
+    first = plan({"steps": 100, "log_every": 7}, tiny_dataset, slow).config(100)
+    kept = {name: getattr(first, name) for name in ("eval_every", "save_every", "log_every")}
+    longer = plan({"steps": 1000} | kept, tiny_dataset, slow).with_new_intervals(100, {"steps"}).config(1000)
+    assert longer.log_every == 7
+    assert longer.save_every == 100
+    assert longer.eval_every == plan({"steps": 1000}, tiny_dataset, slow).config(1000).eval_every
+    same = plan({"steps": 1000} | kept, tiny_dataset, slow).with_new_intervals(100, {"save_every"})
+    assert same.config(1000).save_every == first.save_every
+
+
+def test_validations_that_were_asked_for_are_part_of_the_time(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizing, "seconds_per_step", lambda scratch, limit: 0.01)
+    monkeypatch.setattr(time, "perf_counter", lambda: 5.0)
+    monkeypatch.setattr(sizing, "_validation_seconds", lambda scratch: 0.9)
+    shape = {"layers": 1, "heads": 1, "width": 8}
+    for every, keep in ((1, 0), (7, 0), (100, 10), (4000, 1)):
+        given = {**shape, "time": "100s", "eval_every": every, "keep_every": keep}
+        chosen = plan(given, tiny_dataset, slow)
+        end = time.perf_counter() + 100.0
+        steps, _ = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), end)
+        config = chosen.config(steps)
+        assert seconds_of(config, 0, 0.01 * 1.01, 0.9) + START <= 100.0
+        assert seconds_of(chosen.config(steps + 1), 0, 0.01 * 1.01, 0.9) + START > 100.0
+        twice = Budget(end, 0.005, 0.9)
+        assert twice.steps(config, 0) >= steps
+
+
+@pytest.mark.parametrize(("step", "limit", "most"), [(0.01, 0.25, 0.3), (0.6, 0.25, 1.3), (1.6, -1.0, 3.3)])
+def test_measuring_takes_no_longer_than_it_may(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, step: float, limit: float, most: float
+) -> None:
+    """Nor than two steps: where they are slow, a short budget would be spent before training began."""
+    machine = Machine(monkeypatch, lambda now: 1.0)
+    trainer = machine.drive(new_trainer(tiny_config(), tiny_dataset), monkeypatch, step=step, validation=0.0)
+    assert sizing.seconds_per_step(trainer, limit) == pytest.approx(step)
+    assert machine.now <= most
+
+
+def test_the_first_steps_do_not_count_and_a_hiccup_counts_a_little(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    times = iter([3.0, 0.2, 0.2, *[0.1] * 4, 5.0, *[0.1] * 100])
+    machine = Machine(monkeypatch, lambda now: 1.0)
+    monkeypatch.setattr(trainer, "update", lambda number: machine.work(next(times)))
+    measured = sizing.seconds_per_step(trainer, 6.35)
+    assert measured == pytest.approx((10 * 0.1 + 0.3) / 11)
+
+
+@pytest.mark.parametrize("width", [1, 2, 6, 7, 64, 100, 96, 768])
+def test_heads_divide_any_width(width: int, tiny_dataset: Dataset) -> None:
+    arch = "gpt2" if width % 2 else "nanochat"
+    if width >= 2:
+        assert width % plan({"width": width, "arch": arch}, tiny_dataset, slow).config(10).heads == 0
+
+
+def test_epochs_become_steps(tiny_dataset: Dataset) -> None:
+    chosen = plan({"epochs": 3.0, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset, slow)
+    assert chosen.steps == round(3 * len(tiny_dataset.train) / (4 * 2 * 16))
+
+
+def test_tokens_become_steps(tiny_dataset: Dataset) -> None:
+    chosen = plan({"tokens": 10_000, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset, slow)
+    assert chosen.steps == round(10_000 / (4 * 2 * 16))
+    assert plan({"tokens": 1}, tiny_dataset, slow).steps == 1
+    assert "since 10,000 tokens is short" in plan({"tokens": 10_000}, tiny_dataset, slow).reasons["width"]
+
+
+def test_a_text_shorter_than_the_context_shrinks_it(tiny_dataset: Dataset) -> None:
+    short = replace(tiny_dataset, train=tiny_dataset.train[:20])
+    chosen = plan({"context": 64}, short, slow)
+    assert chosen.config(10).context == 19
+    assert "context: 19 tokens instead of 64" in chosen.notes[0]
+    with pytest.raises(TextError, match="too short"):
+        plan({}, replace(tiny_dataset, train=tiny_dataset.train[:2]), slow)
+
+
+def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
+    settings = {"layers": 1, "heads": 1, "width": 8, "context": 8, "batch_size": 1, "dtype": "float32"}
+    chosen = plan(settings, tiny_dataset, slow)
+    scratch: Trainer = new_trainer(chosen.config(100), tiny_dataset)
+    with pytest.raises(UsageError, match="too short"):
+        fit_steps(chosen, scratch, time.perf_counter() + 0.3)
+    with pytest.raises(UsageError) as fault:  # most of the time went by before
+        fit_steps(replace(chosen, seconds=20.0), scratch, time.perf_counter() + 0.3)
+    enough = re.search(r"--time (\d+)s is enough", fault.value.hint)
+    assert enough
+    assert int(enough[1]) > 20
+    steps, _ = fit_steps(chosen, scratch, time.perf_counter() + 30.0)
+    assert steps > 100
+
+
+@pytest.mark.parametrize("million", [0.05, 1, 20, 1000])
+def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(million: float) -> None:
+    def chosen(seconds: int, tokens: int) -> TrainConfig:
+        ids = np.zeros(tokens, dtype=np.uint8)
+        dataset = Dataset(ids, ids, None, tokens, tokens, tokens, tokens, "")  # type: ignore[arg-type]
+        return plan({"time": f"{seconds}s"}, dataset, lambda config: 2e-5).config(100)
+
+    tokens = int(million * 1e6)
+    configs = [chosen(seconds, tokens) for seconds in (3, 10, 30, 100, 600, 3600, 36000)]
+    sizes = [c.layers * c.width**2 for c in configs]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > (1 if million < 1 else 3)  # a small text keeps the model small
+    dropouts = [chosen(600, size).dropout for size in (10_000, 100_000, 1_000_000, 10_000_000)]
+    assert dropouts == sorted(dropouts, reverse=True)
+    assert dropouts[-1] == 0.0
+
+
+def test_a_shape_that_is_given_is_regularised_as_if_it_were_chosen() -> None:
+    ids = np.zeros(300_000, dtype=np.uint16)
+    dataset = Dataset(ids, ids, None, 10**6, 10**6, 10**6, 10**6, "")  # type: ignore[arg-type]
+
+    def speed(config: TrainConfig) -> float:
+        return 1e-5 * (0.4 + 0.6 * config.layers * config.width**2 / (4 * 128**2))
+
+    chosen = plan({"time": "200s"}, dataset, speed).config(100)
+    assert 0 < chosen.dropout < 0.3
+    given = {"layers": chosen.layers, "width": chosen.width}
+    config = plan({"time": "200s", **given}, dataset, speed).config(100)
+    assert config.dropout == chosen.dropout
+
+
+def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: Dataset) -> None:
+    settings = {"layers": 12, "width": 768, "heads": 12, "context": 32, "batch_size": 4, "steps": 10}
+    config = plan(settings, tiny_dataset, slow).config(10)
+    assert fit_memory(config, 65, 24 * 10**9) == config
+    with pytest.raises(ResourceError, match=r"takes about 2 GB, and there are 1 GB") as fault:
+        fit_memory(config, 65, 10**9)
+    fits = re.fullmatch(r"--layers (\d+) or --width (\d+) would fit", fault.value.hint)
+    assert fits
+    layers, width = map(int, fits.groups())
+    for smaller, larger in (
+        (replace(config, layers=layers), replace(config, layers=layers + 1)),
+        (replace(config, width=width), replace(config, width=width + 24)),
+    ):
+        fit_memory(smaller, 65, 800 * 10**6)
+        with pytest.raises(ResourceError):
+            fit_memory(larger, 65, 800 * 10**6)
+    with pytest.raises(ResourceError) as fault:
+        fit_memory(config, 65, 10**6)
+    assert fault.value.hint == "a smaller --context needs less"
+
+
+def test_a_batch_larger_than_memory_is_taken_in_parts(tiny_dataset: Dataset) -> None:
+    settings = {"layers": 2, "width": 64, "context": 256, "batch_size": 24, "accumulation": 2, "steps": 10}
+    config = plan(settings, tiny_dataset, slow).config(10)
+    fitting = fit_memory(config, 65, 20 * 10**6)
+    assert fitting.batch_size < 12
+    assert fitting.batch_size * fitting.accumulation == 48
+    with pytest.raises(ResourceError):
+        fit_memory(config, 65, 10**6)

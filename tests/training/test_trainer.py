@@ -1,0 +1,479 @@
+"""The training loop: resuming, accumulating, validating, diverging."""
+
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mygpt_cli.base.errors import DivergedError, ResourceError
+from mygpt_cli.config.course import Course
+from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.text.corpus import open_corpus
+from mygpt_cli.tokens.bpe_dropout import Splitter
+from mygpt_cli.tokens.dataset import Dataset, prepare
+from mygpt_cli.training.budget import Budget
+from mygpt_cli.training.events import Corrected, Evaluated, Event, Finished, Noted, Progress, SaveDue, Started
+from mygpt_cli.training.history import History
+from mygpt_cli.training.trainer import Trainer
+from tests.conftest import tiny_config
+from tests.helpers.machine import Machine
+
+
+def new_trainer(config: TrainConfig, dataset: Dataset) -> Trainer:
+    model = GPT(config.model(dataset.tokenizer.vocab_size))
+    model.initialise(torch.Generator().manual_seed(config.seed))
+    model.compute_dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    return Trainer(config, dataset, model)
+
+
+def run_out_of_memory(
+    trainer: Trainer, most: int, error: Exception, monkeypatch: pytest.MonkeyPatch, calls: int = 0
+) -> None:
+    """Let the model's loss fail on more than `most` sequences, after this many calls in training."""
+    real, left = trainer.model.loss, [calls]
+
+    def failing(ids: torch.Tensor, *arguments: object) -> torch.Tensor:
+        if left[0] <= 0 and ids.size(0) > most:
+            raise error
+        left[0] -= torch.is_grad_enabled()
+        return real(ids, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.model, "loss", failing)
+
+
+ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+ON_LINUX = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+ON_WINDOWS = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+ON_ONE_DNN = RuntimeError("could not create a primitive")
+
+
+def same_weights(a: GPT, b: GPT) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dropout": 0.2, "accumulation": 3},
+        {"optimizer": "adamw", "arch": "gpt2", "bias": True, "dropout": 0.1},
+        {"dtype": "bfloat16", "dropout": 0.1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("stop_at", [1, 7, 11])
+def test_resuming_is_not_to_have_stopped(
+    tiny_dataset: Dataset, changes: dict[str, object], stop_at: int
+) -> None:
+    config = tiny_config(**changes)
+    whole = new_trainer(config, tiny_dataset)
+    whole_events = list(whole.run())
+
+    first = new_trainer(config, tiny_dataset)
+    list(first.run(stop=lambda: "SIGINT" if first.history.step == stop_at else None))
+    second = Trainer(config, tiny_dataset, first.model, History(**asdict(first.history)))
+    second.optimizer.load_state({name: t.clone() for name, t in first.optimizer.state().items()})
+    events = list(second.run())
+    assert same_weights(whole.model, second.model)
+    state = second.optimizer.state()
+    assert all(torch.equal(t, state[name]) for name, t in whole.optimizer.state().items())
+    last = [[e.bits_per_byte for e in es if isinstance(e, Evaluated)][-1] for es in (whole_events, events)]
+    assert last[0] == last[1]
+
+
+def clocked(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> tuple[Trainer, list[Event]]:
+    """Train by the clock of a machine that is half as fast from 35% of the time on, and twice from 75% on."""
+    machine = Machine(monkeypatch, lambda now: 1.0 if now < 21 else 2.0 if now < 45 else 0.5)
+    steps = {"steps": 60, "warmup": 3, "decay_share": 0.6, "patience": 0}
+    trainer = new_trainer(tiny_config(**(steps | changes)), dataset)
+    trainer.budget = Budget(60.0, 1.0, 0.2)
+    return trainer, list(machine.drive(trainer, monkeypatch, step=1.0, validation=0.2).run())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dropout": 0.2, "accumulation": 2, "schedule": "cosine", "final_lr": 0.1, "keep_every": 7},
+        {"schedule": "constant", "eval_every": 60, "dtype": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_a_corrected_run_can_be_repeated_without_a_clock(
+    tiny_dataset: Dataset, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        trainer, events = clocked(tiny_dataset, patch, changes)
+    corrected = [event for event in events if isinstance(event, Corrected)]
+    assert {event.steps > event.before for event in corrected} == {True, False}
+    assert [(event.step, event.steps) for event in corrected] == list(trainer.config.corrections[1:])
+    again = new_trainer(trainer.config, tiny_dataset)
+    repeated = list(again.run())
+    assert same_weights(trainer.model, again.model)
+    assert not any(isinstance(event, Corrected) for event in repeated)
+
+    def told(events: list[Event]) -> list[tuple[object, ...]]:
+        kinds = Evaluated | Progress | SaveDue
+        what = ("step", "loss", "lr", "grad_norm", "val_loss", "train_loss", "best", "keep", "last")
+        return [tuple(getattr(e, name, None) for name in what) for e in events if isinstance(e, kinds)]
+
+    assert told(events) == told(repeated)
+    # Stopped before a correction or after one, it ends as it would have.
+    for step in (corrected[0].step - 1, corrected[-1].step):
+        assert same_weights(trainer.model, stopped_and_resumed(trainer.config, tiny_dataset, step))
+
+
+def stopped_and_resumed(config: TrainConfig, dataset: Dataset, step: int) -> GPT:
+    """Train to a step, and to the end with another trainer; return its model."""
+    first = new_trainer(config, dataset)
+    list(first.run(stop=lambda: "SIGINT" if first.history.step == step else None))
+    second = Trainer(config, dataset, first.model, History(**asdict(first.history)))
+    second.optimizer.load_state({name: t.clone() for name, t in first.optimizer.state().items()})
+    list(second.run())
+    return second.model
+
+
+def test_validating_once_is_at_the_end_wherever_that_is(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, events = clocked(tiny_dataset, monkeypatch, {"eval_every": 50, "steps": 50})
+    assert trainer.config.corrections
+    assert [e.step for e in events if isinstance(e, Evaluated)] == [trainer.config.steps]
+
+
+@pytest.mark.parametrize(
+    ("corrections", "split_steps"),
+    [((), 34), (((0, 40), (10, 24)), 21), (((0, 40), (30, 60)), 51), (((0, 40), (36, 60)), 49)],
+)
+def test_tokens_are_split_until_the_end_comes_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corrections: Course, split_steps: int
+) -> None:
+    """In the first 85% of the steps there were then to be: in the last case not for steps 34 and 35."""
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(200)), encoding="utf-8")
+    dataset = prepare(open_corpus([str(path)]), tokenizer="bpe", vocab_size=300, cache=tmp_path / "cache")
+    steps = corrections[-1][1] if corrections else 40
+    trainer = new_trainer(tiny_config(steps=steps, corrections=corrections, bpe_dropout=0.25), dataset)
+    assert isinstance(trainer._batches.splitter, Splitter)
+    split = trainer._batches.splitter.split
+    probabilities = []
+
+    def watched(windows: np.ndarray, probability: float, random: np.random.Generator) -> np.ndarray:
+        probabilities.append(probability)
+        return split(windows, probability, random)
+
+    monkeypatch.setattr(trainer._batches.splitter, "split", watched)
+    list(trainer.run())
+    assert probabilities == [0.25] * split_steps
+
+
+def test_events_come_in_order(tiny_dataset: Dataset) -> None:
+    events = list(new_trainer(tiny_config(), tiny_dataset).run())
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished)
+    assert [e.step for e in events if isinstance(e, Progress)] == [3, 6, 9, 12]
+    evaluated = [e for e in events if isinstance(e, Evaluated)]
+    assert [e.step for e in evaluated] == [5, 10, 12]
+    due = [e for e in events if isinstance(e, SaveDue)]
+    assert {4, 8, 12} <= {e.step for e in due}
+    assert due[-1].last
+    assert [e.step for e in due if e.best] == [e.step for e in evaluated if e.best]
+    assert events[-1].best_bits_per_byte == min(e.bits_per_byte for e in evaluated)
+
+
+def test_it_learns(tiny_dataset: Dataset) -> None:
+    config = tiny_config(steps=150, log_every=50, eval_every=150, batch_size=16)
+    losses = [e.loss for e in new_trainer(config, tiny_dataset).run() if isinstance(e, Progress)]
+    assert losses[-1] < 0.6 * math.log(tiny_dataset.tokenizer.vocab_size)
+
+
+def test_accumulated_batches_are_one_large_batch(tiny_dataset: Dataset) -> None:
+    large = tiny_config(batch_size=12, optimizer="adamw")
+    small = replace(large, batch_size=4, accumulation=3)
+    a, b = new_trainer(large, tiny_dataset), new_trainer(small, tiny_dataset)
+    for step in range(3):
+        loss_a, norm_a = a.update(step)
+        loss_b, norm_b = b.update(step)
+        assert loss_a == pytest.approx(loss_b, abs=1e-5)
+        assert norm_a == pytest.approx(norm_b, abs=1e-4)
+
+
+def test_validation_is_the_naive_sum(tiny_dataset: Dataset) -> None:
+    """Window by window, token by token, each but the first predicted from what precedes it in its window."""
+    config = tiny_config(steps=5, log_every=5)
+    trainer = new_trainer(config, tiny_dataset)
+    event = next(e for e in trainer.run() if isinstance(e, Evaluated))
+    ids = torch.from_numpy(tiny_dataset.val.astype("int64"))
+    nats = 0.0
+    with torch.no_grad():
+        for start in range(0, len(ids) - 1, config.context):
+            window = ids[start : start + config.context + 1]
+            logprobs = trainer.model(window[None, :-1])[0].log_softmax(dim=-1)
+            nats -= sum(logprobs[i, token].item() for i, token in enumerate(window[1:].tolist()))
+    count = len(ids) - 1
+    assert event.val_loss == pytest.approx(nats / count, rel=1e-5)
+    # One byte for each character here, and the first is not predicted.
+    assert event.nats_per_character == pytest.approx(nats / count, rel=1e-5)
+    assert event.bits_per_byte == pytest.approx(nats / count / math.log(2), rel=1e-5)
+
+
+def test_numbers_that_are_not_finite_never_reach_the_weights(tiny_dataset: Dataset) -> None:
+    trainer = new_trainer(tiny_config(steps=40, save_every=1), tiny_dataset)
+    events = []
+    with pytest.raises(DivergedError, match="at step 6, embedding is no longer finite"):
+        for event in trainer.run():
+            events.append(event)
+            if trainer.history.step == 5 and isinstance(event, SaveDue):
+                with torch.no_grad():
+                    trainer.model.embedding[:, 3] = math.nan
+                before = [p.clone() for p in trainer.model.parameters()]
+    for parameter, kept in zip(trainer.model.parameters(), before, strict=True):
+        assert torch.equal(parameter.nan_to_num(7.0), kept.nan_to_num(7.0))
+    assert max(e.step for e in events if isinstance(e, SaveDue)) == 5
+    assert trainer.history.best_step == 5
+
+
+def test_gradients_that_stay_out_of_bounds_end_training(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(steps=40, save_every=100, eval_every=100), tiny_dataset)
+    real = trainer.model.loss
+    monkeypatch.setattr(trainer.model, "loss", lambda *arguments: real(*arguments) * math.nan)
+    before = [p.clone() for p in trainer.model.parameters()]
+    with pytest.raises(DivergedError, match="10 steps in a row, up to step 10") as fault:
+        list(trainer.run())
+    assert fault.value.exit_code == 6
+    assert all(torch.equal(p, k) for p, k in zip(trainer.model.parameters(), before, strict=True))
+
+
+def test_a_single_bad_step_is_counted_and_passed_over(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    real = trainer.model.loss
+
+    def failing(*arguments: object) -> torch.Tensor:
+        loss = real(*arguments)  # type: ignore[arg-type]
+        return loss * math.inf if trainer.history.step == 6 else loss
+
+    monkeypatch.setattr(trainer.model, "loss", failing)
+    finished = list(trainer.run())[-1]
+    assert isinstance(finished, Finished)
+    assert finished.refused == 1
+    assert finished.step == 12
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_a_spike_is_passed_over(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = new_trainer(tiny_config(steps=120, patience=0), tiny_dataset)
+    real = trainer.model.loss
+    kept: list[torch.Tensor] = []
+
+    def spiking(*arguments: object) -> torch.Tensor:
+        if not torch.is_grad_enabled():  # a validation
+            return real(*arguments)  # type: ignore[arg-type]
+        if trainer.history.step == 110:
+            kept.extend(p.clone() for p in trainer.model.parameters())
+            return real(*arguments) * 1e4  # type: ignore[arg-type]
+        if trainer.history.step == 111:
+            assert all(torch.equal(p, k) for p, k in zip(trainer.model.parameters(), kept, strict=True))
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.model, "loss", spiking)
+    finished = list(trainer.run())[-1]
+    assert isinstance(finished, Finished)
+    assert finished.refused == 1
+
+
+def test_what_a_spike_is_depends_on_the_gradients_before(tiny_dataset: Dataset) -> None:
+    """Their mean over the steps so far, and over about a hundred once there are more."""
+    trainer = new_trainer(tiny_config(clip=0.0), tiny_dataset)
+    history = trainer.history
+    norms = [3.0, 5.0, 10.0]
+    for step, norm in enumerate(norms):
+        history.step = step
+        assert trainer._acceptable(1.0, norm)
+    assert history.norm == pytest.approx(sum(norms) / 3)
+    history.step = 500
+    assert trainer._acceptable(1.0, 106.0)
+    assert history.norm == pytest.approx(7.0)
+    assert trainer._acceptable(1.0, 20 * 7.0)
+    assert history.norm == pytest.approx(7.0 + 133.0 / 100)
+    assert not trainer._acceptable(1.0, 20 * 8.34)
+    assert history.norm == pytest.approx(8.33)  # what was refused is no measure
+    assert (history.refused, history.refused_in_row) == (1, 1)
+
+
+def test_training_ends_when_it_no_longer_helps(tiny_dataset: Dataset) -> None:
+    """A text of a few lines is soon known by heart: said in words, and the best is kept."""
+    few = replace(tiny_dataset, train=tiny_dataset.train[:100])
+    config = tiny_config(steps=3000, eval_every=20, batch_size=8, width=32, patience=4)
+    events = list(new_trainer(config, few).run())
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.reason == "no longer improves"
+    assert finished.step < 3000
+    assert isinstance(events[-2], SaveDue)
+    assert [e.step for e in events if isinstance(e, SaveDue) and e.best][-1] == finished.best_step
+    notes = [e.text for e in events if isinstance(e, Noted)]
+    assert len(notes) == 1
+    assert "by heart" in notes[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_model_worse_than_guessing_is_named_once(optimizer: str, tiny_dataset: Dataset) -> None:
+    fast = {"lr": 10.0, "muon_lr": 10.0, "schedule": "constant", "clip": 0.0, "optimizer": optimizer}
+    events = list(new_trainer(tiny_config(steps=40, patience=0, **fast), tiny_dataset).run())
+    guessing = math.log(tiny_dataset.tokenizer.vocab_size)
+    assert sum(e.val_loss > guessing for e in events if isinstance(e, Evaluated)) > 1
+    said = [e.text for e in events if isinstance(e, Noted)]
+    assert len(said) == 1
+    assert f"taking every token for equally likely gives {guessing:.2f}" in said[0]
+    assert said[0].endswith("a lower --lr" + (" and --muon-lr" if optimizer == "muon" else ""))
+    events = list(new_trainer(tiny_config(steps=40, optimizer=optimizer), tiny_dataset).run())
+    assert not [e for e in events if isinstance(e, Noted)]
+
+
+@pytest.mark.parametrize("clip", [1e-3, 0.0, 1e6])
+def test_clipping_bounds_the_gradient(tiny_dataset: Dataset, clip: float) -> None:
+    trainer = new_trainer(tiny_config(clip=clip), tiny_dataset)
+    _, norm = trainer.update(0)
+    assert 1e-3 < norm < 1e6
+    grads = torch.stack([p.grad.norm() for p in trainer.model.parameters() if p.grad is not None])
+    assert grads.norm().item() == pytest.approx(min(norm, clip or math.inf), rel=1e-2)
+
+
+def test_bfloat16_learns_what_float32_learns(tiny_dataset: Dataset) -> None:
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        trainer = new_trainer(tiny_config(dtype=dtype), tiny_dataset)
+        losses.append([trainer.update(step)[0] for step in range(10)])
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+@pytest.mark.parametrize("error", [ON_A_GPU, ON_LINUX, ON_WINDOWS, ON_ONE_DNN, MemoryError()], ids=repr)
+def test_when_memory_runs_out_a_step_is_taken_in_parts(
+    tiny_dataset: Dataset, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its first step, so that all of it is the run with small batches: to the bit, dropout included."""
+    config = tiny_config(batch_size=12, accumulation=2, dropout=0.1)
+    trainer = new_trainer(config, tiny_dataset)
+    run_out_of_memory(trainer, 3, error, monkeypatch)
+    events = list(trainer.run())
+    small = new_trainer(replace(config, batch_size=3, accumulation=8), tiny_dataset)
+    list(small.run())
+    assert same_weights(trainer.model, small.model)
+    assert trainer.config == small.config
+    assert trainer.tokens_per_step == 24 * config.context
+    notes = [event.text for event in events if isinstance(event, Noted)]
+    assert [note.split(",")[0] for note in notes] == [
+        "memory ran out: 6 sequences at once instead of 12",
+        "memory ran out: 3 sequences at once instead of 6",
+    ]
+    assert next(e.step for e in events if isinstance(e, SaveDue)) == 1
+
+
+def test_when_memory_runs_out_late_nothing_but_rounding_changes(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second part of the fourth step fails: what the first part had gathered is forgotten."""
+    config = tiny_config(batch_size=9, accumulation=2, optimizer="adamw")
+    trainer, plain = new_trainer(config, tiny_dataset), new_trainer(config, tiny_dataset)
+    run_out_of_memory(trainer, 8, ON_LINUX, monkeypatch, calls=3 * 2 + 1)
+    for step in range(8):
+        loss, norm = trainer.update(step)
+        assert list(plain.update(step)) == pytest.approx([loss, norm], abs=1e-4)
+        assert trainer.config.accumulation == (2 if step < 3 else 6)
+
+
+def test_a_single_sequence_that_does_not_fit_ends_the_run(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    run_out_of_memory(trainer, 0, ON_A_GPU, monkeypatch, calls=5)
+    with pytest.raises(ResourceError, match="a single sequence of 16 tokens") as fault:
+        list(trainer.run())
+    assert fault.value.exit_code == 5
+    assert "--context" in fault.value.hint
+    assert trainer.history.step == 5
+
+
+@pytest.mark.parametrize(("error", "batch_size"), [(RuntimeError("sizes do not match"), 4), (ON_ONE_DNN, 1)])
+def test_other_faults_are_not_taken_for_a_lack_of_memory(
+    error: Exception, batch_size: int, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that may be such a lack is only taken for it while a step can be taken in smaller parts."""
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    run_out_of_memory(trainer, 0, error, monkeypatch)
+    with pytest.raises(type(error), match=str(error)):
+        trainer.update(0)
+    assert trainer.config.batch_size == batch_size
+
+
+def test_what_comes_of_a_lack_of_memory_is_one(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    errors = [ON_LINUX, ON_ONE_DNN, ON_ONE_DNN]
+
+    def failing(*arguments: object) -> torch.Tensor:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(trainer.model, "loss", failing)
+    with pytest.raises(ResourceError, match="a single sequence"):
+        trainer.update(0)
+    assert not errors
+
+
+def test_validation_takes_no_more_at_once_than_a_step(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = new_trainer(tiny_config(batch_size=3), tiny_dataset)
+    logits = trainer.model(torch.from_numpy(tiny_dataset.val[:-1].astype(np.int64)[:16])[None])
+    sizes = []
+    real = trainer.model.loss
+
+    def counted(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(ids))
+        return real(ids, targets)
+
+    monkeypatch.setattr(trainer.model, "loss", counted)
+    expected = trainer.validation_loss(tiny_dataset.val)
+    assert set(sizes) == {3, 1}
+    targets = torch.from_numpy(tiny_dataset.val[1:17].astype(np.int64))
+    by_hand = torch.nn.functional.cross_entropy(logits[0], targets, reduction="sum").item()
+    assert trainer.validation_loss(tiny_dataset.val[:17]) == pytest.approx(by_hand, rel=1e-5)
+
+    run_out_of_memory(trainer, 1, ON_LINUX, monkeypatch)
+    assert trainer.validation_loss(tiny_dataset.val) == pytest.approx(expected, rel=1e-6)
+    run_out_of_memory(trainer, 0, ON_LINUX, monkeypatch)
+    with pytest.raises(ResourceError, match="a single sequence of 16 tokens"):
+        trainer.validation_loss(tiny_dataset.val)
+
+
+@pytest.mark.parametrize(
+    ("at", "planned", "steps", "changes", "words"),
+    [
+        (12, 12, 60, {}, "had fallen to 17% of its peak: it rises again to 100% by step 15 and falls to 0%"),
+        (3, 12, 60, {}, "had not begun to fall"),
+        (1, 12, 60, {"warmup": 5}, "had not begun to fall"),
+        (12, 12, 60, {"schedule": "constant"}, "had not begun to fall"),
+        (12, 12, 13, {}, "goes on falling from 17%"),
+        (30, 200, 40, {}, "falls from 100% of its peak to 50% at once"),
+    ],
+)
+def test_more_steps_change_the_learning_rate_as_is_said(
+    tiny_dataset: Dataset, at: int, planned: int, steps: int, changes: dict[str, object], words: str
+) -> None:
+    trainer = new_trainer(tiny_config(steps=steps, **changes), tiny_dataset)
+    trainer.history.step, trainer.history.evals_since_best = at, 2
+    said = trainer.extend(((0, planned),))
+    assert said.startswith(f"the run now ends at step {steps} instead of {planned}; its learning rate")
+    assert words in said
+    assert trainer.history.evals_since_best == 0

@@ -1,0 +1,153 @@
+"""The interactive prompt: its commands, and what stops what; with answers that are written down."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mygpt_cli.base.errors import UsageError
+from mygpt_cli.ui.interactive import interact
+from tests.conftest import Command
+from tests.helpers.standins import random_checkpoint
+
+Captured = pytest.CaptureFixture[str]
+
+
+def talk(
+    lines: str, path: Path, monkeypatch: pytest.MonkeyPatch, **given: Any
+) -> list[tuple[str, dict[str, Any]]]:
+    """Type lines and return what was asked of the model, with which settings."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def respond(text: str, given: dict[str, Any]) -> None:
+        if text == "stop":
+            raise KeyboardInterrupt
+        asked.append((text, given))
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    interact(given, respond, path / "history")
+    return asked
+
+
+def test_lines_are_prompts_and_commands_change_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    lines = (
+        "one\n/set top-k 5\n\ntwo\n/set --temperature 0\n/set stop  END\nthree\n/set top_k\nfour\n/quit\nx\n"
+    )
+    assert talk(lines, tmp_path, monkeypatch, temperature=[0.5, 1.0]) == [
+        ("one", {"temperature": [0.5, 1.0]}),
+        ("two", {"temperature": [0.5, 1.0], "top_k": 5}),
+        ("three", {"temperature": 0.0, "top_k": 5, "stop": (" END",)}),
+        ("four", {"temperature": 0.0, "stop": (" END",)}),
+    ]
+    assert capsys.readouterr() == ("\n" * 4, "")
+
+
+def test_values_can_be_quoted_and_prompts_begin_with_a_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "/set begin-with ' x'\n//quit\n///\n/set begin-with 'x\na\n/set begin-with \"\"\nb\n/quit now\nc"
+    assert talk(lines, tmp_path, monkeypatch) == [
+        ("/quit", {"begin_with": " x"}),
+        ("//", {"begin_with": " x"}),
+        ("a", {"begin_with": "'x"}),
+        ("b", {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/set temprature 1", "there is no setting 'temprature' (did you mean 'temperature'?)"),
+        ("/set top-p 2", "--top-p must be at most 1"),
+        ("/set top-k many", "'many' is not a whole number"),
+        ("/set beams 3", "--beams contradicts --temperature"),
+        ("/sett", "there is no command /sett (did you mean '/set'?)"),
+        ("/set", "temperature         0.5\n"),
+    ],
+)
+def test_what_cannot_be_set_is_told_and_changes_nothing(
+    line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    given = {"temperature": 0.5}
+    assert talk(f"{line}\ngo on\n", tmp_path, monkeypatch, **given) == [("go on", given)]
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "mygpt" not in shown
+
+
+def test_an_interrupted_text_is_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [text for text, _ in talk("a\nstop\nb", tmp_path, monkeypatch)] == ["a", "b"]
+
+
+def test_settings_and_help_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    lines = "/set ban a\x1b\n/set stop ' b'\n/settings\n/help\n"
+    assert talk(lines, tmp_path, monkeypatch, temperature=[0.5, 1.0]) == []
+    shown = capsys.readouterr().err
+    assert "temperature         0.5 1\n" in shown
+    assert "top-p               1\n" in shown
+    assert "ban                 a␛\n" in shown
+    assert "stop                ' b'\n" in shown
+    assert "/quit" in shown
+
+
+@pytest.mark.parametrize("stdin", [io.StringIO(""), None])
+def test_without_a_terminal_and_without_a_line_nothing_can_be_asked(
+    stdin: io.StringIO | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(UsageError, match="neither a terminal to ask on nor a line to read"):
+        interact({}, lambda text, given: None, tmp_path / "history")
+    assert not (tmp_path / "history").exists()
+
+
+def test_lines_of_a_pipe_are_prompts(mygpt: Command, cycle_run: Path) -> None:
+    asked = ("sample", cycle_run, "--interactive", "--max-new-tokens", 3)
+    done = mygpt(*asked, input="/set temperature 0\nI lo\nI love é\n".encode())
+    assert (done.returncode, done.stdout.decode()) == (0, "I love \n")
+    assert "'é'" in done.stderr.decode()  # which the model has never seen
+    assert mygpt(*asked).returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_on_a_terminal_ctrl_c_stops_the_text_and_ctrl_d_leaves(tmp_path: Path) -> None:
+    import pty  # not on Windows
+
+    folder = random_checkpoint(tmp_path / "run")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mygpt_cli", "sample", "--checkpoint", str(folder), "--interactive"]
+    command += ["--max-new-tokens", "1000000", "--seed", "1"]
+    shown = b""
+
+    def read_until(mark: bytes) -> None:
+        nonlocal shown
+        while mark not in shown:
+            shown += os.read(ours, 4096)
+        shown = shown.split(mark, 1)[1]  # the next mark may be there already
+
+    environment = os.environ | {"TERM": "dumb", "MYGPT_CACHE_DIR": str(tmp_path)}
+    options: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": environment}
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        os.close(theirs)
+        read_until(b"> ")
+        os.write(ours, b"The cat\n")
+        read_until(b"The cat\r\nThe cat")
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        read_until(b"\n> ")
+        os.write(ours, b"/set max-new-tokens 3\nA\n")
+        read_until(b"\nA")
+        read_until(b"\n> ")
+        os.write(ours, b"\x04")
+        assert process.wait(60) == 0
+    os.close(ours)
+    assert "The cat" in (tmp_path / "history").read_text(encoding="utf-8")

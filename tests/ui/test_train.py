@@ -1,0 +1,240 @@
+"""How training looks: numbers, curves, and the live view at any width."""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from benchmarks.reliability.samples import vouch_for
+from mygpt_cli.tokens.dataset import Dataset
+from mygpt_cli.training.events import Corrected, Evaluated, Progress, Started
+from mygpt_cli.training.sizing import plan
+from mygpt_cli.ui.dashboard import Dashboard, RunView
+from mygpt_cli.ui.train import PlainReporter
+from mygpt_cli.ui.units import duration, size
+from tests.conftest import Command
+from tests.training.test_trainer import new_trainer
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (64000, "64 kB"),
+        (999600, "1.0 MB"),
+        (1115394, "1.1 MB"),
+        (2400000000, "2.4 GB"),
+        (10**13, "10000 GB"),
+    ],
+)
+def test_sizes(number: int, text: str) -> None:
+    assert size(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 m 00 s"),
+        (100, "1 m 40 s"),
+        (7500, "2 h 05 m"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def view() -> RunView:
+    view = RunView()
+    view.started = Started(
+        step=0,
+        steps=1500,
+        parameters=10**6,
+        tokens_per_step=2048,
+        tokens_per_epoch=400_000,
+        device="cpu",
+        dtype="bfloat16",
+    )
+    view.progress = Progress(
+        step=700,
+        epoch=3.5,
+        loss=3.25,
+        lr=4.2e-3,
+        grad_norm=0.71,
+        tokens_per_second=21_300.4,
+        seconds=61.0,
+        memory=900_000_000,
+    )
+    view.evaluated = view.best = Evaluated(
+        step=600,
+        train_loss=3.3,
+        val_loss=3.4,
+        bits_per_byte=2.01,
+        nats_per_character=1.4,
+        best=True,
+        seconds=50.0,
+    )
+    view.losses = [(10 * n, 6.0 - n / 30) for n in range(1, 71)]
+    view.sample = "First line \x1b[31mnot red\u202e\n\nA very long line " + "that goes on " * 20
+    return view
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_live_view_fits_and_is_safe(width: int) -> None:
+    console = Console(width=width, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(view())
+    text = capture.get()
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    assert "\x1b[31m" not in text
+    assert "\u202e" not in text
+    for shown in ("47%", "700/1,500", "3.250 training", "2.010 bits per byte", "21,300 tokens/s"):
+        assert shown in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Dataset) -> None:
+    chosen = plan({"width": 32}, tiny_dataset, lambda config: 1e-4)
+    reporter = PlainReporter()
+    reporter.console = Console(width=width, force_terminal=True, color_system=None)
+    with reporter.console.capture() as capture:
+        reporter.plan(new_trainer(chosen.config(1234), tiny_dataset), chosen)
+    lines = capture.get().splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    labels = [line[:10].strip() for line in lines if not line.startswith(" ")]
+    assert labels == ["tokens", "model", "training", "chosen"]
+    text = " ".join(capture.get().split())
+    for shown in (
+        "context 256, lr 0.005, muon-lr 0.02, schedule linear, warmup 12, decay-share 0.6: the default",
+        "time 5 m 00 s: the default, since no budget was given",
+        "steps 1,234: as many as fit",
+    ):
+        assert shown in text
+    assert "width 32:" not in text
+
+
+def test_the_view_is_as_high_for_a_short_sample_as_for_a_long_one() -> None:
+    heights = set()
+    for sample in ("one line", "a\n\nb\nc\nd\ne\nf\n", view().sample):
+        console = Console(width=80, force_terminal=True, color_system=None)
+        shown = view()
+        shown.sample = sample
+        with console.capture() as capture:
+            console.print(shown)
+        heights.add(capture.get().count("\n"))
+    assert len(heights) == 1
+
+
+def test_the_curve_has_its_validations_and_stays_small() -> None:
+    shown = view()
+    shown.validations = [(200, 4.0), (400, 3.6)]
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(shown)
+    assert capture.get().count("•") == 2
+    assert "1,500" in capture.get()
+
+
+def test_the_end_leaves_no_time_left_and_no_sample() -> None:
+    ended = view()
+    ended.ended = "done"
+    assert ended.progress is not None
+    ended.progress = replace(ended.progress, step=1500)
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(ended)
+    assert "100%" in capture.get()
+    assert " left" not in capture.get()
+    assert "it writes" not in capture.get()
+
+
+def test_plain_lines_tell_of_long_preparations_and_not_of_short_ones(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    PlainReporter().busy("tokenizing the train part", 0.5)
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr("mygpt_cli.ui.train.QUIET_SECONDS", -1.0)
+    PlainReporter().busy("tokenizing the train part", 0.5)
+    assert capfd.readouterr().err.split() == ["tokenizing", "the", "train", "part", "50%"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_a_resumed_run_shows_what_came_before(tmp_path: Path, mygpt: Command) -> None:
+    import pty  # not on Windows
+
+    (tmp_path / "text.txt").write_text("".join(f"{n} and {n}.\n" for n in range(300)), encoding="utf-8")
+    tiny = ("--tokenizer", "char", "--layers", 1, "--heads", 1, "--width", 16, "--context", 16, "--quiet")
+    often = ("--eval-every", 4, "--log-every", 2)
+    made = mygpt("train", "text.txt", *tiny, *often, "--steps", 20, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr.decode()
+    metrics = tmp_path / "checkpoints/text-001/metrics.jsonl"
+    # The best lies well before, and nothing that follows is better.
+    events = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    for event in events:
+        if event["event"] == "evaluated" and event["step"] == 12:
+            event |= {"val_loss": 0.5, "bits_per_byte": 0.75}
+    metrics.write_text("".join(f"{json.dumps(event)}\n" for event in events), encoding="utf-8")
+    path = metrics.with_name("last") / "training_state.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    state["history"] |= {"best_step": 12, "best_bits_per_byte": 0.75}
+    path.write_text(json.dumps(state), encoding="utf-8")
+    vouch_for(path.parent)
+    ours, theirs = pty.openpty()
+    environment = {"TERM": "xterm", "COLUMNS": "80", "LC_ALL": "C.UTF-8"}
+    command = [str(Path(sys.executable).with_name("mygpt")), "train", "--resume", "text-001", "--steps", "21"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | environment
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other side has been closed
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 0
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "0.750 bits per byte at step 12" in screen
+    curve = [line for line in screen.split("best")[-2].splitlines() if "│" in line or "┤" in line]
+    assert sum(line.count("•") for line in curve) >= 4  # validations
+    assert (
+        sum("\u2800" < char <= "\u28ff" for line in curve for char in line) > 20
+    )  # and training before them
+
+
+def test_corrections_are_told_when_they_are_noticed(capfd: pytest.CaptureFixture[str]) -> None:
+    """The first one, and what differs by more than a tenth from what was told last."""
+    reporter = PlainReporter()
+    totals = [2000, 1990, 1900, 1800, 1795, 1788, 1500, 1640, 1651]
+    for step, (before, steps) in enumerate(itertools.pairwise(totals)):
+        reporter.event(Corrected(step=step, steps=steps, before=before, seconds=1.0))
+    assert [" ".join(line.split()) for line in capfd.readouterr().err.splitlines()] == [
+        "note adjusted to 1,990 steps (from 2,000) to finish on time",
+        "note adjusted to 1,788 steps (from 1,990) to finish on time",
+        "note adjusted to 1,500 steps (from 1,788) to finish on time",
+        "note adjusted to 1,651 steps (from 1,500) to finish on time",
+    ]
+    shown = view().progress
+    assert shown
+    reporter.event(replace(shown, step=1651))
+    assert "1651/1651" in capfd.readouterr().err
+
+
+def test_the_bar_goes_to_the_corrected_end() -> None:
+    dashboard = Dashboard()
+    dashboard._view = view()
+    dashboard.event(Corrected(step=700, steps=1400, before=1500, seconds=61.0))
+    assert dashboard._view.started
+    assert dashboard._view.started.steps == 1400
