@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from mygpt_cli import __version__
 from mygpt_cli.base.errors import CheckpointError, ResourceError
+from mygpt_cli.base.files import write_whole
 from mygpt_cli.base.locking import try_lock
 from mygpt_cli.base.strict_json import open_ordinary, parse_json
 from mygpt_cli.checkpoints import checkpoint
@@ -258,17 +259,9 @@ def as_record(event: Event) -> dict[str, Any]:
 
 def _replace(path: Path, text: Iterable[str]) -> None:
     """Write a file in one piece or not at all; ResourceError when it cannot be written."""
-    new = path.with_name(f"{path.name}.new")
     try:
-        new.unlink(missing_ok=True)  # of a process that was cut off, or a link
-        with new.open("x", encoding="utf-8", newline="\n") as file:
-            file.writelines(text)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
         raise ResourceError(f"cannot write to {path}: {error.strerror}", "free some space") from None
 
 

@@ -19,6 +19,7 @@ from mygpt_cli.text.document import Document
 from mygpt_cli.text.encoding import encoding_fault
 
 if TYPE_CHECKING:
+    from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
 
 CHECKPOINT_HELP = "A run, a checkpoint or a Hugging Face folder; by default the newest run in checkpoints/."
@@ -186,13 +187,12 @@ def _all_to_stay() -> Iterator[None]:
 @_all_to_stay()
 def open_checkpoint(
     given: str | None, flag: str | None, *, device: str, quantize: str | None, quiet: bool, text_command: str
-) -> "Checkpoint":
-    """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it.
+) -> "tuple[Checkpoint, Decoder]":
+    """Load the checkpoint, or that of the newest run, with what decodes it; tell what there is to tell.
 
     `text_command` is the command and flag with which a file is taken as a text, for those who give one here.
     """
-    from mygpt_cli.backends.cpu.decoder import speed_up
-    from mygpt_cli.backends.cuda.graph_decoder import Captured
+    from mygpt_cli.backends.choice import decoder_for
     from mygpt_cli.base.devices import pick_device
     from mygpt_cli.checkpoints.checkpoint import TextInsteadError, frozen, load
     from mygpt_cli.tokens.dataset import cache_folder
@@ -212,10 +212,9 @@ def open_checkpoint(
             error.hint = prompt if " " in given else f"{error.hint}; {prompt}"
         raise
     model = frozen(checkpoint.model).to(place)
-    speed_up(model, quantize, cache_folder() / "kernels")
-    if place.type == "cuda":
-        model.captured = Captured(model, lambda message: None if quiet else note(message))
+    warn = (lambda message: None) if quiet else note
+    decoder = decoder_for(model, quantize, cache_folder() / "kernels", warn)
     if not quiet:
         for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
             note(message)
-    return checkpoint
+    return checkpoint, decoder

@@ -13,7 +13,7 @@ from mygpt_cli.base.errors import MygptError, ResourceError, TextError, UsageErr
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.checkpoints.runs import CONFIG, run_of
 from mygpt_cli.config.sources import from_file
-from mygpt_cli.generation.decode import unsound_part
+from mygpt_cli.generation.decoding import unsound_part
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import Chunk
 from mygpt_cli.tokens.dataset import val_windows

@@ -22,7 +22,7 @@ def warmup_steps(steps: int) -> int:
     return min(steps // 20, max(10, steps // 100))
 
 
-def lr_share(
+def lr_factor(
     step: int,
     *,
     steps: int,

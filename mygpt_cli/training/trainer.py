@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from mygpt_cli.backends.interfaces import TrainingBackend
+from mygpt_cli.backends.reference import Autograd
 from mygpt_cli.base.devices import peak_memory
 from mygpt_cli.base.errors import DivergedError, ResourceError, is_out_of_memory, may_be_out_of_memory
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.course import Course, steps_at
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.model.masks import Masks
+from mygpt_cli.model.masks import DropoutMasks
 from mygpt_cli.tokens.bpe_dropout import Splitter
 from mygpt_cli.tokens.dataset import Batches, Dataset, val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
@@ -35,7 +37,7 @@ from mygpt_cli.training.events import (
 from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_hopeless, overfitting, useless
 from mygpt_cli.training.optimizer import Optimizer
-from mygpt_cli.training.schedule import Rise, decay_start, lr_share, warmup_steps
+from mygpt_cli.training.schedule import Rise, decay_start, lr_factor, warmup_steps
 
 WHOLE_TOKENS_FROM = 0.85  # share of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
@@ -49,18 +51,24 @@ Result = TypeVar("Result")
 class Trainer:
     """Trains a model on a dataset; every batch and every dropout mask is a function of (seed, step).
 
-    The model decides the device and the compute type. `history` is the state of the loop. A `budget` of time
-    is kept by another number of steps, which `config` records.
+    The model decides the device and the compute type, and the `backend` trains it. `history` is the state of
+    the loop. A `budget` of time is kept by another number of steps, which `config` records.
     """
 
     def __init__(
-        self, config: TrainConfig, dataset: Dataset, model: GPT, history: History | None = None
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        model: GPT,
+        history: History | None = None,
+        backend: TrainingBackend | None = None,
     ) -> None:
         self.config = config
         self.dataset = dataset
         self.model = model
         self.device = model.embedding.device
-        self.optimizer = Optimizer(model, config)
+        self.backend = backend or Autograd(model)
+        self.optimizer = Optimizer(model, config, self.backend.muon)
         self._parameters = list(model.parameters())
         self.history = history or History()
         self.notes: list[str] = []  # to be said with the next event
@@ -74,8 +82,12 @@ class Trainer:
         )
         self._masks = None
         if config.dropout:
-            seed = derive(config.seed, "masks")
-            self._masks = Masks(config.dropout, seed=seed, dtype=model.compute_dtype, device=self.device)
+            self._masks = DropoutMasks(
+                config.dropout,
+                seed=derive(config.seed, "masks"),
+                dtype=model.compute_dtype,
+                device=self.device,
+            )
 
     @property
     def tokens_per_step(self) -> int:
@@ -158,7 +170,7 @@ class Trainer:
         if self._acceptable(loss_value, norm_value):
             if config.clip and norm_value > config.clip:
                 clip_grads_with_norm_(self._parameters, config.clip, norm)
-            self.optimizer.step(self._lr_share(step))
+            self.optimizer.step(self._lr_factor(step))
         return loss_value, norm_value
 
     def _gradients(self, step: int, x: Tensor, y: Tensor) -> Tensor:
@@ -169,7 +181,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         size, parts = self.config.batch_size, self.config.accumulation
         for ids, targets in zip(torch.split(x, size), torch.split(y, size), strict=True):
-            total += self.model.learn(ids, targets, self._masks, 1 / parts)
+            total += self.backend.accumulate_gradients(ids, targets, self._masks, 1 / parts)
         return total
 
     def _forget_gradients(self) -> None:
@@ -255,11 +267,10 @@ class Trainer:
         """
         return self._within_memory(lambda: self._sum_of_losses(tokens))
 
-    @torch.no_grad()
     def _sum_of_losses(self, tokens: np.ndarray) -> float:
         total = 0.0
         for x, y in val_windows(tokens, self.config.context, self.config.batch_size):
-            total += self.model.loss(self._to_device(x), self._to_device(y)).item() * y.size
+            total += self.backend.loss(self._to_device(x), self._to_device(y)).item() * y.size
         return total
 
     def _evaluate(self) -> Evaluated:
@@ -305,7 +316,7 @@ class Trainer:
             step=history.step,
             epoch=history.step * self.tokens_per_step / len(self.dataset.train),
             loss=history.progress_loss / history.progress_steps if history.progress_steps else math.nan,
-            lr=self.config.lr * self._lr_share(history.step - 1),
+            lr=self.config.lr * self._lr_factor(history.step - 1),
             grad_norm=grad_norm,
             tokens_per_second=tokens_per_second,
             seconds=history.seconds,
@@ -322,16 +333,16 @@ class Trainer:
         history, config = self.history, self.config
         history.evals_since_best = 0
         said = f"the run now ends at step {config.steps:,} instead of {planned[-1][1]:,}"
-        before = self._lr_share(max(0, history.step - 1), planned)
+        before = self._lr_factor(max(0, history.step - 1), planned)
         history.rise_step, history.rise_share = history.step, before
-        now = self._lr_share(history.step)
+        now = self._lr_factor(history.step)
         if now < before - 0.05:
             return f"{said}; its learning rate falls from {before:.0%} of its peak to {now:.0%} at once"
         if before == 1.0 or history.step <= config.warmup:
             history.rise_share = 1.0
             return f"{said}; its learning rate had not begun to fall"
         risen = min(config.steps - 1, history.step + warmup_steps(config.steps - history.step))
-        peak = self._lr_share(risen)
+        peak = self._lr_factor(risen)
         if peak <= before:
             return f"{said}; its learning rate goes on falling from {before:.0%} of its peak"
         falls = ""
@@ -344,9 +355,9 @@ class Trainer:
             f"by step {risen + 1:,}{falls}"
         )
 
-    def _lr_share(self, step: int, course: Course | None = None) -> float:
+    def _lr_factor(self, step: int, course: Course | None = None) -> float:
         config, history = self.config, self.history
-        return lr_share(
+        return lr_factor(
             step,
             steps=config.steps,
             schedule=config.schedule,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mygpt_cli.checkpoints import hf
 from mygpt_cli.model.architectures import configure
-from mygpt_cli.model.gpt import GPT, attend, rotate
+from mygpt_cli.model.gpt import GPT, ScaledDotProductAttention, rotate
 
 SHAPE: dict[str, Any] = {"vocab_size": 53, "layers": 2, "heads": 4, "width": 32, "context": 24}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -128,8 +128,8 @@ def test_attention_by_hand() -> None:
     k, v = torch.tensor([[[[0.0], [2.0]]]]), torch.tensor([[[[1.0], [3.0]]]])
     e = torch.tensor(2.0).exp()
     expected = torch.tensor([1.0, float((1 + 3 * e) / (1 + e))])
-    torch.testing.assert_close(attend(q, k, v).flatten().detach(), expected)
-    torch.testing.assert_close(attend(q.detach(), k, v).flatten(), expected)
+    torch.testing.assert_close(ScaledDotProductAttention()(q, k, v).flatten().detach(), expected)
+    torch.testing.assert_close(ScaledDotProductAttention()(q.detach(), k, v).flatten(), expected)
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

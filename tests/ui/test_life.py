@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.life import LifeView, view_life
@@ -24,12 +25,12 @@ HARD = "日本語\U0001f600\x1b[2J\u202e[bold]".encode() * 9
 
 
 def life(arch: str = "nanochat") -> LifeView:
-    return view_life(random_model(257, arch=arch), byte_tokenizer(), PROMPT, SAMPLING)
+    return view_life(ReferenceDecoder(random_model(257, arch=arch)), byte_tokenizer(), PROMPT, SAMPLING)
 
 
 def temperatures() -> TemperaturesView:
     degrees = (0, 0.1, 0.5, 1, 1.5, 2)
-    return view_temperatures(random_model(257), byte_tokenizer(), PROMPT, SAMPLING, degrees)
+    return view_temperatures(ReferenceDecoder(random_model(257)), byte_tokenizer(), PROMPT, SAMPLING, degrees)
 
 
 SHOWN, COMPARED = life(), temperatures()

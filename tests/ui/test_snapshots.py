@@ -71,6 +71,7 @@ def life() -> LifeView:
         norm="rms",
         norm_gain=False,
         qk_norm="after",
+        gated=False,
         activation="relu2",
         softcap=15.0,
         position=3,

@@ -7,15 +7,15 @@ import ctypes
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mygpt_cli.backends.cpu.native import Kernel, compile_library
-from mygpt_cli.backends.cpu.sampler import Picker
-from mygpt_cli.base.errors import ResourceError, UsageError, did_you_mean
+from mygpt_cli.backends.cpu.sampler import CompiledSampler
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
@@ -36,32 +36,6 @@ def round_weights(model: GPT, kind: str) -> None:
         for name, weight in model.named_parameters():
             if weight.ndim == 2 and name != "positions" and kind != "float32":
                 weight.copy_(weight.bfloat16() if kind == "bfloat16" else torch.mul(*_quantised(weight)))
-
-
-def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
-    """Round a model's weights and let it decode, and pick tokens, by compiled code, where it can.
-
-    `quantize` is `bfloat16`, `int8` or `none`; without one, weights are rounded to bfloat16 where that is
-    faster. UsageError when it is something else.
-    """
-    kinds = {None: "bfloat16", "none": "float32"} | {kind: kind for kind in WEIGHTS if kind != "float32"}
-    if quantize not in kinds:
-        names = [name for name in kinds if name]
-        raise UsageError(
-            f"weights cannot be quantized to '{quantize}'{did_you_mean(str(quantize), names)}",
-            ", ".join(names),
-        )
-    try:
-        model.picker = Picker(folder)
-        if model.embedding.device.type == "cpu" and takes(model.config):
-            library = compile_library("decode", WEIGHTS[kinds[quantize]], folder)
-            round_weights(model, kinds[quantize])
-            model.decoder = Decoder(model, kinds[quantize], library)
-            return
-    except ResourceError:  # no compiler: slower, and that is all
-        pass
-    if quantize:
-        round_weights(model, kinds[quantize])
 
 
 def takes(config: ModelConfig) -> bool:
@@ -85,17 +59,37 @@ def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale).round(), scale
 
 
-class Decoder:
-    """A model's weights, packed for `decode.c` compiled for this `kind` of them."""
+class CPUDecoder(ReferenceDecoder):
+    """A model's weights, packed for `decode.c` compiled for this precision of them."""
 
-    def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
+    reads_ahead = True
+
+    def __init__(
+        self, model: GPT, weights: str, library: ctypes.CDLL, sampler: CompiledSampler | None = None
+    ) -> None:
+        super().__init__(model, sampler)
         self._kernel = Kernel(library, "decode", "tttiiiiitttttrr")
-        self.config, self.kind = model.config, kind
+        self.config, self.weights = model.config, weights
         self._tensors: list[Tensor] = []  # that the addresses are of
         self._model = torch.tensor([*self._shape(), *(self._address(t) for t in self._parts(model))])
         self._scratch = torch.zeros(0)
 
-    def read(self, ids: Sequence[int], cache: KVCache) -> tuple[Tensor, list[int]]:
+    @classmethod
+    def compiled(cls, model: GPT, weights: str, folder: Path, sampler: CompiledSampler | None = None) -> Self:
+        """Round a model's weights in place, and pack them for code that is compiled unless the folder has it.
+
+        Raises ResourceError where that fails.
+        """
+        library = compile_library("decode", WEIGHTS[weights], folder)
+        round_weights(model, weights)
+        return cls(model, weights, library, sampler)
+
+    @staticmethod
+    def takes(model: GPT) -> bool:
+        """Whether this model can be decoded here: on a CPU, of parts that `decode.c` has."""
+        return model.embedding.device.type == "cpu" and takes(model.config)
+
+    def decode(self, ids: Sequence[int], cache: KVCache) -> tuple[Tensor, list[int]]:
         """Read tokens (B · T) after those in the cache, as many for each sequence.
 
         Returns the logits (B · T, V) of the next token after each, and the best of these, -1 where the logits
@@ -124,10 +118,6 @@ class Decoder:
         )
         cache.lengths = [length + count // batch for length in cache.lengths]
         return logits, list(best)
-
-    def step(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """Read tokens (B, T) and return only their logits (B, T, V)."""
-        return self.read(ids.flatten().tolist(), cache)[0].view(*ids.shape, -1)
 
     def _shape(self) -> list[int]:
         """List the numbers at the start of the struct `model` of `decode.c`, in its order."""
@@ -160,10 +150,10 @@ class Decoder:
     def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
         padded = _filled(F.pad(weight.detach(), (0, -weight.size(1) % LANES)))
-        if self.kind == "int8":
+        if self.weights == "int8":
             numbers, scales = _quantised(padded)
             return _ordered(numbers.to(torch.int8), 4), scales
-        if self.kind == "bfloat16":
+        if self.weights == "bfloat16":
             return _ordered(padded.bfloat16(), 2), None
         return _ordered(padded, 1), None
 
