@@ -21,7 +21,7 @@ class Autograd:
         self, model: GPT, *, forward: Callable[..., Tensor] | None = None, muon: MuonStep | None = None
     ) -> None:
         self.model, self.muon = model, muon
-        self._forward = forward or model
+        self._forward = model if forward is None else forward
 
     @torch.no_grad()
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:

@@ -110,7 +110,6 @@ class DecodingState:
         """Return the logits in double precision: a choice can be redone by hand, and small shares add up."""
         return self.read()[0].double()
 
-    @torch.inference_mode()
     def _read(self) -> tuple[Tensor, list[int]]:
         """Decode the latest token of each text, or prefill all that the model sees of it.
 
@@ -125,7 +124,7 @@ class DecodingState:
         if not unread:
             return self.decoder.decode(self._latest, cache)
         if len(unread) < len(cache.lengths):  # what this makes of those unread is overwritten
-            logits, _ = self.decoder.decode(self._latest, cache)
+            logits = self.decoder.decode(self._latest, cache)[0].clone()
         else:
             logits = torch.empty(len(unread), self.model.config.vocab_size)
         for row in unread:
