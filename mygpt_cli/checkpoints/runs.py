@@ -21,6 +21,7 @@ from mygpt_cli.config.course import Course, as_course
 from mygpt_cli.config.sources import to_toml
 from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, setting_faults
 from mygpt_cli.training.events import (
+    CheckpointDue,
     Corrected,
     Evaluated,
     Event,
@@ -28,7 +29,6 @@ from mygpt_cli.training.events import (
     Noted,
     Progress,
     Saved,
-    SaveDue,
     Started,
 )
 from mygpt_cli.training.history import History
@@ -122,7 +122,7 @@ class Run:
         finally:
             os.close(descriptor)
 
-    def save(self, trainer: Trainer, due: SaveDue) -> Iterator[Saved]:
+    def save(self, trainer: Trainer, due: CheckpointDue) -> Iterator[Saved]:
         """Write `last/`, and before it `best/` when the model is the best so far, and what is to be kept.
 
         What is kept comes before the point from which a run is resumed, so that it is never passed over.
@@ -334,7 +334,7 @@ def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: N
     best = history.best_step, history.best_bits_per_byte
     logged = True
     for event in trainer.run(stop):
-        if isinstance(event, SaveDue):
+        if isinstance(event, CheckpointDue):
             saved: list[Saved] = []
             try:
                 for folder in run.save(trainer, event):

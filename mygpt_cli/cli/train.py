@@ -131,10 +131,10 @@ def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: b
         return
 
     from mygpt_cli.checkpoints.runs import Run
-    from mygpt_cli.text import manifest as contents
+    from mygpt_cli.text import manifest
 
     run = Run.create(out, trainer.config.name or corpus.name, trainer.config)
-    contents.record(run.folder, corpus)
+    manifest.record(run.folder, corpus)
     with run.locked():
         _drive(run, trainer, report)
 
@@ -166,7 +166,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         unwritten,
     )
     from mygpt_cli.inspection.history import read_history
-    from mygpt_cli.text import manifest as contents
+    from mygpt_cli.text import manifest
     from mygpt_cli.text.corpus import STDIN
 
     run = Run(folder)
@@ -204,7 +204,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             )
             raise
         if checkpoint.state is None or checkpoint.state.get("text") != corpus.fingerprint:
-            told = contents.changes(folder, corpus)
+            told = manifest.changes(folder, corpus)
             raise TextError(
                 f"the text is not the one that {folder} was trained on"
                 + (f": {join_faults(told, 'have changed')}" if told else ""),
@@ -339,7 +339,7 @@ def _sampled(trainer: "Trainer") -> Any:
     """Let the model write a little, always from the same draws, to show how it learns."""
     from mygpt_cli.backends.reference import ReferenceDecoder
     from mygpt_cli.config.sampling import Sampling
-    from mygpt_cli.generation.stream import Chunk, generate, read_prompt
+    from mygpt_cli.generation.stream import TextChunk, generate, read_prompt
     from mygpt_cli.training.events import Sampled
 
     tokenizer, decoder = trainer.dataset.tokenizer, ReferenceDecoder(trainer.model)
@@ -347,5 +347,5 @@ def _sampled(trainer: "Trainer") -> Any:
     prompt = read_prompt(tokenizer, "", trainer.config.context)
     parts = generate(decoder, tokenizer, [prompt], sampling)
     return Sampled(
-        step=trainer.history.step, text="".join(part.text for part in parts if isinstance(part, Chunk))
+        step=trainer.history.step, text="".join(part.text for part in parts if isinstance(part, TextChunk))
     )

@@ -104,7 +104,7 @@ class Likely(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chunk:
+class TextChunk:
     """Text that a sample goes on with; bytes that are not UTF-8 are lone surrogates.
 
     `prompt` and `number` count the prompts and the samples of each from 1.
@@ -150,7 +150,7 @@ class Stats:
     right: int = 0
 
 
-Event = Chunk | Sample | Stats
+StreamEvent = TextChunk | Sample | Stats
 
 
 class _Growing:
@@ -170,7 +170,7 @@ class _Growing:
         self.score: float | None = None
         self.done = False
 
-    def add(self, token: int, logprob: float | None) -> Iterator[Chunk | Sample]:
+    def add(self, token: int, logprob: float | None) -> Iterator[TextChunk | Sample]:
         """Take the next token; pass on the text that is now certain, and the sample when that is all."""
         self.ids.append(token)
         self.logprobs += [] if logprob is None else [logprob]
@@ -187,7 +187,7 @@ class _Growing:
                 text += self.decoder.finish()
         self.text += text
         if text:
-            yield Chunk(self.prompt, self.number, text)
+            yield TextChunk(self.prompt, self.number, text)
         if reason:
             self.done = True
             yield Sample(
@@ -211,7 +211,7 @@ def generate(
     *,
     top: int = 0,
     logprobs: bool = True,
-) -> Iterator[Event]:
+) -> Iterator[StreamEvent]:
     """Write samples: chunks of text as they come, samples as they end, and last how long it took.
 
     Prompts are decoded together, and each gives what it gives alone. `top` asks for that many of the
@@ -240,7 +240,7 @@ class _Run:
         self.tokens = self.guessed = self.right = 0
         self.first = self.begin = 0.0
 
-    def write(self, prompts: Sequence[Prompt]) -> Iterator[Event]:
+    def write(self, prompts: Sequence[Prompt]) -> Iterator[StreamEvent]:
         """Write for all prompts, as many at a time as there is room for in a batch."""
         self.begin = time.perf_counter()
         numbered = list(enumerate(prompts, 1))
@@ -259,7 +259,7 @@ class _Run:
         numbers = 2 * config.layers * config.kv_heads * config.head_width * min(config.context, longest)
         return max(1, min(TOGETHER, CACHE // (4 * numbers)) // self.sampling.num_samples)
 
-    def _draw(self, batch: list[tuple[int, Prompt]]) -> Iterator[Chunk | Sample]:
+    def _draw(self, batch: list[tuple[int, Prompt]]) -> Iterator[TextChunk | Sample]:
         """Draw texts for prompts, each with its place; those that end leave the batch."""
         batch.sort(
             key=lambda numbered: len(numbered[1].ids)
@@ -286,7 +286,7 @@ class _Run:
         self.guessed += state.guessed
         self.right += state.right
 
-    def _search(self, place: int, prompt: Prompt) -> Iterator[Chunk | Sample]:
+    def _search(self, place: int, prompt: Prompt) -> Iterator[TextChunk | Sample]:
         """Find the most probable texts for a prompt."""
         tokenizer, sampling = self.tokenizer, self.sampling
         stops = [stop.encode() for stop in sampling.stop]

@@ -77,7 +77,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaveDue:
+class CheckpointDue:
     """The trainer's state is worth keeping now; whoever drives it saves before asking for the next event."""
 
     step: int
@@ -125,4 +125,4 @@ class Finished:
     refused: int
 
 
-Event = Started | Progress | Corrected | Evaluated | SaveDue | Saved | Sampled | Noted | Finished
+Event = Started | Progress | Corrected | Evaluated | CheckpointDue | Saved | Sampled | Noted | Finished

@@ -7,13 +7,13 @@ import torch
 
 from mygpt_cli.backends.choice import compile_training
 from mygpt_cli.base.devices import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
+from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.train import Settings, TrainConfig
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import Corpus
 from mygpt_cli.tokens.dataset import cache_folder, prepare
-from mygpt_cli.tokens.token_files import Progress
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import Planned
@@ -58,7 +58,7 @@ class Preparation:
         self,
         settings: Settings,
         corpus: Corpus,
-        busy: Progress,
+        busy: OnProgress,
         start: Pretrained | None = None,
         *,
         resumed: bool = False,

@@ -19,25 +19,25 @@ from mygpt_cli.config.course import Course, steps_at
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import DropoutMasks
-from mygpt_cli.tokens.bpe_dropout import Splitter
+from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.dataset import Batches, Dataset, val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import (
+    CheckpointDue,
     Corrected,
     Evaluated,
     Event,
     Finished,
     Noted,
     Progress,
-    SaveDue,
     Started,
 )
 from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_hopeless, overfitting, useless
 from mygpt_cli.training.optimizer import Optimizer
-from mygpt_cli.training.schedule import Rise, decay_start, lr_factor, warmup_steps
+from mygpt_cli.training.schedule import Rewarm, decay_start, lr_factor, warmup_steps
 
 WHOLE_TOKENS_FROM = 0.85  # share of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
@@ -78,7 +78,7 @@ class Trainer:
             seed=config.seed,
             batch_size=config.batch_size * config.accumulation,
             context=config.context,
-            splitter=_splitter(dataset.tokenizer) if config.bpe_dropout else None,
+            bpe_dropout=_bpe_dropout(dataset.tokenizer) if config.bpe_dropout else None,
         )
         self._masks = None
         if config.dropout:
@@ -141,7 +141,7 @@ class Trainer:
                 parts = self.config.accumulation
                 self._check_weights()
                 history.seconds = time.perf_counter() - started
-                yield SaveDue(step=history.step, best=best, last=last, keep=keep)
+                yield CheckpointDue(step=history.step, best=best, last=last, keep=keep)
                 budget.saved(kept=keep)
         yield Finished(
             step=history.step,
@@ -365,7 +365,7 @@ class Trainer:
             decay_share=config.decay_share,
             final_lr=config.final_lr,
             corrections=course or config.course,
-            rise=Rise(step=history.rise_step, share=history.rise_share),
+            rewarm=Rewarm(step=history.rise_step, factor=history.rise_share),
         )
 
     def _to_device(self, ids: np.ndarray) -> Tensor:
@@ -375,8 +375,8 @@ class Trainer:
         return tensor.to(self.device, non_blocking=True)
 
 
-def _splitter(tokenizer: Tokenizer) -> Splitter | None:
+def _bpe_dropout(tokenizer: Tokenizer) -> BPEDropout | None:
     vocabulary = tokenizer.vocabulary
     if not isinstance(vocabulary, BytePairVocabulary):
         return None
-    return Splitter(vocabulary.ranks, tokenizer.vocab_size)
+    return BPEDropout(vocabulary.ranks, tokenizer.vocab_size)

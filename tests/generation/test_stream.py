@@ -17,10 +17,10 @@ from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation import stream
 from mygpt_cli.generation.stream import (
     TOGETHER,
-    Chunk,
     Prompt,
     Sample,
     Stats,
+    TextChunk,
     TextDecoder,
     generate,
     read_prompt,
@@ -69,7 +69,7 @@ def say(data: bytes, *, end: bool = False, **settings: Any) -> tuple[list[str], 
             ReferenceDecoder(model), tokenizer, [read_prompt(tokenizer, "x", 1000)], Sampling(**settings)
         )
     )
-    chunks = [event.text for event in events if isinstance(event, Chunk)]
+    chunks = [event.text for event in events if isinstance(event, TextChunk)]
     (sample,) = [event for event in events if isinstance(event, Sample)]
     stats = events[-1]
     assert isinstance(stats, Stats)
@@ -167,7 +167,7 @@ def test_samples_end_on_their_own() -> None:
         if isinstance(event, Stats):
             continue
         assert event.number not in samples
-        if isinstance(event, Chunk):
+        if isinstance(event, TextChunk):
             texts[event.number] += event.text
         else:
             samples[event.number] = event

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.config.course import Course
-from mygpt_cli.training.schedule import Rise, decay_start, lr_factor, warmup_steps
+from mygpt_cli.training.schedule import Rewarm, decay_start, lr_factor, warmup_steps
 
 shapes = st.fixed_dictionaries(
     {
@@ -51,8 +51,8 @@ def test_it_rises_then_falls_between_its_limits(shape: dict[str, object]) -> Non
 def test_a_run_given_more_steps_rises_in_a_line() -> None:
     """100 steps had ended at nothing; of 100 more, 4 climb to where the schedule of 200 steps is."""
     shape = {"steps": 200, "schedule": "linear", "warmup": 5, "decay_share": 0.6, "final_lr": 0.0}
-    rise = Rise(step=100, share=0.0)
-    shares = [lr_factor(step, rise=rise, **shape) for step in range(100, 200)]  # type: ignore[arg-type]
+    rewarm = Rewarm(step=100, factor=0.0)
+    shares = [lr_factor(step, rewarm=rewarm, **shape) for step in range(100, 200)]  # type: ignore[arg-type]
     assert shares[:5] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 0.8])
     assert shares[5:] == pytest.approx([(200 - step) / 120 for step in range(105, 200)])
 
@@ -60,11 +60,11 @@ def test_a_run_given_more_steps_rises_in_a_line() -> None:
 @given(shapes, st.floats(0, 1), st.floats(0, 0.999))
 def test_a_rise_ends_where_the_schedule_is(shape: dict[str, object], share: float, where: float) -> None:
     steps = int(str(shape["steps"]))
-    rise = Rise(step=int(where * steps), share=share)
+    rewarm = Rewarm(step=int(where * steps), factor=share)
     planned = [lr_factor(step, **shape) for step in range(steps)]  # type: ignore[arg-type]
-    shares = [lr_factor(step, rise=rise, **shape) for step in range(steps)]  # type: ignore[arg-type]
-    assert shares[: rise.step] == planned[: rise.step]
-    risen = rise.step + warmup_steps(steps - rise.step)
+    shares = [lr_factor(step, rewarm=rewarm, **shape) for step in range(steps)]  # type: ignore[arg-type]
+    assert shares[: rewarm.step] == planned[: rewarm.step]
+    risen = rewarm.step + warmup_steps(steps - rewarm.step)
     assert shares[risen:] == planned[risen:]
     for before, after in zip(planned, shares, strict=True):
         assert min(before, share) <= after <= before
