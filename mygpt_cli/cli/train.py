@@ -89,7 +89,7 @@ def train(
     for layer in (given, *weaker):
         if layer.get("init_from"):
             layer["init_from"] = str(run_or_path(layer["init_from"]).absolute())
-    from mygpt_cli.ui.train import reporter
+    from mygpt_cli.ui.reporter import reporter
 
     with reporter(json=json, quiet=quiet) as report:
         if resume is not None:

@@ -39,19 +39,6 @@ def write_line(line: str) -> None:
         silence(sys.stdout)
 
 
-def reporter(*, json: bool, quiet: bool) -> "Reporter":
-    """Return what suits the flags and the terminal."""
-    if json:
-        return JsonReporter()
-    if quiet:
-        return Reporter()
-    if stderr_console().is_terminal and not stderr_console().is_dumb_terminal:
-        from mygpt_cli.ui.dashboard import Dashboard
-
-        return Dashboard()
-    return PlainReporter()
-
-
 class Reporter:
     """Tells nothing but, at the end and on stdout, the folder of the run; the others build on it."""
 

@@ -17,7 +17,7 @@ from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.events import CheckpointDue, Noted, Saved
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
-from tests.training.test_trainer import ON_LINUX, new_trainer, run_out_of_memory
+from tests.helpers.trainers import ON_LINUX, new_trainer, run_out_of_memory
 
 
 def test_runs_are_numbered_and_never_overwritten(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from mygpt_cli.inspection.life import LifeView, Stage, merges_of, view_life
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
+from tests.helpers.models import SHAPE, VARIANTS, random_model
 from tests.helpers.standins import TEXT, random_checkpoint
-from tests.model.test_gpt import SHAPE, VARIANTS, random_model
 
 SAMPLING = Sampling(seed=3, temperature=0.7, top_k=9)
 LETTERS = "".join(chr(code) for code in range(33, 33 + SHAPE["vocab_size"]))

@@ -10,7 +10,7 @@ from mygpt_cli.backends.cpu.kernels import compile_kernels
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.optimizer import Muon, Optimizer, orthogonalise
 from tests.conftest import tiny_config
-from tests.model.test_gpt import random_model
+from tests.helpers.models import random_model
 
 
 def with_gradients(model: GPT, step: int) -> GPT:

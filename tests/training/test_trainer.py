@@ -30,34 +30,7 @@ from mygpt_cli.training.history import History
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.machine import Machine
-
-
-def new_trainer(config: TrainConfig, dataset: Dataset) -> Trainer:
-    model = GPT(config.model(dataset.tokenizer.vocab_size))
-    model.initialise(torch.Generator().manual_seed(config.seed))
-    model.compute_dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    return Trainer(config, dataset, model)
-
-
-def run_out_of_memory(
-    trainer: Trainer, most: int, error: Exception, monkeypatch: pytest.MonkeyPatch, calls: int = 0
-) -> None:
-    """Let the model's loss fail on more than `most` sequences, after this many calls in training."""
-    real, left = trainer.model.loss, [calls]
-
-    def failing(ids: torch.Tensor, *arguments: object) -> torch.Tensor:
-        if left[0] <= 0 and ids.size(0) > most:
-            raise error
-        left[0] -= torch.is_grad_enabled()
-        return real(ids, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(trainer.model, "loss", failing)
-
-
-ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-ON_LINUX = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
-ON_WINDOWS = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
-ON_ONE_DNN = RuntimeError("could not create a primitive")
+from tests.helpers.trainers import ON_A_GPU, ON_LINUX, ON_ONE_DNN, ON_WINDOWS, new_trainer, run_out_of_memory
 
 
 def same_weights(a: GPT, b: GPT) -> bool:

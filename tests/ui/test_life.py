@@ -16,8 +16,8 @@ from mygpt_cli.inspection.temperatures import TemperaturesView, view_temperature
 from mygpt_cli.ui.columns import pack
 from mygpt_cli.ui.life import number_of, render_life
 from mygpt_cli.ui.temperatures import render_temperatures
+from tests.helpers.screens import render
 from tests.helpers.standins import byte_tokenizer, random_model
-from tests.ui.test_inspect import render
 
 SAMPLING = Sampling(seed=2)
 PROMPT = Prompt("ab\x1b[2J", tuple(b"ab\x1b[2J"))

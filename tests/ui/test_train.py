@@ -23,7 +23,7 @@ from mygpt_cli.ui.dashboard import Dashboard, RunView
 from mygpt_cli.ui.train import PlainReporter
 from mygpt_cli.ui.units import duration, size
 from tests.conftest import Command
-from tests.training.test_trainer import new_trainer
+from tests.helpers.trainers import new_trainer
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from mygpt_cli.backends.cpu.native import compile_library
 from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
-from tests.model.test_gpt import VARIANTS, random_model
+from tests.helpers.models import VARIANTS, random_model
 
 TAKEN = [name for name, variant in VARIANTS.items() if takes(random_model(**variant).config)]
 

@@ -18,7 +18,7 @@ from mygpt_cli.backends.interfaces import TrainingBackend
 from mygpt_cli.backends.reference import Autograd
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import DropoutMasks
-from tests.model.test_gpt import random_model
+from tests.helpers.models import random_model
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from mygpt_cli.generation.decoding import DecodingState
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
 from tests.conftest import Command
+from tests.helpers.models import VARIANTS, random_model
 from tests.helpers.standins import random_checkpoint
 from tests.helpers.standins import random_model as standin
-from tests.model.test_gpt import VARIANTS, random_model
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -14,7 +14,7 @@ from mygpt_cli.backends.cpu.training_pass import TrainingPass
 from mygpt_cli.base.errors import DivergedError, ResourceError
 from mygpt_cli.model.masks import DropoutMasks
 from tests.conftest import Command
-from tests.model.test_gpt import random_model
+from tests.helpers.models import random_model
 
 CPU = torch.device("cpu")
 
