@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mygpt_cli.backends.cpu.sampler import CompiledSampler
 from mygpt_cli.backends.interfaces import MuonStep
-from mygpt_cli.model.gpt import GPT, cross_entropy
+from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.masks import DropoutMasks
 
@@ -21,7 +21,7 @@ class Autograd:
         self, model: GPT, *, forward: Callable[..., Tensor] | None = None, muon: MuonStep | None = None
     ) -> None:
         self.model, self.muon = model, muon
-        self._forward = model if forward is None else forward
+        self._forward = forward
 
     @torch.no_grad()
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
@@ -33,9 +33,7 @@ class Autograd:
         self, ids: Tensor, targets: Tensor, masks: DropoutMasks | None = None, loss_scale: float = 1.0
     ) -> Tensor:
         """Add the gradient of `loss_scale` times the loss to each parameter's; return the scaled loss."""
-        # Masks are drawn beforehand: that cannot be compiled.
-        logits = self._forward(ids, masks=self.model.draw_masks(ids, masks))
-        loss = cross_entropy(logits, targets) * loss_scale
+        loss = self.model.loss(ids, targets, masks, self._forward) * loss_scale
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 

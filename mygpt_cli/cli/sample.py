@@ -27,7 +27,8 @@ from mygpt_cli.cli.sampling import (
     refuse_more,
     with_sampling,
 )
-from mygpt_cli.config.sampling import Sampling, knobs, resolve_each
+from mygpt_cli.config.knobs import knobs
+from mygpt_cli.config.sampling import Sampling, resolve_each
 from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 SHOWN = 5  # tokens with --show-probs
 
 
-@with_sampling(knobs(), several=["temperature"])
+@with_sampling(knobs(Sampling), several=["temperature"])
 def sample(
     context: typer.Context,
     folder: Folder = None,

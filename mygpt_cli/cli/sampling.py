@@ -13,8 +13,8 @@ import typer
 
 from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.options import add_flags, switch, value
-from mygpt_cli.config.sampling import HINT, Sampling, default_of, flag_of, limits_of, parse_setting
-from mygpt_cli.config.train import type_of
+from mygpt_cli.config.knobs import flag_of, knobs
+from mygpt_cli.config.sampling import HINT, Sampling
 from mygpt_cli.text.document import Document
 from mygpt_cli.text.encoding import encoding_fault
 
@@ -64,15 +64,16 @@ def with_sampling(
 
 
 def _annotation(name: str, *, several: bool) -> Any:
-    limits, default, kind = limits_of(name), default_of(name), type_of(name, Sampling)
-    text = limits.help.rstrip(".") + ("; repeatable" if several else "")
+    knob = knobs(Sampling)[name]
+    default = knob.given
+    text = knob.help.rstrip(".") + ("; repeatable" if several else "")
     if default not in (None, (), "", False):
         text += f" [dim]({default:g})[/dim]" if isinstance(default, float) else f" [dim]({default})[/dim]"
-    metavar, hint = _KINDS.get(kind, ("|".join(limits.choices) or "TEXT", kind))
-    metavar = "" if kind is bool else _METAVARS.get(name, metavar)
+    metavar, hint = _KINDS.get(knob.kind, ("|".join(knob.choices) or "TEXT", knob.kind))
+    metavar = "" if knob.kind is bool else _METAVARS.get(name, metavar)
     hint = list[hint] if several else hint  # type: ignore[valid-type]
     option = typer.Option(
-        flag_of(name), help=text, metavar=metavar, rich_help_panel=limits.group, show_default=False
+        knob.flag, help=text, metavar=metavar, rich_help_panel=knob.group, show_default=False
     )
     return Annotated[hint | None, option]
 
@@ -94,8 +95,8 @@ def read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parsed(name: str, value: str | list[str] | bool) -> Any:
     if isinstance(value, list):
-        return tuple(value) if type_of(name, Sampling) is tuple else [_parsed(name, one) for one in value]
-    return parse_setting(name, value) if isinstance(value, str) else value
+        return tuple(value) if knobs(Sampling)[name].kind is tuple else [_parsed(name, one) for one in value]
+    return knobs(Sampling)[name].parse(value) if isinstance(value, str) else value
 
 
 def prompt_from_argument(prompt: str) -> str:

@@ -16,8 +16,9 @@ import typer
 from mygpt_cli.base.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
 from mygpt_cli.cli.options import read_flags, with_settings
 from mygpt_cli.cli.sampling import run_or_path
+from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.sources import effect_faults, from_environment, from_file, from_preset, merge
-from mygpt_cli.config.train import Settings, flag_of
+from mygpt_cli.config.train import Settings
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint

@@ -5,7 +5,7 @@ K key/value heads, D head width, F feed-forward width, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -247,14 +247,22 @@ class GPT(nn.Module):
         """
         return self.unembed(self.hidden(ids, cache=cache, masks=masks))
 
-    def loss(self, ids: Tensor, targets: Tensor, masks: DropoutMasks | None = None) -> Tensor:
-        """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
-        return cross_entropy(self(ids, masks=self.draw_masks(ids, masks)), targets)
+    def loss(
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        masks: DropoutMasks | None = None,
+        forward: Callable[..., Tensor] | None = None,
+    ) -> Tensor:
+        """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T).
 
-    def draw_masks(self, ids: Tensor, masks: DropoutMasks | None) -> list[Tensor] | None:
-        """Draw the masks (B, T, C) that `forward` takes for ids (B, T)."""
+        `forward` may be the model compiled.
+        """
+        # Masks are drawn beforehand: that cannot be compiled.
         count, shape = 1 + 2 * self.config.layers, (*ids.shape, self.config.width)
-        return [masks.draw(*shape) for _ in range(count)] if masks else None
+        drawn = [masks.draw(*shape) for _ in range(count)] if masks else None
+        logits = (self if forward is None else forward)(ids, masks=drawn)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     def hidden(
         self, ids: Tensor, *, cache: KVCache | None = None, masks: Sequence[Tensor] | None = None
@@ -335,11 +343,6 @@ class GPT(nn.Module):
                 parameter.fill_(1.0)
             else:
                 architecture.initialise(name, parameter, self.config, rng)
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean over positions, in nats, of what logits (B, T, V) make of targets (B, T)."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def rotary_tables(context: int, head_width: int, theta: float) -> tuple[Tensor, Tensor]:

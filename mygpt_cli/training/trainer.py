@@ -48,6 +48,24 @@ NO_LONGER_IMPROVES = "no longer improves"
 Result = TypeVar("Result")
 
 
+class Pace:
+    """How fast steps are since it was last asked, without what comes between them."""
+
+    def __init__(self) -> None:
+        self._seconds, self._steps = 0.0, 0
+
+    def took(self, seconds: float) -> None:
+        """Count a step."""
+        self._seconds += seconds
+        self._steps += 1
+
+    def steps_per_second(self) -> float:
+        """Return the speed, and begin to count anew."""
+        speed = self._steps / self._seconds
+        self._seconds, self._steps = 0.0, 0
+        return speed
+
+
 class Trainer:
     """Trains a model on a dataset; every batch and every dropout mask is a function of (seed, step).
 
@@ -73,6 +91,7 @@ class Trainer:
         self.history = history or History()
         self.notes: list[str] = []  # to be said with the next event
         self.budget = Budget()
+        self._pace = Pace()
         self._batches = Batches(
             dataset.train,
             seed=config.seed,
@@ -104,14 +123,12 @@ class Trainer:
         started = time.perf_counter() - history.seconds
         yield self._started()
         reason = None
-        busy, taken = 0.0, 0  # seconds and steps since the last Progress event
         parts = self.config.accumulation
         budget.begin()
         while history.step < self.config.steps and reason is None:
             begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
-            busy += time.perf_counter() - begin
-            taken += 1
+            self._pace.took(time.perf_counter() - begin)
             history.take(loss)
             history.seconds = time.perf_counter() - started
             budget.stepped()
@@ -121,16 +138,14 @@ class Trainer:
             config = self.config  # of this step, to its end
             reason = stop()
             last = history.step == config.steps
-            if history.step % config.log_every == 0 or last or reason:
-                yield self._progress(grad_norm, taken * self.tokens_per_step / busy)
-                busy, taken = 0.0, 0
+            if last or reason or history.step % config.log_every == 0:
+                yield self._progress(grad_norm)
             best = False
-            if history.step % config.validation_interval == 0 or last:
+            if last or history.step % config.validation_interval == 0:
                 evaluated = self._evaluate()
                 best = evaluated.best
                 yield evaluated
-                if note := self._judged(evaluated):
-                    yield Noted(step=history.step, text=note)
+                yield from self._judged(evaluated)
                 if is_hopeless(history, config, evaluated):
                     reason = reason or NO_LONGER_IMPROVES
                 budget.validated()
@@ -304,13 +319,14 @@ class Trainer:
                     "the checkpoints saved before are good; a lower --lr and --muon-lr keep training stable",
                 )
 
-    def _judged(self, evaluated: Evaluated) -> str | None:
+    def _judged(self, evaluated: Evaluated) -> Iterator[Noted]:
         """Say once what is wrong with how the model learns."""
         size = self.dataset.tokenizer.vocab_size
-        note = useless(self.history, self.config, evaluated, size)
-        return note or overfitting(self.history, evaluated)
+        note = useless(self.history, self.config, evaluated, size) or overfitting(self.history, evaluated)
+        if note:
+            yield Noted(step=self.history.step, text=note)
 
-    def _progress(self, grad_norm: float, tokens_per_second: float) -> Progress:
+    def _progress(self, grad_norm: float) -> Progress:
         history = self.history
         progress = Progress(
             step=history.step,
@@ -318,7 +334,7 @@ class Trainer:
             loss=history.progress_loss / history.progress_steps if history.progress_steps else math.nan,
             lr=self.config.lr * self._lr_factor(history.step - 1),
             grad_norm=grad_norm,
-            tokens_per_second=tokens_per_second,
+            tokens_per_second=self._pace.steps_per_second() * self.tokens_per_step,
             seconds=history.seconds,
             memory=peak_memory(self.device),
         )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.config.train import knobs
+from mygpt_cli.config.knobs import knobs
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.ui.console import silence, stderr_console
 from mygpt_cli.ui.text import safe
 from mygpt_cli.ui.units import count, count_of, duration, size
@@ -278,7 +279,7 @@ class PlainReporter(Reporter):
 def reason_lines(plan: "Planned") -> list[str]:
     """Describe what was chosen and why, one line for each reason; the names are those of the flags."""
     lines: dict[str, list[str]] = {}
-    for name in filter(plan.reasons.__contains__, knobs()):
+    for name in filter(plan.reasons.__contains__, knobs(TrainConfig)):
         value, reason = getattr(plan.config, name), plan.reasons[name]
         if name == "time":
             value = duration(plan.seconds or 0.0)
