@@ -17,13 +17,17 @@ from mygpt_cli.backends.cpu.native import Kernel, compile_library
 from mygpt_cli.backends.cpu.sampler import Picker
 from mygpt_cli.base.errors import ResourceError, UsageError, did_you_mean
 from mygpt_cli.model.config import ModelConfig
-from mygpt_cli.model.gpt import GPT, Block
+from mygpt_cli.model.gpt import GPT, Block, Norm
 from mygpt_cli.model.kv_cache import KVCache
 
 LANES, ROWS, TOKENS = 16, 32, 4  # those of `decode.c`
 LARGE_PAGE = 2**21
-ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu")  # in the order of `decode.c`
+PACKED_AT_ONCE = 2**24  # numbers of a matrix
+ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu", "silu")  # in the order of `decode.c`
+NORMS = ("none", "rms", "layer")  # in the order of `decode.c`
 WEIGHTS = {"float32": [], "bfloat16": ["-DBFLOAT16"], "int8": ["-DINT8"]}
+# Their type, and how many of `_ordered` are together.
+PACKED = {"float32": (torch.float32, 1), "bfloat16": (torch.bfloat16, 2), "int8": (torch.int8, 4)}
 
 
 def round_weights(model: GPT, kind: str) -> None:
@@ -66,17 +70,7 @@ def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
 
 def takes(config: ModelConfig) -> bool:
     """Whether `decode.c` knows all parts of such a model."""
-    layer_norm = config.norm == "layer" and config.norm_gain
-    rms_norm = config.norm == "rms" and not config.norm_gain and not config.norm_bias
-    learned = config.positions == "learned" and config.qk_norm == "none" and not config.embedding_norm
-    rotary = config.positions == "rotary" and config.qk_norm == "after" and not config.qk_norm_gain
-    return (
-        ((layer_norm and learned) or (rms_norm and (learned or (rotary and config.embedding_norm))))
-        and not config.gated
-        and config.nonlinearity in ACTIVATIONS
-        and not config.scales_queries
-        and config.heads * config.head_width == config.width
-    )
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
 
 
 def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +86,7 @@ class Decoder:
         self._kernel = Kernel(library, "decode", "tttiiiiitttttrr")
         self.config, self.kind = model.config, kind
         self._tensors: list[Tensor] = []  # that the addresses are of
-        self._model = torch.tensor([*self._shape(), *(self._address(t) for t in self._parts(model))])
+        self._model = torch.tensor(list(self._fields(model)))
         self._scratch = torch.zeros(0)
 
     def read(self, ids: Sequence[int], cache: KVCache) -> tuple[Tensor, list[int]]:
@@ -129,43 +123,62 @@ class Decoder:
         """Read tokens (B, T) and return only their logits (B, T, V)."""
         return self.read(ids.flatten().tolist(), cache)[0].view(*ids.shape, -1)
 
-    def _shape(self) -> list[int]:
-        """List the numbers at the start of the struct `model` of `decode.c`, in its order."""
-        config = self.config
-        heads = [config.heads, config.kv_heads, config.head_width]
-        return [config.layers, config.width, *heads, config.mlp_width, ACTIVATIONS.index(config.nonlinearity)]
-
     def _room(self, count: int) -> Tensor:
         config = self.config
-        qkv = (config.heads + 2 * config.kv_heads) * config.head_width
-        size = count * (config.width + 2 * _padded(config.width) + qkv + _padded(config.mlp_width))
+        inner, kv = config.heads * config.head_width, config.kv_heads * config.head_width
+        filled = sum(map(_padded, (config.width, inner, config.mlp_width)))
+        size = count * (config.width + inner + 2 * kv + filled)
         if self._scratch.numel() != size:
             self._scratch = torch.zeros(size)
         return self._scratch
 
-    def _parts(self, model: GPT) -> Iterator[Tensor | None]:
-        """List the tensors of the struct `model` of `decode.c`, in its order."""
-        head = model.embedding if model.head is None else model.head.weight
-        yield from (model.embedding, model.positions)
-        yield from (None, None) if model.positions is not None else (model.cos, model.sin)
-        yield from (model.norm.weight, model.norm.bias)
-        yield from (*self._packed(head), None)
+    def _fields(self, model: GPT) -> Iterator[int]:
+        """List the struct `model` of `decode.c`: numbers, and addresses of tensors or 0."""
+        config = self.config
+        yield from (config.layers, config.width, config.heads, config.kv_heads, config.head_width)
+        yield from (config.mlp_width, ACTIVATIONS.index(config.nonlinearity), config.qk_norm == "after")
+        rotary = (None, None) if model.positions is not None else (model.cos, model.sin)
+        yield from map(self._address, (model.embedding, model.positions, *rotary))
+        yield from (*self._norm(model.embedding_norm), *self._norm(model.norm))
+        yield from self._linear(model.embedding if model.head is None else model.head.weight, None)
         for block in cast("Iterable[Block]", model.blocks):
-            for norm in (block.attention_norm, block.mlp_norm):
-                yield from (norm.weight, norm.bias)
-            for linear in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
-                bias = linear.bias
-                yield from (*self._packed(linear.weight), bias if bias is None else _filled(bias))
+            attention, mlp = block.attention, block.mlp
+            for norm in (block.attention_norm, attention.query_norm, attention.key_norm, block.mlp_norm):
+                yield from self._norm(norm)
+            for linear in (attention.qkv, attention.out, mlp.gate, mlp.up, mlp.down):
+                yield from (0, 0, 0) if linear is None else self._linear(linear.weight, linear.bias)
+
+    def _norm(self, norm: Norm | None) -> tuple[int, int, int]:
+        """Return the kind of a norm in `decode.c`, and where its gain and bias are."""
+        if norm is None:
+            return 0, 0, 0
+        return NORMS.index(norm.kind), self._address(norm.weight), self._address(norm.bias)
+
+    def _linear(self, weight: Tensor, bias: Tensor | None) -> Iterator[int]:
+        """Return where the rows of a matrix are, packed, their scales, and the bias."""
+        return map(self._address, (*self._packed(weight), bias if bias is None else _filled(bias)))
 
     def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
-        padded = _filled(F.pad(weight.detach(), (0, -weight.size(1) % LANES)))
-        if self.kind == "int8":
-            numbers, scales = _quantised(padded)
-            return _ordered(numbers.to(torch.int8), 4), scales
-        if self.kind == "bfloat16":
-            return _ordered(padded.bfloat16(), 2), None
-        return _ordered(padded, 1), None
+        """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows.
+
+        It is packed by parts: what lies between takes little memory.
+        """
+        dtype, together = PACKED[self.kind]
+        columns = _padded(weight.size(1))
+        blocks = -(-len(weight) // ROWS)
+        shape = (blocks, columns // 2, 4 // together, LANES, together)
+        packed = room_for(torch.empty(shape, dtype=dtype, device="meta"))
+        some = max(1, PACKED_AT_ONCE // (ROWS * columns))
+        scales = []
+        for rows, to in zip(
+            torch.split(weight.detach(), some * ROWS), torch.split(packed, some), strict=True
+        ):
+            part = _filled(F.pad(rows.float(), (0, columns - rows.size(1))))
+            if self.kind == "int8":
+                part, scale = _quantised(part)
+                scales.append(scale)
+            to.copy_(_ordered(part.to(dtype), together))
+        return packed, torch.cat(scales) if scales else None
 
     def _address(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -186,14 +199,13 @@ def _ordered(rows: Tensor, together: int) -> Tensor:
     Of the four halves of two columns, so many are `together`: their numbers side by side.
     """
     halves = rows.view(-1, 2, LANES, rows.size(1) // 2, 2).permute(0, 3, 4, 1, 2)
-    ordered = halves.reshape(-1, 4 // together, together, LANES).transpose(-1, -2)
-    return room_for(ordered).copy_(ordered)
+    return halves.reshape(len(halves), -1, 4 // together, together, LANES).transpose(-1, -2)
 
 
 def room_for(tensor: Tensor) -> Tensor:
     """Return memory for a tensor, in large pages where it is large: addresses are looked up faster."""
     if tensor.nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        return torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format)
     size = -(-tensor.nbytes // LARGE_PAGE) * LARGE_PAGE
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
