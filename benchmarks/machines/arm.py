@@ -42,7 +42,7 @@ COMPILERS = (
 )
 # What is room to work in, and not a result, by the places of arguments.
 SCRATCH = {
-    **{"attend": {6}, "attend_backward": {8}, "muon": {1, 3}, "cross_entropy": {3}},
+    **{"attend": {8}, "attend_backward": {11}, "muon": {1, 3}, "cross_entropy": {3}},
     **{"decode": {10}, "pick": {8}},
 }
 TABLES = {"muon": 0, "decode": 0}  # arguments that hold addresses
@@ -157,7 +157,7 @@ def record_training(dtype: torch.dtype, folder: Path) -> Recording:
             for name, parameter in model.named_parameters():
                 if name in inside:
                     inside[name].grad = parameter.grad
-            muon = Muon(inside, model.config.width, dtype)
+            muon = Muon(inside, model.config, dtype)
             known.update({t.data_ptr(): t for matrix in muon._matrices() for t in matrix})
             muon.step(0.02, 0.1, model.kernels)
     return made
