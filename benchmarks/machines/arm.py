@@ -24,12 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.generate import LLAMA_PARTS
 from mygpt_cli.backends.cpu import native
 from mygpt_cli.backends.cpu.decoder import WEIGHTS, Decoder
 from mygpt_cli.backends.cpu.kernels import compile_kernels
 from mygpt_cli.backends.cpu.native import VARIABLE, Kernel, build_library, compile_library, training_options
 from mygpt_cli.backends.cpu.sampler import Picker
 from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.optimizer import Muon
 
@@ -134,7 +136,18 @@ def recording(into: Recording, known: dict[int, Tensor]) -> Iterator[None]:
 
 def new_model(arch: str, **parts: Any) -> GPT:
     """Return a small model with random weights."""
-    config = configure(arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts)
+    return with_weights(configure(arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts))
+
+
+def new_llama(**parts: Any) -> GPT:
+    """Return one of Llama's parts."""
+    shape: dict[str, Any] = {"vocab_size": 97, "layers": 2, "width": 48, "context": 70, "mlp_width": 72}
+    shape |= {"heads": 4, "kv_heads": 2, "head_width": 16, "norm_eps": 1e-5}
+    return with_weights(ModelConfig(arch="gpt2", **LLAMA_PARTS, **shape, **parts))
+
+
+def with_weights(config: ModelConfig) -> GPT:
+    """Return a model with random weights."""
     model = GPT(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -143,11 +156,11 @@ def new_model(arch: str, **parts: Any) -> GPT:
 
 
 def record_training(dtype: torch.dtype, folder: Path) -> Recording:
-    """Record training steps, with Muon's, of both architectures."""
+    """Record training steps, with Muon's, of models of many parts."""
     made, known = Recording(dtype=str(dtype).removeprefix("torch.")), dict[int, Tensor]()
     with recording(made, known):
-        for arch in ("gpt2", "nanochat"):
-            model = new_model(arch)
+        normed = new_llama(qk_norm="before", qk_norm_gain=True)
+        for model in (new_model("gpt2"), new_model("nanochat"), new_llama(), normed):
             model.compute_dtype, model.kernels = dtype, compile_kernels(dtype, folder)
             ids = torch.randint(0, 97, (2, 5, 71), generator=torch.Generator().manual_seed(1))
             model.learn(ids[0, :, :-1], ids[1, :, 1:])
@@ -171,6 +184,8 @@ def record_decoding(kind: str, folder: Path) -> Recording:
             new_model("gpt2"),
             new_model("nanochat", kv_heads=1),
             new_model("gpt2", activation="gelu"),
+            new_llama(),
+            new_llama(qk_norm="before", qk_norm_gain=True),
         ):
             library = compile_library("decode", WEIGHTS[kind], folder)
             one = Decoder(model, kind, library)

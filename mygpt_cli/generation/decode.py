@@ -18,6 +18,8 @@ from mygpt_cli.model.kv_cache import KVCache
 @torch.inference_mode()
 def prefill(model: GPT, ids: Tensor, cache: KVCache | None = None) -> Tensor:
     """Read token ids (B, T) into an empty cache, if there is one; return the next token's logits (B, V)."""
+    if model.decoder is not None and model.decoder.alone:
+        return model.decoder.prefill(ids, cache or model.new_cache(*ids.shape))
     return model.unembed(model.hidden(ids, cache=cache)[:, -1])
 
 
@@ -194,6 +196,8 @@ def unsound_part(model: GPT, ids: Tensor) -> str:
     They are not finite, or so large that the norm which reads them overflows: in which of these two ways a
     damaged layer shows is a matter of rounding, and so of the processor.
     """
+    if model.decoder is not None and model.decoder.alone:
+        return "a layer that cannot be told"
     sound: list[bool] = []
 
     def look(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

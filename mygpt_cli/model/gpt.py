@@ -216,15 +216,17 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """A decoder-only transformer; its weights are undefined until `initialise` or a checkpoint fills them.
 
-    `compute_dtype` is the type of the activations and matrix products; weights keep their own. With
-    `kernels`, training on a CPU takes its written-out pass; with a `decoder`, generation its compiled step;
-    on a GPU it takes the one that is `captured`.
+    `compute_dtype` is the type of the activations and matrix products; weights keep their own. Where they are
+    `mapped`, the matrices of its layers are a file's, and not to be written. With `kernels`, training on a
+    CPU takes its written-out pass; with a `decoder`, generation its compiled step; on a GPU it takes the one
+    that is `captured`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        self.mapped = False
         self.picker: Picker | None = None
         self.kernels: Kernels | None = None
         self.decoder: Decoder | None = None

@@ -11,18 +11,19 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mygpt_cli.backends.cpu.native import Kernel, compile_library
 from mygpt_cli.backends.cpu.sampler import Picker
 from mygpt_cli.base.errors import ResourceError, UsageError, did_you_mean
 from mygpt_cli.model.config import ModelConfig
-from mygpt_cli.model.gpt import GPT, Block, Norm
+from mygpt_cli.model.gpt import GPT, Block, Linear, Norm
 from mygpt_cli.model.kv_cache import KVCache
 
 LANES, ROWS, TOKENS = 16, 32, 4  # those of `decode.c`
 LARGE_PAGE = 2**21
 PACKED_AT_ONCE = 2**24  # numbers of a matrix
+PREFILLED_AT_ONCE = 48  # tokens
 ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu", "silu")  # in the order of `decode.c`
 NORMS = ("none", "rms", "layer")  # in the order of `decode.c`
 WEIGHTS = {"float32": [], "bfloat16": ["-DBFLOAT16"], "int8": ["-DINT8"]}
@@ -34,10 +35,13 @@ def round_weights(model: GPT, kind: str) -> None:
     """Round the matrices of a model, in place, to what `kind` of weights can hold.
 
     bfloat16 keeps 8 bits of each number. int8 keeps of each row the largest magnitude, and 127 equal steps
-    up to it. So the model itself is what every way of computing it gives.
+    up to it. So the model itself is what every way of computing it gives. Of a model that is mapped, only the
+    embedding is rounded: the decoder rounds what it takes.
     """
     with torch.no_grad():
         for name, weight in model.named_parameters():
+            if model.mapped and name != "embedding":
+                continue
             if weight.ndim == 2 and name != "positions" and kind != "float32":
                 weight.copy_(weight.bfloat16() if kind == "bfloat16" else torch.mul(*_quantised(weight)))
 
@@ -48,6 +52,23 @@ def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
     `quantize` is `bfloat16`, `int8` or `none`; without one, weights are rounded to bfloat16 where that is
     faster. UsageError when it is something else.
     """
+    kind = kind_of(quantize)
+    try:
+        model.picker = Picker(folder)
+        if model.embedding.device.type == "cpu" and takes(model.config):
+            library = compile_library("decode", WEIGHTS[kind], folder)
+            round_weights(model, kind)
+            model.decoder = Decoder(model, kind, library)
+            return
+    except ResourceError:  # no compiler: slower, and that is all
+        if model.mapped and quantize == "int8":
+            raise
+    if quantize:
+        round_weights(model, kind)
+
+
+def kind_of(quantize: str | None) -> str:
+    """Return the kind of WEIGHTS that `quantize` asks for; UsageError when there is none."""
     kinds = {None: "bfloat16", "none": "float32"} | {kind: kind for kind in WEIGHTS if kind != "float32"}
     if quantize not in kinds:
         names = [name for name in kinds if name]
@@ -55,17 +76,7 @@ def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
             f"weights cannot be quantized to '{quantize}'{did_you_mean(str(quantize), names)}",
             ", ".join(names),
         )
-    try:
-        model.picker = Picker(folder)
-        if model.embedding.device.type == "cpu" and takes(model.config):
-            library = compile_library("decode", WEIGHTS[kinds[quantize]], folder)
-            round_weights(model, kinds[quantize])
-            model.decoder = Decoder(model, kinds[quantize], library)
-            return
-    except ResourceError:  # no compiler: slower, and that is all
-        pass
-    if quantize:
-        round_weights(model, kinds[quantize])
+    return kinds[quantize]
 
 
 def takes(config: ModelConfig) -> bool:
@@ -80,11 +91,14 @@ def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Decoder:
-    """A model's weights, packed for `decode.c` compiled for this `kind` of them."""
+    """A model's weights, packed for `decode.c` compiled for this `kind` of them.
+
+    Matrices that are mapped are taken out of the model as they are packed: the decoder then reads `alone`.
+    """
 
     def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
         self._kernel = Kernel(library, "decode", "tttiiiiitttttrr")
-        self.config, self.kind = model.config, kind
+        self.config, self.kind, self.alone = model.config, kind, model.mapped
         self._tensors: list[Tensor] = []  # that the addresses are of
         self._model = torch.tensor(list(self._fields(model)))
         self._scratch = torch.zeros(0)
@@ -107,7 +121,7 @@ class Decoder:
             count // batch,
             self.config.vocab_size,
             cache.capacity,
-            cache.keys.size(1),
+            cache.keys.stride(0) // cache.keys.stride(1),  # more than it has, where it is a part of another
             cache.keys,
             cache.values,
             self._room(count),
@@ -122,6 +136,10 @@ class Decoder:
     def step(self, ids: Tensor, cache: KVCache) -> Tensor:
         """Read tokens (B, T) and return only their logits (B, T, V)."""
         return self.read(ids.flatten().tolist(), cache)[0].view(*ids.shape, -1)
+
+    def prefill(self, ids: Tensor, cache: KVCache) -> Tensor:
+        """Read tokens (B, T), some at a time, and return the logits (B, V) of the next token."""
+        return [self.step(some, cache) for some in torch.split(ids, PREFILLED_AT_ONCE, dim=1)][-1][:, -1]
 
     def _room(self, count: int) -> Tensor:
         config = self.config
@@ -140,13 +158,16 @@ class Decoder:
         rotary = (None, None) if model.positions is not None else (model.cos, model.sin)
         yield from map(self._address, (model.embedding, model.positions, *rotary))
         yield from (*self._norm(model.embedding_norm), *self._norm(model.norm))
-        yield from self._linear(model.embedding if model.head is None else model.head.weight, None)
+        if model.head is None:
+            yield from map(self._address, (*self._packed(model.embedding), None))
+        else:
+            yield from self._linear(model.head)
         for block in cast("Iterable[Block]", model.blocks):
             attention, mlp = block.attention, block.mlp
             for norm in (block.attention_norm, attention.query_norm, attention.key_norm, block.mlp_norm):
                 yield from self._norm(norm)
             for linear in (attention.qkv, attention.out, mlp.gate, mlp.up, mlp.down):
-                yield from (0, 0, 0) if linear is None else self._linear(linear.weight, linear.bias)
+                yield from (0, 0, 0) if linear is None else self._linear(linear)
 
     def _norm(self, norm: Norm | None) -> tuple[int, int, int]:
         """Return the kind of a norm in `decode.c`, and where its gain and bias are."""
@@ -154,9 +175,12 @@ class Decoder:
             return 0, 0, 0
         return NORMS.index(norm.kind), self._address(norm.weight), self._address(norm.bias)
 
-    def _linear(self, weight: Tensor, bias: Tensor | None) -> Iterator[int]:
-        """Return where the rows of a matrix are, packed, their scales, and the bias."""
-        return map(self._address, (*self._packed(weight), bias if bias is None else _filled(bias)))
+    def _linear(self, linear: Linear) -> Iterator[int]:
+        """Return where the rows of a layer are, packed, their scales, and the bias."""
+        packed, bias = self._packed(linear.weight), linear.bias
+        if self.alone:
+            linear.weight = nn.Parameter(linear.weight.to("meta"), requires_grad=False)
+        return map(self._address, (*packed, bias if bias is None else _filled(bias)))
 
     def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows.
