@@ -22,13 +22,11 @@ from mygpt_cli.model.kv_cache import KVCache
 
 LANES, ROWS, TOKENS = 16, 32, 4  # those of `decode.c`
 LARGE_PAGE = 2**21
-PACKED_AT_ONCE = 2**24  # numbers of a matrix
 PREFILLED_AT_ONCE = 48  # tokens
 ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu", "silu")  # in the order of `decode.c`
 NORMS = ("none", "rms", "layer")  # in the order of `decode.c`
 WEIGHTS = {"float32": [], "bfloat16": ["-DBFLOAT16"], "int8": ["-DINT8"]}
-# Their type, and how many of `_ordered` are together.
-PACKED = {"float32": (torch.float32, 1), "bfloat16": (torch.bfloat16, 2), "int8": (torch.int8, 4)}
+PACKED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
 def round_weights(model: GPT, kind: str) -> None:
@@ -98,6 +96,7 @@ class Decoder:
 
     def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
         self._kernel = Kernel(library, "decode", "tttiiiiitttttrr")
+        self._pack = Kernel(library, "pack", "tttiiiii")
         self.config, self.kind, self.alone = model.config, kind, model.mapped
         self._tensors: list[Tensor] = []  # that the addresses are of
         self._model = torch.tensor(list(self._fields(model)))
@@ -183,26 +182,14 @@ class Decoder:
         return map(self._address, (*packed, bias if bias is None else _filled(bias)))
 
     def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows.
-
-        It is packed by parts: what lies between takes little memory.
-        """
-        dtype, together = PACKED[self.kind]
-        columns = _padded(weight.size(1))
-        blocks = -(-len(weight) // ROWS)
-        shape = (blocks, columns // 2, 4 // together, LANES, together)
-        packed = room_for(torch.empty(shape, dtype=dtype, device="meta"))
-        some = max(1, PACKED_AT_ONCE // (ROWS * columns))
-        scales = []
-        for rows, to in zip(
-            torch.split(weight.detach(), some * ROWS), torch.split(packed, some), strict=True
-        ):
-            part = _filled(F.pad(rows.float(), (0, columns - rows.size(1))))
-            if self.kind == "int8":
-                part, scale = _quantised(part)
-                scales.append(scale)
-            to.copy_(_ordered(part.to(dtype), together))
-        return packed, torch.cat(scales) if scales else None
+        """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
+        weight = weight.detach() if weight.dtype == torch.bfloat16 else weight.detach().float()
+        rows, columns = -(-len(weight) // ROWS) * ROWS, _padded(weight.size(1))
+        packed = room_for(torch.empty(rows, columns, dtype=PACKED[self.kind], device="meta"))
+        scales = torch.empty(rows) if self.kind == "int8" else None
+        shape = (*weight.shape, *weight.stride())
+        self._pack(weight, packed, scales, *shape, weight.dtype == torch.bfloat16)
+        return packed, scales
 
     def _address(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -211,19 +198,9 @@ class Decoder:
         return self._tensors[-1].data_ptr()
 
 
-def _filled(rows: Tensor) -> Tensor:
-    """Fill (rows,) or (rows, columns) up to a multiple of ROWS with zeros."""
-    missing = rows.new_zeros(-len(rows) % ROWS, *rows.shape[1:])
-    return torch.cat((rows.detach(), missing))
-
-
-def _ordered(rows: Tensor, together: int) -> Tensor:
-    """Order ROWS rows at a time by two columns, by column, by half of the rows, by row.
-
-    Of the four halves of two columns, so many are `together`: their numbers side by side.
-    """
-    halves = rows.view(-1, 2, LANES, rows.size(1) // 2, 2).permute(0, 3, 4, 1, 2)
-    return halves.reshape(len(halves), -1, 4 // together, together, LANES).transpose(-1, -2)
+def _filled(bias: Tensor) -> Tensor:
+    """Fill (rows,) up to a multiple of ROWS with zeros."""
+    return F.pad(bias.detach(), (0, -len(bias) % ROWS))
 
 
 def room_for(tensor: Tensor) -> Tensor:
