@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.generate import LLAMA_PARTS
 from mygpt_cli.backends.cpu import native
 from mygpt_cli.backends.cpu.decoder import WEIGHTS, CPUDecoder
 from mygpt_cli.backends.cpu.kernels import compile_kernels
@@ -31,6 +32,7 @@ from mygpt_cli.backends.cpu.native import VARIABLE, Kernel, build_library, compi
 from mygpt_cli.backends.cpu.sampler import CompiledSampler
 from mygpt_cli.backends.cpu.training_pass import TrainingPass
 from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.optimizer import Muon
 
@@ -43,7 +45,7 @@ COMPILERS = (
 )
 # What is room to work in, and not a result, by the places of arguments.
 SCRATCH = {
-    **{"attend": {6}, "attend_backward": {8}, "muon": {1, 3}, "cross_entropy": {3}},
+    **{"attend": {8}, "attend_backward": {11}, "muon": {1, 3}, "cross_entropy": {3}},
     **{"decode": {10}, "sample": {8}},
 }
 TABLES = {"muon": 0, "decode": 0}  # arguments that hold addresses
@@ -135,7 +137,18 @@ def recording(into: Recording, known: dict[int, Tensor]) -> Iterator[None]:
 
 def new_model(arch: str, **parts: Any) -> GPT:
     """Return a small model with random weights."""
-    config = configure(arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts)
+    return with_weights(configure(arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts))
+
+
+def new_llama(**parts: Any) -> GPT:
+    """Return one of Llama's parts."""
+    shape: dict[str, Any] = {"vocab_size": 97, "layers": 2, "width": 48, "context": 70, "mlp_width": 72}
+    shape |= {"heads": 4, "kv_heads": 2, "head_width": 16, "norm_eps": 1e-5}
+    return with_weights(ModelConfig(arch="gpt2", **LLAMA_PARTS, **shape, **parts))
+
+
+def with_weights(config: ModelConfig) -> GPT:
+    """Return a model with random weights."""
     model = GPT(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -144,11 +157,11 @@ def new_model(arch: str, **parts: Any) -> GPT:
 
 
 def record_training(dtype: torch.dtype, folder: Path) -> Recording:
-    """Record training steps, with Muon's, of both architectures."""
+    """Record training steps, with Muon's, of models of many parts."""
     made, known = Recording(dtype=str(dtype).removeprefix("torch.")), dict[int, Tensor]()
     with recording(made, known):
-        for arch in ("gpt2", "nanochat"):
-            model = new_model(arch)
+        normed = new_llama(qk_norm="before", qk_norm_gain=True)
+        for model in (new_model("gpt2"), new_model("nanochat"), new_llama(), normed):
             model.compute_dtype = dtype
             backend = TrainingPass(model, compile_kernels(dtype, folder))
             ids = torch.randint(0, 97, (2, 5, 71), generator=torch.Generator().manual_seed(1))
@@ -159,7 +172,7 @@ def record_training(dtype: torch.dtype, folder: Path) -> Recording:
             for name, parameter in model.named_parameters():
                 if name in inside:
                     inside[name].grad = parameter.grad
-            muon = Muon(inside, model.config.width, dtype)
+            muon = Muon(inside, model.config, dtype)
             known.update({t.data_ptr(): t for matrix in muon._matrices() for t in matrix})
             muon.step(0.02, 0.1, backend.muon)
     return made
@@ -173,6 +186,8 @@ def record_decoding(kind: str, folder: Path) -> Recording:
             new_model("gpt2"),
             new_model("nanochat", kv_heads=1),
             new_model("gpt2", activation="gelu"),
+            new_llama(),
+            new_llama(qk_norm="before", qk_norm_gain=True),
         ):
             library = compile_library("decode", WEIGHTS[kind], folder)
             one = CPUDecoder(model, kind, library)

@@ -38,7 +38,7 @@ def timers(compiler: str, cpu: str, dtype: torch.dtype, folder: Path) -> dict[st
     model.compute_dtype = dtype
     backend = TrainingPass(model, compile_kernels(dtype, folder))
     inside = {name: p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
-    muon = Muon(inside, config.width, dtype)
+    muon = Muon(inside, config, dtype)
     ids = torch.randint(0, 1024, (8, 257))
     writer = GPT(config)
     writer.load_state_dict(model.state_dict())

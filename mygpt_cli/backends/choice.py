@@ -84,6 +84,24 @@ def decoder_for(
     faster. The folder keeps what is compiled. `warn` is told once what cannot be had and makes it slower.
     UsageError when `quantize` is something else.
     """
+    weights = weights_for(quantize)
+    sampler = None
+    try:
+        sampler = CompiledSampler(folder)
+        if CPUDecoder.takes(model):
+            return CPUDecoder.compiled(model, weights, folder, sampler)
+    except ResourceError:  # no compiler: slower, and that is all
+        if model.mapped and quantize == "int8":
+            raise
+    if quantize:
+        round_weights(model, weights)
+    if model.embedding.device.type == "cuda":
+        return GraphDecoder(model, warn, sampler)
+    return ReferenceDecoder(model, sampler)
+
+
+def weights_for(quantize: str | None) -> str:
+    """Return the kind of WEIGHTS that `quantize` asks for; UsageError when there is none."""
     kinds = {None: "bfloat16", "none": "float32"} | {kind: kind for kind in WEIGHTS if kind != "float32"}
     if quantize not in kinds:
         names = [name for name in kinds if name]
@@ -91,15 +109,4 @@ def decoder_for(
             f"weights cannot be quantized to '{quantize}'{did_you_mean(str(quantize), names)}",
             ", ".join(names),
         )
-    sampler = None
-    try:
-        sampler = CompiledSampler(folder)
-        if CPUDecoder.takes(model):
-            return CPUDecoder.compiled(model, kinds[quantize], folder, sampler)
-    except ResourceError:  # no compiler: slower, and that is all
-        pass
-    if quantize:
-        round_weights(model, kinds[quantize])
-    if model.embedding.device.type == "cuda":
-        return GraphDecoder(model, warn, sampler)
-    return ReferenceDecoder(model, sampler)
+    return kinds[quantize]

@@ -72,7 +72,12 @@ def sample(
     samplings = resolve_each({"seed": fresh_seed()} | given)
 
     def opened() -> "tuple[Checkpoint, Decoder]":
-        loading: dict[str, Any] = {"device": device, "quantize": quantize, "quiet": quiet}
+        loading: dict[str, Any] = {
+            "device": device,
+            "quantize": quantize,
+            "quiet": quiet,
+            "only_writes": True,
+        }
         return open_checkpoint(folder, checkpoint, text_command="sample --prompt-file", **loading)
 
     if interactive:

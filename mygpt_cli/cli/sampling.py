@@ -21,6 +21,7 @@ from mygpt_cli.text.encoding import encoding_fault
 if TYPE_CHECKING:
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.model.config import ModelConfig
 
 CHECKPOINT_HELP = "A run, a checkpoint or a Hugging Face folder; by default the newest run in checkpoints/."
 
@@ -187,22 +188,38 @@ def _all_to_stay() -> Iterator[None]:
 
 @_all_to_stay()
 def open_checkpoint(
-    given: str | None, flag: str | None, *, device: str, quantize: str | None, quiet: bool, text_command: str
+    given: str | None,
+    flag: str | None,
+    *,
+    device: str,
+    quantize: str | None,
+    quiet: bool,
+    text_command: str,
+    only_writes: bool = False,
 ) -> "tuple[Checkpoint, Decoder]":
     """Load the checkpoint, or that of the newest run, with what decodes it; tell what there is to tell.
 
     `text_command` is the command and flag with which a file is taken as a text, for those who give one here.
+    A command that `only_writes` opens models whose weights fit into memory only as the decoder packs them.
     """
-    from mygpt_cli.backends.choice import decoder_for
+    from mygpt_cli.backends.choice import decoder_for, weights_for
+    from mygpt_cli.backends.cpu.decoder import takes
     from mygpt_cli.base.devices import pick_device
     from mygpt_cli.checkpoints.checkpoint import TextInsteadError, frozen, load
+    from mygpt_cli.checkpoints.memory import keep_whole, map_where_needed
     from mygpt_cli.tokens.dataset import cache_folder
     from mygpt_cli.ui.console import note
 
     found = find_folder(given, flag)
     place = pick_device(device)
+    kind = weights_for(quantize)
+
+    def is_mapped(config: "ModelConfig", free: int) -> bool:
+        decoded = only_writes and place.type == "cpu" and takes(config)
+        return (map_where_needed if decoded else keep_whole)(config, free, kind)
+
     try:
-        checkpoint = load(found)
+        checkpoint = load(found, is_mapped=is_mapped)
     except TextInsteadError as error:
         error.hint += f", `mygpt {text_command} {quote(str(found))}` takes it as it is"
         raise

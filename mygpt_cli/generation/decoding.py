@@ -154,6 +154,8 @@ def unsound_part(model: GPT, ids: Tensor) -> str:
     They are not finite, or so large that the norm which reads them overflows: in which of these two ways a
     damaged layer shows is a matter of rounding, and so of the processor.
     """
+    if any(parameter.is_meta for parameter in model.parameters()):  # the decoder alone has the weights
+        return "a layer that cannot be told"
     sound: list[bool] = []
 
     def look(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -214,13 +214,15 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """A decoder-only transformer; its weights are undefined until `initialise` or a checkpoint fills them.
 
-    `compute_dtype` is the type of the activations and matrix products; weights keep their own.
+    `compute_dtype` is the type of the activations and matrix products; weights keep their own. Where they are
+    `mapped`, the matrices of its layers are a file's, and not to be written.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        self.mapped = False
         self.cos: Tensor
         self.sin: Tensor
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.width))

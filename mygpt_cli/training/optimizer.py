@@ -11,6 +11,7 @@ from torch.optim.adamw import adamw
 from mygpt_cli.backends.interfaces import MuonStep
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import find
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 
 
@@ -31,7 +32,7 @@ class Optimizer:
         rest = {name: p for name, p in named.items() if name not in inside}
         rates = find(model.config.arch).rates if inside else {}
         self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
-        self._muon = Muon(inside, model.config.width, model.compute_dtype) if inside else None
+        self._muon = Muon(inside, model.config, model.compute_dtype) if inside else None
         self._config, self._muon_step = config, muon_step
 
     def step(self, lr_factor: float) -> None:
@@ -133,15 +134,15 @@ class Muon:
 
     MOMENTUM = 0.95
 
-    def __init__(self, parameters: Mapping[str, Tensor], width: int, dtype: torch.dtype) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], config: ModelConfig, dtype: torch.dtype) -> None:
         self._parameters = dict(parameters)
         self._momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self._squares = {name: torch.zeros_like(p[:, 0]) for name, p in parameters.items()}
         self._dtype = dtype
         self._groups: dict[tuple[int, int], list[tuple[str, slice]]] = {}  # matrices by their shape
+        inner, kv = (heads * config.head_width for heads in (config.heads, config.kv_heads))
         for name, p in parameters.items():
-            kv = (p.size(0) - width) // 2
-            cuts = (0, width, width + kv, width + 2 * kv) if "qkv" in name else (0, p.size(0))
+            cuts = (0, inner, inner + kv, inner + 2 * kv) if "qkv" in name else (0, p.size(0))
             for first, last in pairwise(cuts):
                 self._groups.setdefault((last - first, p.size(1)), []).append((name, slice(first, last)))
 

@@ -1,6 +1,7 @@
 """An architecture is one file, and a part works with every other: shown by adding a toy, and at random."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -111,9 +112,10 @@ def test_a_new_architecture_is_inspected(toy: GPT) -> None:
     assert {"query", "units", "rotary cosines"} <= {stage.name for stage in view.stages}
 
 
-def test_back_ends_leave_what_they_do_not_have_to_the_model(toy: GPT) -> None:
-    assert not takes_training(toy.config)
-    assert not takes_decoding(toy.config)
+def test_back_ends_take_an_architecture_by_its_parts(toy: GPT) -> None:
+    for takes in (takes_training, takes_decoding):
+        assert takes(toy.config)
+        assert not takes(replace(toy.config, scale_by_layer=True))
 
 
 def test_an_unknown_architecture_names_the_nearest() -> None:
@@ -130,23 +132,23 @@ NORMS = [("layer", True, True), ("layer", True, False), ("rms", False, False), (
 NORMS += [("layer", False, False), ("rms", True, True)]
 HEADS = [("learned", "none", False), ("rotary", "after", False), ("rotary", "before", True)]
 HEADS += [("rotary", "none", False), ("learned", "before", False), ("learned", "after", False)]
-MOSTLY_NOT = st.sampled_from([False, False, False, True])
+HEADS += [("rotary", "after", True)]
 
 
 @st.composite
 def parts_of_models(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw any combination of parts; those that back-ends have are the more frequent."""
+    """Draw any combination of parts."""
     norm, heads = draw(st.sampled_from(NORMS)), draw(st.sampled_from(HEADS))
     return {
         **dict(zip(("norm", "norm_gain", "norm_bias"), norm, strict=True)),
         **dict(zip(("positions", "qk_norm", "qk_norm_gain"), heads, strict=True)),
         **{name: draw(st.booleans()) for name in ("embedding_norm", "tied", "mlp_bias", "output_bias")},
         "attention_bias": draw(st.booleans()),
-        "activation": draw(st.sampled_from(["relu2", "gelu_new", "silu"])),
-        "gated": draw(MOSTLY_NOT),
+        "activation": draw(st.sampled_from(["relu2", "gelu_new", "gelu", "silu"])),
+        "gated": draw(st.booleans()),
         "softcap": draw(st.sampled_from([0.0, 4.0])),
-        "kv_heads": 2 if draw(MOSTLY_NOT) else 4,
-        "head_width": 12 if draw(MOSTLY_NOT) else 8,
+        "kv_heads": draw(st.sampled_from([1, 2, 4])),
+        "head_width": draw(st.sampled_from([6, 8, 12])),
     }
 
 
@@ -177,11 +179,11 @@ def test_whatever_a_back_end_takes_is_what_the_model_computes(
         TrainingPass(model, kernels).accumulate_gradients(ids, targets)
         for name, gradient in expected.items():
             ours = model.get_parameter(name).grad
-            torch.testing.assert_close(ours, gradient, atol=1e-5, rtol=1e-3, msg=name)
+            torch.testing.assert_close(ours, gradient, atol=1e-5, rtol=1e-4, msg=name)
     if takes_decoding(config):
         folder = tmp_path_factory.getbasetemp() / "decoder"
         compiled = CPUDecoder(model, "float32", compile_library("decode", WEIGHTS["float32"], folder))
         cache = model.new_cache(3)
         for t in range(16):
             ours, _ = compiled.decode(ids[:, t].tolist(), cache)
-            torch.testing.assert_close(ours, whole[:, t], atol=2e-4, rtol=2e-4)
+            torch.testing.assert_close(ours, whole[:, t], atol=2e-5, rtol=2e-5)

@@ -1,12 +1,14 @@
 """AdamW and Muon, against torch's own."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from mygpt_cli.backends.cpu.kernels import compile_kernels
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.optimizer import Muon, Optimizer, orthogonalise
 from tests.conftest import tiny_config
@@ -30,15 +32,18 @@ def test_muon_is_torch_muon_on_each_of_query_key_and_value_with_rows_balanced(
     compiled: bool, width: int, wide: int, tmp_path: Path
 ) -> None:
     rng = torch.Generator().manual_seed(0)
-    half = width // 2
+    shape: dict[str, Any] = {"layers": 1, "heads": 2, "kv_heads": 1, "head_width": width}
+    config = configure("nanochat", vocab_size=9, width=width, context=8, **shape)
     shapes = {
-        "a.qkv.weight": (width + 2 * half, width),
+        "a.qkv.weight": (4 * width, width),
         "a.up.weight": (wide, width),
         "b.down.weight": (width, wide),
         "b.up.weight": (wide, width),
     }
     ours = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
-    cuts = {name: [width, half, half] if "qkv" in name else [shape[0]] for name, shape in shapes.items()}
+    cuts = {
+        name: [2 * width, width, width] if "qkv" in name else [shape[0]] for name, shape in shapes.items()
+    }
 
     def parts_of(tensors: dict[str, Tensor]) -> list[Tensor]:
         return [part.clone() for name, t in tensors.items() for part in torch.split(t, cuts[name])]
@@ -46,7 +51,7 @@ def test_muon_is_torch_muon_on_each_of_query_key_and_value_with_rows_balanced(
     expected = parts_of(ours)
     path = [torch.zeros_like(part).requires_grad_() for part in expected]  # what torch's steps add up to
     squares = [torch.zeros(len(part)) for part in expected]
-    muon = Muon(ours, width, dtype=torch.bfloat16)
+    muon = Muon(ours, config, dtype=torch.bfloat16)
     kernels = compile_kernels(torch.bfloat16, tmp_path).muon if compiled else None
     reference = torch.optim.Muon(path, lr=1.0, weight_decay=0.0, momentum=0.95)
     for _ in range(3):
@@ -83,7 +88,7 @@ def test_compiled_muon_is_the_other_one_in_float32(tmp_path: Path) -> None:
         start, gradients = torch.randn(shape, generator=rng), torch.randn(3, *shape, generator=rng)
         for each in (None, kernels):
             weight = torch.nn.Parameter(start.clone())
-            muon = Muon({"up.weight": weight}, 8, dtype=torch.float32)
+            muon = Muon({"up.weight": weight}, random_model(arch="gpt2").config, dtype=torch.float32)
             for gradient in gradients:
                 weight.grad = gradient.clone()
                 muon.step(0.02, 0.1, each)

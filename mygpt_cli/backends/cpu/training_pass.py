@@ -4,8 +4,8 @@ At these sizes most of a step goes into moving numbers between the products; aut
 far more of them than the gradient needs. `tests/backends/cpu/test_training_pass.py` holds this pass to `GPT`
 differentiated by torch.
 
-B sequences of T tokens make N = B·T rows of C channels; H heads of D channels; F feed-forward width;
-V vocabulary.
+B sequences of T tokens make N = B·T rows of C channels; H heads of D channels, K of keys and values;
+F feed-forward width; V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,10 @@ from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import DropoutMasks
 
-ACTIVATIONS = ("relu", "relu2", "gelu_new")  # in the order of `kernels.c`
+# In the order of `kernels.c`.
+ACTIVATIONS = ("relu", "relu2", "gelu_new", "silu")
+QK_NORMS = ("none", "before", "after")
+QK_GAINS = ("query_norm", "key_norm")
 
 
 class TrainingPass:
@@ -60,47 +63,44 @@ class TrainingPass:
 
 def takes(config: ModelConfig) -> bool:
     """Whether the pass has all parts of such a model."""
-    layer_norm = config.norm == "layer" and config.norm_gain
-    rms_norm = config.norm == "rms" and not config.norm_gain and not config.norm_bias
-    unnormed_heads = config.positions == "learned" and config.qk_norm == "none"
-    normed_heads = config.positions == "rotary" and config.qk_norm == "after" and not config.qk_norm_gain
-    return (
-        (layer_norm or rms_norm)
-        and (rms_norm or not config.embedding_norm)
-        and (unnormed_heads or normed_heads)
-        and not config.gated
-        and config.nonlinearity in ACTIVATIONS
-        and not config.scales_queries
-        and config.kv_heads == config.heads
-        and config.heads * config.head_width == config.width
-    )
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
 
 
 @dataclass
 class Norm:
-    """A sum (N, C) on the residual stream, and what came of it; LayerNorm has means, RMSNorm has none."""
+    """A sum (N, C) on the residual stream, and what came of it.
+
+    LayerNorm has means, RMSNorm has none. There is a gain, if only of ones, unless it is an RMSNorm without
+    parameters.
+    """
 
     name: str
     sum: Tensor
     normed: Tensor
     means: Tensor | None
     scales: Tensor
+    gain: Tensor | None
     mask: Tensor | None
 
 
 @dataclass
 class Attention:
-    """Rows of queries, keys and values (N, 3C), and what they mix (N, C); the rest is as in `attention.h`."""
+    """Rows of queries, keys and values (N, (H + 2K)·D), and what they mix (N, H·D).
 
+    The gains are of queries and keys; the rest is as in `attention.h`.
+    """
+
+    name: str
     rows: Tensor
-    scales: Tensor
-    levels: Tensor
+    rstd: Tensor
+    logsumexp: Tensor
+    gains: tuple[Tensor | None, Tensor | None]
     mixed: Tensor
 
 
-# What the feed-forward part needs for the way back (N, F): what came before its activation and after it, or
-# nothing where it is made anew.
-Inside = tuple[Tensor, Tensor] | None
+# What the feed-forward part needs for the way back (N, F): what came before its activation, its factor
+# where there is a gate, and what came of both; or nothing where it is made anew.
+Inside = tuple[Tensor, Tensor | None, Tensor] | None
 
 
 class Pass:
@@ -111,7 +111,7 @@ class Pass:
         self.kernels = kernels
         self.config, self.dtype, self.masks = config, dtype, masks
         self.ids = ids.flatten()
-        self.shape = (*ids.shape, config.heads, config.head_width)  # B, T, H, D
+        self.shape = (*ids.shape, config.heads, config.kv_heads, config.head_width)  # B, T, H, K, D
         self.learned = dict(model.named_parameters())
         self.parameters = {name: p.detach() for name, p in self.learned.items()}
         matrices = (name for name, p in self.parameters.items() if p.ndim == 2 and name != "positions")
@@ -121,6 +121,7 @@ class Pass:
         self.cos = model.cos if rotary else None
         self.sin = model.sin if rotary else None
         self._activation = ACTIVATIONS.index(config.nonlinearity)
+        self._qk_norm = QK_NORMS.index(config.qk_norm)
         self.gradients: dict[str, Tensor] = {}
 
     def forward(self, targets: Tensor, loss_scale: float = 1.0) -> Tensor:
@@ -139,7 +140,7 @@ class Pass:
         for layer in range(config.layers):
             block = f"blocks.{layer}"
             before = self._norm(x, branch, f"{block}.attention_norm")
-            attention = self._attend(before.normed, f"{block}.attention.qkv")
+            attention = self._attend(before.normed, f"{block}.attention")
             branch = self._linear(attention.mixed, f"{block}.attention.out")
             between = self._norm(before.sum, branch, f"{block}.mlp_norm")
             branch, inside = self._mlp(between.normed, f"{block}.mlp")
@@ -201,12 +202,14 @@ class Pass:
     def _mlp(self, x: Tensor, name: str) -> tuple[Tensor, Inside]:
         """Return what the feed-forward part gives (N, C), and what the way back needs from between."""
         up, down = self._mlp_weights(name)
-        if self.kernels.takes(up) and not self.config.mlp_bias:
+        gated = self.config.gated
+        if self.kernels.takes(up) and not self.config.mlp_bias and not gated:
             return self.kernels.mlp(x, up, down, self._activation), None
-        wide = self._linear(x, f"{name}.up")  # (N, F)
+        wide = self._linear(x, f"{name}.gate" if gated else f"{name}.up")  # (N, F)
+        factor = self._linear(x, f"{name}.up") if gated else None
         active = torch.empty_like(wide)
-        self.kernels("activate", wide, active, self._activation, wide.numel())
-        return self._linear(active, f"{name}.down"), (wide, active)
+        self.kernels("activate", wide, factor, active, self._activation, wide.numel())
+        return self._linear(active, f"{name}.down"), (wide, factor, active)
 
     def _mlp_backward(self, grad: Tensor, x: Tensor, inside: Inside, name: str) -> Tensor:
         if inside is None:
@@ -215,10 +218,13 @@ class Pass:
             self._add(f"{name}.up.weight", of_up)
             self._add(f"{name}.down.weight", of_down)
             return before
-        wide, active = inside
+        wide, factor, active = inside
         inner = self._linear_backward(grad, active, f"{name}.down")
-        self.kernels("activate_backward", inner, wide, self._activation, wide.numel())
-        return self._linear_backward(inner, x, f"{name}.up")
+        self.kernels("activate_backward", inner, wide, factor, self._activation, wide.numel())
+        if factor is None:
+            return self._linear_backward(inner, x, f"{name}.up")
+        before = self._linear_backward(inner, x, f"{name}.gate")
+        return before.add_(self._linear_backward(factor, x, f"{name}.up"))
 
     def _mlp_weights(self, name: str) -> tuple[Tensor, Tensor]:
         return self.weights[f"{name}.up.weight"], self.weights[f"{name}.down.weight"]
@@ -228,10 +234,12 @@ class Pass:
         n, c = branch.shape
         mask = self.masks.draw(n, c) if self.masks and masked else None
         gain, bias = (self.parameters.get(f"{name}.{part}") for part in ("weight", "bias"))
+        layer = self.config.norm == "layer"
+        if gain is None and (layer or bias is not None):
+            gain = torch.ones(c)
         total = branch if x is None and mask is None else torch.empty_like(branch)
-        norm = Norm(name, total, torch.empty_like(branch), None, torch.empty(n), mask)
-        if gain is not None:
-            norm.means = torch.empty(n)
+        means = torch.empty(n) if layer else None
+        norm = Norm(name, total, torch.empty_like(branch), means, torch.empty(n), gain, mask)
         out = None if total is branch else total
         tensors = (x, branch, mask, out, norm.normed, norm.means, norm.scales, gain, bias)
         self.kernels("add_norm", *tensors, n, c, self.config.norm_eps)
@@ -243,12 +251,11 @@ class Pass:
         `grad` is that of the normalised sum, `later` what the sum's other way onward has brought.
         """
         n, c = grad.shape
-        gain = self.parameters.get(f"{norm.name}.weight")
-        by_thread = None if gain is None else torch.zeros(torch.get_num_threads(), 2, c)
-        x = norm.normed if gain is None else norm.sum
+        by_thread = None if norm.gain is None else torch.zeros(torch.get_num_threads(), 2, c)
+        x = norm.normed if norm.gain is None else norm.sum
         before = torch.empty_like(grad)
         branch = before if norm.mask is None else torch.empty_like(grad)
-        tensors = (grad, x, norm.means, norm.scales, gain, later, norm.mask, before, branch, by_thread)
+        tensors = (grad, x, norm.means, norm.scales, norm.gain, later, norm.mask, before, branch, by_thread)
         self.kernels("norm_backward", *tensors, n, c)
         if by_thread is not None:
             for part, gradient in zip(("weight", "bias"), by_thread.sum(0), strict=True):
@@ -257,19 +264,26 @@ class Pass:
         return before, branch
 
     def _attend(self, normed: Tensor, name: str) -> Attention:
-        b, t, h, d = self.shape
-        rows = self._linear(normed, name)  # (N, 3C)
+        b, t, h, k, d = self.shape
+        rows = self._linear(normed, f"{name}.qkv")  # (N, (H + 2K)·D)
         mixed = rows.new_empty(b * t, h * d)
-        scales, levels = torch.empty(b * t, 2 * h), torch.empty(b * h, t)
-        tensors = (rows, mixed, scales, levels, self.cos, self.sin, *self.kernels.room("attention", t, d))
-        self.kernels("attend", *tensors, *self.shape, self.config.norm_eps)
-        return Attention(rows, scales, levels, mixed)
+        rstd, logsumexp = torch.empty(b * t, h + k), torch.empty(b * h, t)
+        query, key = (self.parameters.get(f"{name}.{norm}.weight") for norm in QK_GAINS)
+        tensors = (rows, mixed, rstd, logsumexp, self.cos, self.sin, query, key)
+        room = self.kernels.room("attention", t, d)
+        self.kernels("attend", *tensors, *room, *self.shape, self._qk_norm, self.config.norm_eps)
+        return Attention(name, rows, rstd, logsumexp, (query, key), mixed)
 
     def _attend_backward(self, grad: Tensor, attention: Attention) -> Tensor:
-        """Return the gradient of the rows (N, 3C), given that of the mixed rows (N, C)."""
-        _, t, _, d = self.shape
+        """Return the gradient of the rows (N, (H + 2K)·D), given that of the mixed rows (N, H·D)."""
+        _, t, _, _, d = self.shape
         before = torch.empty_like(attention.rows)
-        kept = (attention.mixed, attention.rows, attention.scales, attention.levels)
-        tensors = (grad, *kept, self.cos, self.sin, before, *self.kernels.room("attention", t, d))
-        self.kernels("attend_backward", *tensors, *self.shape)
+        kept = (attention.mixed, attention.rows, attention.rstd, attention.logsumexp)
+        of_gains = None if attention.gains[0] is None else torch.zeros(torch.get_num_threads(), 2, d)
+        tensors = (grad, *kept, self.cos, self.sin, *attention.gains, before, of_gains)
+        room = self.kernels.room("attention", t, d)
+        self.kernels("attend_backward", *tensors, *room, *self.shape, self._qk_norm)
+        if of_gains is not None:
+            for norm, gradient in zip(QK_GAINS, of_gains.sum(0), strict=True):
+                self._add(f"{attention.name}.{norm}.weight", gradient)
         return before

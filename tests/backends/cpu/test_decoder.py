@@ -1,6 +1,8 @@
 """Compiled decoding against the model itself, for every variant and kind of weights."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,18 @@ from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
 from tests.helpers.models import VARIANTS, random_model
+from tests.helpers.parts import LIKE_LLAMA, like_llama
 
-TAKEN = [name for name, variant in VARIANTS.items() if takes(random_model(**variant).config)]
+MODELS = {name: partial(random_model, **parts) for name, parts in VARIANTS.items()}
+MODELS |= {name: partial(like_llama, **parts) for name, parts in LIKE_LLAMA.items()}
+MODELS["like llama, exact gelu"] = partial(like_llama, activation="gelu", embedding_norm=True, softcap=9.0)
+# Of which each takes any width.
+LIKE = [
+    like_llama,
+    partial(like_llama, kv_heads=1, attention_bias=True),
+    partial(like_llama, head_width=12, qk_norm="before", qk_norm_gain=True, tied=False),
+]
+TAKEN = [name for name, new_model in MODELS.items() if takes(new_model().config)]
 
 
 @pytest.fixture(scope="session")
@@ -39,26 +51,26 @@ def filled(model: GPT, ids: torch.Tensor) -> KVCache:
     return cache
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", MODELS)
 def test_what_compiled_code_does_not_know_is_left_to_the_model(variant: str, folder: Path) -> None:
-    model = random_model(**VARIANTS[variant])
+    model = MODELS[variant]()
     decoder = decoder_for(model, "int8", folder)
     assert isinstance(decoder, CPUDecoder) == (variant in TAKEN)
-    rounded = random_model(**VARIANTS[variant])
+    rounded = MODELS[variant]()
     round_weights(rounded, "int8")
     for weight, expected in zip(model.parameters(), rounded.parameters(), strict=True):
         assert torch.equal(weight, expected)
 
 
 def test_only_these_are_left_to_the_model() -> None:
-    assert set(VARIANTS) - set(TAKEN) == {"gpt2, silu, scores by layer"}
+    assert set(MODELS) - set(TAKEN) == {"gpt2, silu, scores by layer"}
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
 @pytest.mark.parametrize("variant", TAKEN)
 @torch.inference_mode()
 def test_logits_are_those_of_the_model(variant: str, kind: str, folder: Path) -> None:
-    model = random_model(**VARIANTS[variant])
+    model = MODELS[variant]()
     round_weights(model, kind)
     decoder = new_decoder(model, kind, folder)
     ids = torch.randint(0, 53, (5, 20), generator=torch.Generator().manual_seed(1))
@@ -75,16 +87,21 @@ def test_logits_are_those_of_the_model(variant: str, kind: str, folder: Path) ->
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(sorted(WEIGHTS)),
-    arch=st.sampled_from(["gpt2", "nanochat"]),
+    new_model=st.sampled_from([partial(random_model, arch=arch) for arch in ("gpt2", "nanochat")] + LIKE),
     width=st.sampled_from([10, 20, 32, 36]),
     lengths=st.lists(st.integers(0, 9), min_size=1, max_size=9),
     times=st.lists(st.integers(1, 9), min_size=1, max_size=3),
 )
 @torch.inference_mode()
 def test_a_sequence_is_the_same_bits_alone_or_among_others_and_one_or_several_tokens_at_once(
-    folder: Path, kind: str, arch: str, width: int, lengths: list[int], times: list[int]
+    folder: Path,
+    kind: str,
+    new_model: Callable[..., GPT],
+    width: int,
+    lengths: list[int],
+    times: list[int],
 ) -> None:
-    model = random_model(arch=arch, width=width, heads=1, mlp_width=3 * width + 1, context=40)
+    model = new_model(width=width, heads=2 if width % 4 == 0 else 1, mlp_width=3 * width + 1, context=40)
     decoder = new_decoder(model, kind, folder)
     ids = torch.randint(0, 53, (len(lengths), 40), generator=torch.Generator().manual_seed(sum(lengths)))
     together = model.new_cache(len(lengths) + 1)

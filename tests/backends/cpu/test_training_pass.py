@@ -1,6 +1,8 @@
 """The written-out pass against torch's own differentiation of the model."""
 
 import platform
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from mygpt_cli.backends.reference import Autograd
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import DropoutMasks
 from tests.helpers.models import random_model
+from tests.helpers.parts import LIKE_LLAMA, like_llama
 
 
 @pytest.fixture(scope="session")
@@ -97,12 +100,14 @@ def lesser_kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Kernels]:
 
 @pytest.mark.parametrize("time", [24, 70])
 @pytest.mark.parametrize(
-    "variant",
+    "new_model",
     [
-        {"arch": "gpt2"},
-        {"arch": "gpt2", "bias": False},
-        {"arch": "nanochat"},
-        {"arch": "nanochat", "mlp_width": 90, "activation": "relu"},
+        partial(random_model, arch="gpt2"),
+        partial(random_model, arch="gpt2", bias=False),
+        partial(random_model, arch="nanochat"),
+        partial(random_model, arch="nanochat", mlp_width=90, activation="relu"),
+        partial(like_llama, kv_heads=2, mlp_width=90),
+        partial(like_llama, **LIKE_LLAMA["qwen3"]),
     ],
     ids=str,
 )
@@ -111,13 +116,13 @@ def test_in_bfloat16_the_gradient_points_the_same_way(
     kernels: dict[torch.dtype, Kernels],
     lesser_kernels: list[Kernels],
     monkeypatch: pytest.MonkeyPatch,
-    variant: dict[str, Any],
+    new_model: Callable[..., GPT],
     time: int,
     largest: int,
 ) -> None:
     """With tiles, and without; with all layers by them, and without the larger ones."""
     monkeypatch.setattr("mygpt_cli.backends.cpu.kernels.LARGEST", largest)
-    model = random_model(**variant, width=64, context=70)
+    model = new_model(width=64, context=70)
     ids, targets = torch.randint(0, 53, (2, 8, time), generator=torch.Generator().manual_seed(1))
     _, expected = learn(model, Autograd(model), ids, targets)
     model.compute_dtype = torch.bfloat16
@@ -128,13 +133,19 @@ def test_in_bfloat16_the_gradient_points_the_same_way(
             assert gradient.norm().item() == pytest.approx(expected[name].norm().item(), rel=0.05), name
 
 
-@pytest.mark.parametrize("time", [32, 33, 100])
-def test_long_sequences_are_gone_through_block_by_block(
-    kernels: dict[torch.dtype, Kernels], time: int
+NANOCHAT = partial(random_model, arch="nanochat")
+LIKE = [partial(like_llama, **parts) for parts in LIKE_LLAMA.values()]
+
+
+@pytest.mark.parametrize("time", [1, 32, 33, 100])
+@pytest.mark.parametrize("new_model", [NANOCHAT, *LIKE], ids=["nanochat", *LIKE_LLAMA])
+def test_sequences_are_gone_through_block_by_block(
+    kernels: dict[torch.dtype, Kernels], new_model: Callable[..., GPT], time: int
 ) -> None:
-    model = random_model(arch="nanochat", context=100)
+    model = new_model(context=100)
     ids, targets = torch.randint(0, 53, (2, 3, time), generator=torch.Generator().manual_seed(4))
     _, expected = learn(model, Autograd(model), ids, targets)
+    assert TrainingPass.takes(model, kernels[torch.float32])
     backend = TrainingPass(model, kernels[torch.float32])
     for name, gradient in learn(model, backend, ids, targets)[1].items():
         torch.testing.assert_close(gradient, expected[name], atol=5e-6, rtol=5e-4, msg=name)
@@ -168,7 +179,7 @@ def test_numbers_that_are_not_finite_show_in_the_loss(
 
 @pytest.mark.parametrize(
     "variant",
-    [{"arch": "nanochat", "kv_heads": 2}, {"arch": "gpt2", "activation": "gelu"}],
+    [{"arch": "gpt2", "scale_by_layer": True}, {"arch": "gpt2", "activation": "gelu"}],
     ids=str,
 )
 def test_other_variants_are_left_to_torch(
