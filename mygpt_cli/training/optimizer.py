@@ -31,7 +31,8 @@ class Optimizer:
         rest = {name: p for name, p in named.items() if name not in inside}
         rates = find(model.config.arch).rates if inside else {}
         self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
-        self._muon = Muon(inside, model.config.width, model.compute_dtype) if inside else None
+        queries = model.config.heads * model.config.head_width
+        self._muon = Muon(inside, queries, model.compute_dtype) if inside else None
         self._model, self._config = model, config
 
     def step(self, share: float) -> None:
@@ -128,20 +129,20 @@ class Muon:
     Each row is then divided by the root of what its mean square has been, and the whole brought back to its
     norm (NorMuon: Li et al., 2025, arXiv:2510.05491), so that all rows learn alike.
     Query, key and value, kept in one tensor, are three matrices to it. Matrices of one shape go through the
-    iteration together. `dtype` is the type of that iteration.
+    iteration together. `queries` are the rows of all queries, `dtype` is the type of that iteration.
     """
 
     MOMENTUM = 0.95
 
-    def __init__(self, parameters: Mapping[str, Tensor], width: int, dtype: torch.dtype) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], queries: int, dtype: torch.dtype) -> None:
         self._parameters = dict(parameters)
         self._momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self._squares = {name: torch.zeros_like(p[:, 0]) for name, p in parameters.items()}
         self._dtype = dtype
         self._groups: dict[tuple[int, int], list[tuple[str, slice]]] = {}  # matrices by their shape
         for name, p in parameters.items():
-            kv = (p.size(0) - width) // 2
-            cuts = (0, width, width + kv, width + 2 * kv) if "qkv" in name else (0, p.size(0))
+            kv = (p.size(0) - queries) // 2
+            cuts = (0, queries, queries + kv, queries + 2 * kv) if "qkv" in name else (0, p.size(0))
             for first, last in pairwise(cuts):
                 self._groups.setdefault((last - first, p.size(1)), []).append((name, slice(first, last)))
 

@@ -143,6 +143,8 @@ def parts_of_models(draw: st.DrawFn) -> dict[str, Any]:
         "softcap": draw(st.sampled_from([0.0, 4.0])),
         "kv_heads": 2 if draw(MOSTLY_NOT) else 4,
         "head_width": 12 if draw(MOSTLY_NOT) else 8,
+        "rope_clockwise": draw(st.booleans()),
+        "unrotated": (1,) if draw(MOSTLY_NOT) else (),
     }
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli.checkpoints import hf
-from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.architectures import TRAINABLE, configure
+from mygpt_cli.model.config import RopeScaling
 from mygpt_cli.model.gpt import GPT, attend, rotate
 
 SHAPE: dict[str, Any] = {"vocab_size": 53, "layers": 2, "heads": 4, "width": 32, "context": 24}
@@ -40,6 +41,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "output_bias": True,
     },
     "nanochat, other rotation": {"arch": "nanochat", "rope_theta": 500.0, "norm_eps": 1e-5, "softcap": 5.0},
+    "llama, shared keys": {"arch": "llama", "kv_heads": 2},
+    "llama, tied, all biases, scaled": {
+        "arch": "llama",
+        "tied": True,
+        "mlp_bias": True,
+        "attention_bias": True,
+        "output_bias": True,
+        "rope_scaling": RopeScaling(kind="llama3", factor=8.0, original_context=16),
+    },
+    "qwen2": {"arch": "qwen2", "kv_heads": 1, "window": 24, "windowed": (1,)},
+    "qwen3": {"arch": "qwen3", "kv_heads": 2},
+    "smollm3": {"arch": "smollm3", "unrotated": (1,)},
 }
 
 
@@ -82,7 +95,7 @@ def test_logits_are_those_of_transformers(variant: str) -> None:
     torch.testing.assert_close(model(ids).detach(), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("variant", ["gpt2", "nanochat, shared keys"])
+@pytest.mark.parametrize("variant", ["gpt2", "nanochat, shared keys", "qwen3"])
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(1, 23), max_size=5, unique=True))
 def test_the_cache_changes_nothing(variant: str, cuts: list[int]) -> None:
@@ -146,7 +159,7 @@ def test_rotation_keeps_distances_only(a: int, b: int) -> None:
     torch.testing.assert_close(match(a, b), match(a + 7, b + 7))
 
 
-@pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
+@pytest.mark.parametrize("arch", TRAINABLE)
 def test_a_fresh_model_knows_nothing(arch: str) -> None:
     model = GPT(configure(**(SHAPE | {"arch": arch})))
     model.initialise(torch.Generator().manual_seed(1))

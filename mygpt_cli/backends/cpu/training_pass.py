@@ -50,6 +50,7 @@ def takes(config: ModelConfig) -> bool:
         and not config.gated
         and config.nonlinearity in ACTIVATIONS
         and not config.scales_queries
+        and not config.unrotated
         and config.kv_heads == config.heads
         and config.heads * config.head_width == config.width
     )
