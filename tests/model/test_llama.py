@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from mygpt_cli.base.errors import CheckpointError, UsageError
 from mygpt_cli.checkpoints import checkpoint, hf
 from mygpt_cli.checkpoints.checkpoint import Checkpoint, frozen
+from mygpt_cli.cli.app import run
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.stream import Prompt, Sample, generate
 from mygpt_cli.inspection.trace import heads_of, logits_of, trace
@@ -205,6 +206,31 @@ def test_two_hundred_greedy_tokens_are_those_of_transformers(variant: str, tmp_p
     (sample,) = [event for event in events if isinstance(event, Sample)]
     assert len(set(expected)) > 10
     assert list(sample.ids) == expected
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "llama, biases of the feed-forward part",
+        "mistral, a window",
+        "qwen2, tied, one head of keys",
+        "qwen3, a width that heads do not divide",
+        "smollm3, untied, biases",
+    ],
+)
+def test_what_is_fine_tuned_stays_what_it_was(variant: str, tmp_path: Path) -> None:
+    theirs = theirs_of(variant, tmp_path / "theirs")
+    (tmp_path / "text.txt").write_text("Once upon a time there was a cat.\n" * 40, encoding="utf-8")
+    shape = ("--context", 16, "--batch-size", 2, "--steps", 2, "--compile", "off", "--optimizer", "muon")
+    start = ("--init-from", tmp_path / "theirs", "--out", tmp_path / "runs", "--name", "tuned", "--quiet")
+    assert run([*map(str, ("train", tmp_path / "text.txt", *start, *shape))]) == 0
+    place = tmp_path / "runs" / "tuned-001" / "best"
+    again = AutoModelForCausalLM.from_pretrained(place).eval()
+    assert described(again.config) == described(theirs.config)
+    ours, ids = opened(place), random_ids(1, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.model(ids), again(ids).logits, atol=1e-4, rtol=0)
+        assert not torch.allclose(again(ids).logits, theirs(ids).logits, atol=1e-2)
 
 
 # --- Rotation -----------------------------------------------------------------------------------------------
