@@ -13,6 +13,7 @@ from mygpt_cli.model.architectures.base import HEAD, Reader, Slot
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 
+PREDICTS = ("ForCausalLM", "LMHeadModel", "Model")  # ends of the names of transformers' classes
 QUANTISED = ("quantization_config", "quantization", "compression_config")
 NOT_TEXT = {"text_config", "vision_config", "audio_config", "speech_config"}
 
@@ -119,6 +120,12 @@ def from_config(raw: Mapping[str, Any]) -> ModelConfig:
             f"config.json describes a model of type {arch!r:.100}{_what_it_is(raw)}",
             f"mygpt opens {', '.join(names)} and {last} models",
         )
+    made_as = raw.get("architectures")
+    if isinstance(made_as, list) and made_as and not any(str(one).endswith(PREDICTS) for one in made_as):
+        raise CheckpointError(
+            f"config.json describes a {made_as[0]!r:.100}, which does not predict the next token",
+            "mygpt opens models with a head for that",
+        )
     if any(raw.get(name) is not None for name in QUANTISED):
         raise CheckpointError(
             "config.json says that the weights are quantised, and mygpt has no such matrices",
@@ -151,11 +158,11 @@ def notes(config: ModelConfig) -> list[str]:
     """Return what the user should know of how mygpt takes a model from elsewhere."""
     if not config.full_context:
         return []
-    why = "longer tables of rotary angles are not kept"
+    why = "it keeps no longer tables of rotary angles"
     if config.windowed and config.context == config.window:
-        why = "some of its layers look no further back"
+        why = "some of the layers look no further back"
     made, taken = f"{config.full_context:,}", f"{config.context:,}"
-    return [f"the model was made for contexts of {made} tokens; here it sees {taken} at most, as {why}"]
+    return [f"the model was made for contexts of {made} tokens; mygpt uses {taken} at most, because {why}"]
 
 
 def settle(config: ModelConfig, tensors: Mapping[str, Tensor]) -> ModelConfig:

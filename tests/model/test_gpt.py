@@ -40,7 +40,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "attention_bias": True,
         "output_bias": True,
     },
-    "nanochat, other rotation": {"arch": "nanochat", "rope_theta": 500.0, "norm_eps": 1e-5, "softcap": 5.0},
+    "nanochat, other rotation": {
+        "arch": "nanochat",
+        "rope_theta": 500.0,
+        "rope_scaling": RopeScaling(kind="linear", factor=2.0),
+        "norm_eps": 1e-5,
+        "softcap": 5.0,
+    },
     "llama, shared keys": {"arch": "llama", "kv_heads": 2},
     "llama, tied, all biases, scaled": {
         "arch": "llama",

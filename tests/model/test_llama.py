@@ -326,6 +326,9 @@ REFUSED: dict[str, dict[str, Any]] = {
     "'t5', an encoder and a decoder": {"model_type": "t5", "is_encoder_decoder": True},
     "of type 'gemma'$": {"model_type": "gemma"},
     r"of type \['llama'\]": {"model_type": ["llama"]},
+    "a 'LlamaForSequenceClassification', which does not predict": {
+        "architectures": ["LlamaForSequenceClassification"]
+    },
     "the weights are quantised": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
     "rope_type = 'yarn' is not supported, only default and linear and llama3": {
         "rope_parameters": {"rope_type": "yarn", "factor": 4.0}
@@ -431,7 +434,7 @@ def test_a_context_beyond_what_mygpt_can_use_is_cut_and_said(tmp_path: Path) -> 
     assert hf.to_config(config)["max_position_embeddings"] == 1_024_000
     theirs_of("mistral, a window", tmp_path)
     (note,) = opened(tmp_path).notes
-    assert "made for contexts of 48 tokens; here it sees 20 at most" in note
+    assert "made for contexts of 48 tokens; mygpt uses 20 at most" in note
     assert "look no further back" in note
     theirs_of("mistral, a window beyond the context", tmp_path / "beyond")
     assert opened(tmp_path / "beyond").notes == ()
