@@ -19,7 +19,7 @@ MEMORY = Path("/dev/shm")  # where fsync takes no time
 # Whatever a configuration can say of rotation and windows, so that it comes to harm.
 LLAMA3 = RopeScaling(kind="llama3", factor=8.0, original_context=4)
 PARTS: dict[str, dict[str, Any]] = {
-    "qwen2": {"rope_scaling": LLAMA3, "window": 16, "windowed": (0,), "full_context": 32},
+    "mistral": {"rope_scaling": LLAMA3, "window": 16, "windowed": (0,), "full_context": 32},
     "smollm3": {"unrotated": (0,), "kv_heads": 1},
 }
 TEXT = "Once upon a time there was a cat. The cat sat on a mat, and the mat was flat.\n" * 9

@@ -20,6 +20,7 @@ SYNONYMS = {
     "swish": "silu",
 }
 LONGEST_CONTEXT = 2**18
+MOST_LAYERS = 1000
 LARGEST_TABLE = 2**24  # rotary angles: for each position, as many as a head is wide
 
 
@@ -151,7 +152,7 @@ class ModelConfig:
         ]
         faults += [
             f"{name} must be at most {most:,}, not {getattr(self, name):,}"
-            for name, most in (("context", LONGEST_CONTEXT), ("layers", 1000))
+            for name, most in (("context", LONGEST_CONTEXT), ("layers", MOST_LAYERS))
             if getattr(self, name) > most
         ]
         if not 0.0 <= self.dropout < 1.0:

@@ -17,8 +17,8 @@ from mygpt_cli.model.gpt import GPT
 class Optimizer:
     """Muon for the matrices inside the blocks (`--optimizer muon`) and AdamW for all other parameters.
 
-    Weight decay acts on matrices only. Beside Muon, some parameters learn at a multiple of
-    AdamW's rate, as the architecture has it.
+    Weight decay acts on matrices only. Beside Muon, some parameters of models with an untied head learn at a
+    multiple of AdamW's rate, as the architecture has it.
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
@@ -29,7 +29,8 @@ class Optimizer:
             if config.optimizer == "muon" and name.startswith("blocks.") and p.ndim == 2
         }
         rest = {name: p for name, p in named.items() if name not in inside}
-        rates = find(model.config.arch).rates if inside else {}
+        # An embedding that is the head as well moves in every step, and learns like the rest.
+        rates = find(model.config.arch).rates if inside and not model.config.tied else {}
         self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
         queries = model.config.heads * model.config.head_width
         self._muon = Muon(inside, queries, model.compute_dtype) if inside else None

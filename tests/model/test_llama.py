@@ -402,6 +402,13 @@ def test_layers_that_mygpt_does_not_have_are_refused(
         read(kind, **changes)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_without_number_are_refused_before_any_is_listed(kind: str) -> None:
+    changes = {"num_hidden_layers": 2**31 - 1, "layer_types": None, "no_rope_layers": None}
+    with pytest.raises(CheckpointError, match="layers must be at most 1,000"):
+        read(kind, **WINDOW, **changes)
+
+
 def test_a_refusal_names_the_models_that_open() -> None:
     with pytest.raises(CheckpointError) as refused:
         read(model_type="gemma")

@@ -1,5 +1,6 @@
 """What there is to know of an architecture by its name."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -69,6 +70,24 @@ class Architecture(ABC):
     @abstractmethod
     def initialise(self, name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator") -> None:
         """Draw a matrix's first weights; biases are 0 and gains 1 in every architecture."""
+
+
+def draw_around_identity(
+    name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator", *, embedding: float
+) -> None:
+    """Draw embeddings of this deviation, logits near 0, and uniform matrices of variance 1 / C.
+
+    Where a block writes to the residual stream there are zeros, so that it begins as identity.
+    """
+    bound = math.sqrt(3.0 / config.width)
+    if name.endswith(("out.weight", "down.weight")):
+        parameter.zero_()
+    elif name == "head.weight":
+        parameter.normal_(0.0, 0.001, generator=rng)
+    elif name == "embedding":
+        parameter.normal_(0.0, embedding, generator=rng)
+    else:
+        parameter.uniform_(-bound, bound, generator=rng)
 
 
 class Reader:

@@ -6,9 +6,9 @@ What others narrow: Mistral, Qwen2, Qwen3 and SmolLM3 have the same names and mo
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mygpt_cli.model.architectures.base import HEAD, Architecture, Reader, Slot
+from mygpt_cli.model.architectures.base import HEAD, Architecture, Reader, Slot, draw_around_identity
 from mygpt_cli.model.architectures.rotary import THETA, read_rotary, rope_in_both_names
-from mygpt_cli.model.config import LARGEST_TABLE, LONGEST_CONTEXT, ModelConfig
+from mygpt_cli.model.config import LARGEST_TABLE, LONGEST_CONTEXT, MOST_LAYERS, ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,7 @@ class Llama(Architecture):
     free: ClassVar[frozenset[str]] = frozenset(
         ("norm_eps", "activation", "tied", "mlp_bias", "attention_bias", "output_bias")
     )
+    rates: ClassVar[Mapping[str, float]] = {"embedding": 8.0}  # for the reason that nanochat has
     family: ClassVar[str] = "Llama"  # of transformers' classes
     sizes: ClassVar[Mapping[str, int]] = {
         "vocab_size": 32000,
@@ -84,33 +85,27 @@ class Llama(Architecture):
 
     def slots(self, cfg: ModelConfig) -> Iterator[Slot]:
         """List the tensors; queries, keys and values are rows of one of ours."""
-        c, q, kv = cfg.width, cfg.heads * cfg.head_width, cfg.kv_heads * cfg.head_width
+        c, f = cfg.width, cfg.mlp_width
+        q, kv = cfg.heads * cfg.head_width, cfg.kv_heads * cfg.head_width
         yield Slot(self.embedding, "embedding", (cfg.vocab_size, c))
         for i in range(cfg.layers):
             theirs, ours = f"model.layers.{i}", f"blocks.{i}"
             yield Slot(f"{theirs}.input_layernorm.weight", f"{ours}.attention_norm.weight", (c,))
-            rows = {"q_proj": (0, q), "k_proj": (q, q + kv), "v_proj": (q + kv, q + 2 * kv)}
-            for name, part in rows.items():
-                size = part[1] - part[0]
-                place, target = f"{theirs}.self_attn.{name}", f"{ours}.attention.qkv"
-                yield Slot(f"{place}.weight", f"{target}.weight", (size, c), part)
-                if cfg.attention_bias:
-                    yield Slot(f"{place}.bias", f"{target}.bias", (size,), part)
-            if cfg.qk_norm_gain:
-                for theirs_is, ours_is in (("q_norm", "query_norm"), ("k_norm", "key_norm")):
-                    place, target = f"{theirs}.self_attn.{theirs_is}", f"{ours}.attention.{ours_is}"
-                    yield Slot(f"{place}.weight", f"{target}.weight", (cfg.head_width,))
-            yield Slot(f"{theirs}.post_attention_layernorm.weight", f"{ours}.mlp_norm.weight", (c,))
-            f = cfg.mlp_width
-            for name, target, shape, bias in (
-                ("self_attn.o_proj", "attention.out", (c, q), cfg.output_bias),
-                ("mlp.gate_proj", "mlp.gate", (f, c), cfg.mlp_bias),
-                ("mlp.up_proj", "mlp.up", (f, c), cfg.mlp_bias),
-                ("mlp.down_proj", "mlp.down", (c, f), cfg.mlp_bias),
+            for name, first, last in (
+                ("q_proj", 0, q),
+                ("k_proj", q, q + kv),
+                ("v_proj", q + kv, q + 2 * kv),
             ):
-                yield Slot(f"{theirs}.{name}.weight", f"{ours}.{target}.weight", shape)
-                if bias:
-                    yield Slot(f"{theirs}.{name}.bias", f"{ours}.{target}.bias", shape[:1])
+                place, bias = f"{theirs}.self_attn.{name}", cfg.attention_bias
+                yield from _linear(place, f"{ours}.attention.qkv", (last - first, c), bias, (first, last))
+            if cfg.qk_norm_gain:
+                for name, norm in (("q_norm", "query_norm"), ("k_norm", "key_norm")):
+                    place, target = f"{theirs}.self_attn.{name}", f"{ours}.attention.{norm}"
+                    yield Slot(f"{place}.weight", f"{target}.weight", (cfg.head_width,))
+            yield from _linear(f"{theirs}.self_attn.o_proj", f"{ours}.attention.out", (c, q), cfg.output_bias)
+            yield Slot(f"{theirs}.post_attention_layernorm.weight", f"{ours}.mlp_norm.weight", (c,))
+            for name, shape in (("gate", (f, c)), ("up", (f, c)), ("down", (c, f))):
+                yield from _linear(f"{theirs}.mlp.{name}_proj", f"{ours}.mlp.{name}", shape, cfg.mlp_bias)
         yield Slot("model.norm.weight", "norm.weight", (c,))
         if not cfg.tied:
             yield Slot(HEAD, "head.weight", (cfg.vocab_size, c))
@@ -141,7 +136,7 @@ class Llama(Architecture):
         head_width = read.whole("head_dim", self.head_width or sizes["hidden_size"] // heads)
         alone = not self.kv_heads or read.raw.get("num_key_value_heads", 0) is None
         full = sizes["max_position_embeddings"]
-        own = self.own_parts(read, layers)
+        own = self.own_parts(read, min(layers, MOST_LAYERS))  # more are refused, and not listed before
         context = min(full, LONGEST_CONTEXT, max(1, LARGEST_TABLE // max(1, head_width)))
         if own.get("windowed"):
             context = min(context, own["window"])
@@ -173,5 +168,13 @@ class Llama(Architecture):
         return {"attention_bias": bias, "output_bias": bias, "mlp_bias": read.truth("mlp_bias", False)}
 
     def initialise(self, name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator") -> None:
-        """Draw from a normal distribution of deviation 0.02."""
-        parameter.normal_(0.0, 0.02, generator=rng)
+        """Draw embeddings of deviation 0.02, as usual; every block begins as identity."""
+        draw_around_identity(name, parameter, config, rng, embedding=0.02)
+
+
+def _linear(
+    theirs: str, ours: str, shape: tuple[int, ...], bias: bool, rows: tuple[int, int] | None = None
+) -> Iterator[Slot]:
+    yield Slot(f"{theirs}.weight", f"{ours}.weight", shape, rows)
+    if bias:
+        yield Slot(f"{theirs}.bias", f"{ours}.bias", shape[:1], rows)

@@ -1,10 +1,9 @@
 """nanochat (Karpathy, 2025): rotary positions, norms without parameters, squared ReLU, soft-capped logits."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mygpt_cli.model.architectures.base import HEAD, Architecture, Reader, Slot
+from mygpt_cli.model.architectures.base import HEAD, Architecture, Reader, Slot, draw_around_identity
 from mygpt_cli.model.architectures.rotary import read_rotary, rope_parameters
 from mygpt_cli.model.config import ModelConfig
 
@@ -113,16 +112,5 @@ class Nanochat(Architecture):
         }
 
     def initialise(self, name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator") -> None:
-        """Draw unit embeddings and uniform matrices of variance 1 / C.
-
-        Where a block writes to the residual stream there are zeros, so that it begins as identity.
-        """
-        bound = math.sqrt(3.0 / config.width)
-        if name.endswith(("out.weight", "down.weight")):
-            parameter.zero_()
-        elif name == "head.weight":
-            parameter.normal_(0.0, 0.001, generator=rng)
-        elif name == "embedding":
-            parameter.normal_(0.0, 1.0, generator=rng)
-        else:
-            parameter.uniform_(-bound, bound, generator=rng)
+        """Draw unit embeddings; every block begins as identity."""
+        draw_around_identity(name, parameter, config, rng, embedding=1.0)
