@@ -14,7 +14,7 @@ from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.base.names import name_fault
 from mygpt_cli.config.course import MOST_STEPS, Course, is_course
 from mygpt_cli.config.knobs import flag_of, knob, knobs
-from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, configure, find
+from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, TRAINABLE, configure, find
 from mygpt_cli.model.config import LONGEST_CONTEXT, ModelConfig, shape_faults
 from mygpt_cli.text.encoding import encoding_fault
 
@@ -63,7 +63,7 @@ class TrainConfig:
     vocab_size: int | None = knob("Entries of a learned vocabulary.", "Tokens", at_least=2, at_most=131_072)
 
     init_from: str | None = knob("Start from this checkpoint, with its tokenizer and shape.", "Model", None)
-    arch: str = knob("Architecture.", "Model", DEFAULT, choices=tuple(ARCHITECTURES))
+    arch: str = knob("Architecture.", "Model", DEFAULT, choices=TRAINABLE)
     layers: int = knob("Number of blocks.", "Model", at_least=1, at_most=1000)
     heads: int = knob("Attention heads in each block.", "Model", at_least=1, at_most=1000)
     width: int = knob("Channels of the residual stream.", "Model", at_least=2, at_most=100_000)
@@ -191,10 +191,15 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
             f"{names[0]} end with {corrections[-1][1]} steps, but {names[1]} is {steps or 'not set'}"
         )
     architecture = find(settings.get("arch", DEFAULT))
+    if not architecture.trainable and not settings.get("init_from"):
+        faults.append(
+            f"{called('arch')} {architecture.name} is only fine-tuned, with {called('init_from')}: "
+            f"a text alone trains {', '.join(TRAINABLE)}"
+        )
     if settings.get("bias") and "bias" not in architecture.options:
         others = " or ".join(f"--arch {name}" for name, it in ARCHITECTURES.items() if "bias" in it.options)
         faults.append(f"{architecture.name} has no biases: leave --bias out or use {others}")
-    if settings.get("width") and settings.get("heads"):
+    if settings.get("width") and settings.get("heads") and not settings.get("init_from"):
         even = architecture.parts["positions"] == "rotary"
         faults += shape_faults(settings["width"], settings["heads"], even=even)
     return faults
@@ -220,6 +225,8 @@ def _value_fault(name: str, value: Any, called: str) -> str | None:
             return None if parse_duration(value) > 0 else f"{called} must be above 0"
         except ValueError as error:
             return f"{called}: {error}"
+    if name == "arch" and value in ARCHITECTURES:
+        return None  # which also has those that are only fine-tuned
     return knob.fault(value, called)
 
 

@@ -86,7 +86,8 @@ class LifeView:
     `merges` are the byte pairs that made it, in order, and whether they `merged` to all of it: a tokenizer
     may also look it up whole. `difference` is the largest between the logits of the stages put together and
     those of the model's own forward pass. `choice` is what generation makes of them. `follows` is None at
-    the end of the text. Of `layers`, `stages` and `heads` tell of those that were asked for.
+    the end of the text. Of `layers`, `stages` and `heads` tell of those that were asked for. So many heads
+    share one head of keys and values, `sharing`; the `unrotated` layers, from 1, know no positions.
     """
 
     arch: str
@@ -94,6 +95,9 @@ class LifeView:
     norm: str
     norm_gain: bool
     qk_norm: str
+    qk_norm_gain: bool
+    unrotated: tuple[int, ...]
+    sharing: int
     activation: str
     gated: bool
     softcap: float
@@ -151,6 +155,9 @@ def view_life(
         norm=model.config.norm,
         norm_gain=model.config.norm_gain,
         qk_norm=model.config.qk_norm,
+        qk_norm_gain=model.config.qk_norm_gain,
+        unrotated=tuple(layer + 1 for layer in model.config.unrotated),
+        sharing=model.config.heads // model.config.kv_heads,
         activation=model.config.activation,
         gated=model.config.gated,
         softcap=model.config.softcap,

@@ -67,6 +67,7 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         self.query_scale = config.query_scale(layer)
+        self.rotates = layer not in config.unrotated
         rows = (config.heads + 2 * config.kv_heads) * config.head_width
         self.qkv = Linear(config.width, rows, config.attention_bias)
         self.out = Linear(config.heads * config.head_width, config.width, config.output_bias)
@@ -94,7 +95,7 @@ class Attention(nn.Module):
         )  # (B, H, T, D), 2 × (B, K, T, D)
         if self.query_norm and self.key_norm and cfg.qk_norm == "before":
             q, k = self.query_norm(q), self.key_norm(k)
-        if rotary is not None:
+        if rotary is not None and self.rotates:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         if self.query_norm and self.key_norm and cfg.qk_norm == "after":
             q, k = self.query_norm(q), self.key_norm(k)
@@ -110,7 +111,8 @@ class Attention(nn.Module):
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs (d, d + D/2) of (B, H, T, D) by each position's angles, two (T, D/2) tables.
 
-    Su et al., 2021 (arXiv:2104.09864), with nanochat's direction of rotation.
+    Su et al., 2021 (arXiv:2104.09864). The direction is nanochat's, clockwise: sines with their sign changed
+    rotate the other way, as everyone else does.
     """
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
@@ -235,7 +237,7 @@ class GPT(nn.Module):
         self.norm = stream_norm(config)
         self.head = None if config.tied else Linear(config.width, config.vocab_size)
         if config.positions == "rotary":
-            cos, sin = rotary_tables(config.context, config.head_width, config.rope_theta)
+            cos, sin = rotary_tables(config)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
@@ -347,8 +349,23 @@ class GPT(nn.Module):
                 architecture.initialise(name, parameter, self.config, rng)
 
 
-def rotary_tables(context: int, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines (T, D/2) of the angle of each position and channel pair."""
-    frequencies = 1.0 / theta ** (torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
-    angles = torch.arange(context, dtype=torch.float32)[:, None] * frequencies
-    return angles.cos(), angles.sin()
+def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (T, D/2) of the angle of each position and channel pair, for `rotate`."""
+    angles = torch.arange(config.context, dtype=torch.float32)[:, None] * rotary_frequencies(config)
+    sines = angles.sin()
+    return angles.cos(), sines if config.rope_clockwise else sines.neg_()
+
+
+def rotary_frequencies(config: ModelConfig) -> Tensor:
+    """Return the angles (D/2) by which channel pairs rotate from one position to the next."""
+    steps = torch.arange(0, config.head_width, 2, dtype=torch.float32) / config.head_width
+    frequencies: Tensor = 1.0 / config.rope_theta**steps
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    slowed = frequencies / scaling.factor
+    if scaling.kind == "linear":
+        return slowed
+    rotations = scaling.original_context * frequencies / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    return torch.lerp(slowed, frequencies, ((rotations - low) / (high - low)).clamp(0.0, 1.0))

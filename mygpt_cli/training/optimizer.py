@@ -18,8 +18,8 @@ from mygpt_cli.model.gpt import GPT
 class Optimizer:
     """Muon for the matrices inside the blocks (`--optimizer muon`) and AdamW for all other parameters.
 
-    Weight decay acts on matrices only. Beside Muon, some parameters learn at a multiple of
-    AdamW's rate, as the architecture has it. `muon_step` is a faster way to take Muon's step.
+    Weight decay acts on matrices only. Beside Muon, some parameters of models with an untied head learn at a
+    multiple of AdamW's rate, as the architecture has it. `muon_step` is a faster way to take Muon's step.
     """
 
     def __init__(self, model: GPT, config: TrainConfig, muon_step: MuonStep | None = None) -> None:
@@ -30,7 +30,8 @@ class Optimizer:
             if config.optimizer == "muon" and name.startswith("blocks.") and p.ndim == 2
         }
         rest = {name: p for name, p in named.items() if name not in inside}
-        rates = find(model.config.arch).rates if inside else {}
+        # An embedding that is the head as well moves in every step, and learns like the rest.
+        rates = find(model.config.arch).rates if inside and not model.config.tied else {}
         self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
         self._muon = Muon(inside, model.config, model.compute_dtype) if inside else None
         self._config, self._muon_step = config, muon_step
@@ -129,7 +130,7 @@ class Muon:
     Each row is then divided by the root of what its mean square has been, and the whole brought back to its
     norm (NorMuon: Li et al., 2025, arXiv:2510.05491), so that all rows learn alike.
     Query, key and value, kept in one tensor, are three matrices to it. Matrices of one shape go through the
-    iteration together. `dtype` is the type of that iteration.
+    iteration together. `queries` are the rows of all queries, `dtype` is the type of that iteration.
     """
 
     MOMENTUM = 0.95

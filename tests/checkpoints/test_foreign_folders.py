@@ -204,7 +204,17 @@ def test_a_folder_learns_as_in_transformers_and_goes_back(kind: str, folder: Fol
 
 @pytest.mark.parametrize(
     "kind",
-    ["silu", "gelu_fast", "scores by layer", "scores not by width", "another head", "nanochat with silu"],
+    [
+        *(
+            "silu",
+            "gelu_fast",
+            "scores by layer",
+            "scores not by width",
+            "another head",
+            "nanochat with silu",
+        ),
+        *("llama in several files", "qwen3"),
+    ],
 )
 def test_inspection_sees_what_transformers_computes(kind: str, folder: Folder) -> None:
     ours = checkpoint.load(folder(kind))
@@ -225,7 +235,7 @@ def test_inspection_sees_what_transformers_computes(kind: str, folder: Folder) -
         for layer in (theirs.transformer.h if hasattr(theirs, "transformer") else theirs.model.layers)
     ]
     for mlp in mlps:
-        narrow = mlp.c_proj if hasattr(mlp, "c_proj") else mlp.fc2
+        (narrow,) = (each for name, each in mlp.named_children() if name in ("c_proj", "fc2", "down_proj"))
         narrow.register_forward_pre_hook(lambda _, inputs: units.append(inputs[0][0, -1]))
     theirs(torch.tensor([prompt.ids]))
     view = view_life(ReferenceDecoder(ours.model), ours.tokenizer, prompt, Sampling(seed=1))

@@ -98,6 +98,22 @@ def test_a_refused_shape_names_one_that_fits(even: bool, heads: int, width: int)
         assert not shape_faults(named, heads, even=even)
 
 
+def test_what_is_only_fine_tuned_is_offered_to_nobody_who_begins_from_a_text() -> None:
+    assert knobs(TrainConfig)["arch"].choices == ("nanochat", "gpt2", "llama", "qwen3")
+    (fault,) = setting_faults({"arch": "mistral"})
+    assert fault == (
+        "--arch mistral is only fine-tuned, with --init-from: "
+        "a text alone trains nanochat, gpt2, llama, qwen3"
+    )
+    assert setting_faults({"arch": "mistral", "init_from": "folder"}) == []
+    (fault,) = setting_faults({"arch": "misttral"})
+    assert "must be one of nanochat, gpt2, llama, qwen3" in fault
+    assert setting_faults({"arch": ["mistral"]}) == ["--arch must be text, not ['mistral']"]
+    # Heads of a width of their own need not share the model's.
+    assert setting_faults({"arch": "qwen3", "init_from": "folder", "width": 30, "heads": 4}) == []
+    assert setting_faults({"arch": "qwen3", "width": 30, "heads": 4}) != []
+
+
 def test_model_shape_faults() -> None:
     with pytest.raises(UsageError, match="even head width"):
         configure("nanochat", vocab_size=9, layers=1, heads=2, width=6, context=4)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.config import RopeScaling
 from mygpt_cli.model.gpt import GPT
 
 SHAPE: dict[str, Any] = {"vocab_size": 53, "layers": 2, "heads": 4, "width": 32, "context": 24}
@@ -35,7 +36,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "attention_bias": True,
         "output_bias": True,
     },
-    "nanochat, other rotation": {"arch": "nanochat", "rope_theta": 500.0, "norm_eps": 1e-5, "softcap": 5.0},
+    "nanochat, other rotation": {
+        "arch": "nanochat",
+        "rope_theta": 500.0,
+        "rope_scaling": RopeScaling(kind="linear", factor=2.0),
+        "norm_eps": 1e-5,
+        "softcap": 5.0,
+    },
+    "llama, shared keys": {"arch": "llama", "kv_heads": 2},
+    "llama, tied, all biases, scaled": {
+        "arch": "llama",
+        "tied": True,
+        "mlp_bias": True,
+        "attention_bias": True,
+        "output_bias": True,
+        "rope_scaling": RopeScaling(kind="llama3", factor=8.0, original_context=16),
+    },
+    "qwen2": {"arch": "qwen2", "kv_heads": 1, "window": 4096, "windowed": (1,)},
+    "qwen3": {"arch": "qwen3", "kv_heads": 2},
+    "smollm3": {"arch": "smollm3", "unrotated": (1,)},
 }
 
 

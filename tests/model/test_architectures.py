@@ -149,6 +149,8 @@ def parts_of_models(draw: st.DrawFn) -> dict[str, Any]:
         "softcap": draw(st.sampled_from([0.0, 4.0])),
         "kv_heads": draw(st.sampled_from([1, 2, 4])),
         "head_width": draw(st.sampled_from([6, 8, 12])),
+        "rope_clockwise": draw(st.booleans()),
+        "unrotated": draw(st.sampled_from([(), (), (1,)])),
     }
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli.checkpoints import hf
-from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.architectures import TRAINABLE, configure
 from mygpt_cli.model.gpt import GPT, ScaledDotProductAttention, rotate
 from tests.helpers.models import SHAPE, VARIANTS, random_model
 
@@ -45,7 +45,7 @@ def test_logits_are_those_of_transformers(variant: str) -> None:
     torch.testing.assert_close(model(ids).detach(), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("variant", ["gpt2", "nanochat, shared keys"])
+@pytest.mark.parametrize("variant", ["gpt2", "nanochat, shared keys", "qwen3"])
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(1, 23), max_size=5, unique=True))
 def test_the_cache_changes_nothing(variant: str, cuts: list[int]) -> None:
@@ -109,7 +109,7 @@ def test_rotation_keeps_distances_only(a: int, b: int) -> None:
     torch.testing.assert_close(match(a, b), match(a + 7, b + 7))
 
 
-@pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
+@pytest.mark.parametrize("arch", TRAINABLE)
 def test_a_fresh_model_knows_nothing(arch: str) -> None:
     model = GPT(configure(**(SHAPE | {"arch": arch})))
     model.initialise(torch.Generator().manual_seed(1))

@@ -46,7 +46,7 @@ def round_weights(model: GPT, kind: str) -> None:
 
 def takes(config: ModelConfig) -> bool:
     """Whether `decode.c` knows all parts of such a model."""
-    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries and not config.unrotated
 
 
 def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:

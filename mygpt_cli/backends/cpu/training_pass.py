@@ -63,7 +63,7 @@ class TrainingPass:
 
 def takes(config: ModelConfig) -> bool:
     """Whether the pass has all parts of such a model."""
-    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries and not config.unrotated
 
 
 @dataclass
