@@ -34,8 +34,8 @@ class Prompt:
 def read_prompt(tokenizer: Tokenizer, text: str, context: int) -> Prompt:
     """Encode a prompt; raises what the tokenizer raises for text that it cannot express.
 
-    The tokenizer's prefix comes first. An empty prompt is the prefix, or the token that begins a text, or ends
-    one, or a newline, or token 0: the first that there is.
+    The tokenizer's prefix comes first. An empty prompt is the prefix, or the token that begins a text, or
+    ends one, or a newline, or token 0: the first that there is.
     """
     if not text:
         return Prompt("", tokenizer.prefix or (_first_token(tokenizer),))

@@ -23,9 +23,8 @@ class Cut:
     """A text of `characters` as the tokens `ids`, and what the tokenizer's vocabulary of `vocab_size` holds.
 
     `longest` are the entries of most bytes, none for characters; `frequent` those that the text has most
-    often. `distinct` counts the entries that it has at all. The first tokens, its `prefix`, are not of the text
-    but put in front of it. The text has this `size` in
-    bytes of UTF-8.
+    often. `distinct` counts the entries that it has at all. The first tokens, as many as `prefix` says, are
+    not of the text but put in front of it. The text has this `size` in bytes of UTF-8.
     """
 
     ids: tuple[int, ...]

@@ -85,8 +85,8 @@ def prepare(
     second waits for the tokens of the first. Tokens that no call has asked for in 30 days are removed before
     others are made.
 
-    `tokenizer` and `vocab_size` say what to learn or load, and `pattern` how to split the text that byte pairs
-    are learned from; `existing` is used in their place.
+    `tokenizer` and `vocab_size` say what to learn or load, and `pattern` how to split the text that byte
+    pairs are learned from; `existing` is used in their place.
     `progress` is called with what is being done and the fraction of it that is done.
 
     Raises UsageError for a wrong tokenizer, TextError for a text that `existing` cannot encode or that is
@@ -106,8 +106,14 @@ def prepare(
         if found := _load(folder, corpus, kind, existing):
             return found
     try:
-        made = partial(learn, corpus, tokenizer, vocab_size, pattern=pattern)
-        return _build(folders[-1], corpus, progress or _no_progress, existing, made, kind)
+        return _build(
+            folders[-1],
+            corpus,
+            progress or _no_progress,
+            existing,
+            lambda progress: learn(corpus, tokenizer, vocab_size, progress, pattern),
+            kind,
+        )
     except OSError as fault:
         raise ResourceError(
             f"tokens cannot be kept in {root}: {(fault.strerror or str(fault)).lower()}",

@@ -15,7 +15,7 @@ from mygpt_cli.tokens.added_tokens import Added
 from mygpt_cli.tokens.json_parts import damaged, flag, get, steps_of, type_of, unsupported
 from mygpt_cli.tokens.patterns import KNOWN
 from mygpt_cli.tokens.template import read_template, write_template
-from mygpt_cli.tokens.tokenizer_json import ForeignVocabulary, bytes_of_alphabet
+from mygpt_cli.tokens.tokenizer_json import ForeignVocabulary, bytes_of_alphabet, spelled_bytes
 from mygpt_cli.tokens.vocabulary_reader import check_vocab, read_added_entries, read_merges
 
 MAX_PATTERN = 4096  # characters
@@ -38,7 +38,7 @@ Part = dict[str, Any]
 
 
 def read_foreign(path: Path, root: Mapping[str, Any]) -> ForeignVocabulary:
-    """Read the contents of a tokenizer.json with byte pairs: byte-level, or with characters and byte fallback.
+    """Read a tokenizer.json of byte pairs: byte-level, or of characters and bytes for those it does not know.
 
     Raises CheckpointError for what is damaged, UnsupportedError for other kinds.
     """
@@ -87,9 +87,7 @@ class _Kind:
         more = {name: flag(self.path, self.model, name) for name in ("byte_fallback", "fuse_unk")}
         unknown = self.model.get("unk_token")
         if unknown is not None and unknown not in self.vocab:
-            raise damaged(
-                self.path, f"has the token {unknown!r:.100} for what is unknown, and not among its own"
-            )
+            raise damaged(self.path, f"has {unknown!r:.100} for what is unknown, which is no token")
         # An added token stands among the others too, or a gap in front of its id would be closed on reading.
         added = {entry["content"]: entry["id"] for entry in self.entries}
         return json.dumps(
@@ -166,23 +164,18 @@ class _ByteLevel(_Kind):
         self.read_tokens()
         if not all(character in self.vocab for character in bytes_of_alphabet()):
             raise damaged(path, "lacks one of the 256 single bytes")
-        self.model |= {
-            "byte_fallback": False,
-            "unk_token": None,
-        }  # where there are all bytes, nothing is unknown
+        self.model |= {"byte_fallback": False, "unk_token": None}  # with all bytes, nothing is unknown
         text = self.text(normalizers, steps, [{"type": "ByteLevel", **_BYTE_LEVEL}])
-        tokens, alphabet = {}, bytes_of_alphabet()
+        tokens = {}
         for name, token in self.ordinary().items():
-            known = all(character in alphabet for character in name)
-            tokens[token] = (
-                bytes(map(alphabet.__getitem__, name)) if known else name.encode("utf-8", "replace")
-            )
+            tokens[token] = spelled_bytes(name)
         ranks = {data: token for token, data in tokens.items()}
         return self.vocabulary(
             text,
             text,
             tokens,
             ranks=ranks if self._in_order() and len(ranks) == len(tokens) else {},
+            spaces=False,
             strips="nothing",
             cut="words" if self._splits_at_words(steps) and not self.spaces_matter() else "nowhere",
         )
@@ -230,8 +223,8 @@ class _SentencePiece(_Kind):
 
     def read(self) -> ForeignVocabulary:
         path = self.path
-        normalizers, steps = map(self._normalizer, self.normalizers), map(self._step, self.steps)
-        normalizers, steps = list(normalizers), list(steps)
+        normalizers = [self._normalizer(step) for step in self.normalizers]
+        steps = [self._step(step) for step in self.steps]
         kinds = [step["type"] for step in (*normalizers, *steps)]
         if len(set(kinds)) != len(kinds) or not {"Replace", "Metaspace"} & set(kinds):
             found = type_of(self.root.get("pre_tokenizer"))
@@ -246,9 +239,9 @@ class _SentencePiece(_Kind):
         self.read_tokens()
         if SPACE not in self.vocab:
             raise damaged(path, f"lacks the token '{SPACE}', which stands for a space")
-        if not (fallback and all(f"<0x{byte:02X}>" in self.vocab for byte in range(256))):
-            if self.model.get("unk_token") is None:
-                raise damaged(path, "lacks one of the 256 bytes, and a token for what is unknown")
+        every_byte = fallback and all(f"<0x{byte:02X}>" in self.vocab for byte in range(256))
+        if not every_byte and self.model.get("unk_token") is None:
+            raise damaged(path, "lacks one of the 256 bytes, and a token for what is unknown")
         tokens = {token: _piece(name, fallback) for name, token in self.vocab.items()}
         everywhere = "Prepend" in kinds or any(step.get("prepend_scheme") == "always" for step in steps)
         return self.vocabulary(
@@ -260,6 +253,7 @@ class _SentencePiece(_Kind):
             ),
             tokens,
             ranks={},
+            spaces=True,
             strips=_strips(decoders),
             cut="spaces" if self._splits_at_spaces(steps, everywhere) else "nowhere",
         )

@@ -23,8 +23,8 @@ from mygpt_cli.tokens.tokenizer_json import ForeignVocabulary
 if TYPE_CHECKING:
     import tokenizers
 
-# Characters of a text that are encoded at once where it is not known how to cut it. A place that is cut all the
-# same may change the tokens around it.
+# Characters of a text that are encoded at once where it is not known how to cut it. A place that is cut all
+# the same may change the tokens around it.
 WHOLE = 1 << 19
 # Texts that a splitting pattern must be quick with, so that none keeps the machine busy for hours.
 PROBES = ("a" * 4096, " " * 4096, "aA 1.\n'é中\u0301" * 400, "1" * 4096)
@@ -38,11 +38,16 @@ class ForeignTokenizer(Tokenizer):
     """
 
     def __init__(self, vocabulary: ForeignVocabulary, kind: str = "bpe", ids: ModelIds | None = None) -> None:
-        super().__init__(kind, vocabulary, vocabulary.tokens, ids)
+        outer = _build(vocabulary.text)
+        names = {one.id: outer.id_to_token(one.id) or "" for one in vocabulary.added.values()}
+        if vocabulary.spaces:  # an added token that is looked for in normalized text is normalized itself
+            names = {token: name.replace("▁", " ") for token, name in names.items()}
+        added = {token: name.encode() for token, name in names.items()}
+        super().__init__(kind, vocabulary, {**vocabulary.tokens, **added}, ids)
         self.ranks = vocabulary.ranks
         self.reach = WHOLE if vocabulary.cut == "nowhere" else REACH
         self._strips, self._cut = vocabulary.strips, vocabulary.cut
-        self._outer = _build(vocabulary.text)
+        self._outer = outer
         self._inner_text = None if vocabulary.inner == vocabulary.text else vocabulary.inner
         self._check()
 
@@ -135,4 +140,4 @@ def _call(function: Any, *arguments: Any, **more: Any) -> Any:
     except BaseException as fault:
         if not isinstance(fault, Exception) and not is_panic(fault):
             raise
-        raise CheckpointError(f"the tokenizer's file cannot be used: {fault!s:.300}") from fault
+        raise CheckpointError(f"the tokenizer's file is unusable: {fault!s:.300}") from fault

@@ -8,7 +8,7 @@ from mygpt_cli.base.errors import CheckpointError
 from mygpt_cli.base.strict_json import read_bytes, read_json
 from mygpt_cli.tokens.foreign_reader import read_foreign
 from mygpt_cli.tokens.foreign_tokenizer import ForeignTokenizer
-from mygpt_cli.tokens.json_parts import UnsupportedError, damaged, unsupported
+from mygpt_cli.tokens.json_parts import UnsupportedError, damaged
 from mygpt_cli.tokens.template import Template, write_template
 from mygpt_cli.tokens.tokenizer import BytePairTokenizer, CharTokenizer, ModelIds, Tokenizer
 from mygpt_cli.tokens.tokenizer_json import (
@@ -65,8 +65,8 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         path, root = folder / VOCAB, _read_vocab_and_merges(folder, settings)
     elif (folder / SENTENCEPIECE).is_file():
         raise CheckpointError(
-            f"{folder} holds {SENTENCEPIECE}, a file of SentencePiece that mygpt does not read, and no {TOKENIZER}",
-            f"`AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)` in transformers makes a {TOKENIZER}",
+            f"{folder} holds no {TOKENIZER}, only {SENTENCEPIECE}, which mygpt does not read",
+            f"in transformers, `AutoTokenizer.from_pretrained(F).save_pretrained(F)` makes a {TOKENIZER}",
         )
     else:
         raise CheckpointError(f"{folder} holds no {TOKENIZER}", "give a folder that `mygpt train` wrote")
@@ -91,9 +91,9 @@ def _roles(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of the tokens that have a part to play, such as to end a text, by what they do."""
     more = settings.get("additional_special_tokens")
     roles = {key: value for key, value in settings.items() if key.endswith("_token")}
-    roles |= dict(enumerate(more)) if isinstance(more, list) else {}
+    roles |= {str(place): token for place, token in enumerate(more if isinstance(more, list) else [])}
     texts = {key: one.get("content") if isinstance(one, dict) else one for key, one in roles.items()}
-    return {str(key): text for key, text in texts.items() if isinstance(text, str)}
+    return {key: text for key, text in texts.items() if isinstance(text, str)}
 
 
 def _read_vocab_and_merges(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _read_vocab_and_merges(folder: Path, settings: Mapping[str, Any]) -> dict[st
     ids = vocab | {entry["content"]: entry["id"] for entry in entries}
 
     def named(role: str) -> tuple[tuple[str, int], ...]:
-        text = by_role.get(f"{role}_token")
+        text = by_role.get(f"{role}_token", "")
         return ((text, ids[text]),) if settings.get(f"add_{role}_token") and text in ids else ()
 
     return {

@@ -18,7 +18,7 @@ from mygpt_cli.tokens.tokenizer_json import (
     CharacterVocabulary,
     ForeignVocabulary,
     Vocabulary,
-    bytes_of_alphabet,
+    spelled_bytes,
     write_vocabulary,
 )
 
@@ -59,10 +59,10 @@ class Tokenizer(ABC):
     looks like a special token is encoded as plain text.
 
     `prefix` and `suffix` are the ids that the tokenizer's own template puts before and after a text, as
-    transformers does. Encoding leaves them out: the prefix goes where a text begins, before a prompt, a text to
-    be scored and each document to learn from, and the suffix where a document ends.
+    transformers does. Encoding leaves them out: the prefix goes where a text begins, before a prompt, a text
+    to be scored and each document to learn from, and the suffix where a document ends.
 
-    `ranks` maps the bytes of tokens to their ids, which are the order of the merges that made them; it is empty
+    `ranks` maps the bytes of tokens to their ids, in the order of the merges that made them; it is empty
     where tokens are made otherwise. A long text is cut into pieces of about `piece` characters, or as many as
     `reach` more where it cannot be cut before; see `cut`. `carried` are files that go along with a model that
     is trained further, as they are.
@@ -240,7 +240,7 @@ class BytePairTokenizer(Tokenizer):
         self, vocabulary: BytePairVocabulary, kind: str = "bpe", ids: ModelIds | None = None
     ) -> None:
         tokens = {rank: token for token, rank in vocabulary.ranks.items()}
-        tokens |= {token: _spelled(text) for text, token in vocabulary.unmerged.items()}
+        tokens |= {token: spelled_bytes(text) for text, token in vocabulary.unmerged.items()}
         super().__init__(kind, vocabulary, tokens, ids)
         self.pattern, self.ranks = vocabulary.pattern, vocabulary.ranks
         # mygpt's own texts are tokenized as they always were; others as Hugging Face's library does it.
@@ -291,14 +291,6 @@ def check_text(text: str) -> int:
         ) from None
 
 
-def _spelled(text: str) -> bytes:
-    """Return the bytes of a token in the byte alphabet, or of the text itself where it is not in that."""
-    bytes_of = bytes_of_alphabet()
-    if all(character in bytes_of for character in text):
-        return bytes(map(bytes_of.__getitem__, text))
-    return text.encode("utf-8", "replace")
-
-
 def pieces_of(text: str, size: int = PIECE, reach: int = 0) -> Iterator[str]:
     """Cut a text into pieces of at most `size` characters whose tokens are the tokens of the whole.
 
@@ -347,7 +339,7 @@ def last_place(text: str, mark: str, start: int, limit: int, fits: Callable[[str
 
 
 def next_place(text: str, mark: str, limit: int, furthest: int, fits: Callable[[str], bool]) -> int:
-    """Return the first place of `mark` past `limit`, up to `furthest`, behind a character that fits, or -1."""
+    """Return the first place of `mark` past `limit`, to `furthest`, behind a character that fits, or -1."""
     place = text.find(mark, limit + 1, furthest + 1)
     while place > 0 and not fits(text[place - 1]):
         place = text.find(mark, place + 1, furthest + 1)

@@ -42,19 +42,20 @@ class BytePairVocabulary:
 
 @dataclass(frozen=True)
 class ForeignVocabulary:
-    """What `tokenizers` runs: the `text` of a tokenizer.json, with the bytes of each token, and further tokens.
+    """What `tokenizers` runs: the `text` of a tokenizer.json, the bytes of its tokens, and further tokens.
 
     `inner` is the text of one that puts no space in front, for a text that goes on. `ranks` are those of a
-    BytePairVocabulary, and empty where tokens are not made of bytes in the order of their ids. `strips` says
-    what decoding takes away from the front of a text, since encoding may have put it there. `cut` says where a
-    text can be cut without a change in its tokens: where `safe_cut` says, before any space after something
-    else, or nowhere that is known.
+    BytePairVocabulary, and empty where tokens are not made of bytes in the order of their ids. `spaces` says
+    whether ▁ stands for a space, and `strips` what decoding takes away from the front of a text, since
+    encoding may have put it there. `cut` says where a text can be cut without a change in its tokens: where
+    `safe_cut` says, before any space after something else, or nowhere that is known.
     """
 
     text: str
     inner: str
     tokens: Mapping[int, bytes]
     ranks: Mapping[bytes, int]
+    spaces: bool
     strips: Literal["nothing", "a space", "spaces of a token"]
     cut: Literal["words", "spaces", "nowhere"]
     specials: Mapping[str, int]
@@ -76,6 +77,14 @@ def byte_alphabet() -> list[str]:
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     spare = iter(range(256, 512))
     return [chr(byte if byte in plain else next(spare)) for byte in range(256)]
+
+
+def spelled_bytes(text: str) -> bytes:
+    """Return the bytes of a token in the byte alphabet, or of the text itself where it is not in that."""
+    bytes_of = bytes_of_alphabet()
+    if all(character in bytes_of for character in text):
+        return bytes(map(bytes_of.__getitem__, text))
+    return text.encode("utf-8", "replace")
 
 
 def write_vocabulary(vocabulary: CharacterVocabulary | BytePairVocabulary) -> str:

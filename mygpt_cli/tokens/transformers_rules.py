@@ -3,8 +3,8 @@
 AutoTokenizer of transformers 5 picks a class by the names in tokenizer_config.json and config.json. Three of
 the classes build everything else anew, whatever the file says: a GPT2Tokenizer does not know of digits apart,
 and a LlamaTokenizer puts no second space before a text that begins with one. Results are to be those of
-transformers, so the same is done here. (models/auto/tokenization_auto.py, tokenization_utils_tokenizers.py and
-the classes' own files.)
+transformers, so the same is done here. (models/auto/tokenization_auto.py, tokenization_utils_tokenizers.py
+and the classes' own files.)
 """
 
 from collections.abc import Mapping

@@ -53,10 +53,11 @@ def _running(cut: "Cut") -> Text:
 
 
 def _facts(cut: "Cut") -> Text:
+    here = len(cut.ids) - cut.prefix
     return Text(
         f"{count_of(cut.characters, 'character')} in {count_of(cut.size, 'byte')} are"
-        f" {count_of(len(cut.ids) - cut.prefix, 'token')}: {cut.tokens_per_character:.3f} tokens per character,"
-        f" {cut.size / max(1, len(cut.ids) - cut.prefix):.2f} bytes per token{_prefix(cut)}"
+        f" {count_of(here, 'token')}: {cut.tokens_per_character:.3f} tokens per character,"
+        f" {cut.size / max(1, here):.2f} bytes per token{_prefix(cut)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Tokenizer folders of the kinds that people have, made with tokenizers from random text, and strings to try."""
+"""Tokenizer folders of the kinds that people have, made from random text, and strings to try them on."""
 
 import json
 import random
@@ -21,7 +21,8 @@ from tokenizers import (
 
 from mygpt_cli.tokens.patterns import LLAMA3_PATTERN, QWEN2_PATTERN
 
-WORDS = "the cat sat on a mat and it's flat don't WE'VE été naïve 12 2024 345 x+y=z; foo() bar\n".split(" ")
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "it's", "flat", "don't", "WE'VE", "été", "naïve"]
+WORDS += ["12", "2024", "345", "x+y=z;", "foo()", "bar\n"]
 HARD = (
     "",
     " ",
@@ -52,7 +53,22 @@ def train_text(seed: int = 0, words: int = 3000) -> str:
 def random_strings(count: int, seed: int = 0) -> list[str]:
     """Return strings of words, of pieces that matter to tokenizers, and of any characters."""
     rng = random.Random(seed)
-    pieces = [*WORDS, *" \n\r\t'▁", "  ", "\r\n", "é", "e\u0301", "😀", "👩‍👧", "\u0301", "\x00", "ſ", "１", "Å", "ab"]
+    pieces = [
+        *WORDS,
+        *" \n\r\t'▁",
+        "  ",
+        "\r\n",
+        "é",
+        "e\u0301",
+        "😀",
+        "👩‍👧",
+        "\u0301",
+        "\x00",
+        "ſ",
+        "１",
+        "Å",
+        "ab",
+    ]
     pieces += list("abcdefghij0123456789.,!?\u00a0\u3000\u2028中日")
 
     def one() -> str:
@@ -150,7 +166,12 @@ def several_splits(folder: Path) -> None:
 
 
 def digits_in_threes(folder: Path) -> None:
-    steps = [pre_tokenizers.Punctuation("contiguous"), plain_bytes(), pre_tokenizers.Digits(), split("[0-9]{3}")]
+    steps = [
+        pre_tokenizers.Punctuation("contiguous"),
+        plain_bytes(),
+        pre_tokenizers.Digits(),
+        split("[0-9]{3}"),
+    ]
     write(folder, byte_level(steps))
 
 
