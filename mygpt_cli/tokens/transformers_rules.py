@@ -24,30 +24,32 @@ def as_transformers_reads(
 ) -> dict[str, Any]:
     """Return the contents of a tokenizer.json as AutoTokenizer uses them.
 
-    `settings` are those of tokenizer_config.json, `config` is the model's config.json.
+    `settings` are those of tokenizer_config.json, `config` is the model's config.json. A file of another kind
+    than its class, such as one of characters, is left as it is.
     """
     rebuilt = dict(root)
     model = root.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         return rebuilt
     parts = {"type": "BPE", "vocab": model.get("vocab"), "merges": model.get("merges")}
-    match _class_of(root, settings, config):
-        case "GPT2Tokenizer":
+    byte_level = _is_byte_level(root)
+    match _class_of(settings, config, byte_level=byte_level):
+        case "GPT2Tokenizer" if byte_level:
             return rebuilt | {"model": parts, "normalizer": None, **_byte_level(settings)}
-        case "Qwen2Tokenizer":
+        case "Qwen2Tokenizer" if byte_level:
             split = {"type": "Split", "pattern": {"Regex": QWEN2_PATTERN}, "behavior": "Isolated"}
             return rebuilt | {
                 "model": parts,
                 "normalizer": {"type": "NFC"},
                 **_byte_level(settings, split, use_regex=False),
             }
-        case "LlamaTokenizer":
+        case "LlamaTokenizer" if model.get("byte_fallback"):
             model = parts | {"fuse_unk": True, "byte_fallback": True}
             return rebuilt | {"model": model, "normalizer": None, **_metaspace(settings)}
     return rebuilt
 
 
-def _class_of(root: Mapping[str, Any], settings: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def _class_of(settings: Mapping[str, Any], config: Mapping[str, Any], *, byte_level: bool) -> str:
     """Return the name of the class that AutoTokenizer takes, without a "Fast" at its end."""
     kind = config.get("model_type")
     registered = REGISTERED.get(kind) if isinstance(kind, str) else None
@@ -57,7 +59,7 @@ def _class_of(root: Mapping[str, Any], settings: Mapping[str, Any], config: Mapp
     if registered and (registered == PLAIN or kind in INSISTS):
         return registered
     declared = declared.removesuffix("Fast")
-    return PLAIN if declared == "LlamaTokenizer" and _is_byte_level(root) else declared
+    return PLAIN if declared == "LlamaTokenizer" and byte_level else declared
 
 
 def _is_byte_level(root: Mapping[str, Any]) -> bool:
