@@ -45,7 +45,7 @@ def read_foreign(path: Path, root: Mapping[str, Any]) -> ForeignVocabulary:
     root = dict(root)
     model = get(path, root, "model", dict)
     if model.get("type", "BPE") != "BPE":
-        raise unsupported(path, f"a model of type {model['type']!r}")
+        raise unsupported(path, f"a model of type {model['type']!r:.60}")
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
             raise unsupported(path, f"'{key}'")
@@ -71,22 +71,24 @@ class _Kind:
         self.merges = read_merges(path, get(path, model, "merges", list))
         for left, right in self.merges:
             if not all(token in self.vocab for token in (left, right, left + right)):
-                raise damaged(path, f"merges {left!r} and {right!r}, which are not all tokens")
+                raise damaged(path, f"merges {left!r:.60} and {right!r:.60}, which are not all tokens")
         names = {token: name for name, token in self.vocab.items()}
         for entry in self.entries:
             if names.setdefault(entry["id"], entry["content"]) != entry["content"] or (
                 self.vocab.get(entry["content"], entry["id"]) != entry["id"]
             ):
-                raise damaged(path, f"gives the added token {entry['content']!r} an id that is not its own")
+                raise damaged(
+                    path, f"gives the added token {entry['content']!r:.60} an id that is not its own"
+                )
         for name, token in (*self.template.before, *self.template.after):
             if names.get(token) != name:
-                raise damaged(path, f"puts {name!r} around a text, which is not its token {token}")
+                raise damaged(path, f"puts {name!r:.60} around a text, which is not its token {token}")
 
     def text(self, normalizers: list[Part], pre_tokenizers: list[Part], decoders: list[Part]) -> str:
         """Return a tokenizer.json of these components."""
         more = {name: flag(self.path, self.model, name) for name in ("byte_fallback", "fuse_unk")}
         unknown = self.model.get("unk_token")
-        if unknown is not None and unknown not in self.vocab:
+        if unknown is not None and not (isinstance(unknown, str) and unknown in self.vocab):
             raise damaged(self.path, f"has {unknown!r:.100} for what is unknown, which is no token")
         # An added token stands among the others too, or a gap in front of its id would be closed on reading.
         added = {entry["content"]: entry["id"] for entry in self.entries}
@@ -153,14 +155,14 @@ class _ByteLevel(_Kind):
         path = self.path
         for step in self.normalizers:
             if type_of(step) not in FORMS:
-                raise unsupported(path, f"a normalizer of type {type_of(step)!r}")
+                raise unsupported(path, f"a normalizer of type {type_of(step)!r:.60}")
         normalizers = [{"type": step["type"]} for step in self.normalizers]
         steps = [self._step(step) for step in self.steps]
         kinds = [step["type"] for step in steps]
         if kinds.count("ByteLevel") != 1:
             raise unsupported(path, "a pre-tokenizer with several byte levels")
         if [type_of(step) for step in self.decoders] != ["ByteLevel"]:
-            raise unsupported(path, f"a decoder of type {type_of(self.root.get('decoder'))!r}")
+            raise unsupported(path, f"a decoder of type {type_of(self.root.get('decoder'))!r:.60}")
         self.read_tokens()
         if not all(character in self.vocab for character in bytes_of_alphabet()):
             raise damaged(path, "lacks one of the 256 single bytes")
@@ -197,7 +199,7 @@ class _ByteLevel(_Kind):
                 "behavior": _behavior(path, step),
                 "invert": flag(path, step, "invert"),
             }
-        raise unsupported(path, f"a pre-tokenizer of type {kind!r}")
+        raise unsupported(path, f"a pre-tokenizer of type {kind!r:.60}")
 
     def _splits_at_words(self, steps: list[Part]) -> bool:
         """Whether the text is split wherever `safe_cut` may cut it, and each side by itself."""
@@ -228,7 +230,7 @@ class _SentencePiece(_Kind):
         kinds = [step["type"] for step in (*normalizers, *steps)]
         if len(set(kinds)) != len(kinds) or not {"Replace", "Metaspace"} & set(kinds):
             found = type_of(self.root.get("pre_tokenizer"))
-            raise unsupported(path, f"a pre-tokenizer of type {found!r} over characters")
+            raise unsupported(path, f"a pre-tokenizer of type {found!r:.60} over characters")
         decoders = [self._decoder(step) for step in self.decoders]
         decoded = [step["type"] for step in decoders]
         if decoded not in DECODERS:
@@ -266,11 +268,13 @@ class _SentencePiece(_Kind):
                 return {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
         if type_of(step) in FORMS:
             return {"type": step["type"]}
-        raise unsupported(self.path, f"a normalizer of type {type_of(step)!r}, or another one of that type,")
+        raise unsupported(
+            self.path, f"a normalizer of type {type_of(step)!r:.60}, or another one of that type,"
+        )
 
     def _step(self, step: Any) -> Part:
         if type_of(step) != "Metaspace":
-            raise unsupported(self.path, f"a pre-tokenizer of type {type_of(step)!r} over characters")
+            raise unsupported(self.path, f"a pre-tokenizer of type {type_of(step)!r:.60} over characters")
         return self._metaspace(step) | {"split": flag(self.path, step, "split", True)}
 
     def _metaspace(self, step: Part) -> Part:
@@ -290,7 +294,7 @@ class _SentencePiece(_Kind):
                 return {"type": "Strip", "content": " ", "start": 1, "stop": 0}
             case {"type": "Metaspace"}:
                 return self._metaspace(step)
-        raise unsupported(self.path, f"a decoder of type {type_of(step)!r}, or another one of that type,")
+        raise unsupported(self.path, f"a decoder of type {type_of(step)!r:.60}, or another one of that type,")
 
     def _splits_at_spaces(self, steps: list[Part], everywhere: bool) -> bool:
         """Whether a text can be cut before any space that follows something else.

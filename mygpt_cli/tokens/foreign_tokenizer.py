@@ -23,12 +23,14 @@ from mygpt_cli.tokens.tokenizer_json import ForeignVocabulary
 if TYPE_CHECKING:
     import tokenizers
 
-# Characters of a text that are encoded at once where it is not known how to cut it. A place that is cut all
-# the same may change the tokens around it.
-WHOLE = 1 << 19
-# Texts that a splitting pattern must be quick with, so that none keeps the machine busy for hours.
-PROBES = ("a" * 4096, " " * 4096, "aA 1.\n'é中\u0301" * 400, "1" * 4096)
-SECONDS = 1.0
+# Characters more than a piece that are encoded at once where it is not known how to cut a text. A place that
+# is cut all the same may change the tokens around it.
+WHOLE = 1 << 16
+# An unknown splitting pattern must be quick with texts of growing length, and not take sixteen times as long
+# for four times the length: so none keeps the machine busy for hours, and few for a minute a piece.
+PROBES = ("a", " ", "1", "aA 1.\n'é中\u0301")
+LENGTHS = (64, 256, 1024, 4096)
+SECONDS, NOTHING, GROWTH = 0.1, 0.02, 10
 
 
 class ForeignTokenizer(Tokenizer):
@@ -64,13 +66,29 @@ class ForeignTokenizer(Tokenizer):
                 "the tokenizer's added tokens have other ids than those that its file gives them",
                 "the file is damaged; copy the checkpoint again",
             )
-        if self._outer.pre_tokenizer is None:
-            return
-        begin = time.perf_counter()
-        for probe in PROBES:
-            _call(self._outer.pre_tokenizer.pre_tokenize_str, probe)
-            if time.perf_counter() - begin > SECONDS:
-                raise CheckpointError("the tokenizer's splitting pattern takes too long on a text")
+        if self._cut == "nowhere" and self._outer.pre_tokenizer is not None:
+            for probe in PROBES:
+                self._time(probe)
+
+    def _time(self, probe: str) -> None:
+        """Raise CheckpointError when splitting takes too long, or with the square of the length of a text."""
+        before = SECONDS
+        for length in LENGTHS:
+            text = (probe * length)[:length]
+            seconds = self._seconds(text)
+            if NOTHING < seconds < 10 * SECONDS:  # it may have been the first time
+                seconds = min(seconds, self._seconds(text), self._seconds(text))
+            if seconds > SECONDS or seconds > max(NOTHING, GROWTH * before):
+                raise CheckpointError(
+                    "the tokenizer's splitting pattern takes too long",
+                    "its files may come from someone who means harm",
+                )
+            before = seconds
+
+    def _seconds(self, text: str) -> float:
+        begin = time.thread_time()  # whatever else the machine does
+        _call(self._outer.pre_tokenizer.pre_tokenize_str, text)
+        return time.thread_time() - begin
 
     def encode_array(self, text: str, *, begins: bool = True) -> np.ndarray:
         """Return the token ids of a text as a uint32 array; see the base class."""

@@ -31,7 +31,7 @@ def read_template(path: Path, processor: Any) -> Template:
         if kind == "TemplateProcessing" and found == Template():
             found = _read_processing(path, step)
         elif kind != "ByteLevel":
-            raise unsupported(path, f"a post-processor of type {kind!r}")
+            raise unsupported(path, f"a post-processor of type {kind!r:.60}")
     return found
 
 
@@ -58,7 +58,7 @@ def _read_token(path: Path, name: str, tokens: dict[str, Any]) -> list[tuple[str
         case {"ids": [*ids], "tokens": [*names]} if len(ids) == len(names) <= MOST:
             if all(type(one) is int and one >= 0 for one in ids) and all(isinstance(n, str) for n in names):
                 return list(zip(names, ids, strict=True))
-    raise damaged(path, f"has a template with {name!r}, whose tokens it does not give")
+    raise damaged(path, f"has a template with {name!r:.60}, whose tokens it does not give")
 
 
 def write_template(template: Template) -> dict[str, Any] | None:

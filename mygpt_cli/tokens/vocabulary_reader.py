@@ -23,12 +23,12 @@ def read_strictly(path: Path, root: dict[str, Any]) -> CharacterVocabulary | Byt
     """
     model = get(path, root, "model", dict)
     if model.get("type", "BPE") != "BPE":
-        raise unsupported(path, f"a model of type {model['type']!r}")
+        raise unsupported(path, f"a model of type {model['type']!r:.60}")
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(key):
             raise unsupported(path, f"'{key}'")
     if root.get("normalizer") is not None:
-        raise unsupported(path, f"a normalizer of type {type_of(root['normalizer'])!r}")
+        raise unsupported(path, f"a normalizer of type {type_of(root['normalizer'])!r:.60}")
     template = read_template(path, root.get("post_processor"))
     decoder, pre_tokenizer = type_of(root.get("decoder")), root.get("pre_tokenizer")
     characters = pre_tokenizer is None and decoder == "Fuse"
@@ -41,7 +41,7 @@ def read_strictly(path: Path, root: dict[str, Any]) -> CharacterVocabulary | Byt
             raise unsupported(path, "merges without a byte-level pre-tokenizer")
         return _characters(path, vocab, specials, added)
     if decoder != "ByteLevel":
-        raise unsupported(path, f"a decoder of type {decoder!r}")
+        raise unsupported(path, f"a decoder of type {decoder!r:.60}")
     whole_pieces = model.get("ignore_merges") is True
     return _byte_pairs(path, vocab, merges, pattern, specials, added, template, whole_pieces=whole_pieces)
 
@@ -65,7 +65,7 @@ def read_added_entries(path: Path, root: dict[str, Any]) -> list[dict[str, Any]]
             raise damaged(path, "has an added token that is not an object")
         text = get(path, entry, "content", str)
         if not text or not _is_text(text):
-            raise damaged(path, f"has an added token without text, or of half characters: {text!r}")
+            raise damaged(path, f"has an added token without text, or of half characters: {text!r:.60}")
         special = flag(path, entry, "special")
         flags = {name: flag(path, entry, name) for name in ("lstrip", "rstrip", "single_word")}
         normalized = flag(path, entry, "normalized", not special)
@@ -94,7 +94,7 @@ def _read_added_tokens(path: Path, root: dict[str, Any]) -> tuple[dict[str, int]
             ("single_word", "stands only for whole words"),
         ):
             if entry[name]:
-                raise unsupported(path, f"the added token {text!r}, which {what},")
+                raise unsupported(path, f"the added token {text!r:.60}, which {what},")
         added[text] = Added(token, entry["normalized"])
     return specials, added
 
@@ -127,9 +127,11 @@ def _read_pattern(path: Path, pre_tokenizer: Any) -> str:
     if len(steps) == 1 or own_pattern:
         raise unsupported(path, "a pre-tokenizer with no splitting pattern, or with two,")
     pattern = get(path, steps[0], "pattern", dict).get("Regex")
-    if pattern not in KNOWN or steps[0].get("behavior") != "Isolated" or steps[0].get("invert"):
-        raise unsupported(path, "a split by another regular expression, or that does not isolate its matches")
-    return str(pattern)
+    if not isinstance(pattern, str) or pattern not in KNOWN:
+        raise unsupported(path, "a split by another regular expression")
+    if steps[0].get("behavior") != "Isolated" or steps[0].get("invert"):
+        raise unsupported(path, "a split that does not isolate the matches of its regular expression")
+    return pattern
 
 
 def _characters(
@@ -176,17 +178,17 @@ def _byte_pairs(
         raise damaged(path, f"has a token with {fault.args[0]!r}, which stands for no byte") from None
     for text in added.keys() & ordinary.keys():
         if text.encode() not in ranks:
-            raise unsupported(path, f"the added token {text!r}, whose name is that of other bytes,")
+            raise unsupported(path, f"the added token {text!r:.60}, whose name is that of other bytes,")
     if not all(bytes([byte]) in ranks for byte in range(256)) or b"" in ranks:
         raise damaged(path, "has an empty token, or lacks one of the 256 single bytes")
     _check_further(path, vocab, further, 0)
     newest = -1
     for left, right in merges:
         if left not in ordinary or right not in ordinary or left + right not in ordinary:
-            raise damaged(path, f"merges {left!r} and {right!r}, which are not all tokens")
+            raise damaged(path, f"merges {left!r:.60} and {right!r:.60}, which are not all tokens")
         token = ordinary[left + right]
         if token < newest:
-            raise unsupported(path, f"merges out of the order of their ids ({left!r} with {right!r})")
+            raise unsupported(path, f"merges out of the order of their ids ({left!r:.60} with {right!r:.60})")
         newest = token
     return BytePairVocabulary(ranks, pattern, specials, added, unmerged, template)
 
@@ -202,7 +204,7 @@ def _unmerged(path: Path, ordinary: dict[str, int], made: set[str]) -> dict[str,
     for text in unmerged:
         for cut in range(1, len(text)):
             if text[:cut] in ordinary and text[cut:] in ordinary:
-                raise unsupported(path, f"a token that no merge makes, {text!r},")
+                raise unsupported(path, f"a token that no merge makes, {text!r:.60},")
     return unmerged
 
 
@@ -210,4 +212,4 @@ def _check_further(path: Path, vocab: dict[str, int], further: dict[str, int], f
     ordinary = {token for text, token in vocab.items() if text not in further}
     for text, token in further.items():
         if token in ordinary or token < first or vocab.get(text, token) != token:
-            raise damaged(path, f"gives the added token {text!r} an id that is not its own")
+            raise damaged(path, f"gives the added token {text!r:.60} an id that is not its own")
