@@ -86,7 +86,7 @@ def test_no_mutation_does_harm(tmp_path: Path) -> None:
         names = ("tokenizer.json", "tokenizer_config.json")
         good[kind] = {name: (tmp_path / kind / name).read_bytes() for name in names}
     outcomes: dict[str, int] = {}
-    for number in range(400):
+    for number in range(250):
         rng = random.Random(number)
         kind = rng.choice(TRIED)
         name = "tokenizer.json" if rng.random() < 0.9 else "tokenizer_config.json"
@@ -95,7 +95,7 @@ def test_no_mutation_does_harm(tmp_path: Path) -> None:
         outcome = opened(tmp_path / kind)
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
     assert outcomes.keys() == {"opened", "refused"}
-    assert min(outcomes.values()) > 20
+    assert min(outcomes.values()) > 12
 
 
 def opened(folder: Path) -> str:

@@ -29,6 +29,7 @@ from tests.helpers.foreign_tokenizers import (
     write,
 )
 
+COMMON = ("llama 3", "smollm2", "qwen2", "llama 2")
 SPECIALS = "<0x0A> <s> [INST] <unk>"  # they are ordinary text to us
 Folders = Callable[[str], Path]
 
@@ -55,7 +56,7 @@ def whole(ours: Tokenizer, text: str) -> list[int]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_ids_are_those_of_auto_tokenizer(kind: str, folder: Folders) -> None:
     ours, theirs = both(folder(kind))
-    strings = [*random_strings(400), *HARD, *LONG]
+    strings = [*random_strings(700), *HARD, *(LONG if kind in COMMON else LONG[:1])]
     for text, ids in zip(strings, theirs(strings)["input_ids"], strict=True):
         if text != SPECIALS:
             assert whole(ours, text) == ids, text[:50]

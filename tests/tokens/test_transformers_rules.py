@@ -5,7 +5,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from mygpt_cli.tokens.loading import load_tokenizer
-from tests.helpers.foreign_tokenizers import HARD, llama2, random_strings, smollm2
+from tests.helpers.foreign_tokenizers import HARD, Maker, llama2, random_strings, smollm2
 
 CLASSES = (
     None,
@@ -21,7 +21,8 @@ CLASSES = (
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_class_is_that_of_auto_tokenizer(tmp_path: Path, model_type: str, name: str | None) -> None:
     """Digits and spaces tell the classes apart."""
-    for place, make in enumerate((smollm2, llama2)):
+    makers: tuple[Maker, ...] = (smollm2, llama2)
+    for place, make in enumerate(makers):
         if make is llama2 and (model_type in ("gpt2", "qwen2", "qwen3") or name in CLASSES[3:5]):
             continue  # classes of another kind than the file
         folder = tmp_path / str(place)
@@ -36,10 +37,10 @@ def test_the_class_is_that_of_auto_tokenizer(tmp_path: Path, model_type: str, na
 
 def test_a_setting_for_two_files_begins_a_text(tmp_path: Path) -> None:
     smollm2(tmp_path)
-    ids = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    model = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     (tmp_path / "tokenizer.json").unlink()
-    (tmp_path / "vocab.json").write_text(json.dumps(ids["vocab"]), encoding="utf-8")
-    merges = "\n".join(" ".join(pair) for pair in ids["merges"])
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    merges = "\n".join(" ".join(pair) for pair in model["merges"])
     (tmp_path / "merges.txt").write_text(merges, encoding="utf-8")
     settings = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True, "bos_token": "<|endoftext|>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
