@@ -32,7 +32,7 @@ from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_training import check_tokenizer, choose_vocab_size
 
 # Raised whenever the same text and the same settings would give other files than before.
-FORMAT = 2
+FORMAT = 3
 UNUSED = 30 * 24 * 3600.0  # seconds, after which tokens go when others are made
 
 

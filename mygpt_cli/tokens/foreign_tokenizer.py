@@ -36,6 +36,9 @@ SECONDS, NOTHING, GROWTH = 0.1, 0.02, 10
 class ForeignTokenizer(Tokenizer):
     """Byte pairs as `tokenizers` merges them; bytes of tokens, cutting and special tokens are our own.
 
+    Tokens of single bytes that together are no UTF-8 stay bytes, where the library loses all that follow one
+    another.
+
     Raises CheckpointError for what the library refuses, and for splitting patterns that take too long.
     """
 
