@@ -26,25 +26,39 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import llama_cpp
-from mygpt_cli.backends.cpu.decoder import room_for, round_weights, speed_up
+from mygpt_cli.backends.choice import decoder_for
+from mygpt_cli.backends.cpu.decoder import room_for, round_weights
+from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.config.sampling import resolve
 from mygpt_cli.generation.chain import chain
+from mygpt_cli.generation.loop import begin, grow
 from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 
-MODELS = {
-    "GPT-2 small, 124 M": {"vocab_size": 50257, "layers": 12, "heads": 12, "width": 768, "context": 1024},
-    "6 layers of 384, 10.6 M": {"vocab_size": 65, "layers": 6, "heads": 6, "width": 384, "context": 256},
+GPT2_SMALL, LLAMA, SMALL = "GPT-2 small, 124 M", "Llama type, 135 M", "6 layers of 384, 10.6 M"
+MODELS: dict[str, dict[str, Any]] = {
+    GPT2_SMALL: {"vocab_size": 50257, "layers": 12, "heads": 12, "width": 768, "context": 1024},
+    LLAMA: {
+        **{"vocab_size": 49152, "layers": 30, "heads": 9, "kv_heads": 3, "width": 576, "context": 2048},
+        **{"mlp_width": 1536, "norm_eps": 1e-5, "rope_theta": 1e5},
+    },
+    SMALL: {"vocab_size": 65, "layers": 6, "heads": 6, "width": 384, "context": 256},
+}
+LLAMA_PARTS: dict[str, Any] = {
+    **{"positions": "rotary", "norm": "rms", "norm_gain": True, "norm_bias": False},
+    **{"activation": "silu", "gated": True, "tied": True},
 }
 CASES = (  # model, sequences at once, new tokens, kinds of weights
-    ("GPT-2 small, 124 M", 1, 100, ("none", "bfloat16", "int8")),
-    ("6 layers of 384, 10.6 M", 1, 100, ("none", "bfloat16", "int8")),
-    ("6 layers of 384, 10.6 M", 64, 200, ("bfloat16",)),
+    (GPT2_SMALL, 1, 100, ("none", "bfloat16", "int8")),
+    (LLAMA, 1, 100, ("none", "bfloat16", "int8")),
+    (SMALL, 1, 100, ("none", "bfloat16", "int8")),
+    (SMALL, 64, 200, ("bfloat16",)),
 )
 BYTES = {"none": 4, "bfloat16": 2, "int8": 1}
 REPEATS = 3
@@ -53,8 +67,11 @@ COLUMNS = ("model", "at once", "weights", "transformers", "llama.cpp", "mygpt", 
 
 
 def new_model(name: str) -> GPT:
-    """Return a gpt2 model with random weights."""
-    model = GPT(configure("gpt2", **MODELS[name]))  # type: ignore[arg-type]
+    """Return a model with random weights, of the gpt2 architecture but for Llama's parts."""
+    if name == LLAMA:
+        model = GPT(ModelConfig(arch="gpt2", **LLAMA_PARTS, **MODELS[name]))
+    else:
+        model = GPT(configure("gpt2", **MODELS[name]))
     model.initialise(torch.Generator().manual_seed(1))
     return checkpoint.frozen(model)
 
@@ -81,13 +98,14 @@ def seconds_of(write: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def ours(model: GPT, tokenizer: Tokenizer, count: int, tokens: int) -> float:
+def ours(decoder: Decoder, tokenizer: Tokenizer, count: int, tokens: int) -> float:
     """Return the tokens per second of mygpt, for all sequences together."""
     sampling = resolve({"temperature": 0.0, "seed": 1, "max_new_tokens": tokens, "num_samples": count})
     filters = chain(sampling, tokenizer)
 
     def write() -> None:
-        for _ in Sampler(model, [list(range(16))], sampling, filters):
+        state = begin(decoder, [list(range(16))], sampling)
+        for _ in grow(state, Sampler(sampling, filters, state.length, decoder.sampler)):
             pass
 
     return count * tokens / seconds_of(write)
@@ -95,20 +113,31 @@ def ours(model: GPT, tokenizer: Tokenizer, count: int, tokens: int) -> float:
 
 def theirs(name: str, count: int, tokens: int, dtype: torch.dtype) -> float:
     """Return the tokens per second of transformers' generate with its cache."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
     shape = MODELS[name]
-    config = GPT2Config(
-        vocab_size=shape["vocab_size"],
-        n_positions=shape["context"],
-        n_embd=shape["width"],
-        n_layer=shape["layers"],
-        n_head=shape["heads"],
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    model = GPT2LMHeadModel(config).eval().to(dtype)
+    tokens_of_text = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
+    common = {"vocab_size": shape["vocab_size"], **tokens_of_text}
+    if name == LLAMA:
+        config = LlamaConfig(
+            hidden_size=shape["width"],
+            intermediate_size=shape["mlp_width"],
+            num_hidden_layers=shape["layers"],
+            num_attention_heads=shape["heads"],
+            num_key_value_heads=shape["kv_heads"],
+            max_position_embeddings=shape["context"],
+            tie_word_embeddings=True,
+            **common,
+        )
+    else:
+        config = GPT2Config(
+            n_positions=shape["context"],
+            n_embd=shape["width"],
+            n_layer=shape["layers"],
+            n_head=shape["heads"],
+            **common,
+        )
+    model = AutoModelForCausalLM.from_config(config).eval().to(dtype)
     ids = torch.arange(16)[None].repeat(count, 1)
     flags: dict[str, Any] = {"do_sample": False, "max_new_tokens": tokens, "min_new_tokens": tokens}
     mask = torch.ones_like(ids)
@@ -182,11 +211,11 @@ def main() -> None:
             }
             for kind in kinds:
                 model = new_model(name)
-                speed_up(model, kind, Path(folder))
+                decoder = decoder_for(model, kind, Path(folder))
                 speeds.append(read_speed())
-                rate = ours(model, letters, count, tokens)
+                rate = ours(decoder, letters, count, tokens)
                 llama = None
-                if llama_bench and count == 1:
+                if llama_bench and count == 1 and name != LLAMA:
                     file = Path(folder) / "model.gguf"
                     llama_cpp.write(model, kind, file)
                     llama = llama_cpp.rate(llama_bench, file, tokens, REPEATS)

@@ -24,12 +24,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.generate import LLAMA_PARTS
 from mygpt_cli.backends.cpu import native
-from mygpt_cli.backends.cpu.decoder import WEIGHTS, Decoder
+from mygpt_cli.backends.cpu.decoder import WEIGHTS, CPUDecoder
 from mygpt_cli.backends.cpu.kernels import compile_kernels
 from mygpt_cli.backends.cpu.native import VARIABLE, Kernel, build_library, compile_library, training_options
-from mygpt_cli.backends.cpu.sampler import Picker
+from mygpt_cli.backends.cpu.sampler import CompiledSampler
+from mygpt_cli.backends.cpu.training_pass import TrainingPass
 from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.optimizer import Muon
 
@@ -42,8 +45,8 @@ COMPILERS = (
 )
 # What is room to work in, and not a result, by the places of arguments.
 SCRATCH = {
-    **{"attend": {6}, "attend_backward": {8}, "muon": {1, 3}, "cross_entropy": {3}},
-    **{"decode": {10}, "pick": {8}},
+    **{"attend": {8}, "attend_backward": {11}, "muon": {1, 3}, "cross_entropy": {3}},
+    **{"decode": {10}, "sample": {8}},
 }
 TABLES = {"muon": 0, "decode": 0}  # arguments that hold addresses
 # Differences beside a buffer's largest number. Muon lifts even the smallest singular values: rounding.
@@ -134,7 +137,18 @@ def recording(into: Recording, known: dict[int, Tensor]) -> Iterator[None]:
 
 def new_model(arch: str, **parts: Any) -> GPT:
     """Return a small model with random weights."""
-    config = configure(arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts)
+    return with_weights(configure(arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts))
+
+
+def new_llama(**parts: Any) -> GPT:
+    """Return one of Llama's parts."""
+    shape: dict[str, Any] = {"vocab_size": 97, "layers": 2, "width": 48, "context": 70, "mlp_width": 72}
+    shape |= {"heads": 4, "kv_heads": 2, "head_width": 16, "norm_eps": 1e-5}
+    return with_weights(ModelConfig(arch="gpt2", **LLAMA_PARTS, **shape, **parts))
+
+
+def with_weights(config: ModelConfig) -> GPT:
+    """Return a model with random weights."""
     model = GPT(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -143,23 +157,24 @@ def new_model(arch: str, **parts: Any) -> GPT:
 
 
 def record_training(dtype: torch.dtype, folder: Path) -> Recording:
-    """Record training steps, with Muon's, of both architectures."""
+    """Record training steps, with Muon's, of models of many parts."""
     made, known = Recording(dtype=str(dtype).removeprefix("torch.")), dict[int, Tensor]()
     with recording(made, known):
-        for arch in ("gpt2", "nanochat"):
-            model = new_model(arch)
-            model.compute_dtype, model.kernels = dtype, compile_kernels(dtype, folder)
+        normed = new_llama(qk_norm="before", qk_norm_gain=True)
+        for model in (new_model("gpt2"), new_model("nanochat"), new_llama(), normed):
+            model.compute_dtype = dtype
+            backend = TrainingPass(model, compile_kernels(dtype, folder))
             ids = torch.randint(0, 97, (2, 5, 71), generator=torch.Generator().manual_seed(1))
-            model.learn(ids[0, :, :-1], ids[1, :, 1:])
+            backend.accumulate_gradients(ids[0, :, :-1], ids[1, :, 1:])
             inside = {
                 n: p.detach() for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2
             }
             for name, parameter in model.named_parameters():
                 if name in inside:
                     inside[name].grad = parameter.grad
-            muon = Muon(inside, model.config.width, dtype)
+            muon = Muon(inside, model.config, dtype)
             known.update({t.data_ptr(): t for matrix in muon._matrices() for t in matrix})
-            muon.step(0.02, 0.1, model.kernels)
+            muon.step(0.02, 0.1, backend.muon)
     return made
 
 
@@ -171,26 +186,28 @@ def record_decoding(kind: str, folder: Path) -> Recording:
             new_model("gpt2"),
             new_model("nanochat", kv_heads=1),
             new_model("gpt2", activation="gelu"),
+            new_llama(),
+            new_llama(qk_norm="before", qk_norm_gain=True),
         ):
             library = compile_library("decode", WEIGHTS[kind], folder)
-            one = Decoder(model, kind, library)
+            one = CPUDecoder(model, kind, library)
             known.update({t.data_ptr(): t for t in one._tensors})
             for batch in (1, 3):
                 cache = model.new_cache(batch)
                 for time in (1, 1, 9):
-                    one.read([(7 * n) % 97 for n in range(batch * time)], cache)
+                    one.decode([(7 * n) % 97 for n in range(batch * time)], cache)
     return made
 
 
-def record_picking(folder: Path) -> Recording:
-    """Record the picking of tokens."""
+def record_sampling(folder: Path) -> Recording:
+    """Record the drawing of tokens."""
     made = Recording()
     with recording(made, {}):
-        pick = Picker(folder)
+        draw = CompiledSampler(folder)
         logits = 3 * torch.randn(40, 5000, generator=torch.Generator().manual_seed(2))
         draws = torch.rand(40, generator=torch.Generator().manual_seed(3)).tolist()
         for filters in ({}, {"top_k": 40}, {"top_p": 0.9, "temperature": 0.8}, {"min_p": 0.05}):
-            pick(logits, draws, **filters)
+            draw(logits, draws, **filters)
     return made
 
 
@@ -225,7 +242,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recorded = [("pick", list[str](), record_picking(folder))]
+        recorded = [("sample", list[str](), record_sampling(folder))]
         for dtype in (torch.float32, torch.bfloat16):
             options = training_options(str(dtype).removeprefix("torch."))
             recorded.append(("kernels", options, record_training(dtype, folder)))

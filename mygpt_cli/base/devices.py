@@ -2,6 +2,8 @@
 
 import os
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -83,6 +85,15 @@ def total_memory(device: torch.device) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows
         return 2**62
+
+
+def available_memory() -> int:
+    """Return the bytes that this machine can still give, without swapping where that is known."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return total_memory(torch.device("cpu"))
 
 
 def keep_freed_memory() -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -21,10 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mygpt_cli.base.devices import available_memory
 from mygpt_cli.base.errors import CheckpointError, ResourceError, did_you_mean
 from mygpt_cli.base.strict_json import read_json
 from mygpt_cli.checkpoints import hf
 from mygpt_cli.checkpoints.hub import CONFIG, GENERATION, SMALL, newest_snapshot, read_ids
+from mygpt_cli.checkpoints.memory import keep_whole
 from mygpt_cli.checkpoints.tensor_files import Entry, StoredTensors, check_floats, read_header, read_index
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
@@ -216,21 +218,28 @@ def _is_complete(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def load(path: str | Path, *, prefer: Iterable[str] = ("best", "last")) -> Checkpoint:
+def load(
+    path: str | Path,
+    *,
+    prefer: Iterable[str] = ("best", "last"),
+    is_mapped: Callable[[ModelConfig, int], bool] = keep_whole,
+) -> Checkpoint:
     """Open a checkpoint folder, a Hugging Face folder, or the preferred checkpoint of a run folder.
 
-    Raises CheckpointError when there is none, or none that is whole.
+    `is_mapped` says of a model and the bytes of memory that are free whether its matrices are left in the
+    file (see `hf.attach`), before any memory is taken; it may raise ResourceError. Raises CheckpointError
+    when there is no checkpoint, or none that is whole.
     """
     path, prefer = Path(path), tuple(prefer)
     for _ in range(RETRIES):
         seen = _saved_at(path)
         try:
-            return _load(path, prefer)
+            return _load(path, prefer, is_mapped)
         except CheckpointError:
             if _saved_at(path) == seen and not _is_being_saved(path):
                 raise
             time.sleep(0.02)
-    return _load(path, prefer)
+    return _load(path, prefer, is_mapped)
 
 
 def _saved_at(path: Path) -> list[tuple[Path, int]]:
@@ -255,14 +264,15 @@ def _found(path: Path, pattern: str) -> list[Path]:
         return []
 
 
-def _load(path: Path, prefer: Iterable[str]) -> Checkpoint:
+def _load(path: Path, prefer: Iterable[str], is_mapped: Callable[[ModelConfig, int], bool]) -> Checkpoint:
     folder, notes = locate(path, prefer)
     raw = read_json(folder / CONFIG, SMALL)
     config = hf.from_config(raw)
     weights = _check_weights(folder, config)
+    mapped = is_mapped(config, available_memory())
     tokenizer = load_tokenizer(folder, ids=read_ids(folder, raw, config.vocab_size))
     state = read_json(folder / STATE, SMALL) if (folder / STATE).exists() else None
-    model = _load_model(config, weights)
+    model = _load_model(config, weights, mapped=mapped)
     notes += [f"{folder}: {note}" for note in hf.notes(config)]
     if config.tied and not model.config.tied:
         notes.append(
@@ -364,11 +374,11 @@ def _check_weights(folder: Path, config: ModelConfig) -> dict[str, Entry]:
     return weights
 
 
-def _load_model(config: ModelConfig, weights: Mapping[str, Entry]) -> GPT:
+def _load_model(config: ModelConfig, weights: Mapping[str, Entry], *, mapped: bool) -> GPT:
     """Fill a new model from files whose headers were checked."""
     tensors = StoredTensors(weights)
     model = GPT(hf.settle(config, tensors))
-    hf.fill(model, tensors)
+    (hf.attach if mapped else hf.fill)(model, tensors)
     for name, parameter in model.named_parameters():
         if not torch.stack(parameter.aminmax()).isfinite().all():  # without another tensor of that size
             raise _unusable(f"{next(iter(weights.values())).path.parent}: {name} is not finite")

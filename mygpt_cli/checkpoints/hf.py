@@ -49,6 +49,28 @@ def fill(model: GPT, tensors: Mapping[str, Tensor]) -> None:
             target.copy_(tensors[slot.name].T if slot.transposed else tensors[slot.name])
 
 
+@torch.no_grad()
+def attach(model: GPT, tensors: Mapping[str, Tensor]) -> None:
+    """Take checked tensors as the matrices of the model's layers, in the type and the memory that they have.
+
+    So matrices of a file that is mapped into memory take none of their own, unless they are parts of one of
+    ours. Everything else is copied, as `fill` does. The model is marked as `mapped`.
+    """
+    by_parameter: dict[str, list[Slot]] = {}
+    for slot in slots(model.config):
+        by_parameter.setdefault(slot.ours, []).append(slot)
+    for name, parameter in list(model.named_parameters()):
+        ordered = sorted(by_parameter[name], key=lambda slot: slot.rows or (0, 0))
+        parts = [tensors[slot.name].T if slot.transposed else tensors[slot.name] for slot in ordered]
+        if parameter.ndim < 2 or name in ("embedding", "positions"):
+            parameter.copy_(torch.cat(parts))
+            continue
+        module, _, attribute = name.rpartition(".")
+        matrix = parts[0] if len(parts) == 1 else torch.cat(parts)
+        setattr(model.get_submodule(module), attribute, torch.nn.Parameter(matrix, requires_grad=False))
+    model.mapped = True
+
+
 def canonical_names(names: list[str], config: ModelConfig) -> dict[str, str]:
     """Map the canonical name of each tensor to its name in a file.
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mygpt_cli.base.errors import MygptError, ResourceError, TextError, UsageError, is_out_of_memory
+from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.checkpoints.runs import CONFIG, run_of
 from mygpt_cli.config.sources import from_file
-from mygpt_cli.generation.decode import unsound_part
+from mygpt_cli.generation.decoding import unsound_part
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import Chunk
 from mygpt_cli.tokens.dataset import val_windows
@@ -22,7 +23,6 @@ from mygpt_cli.tokens.tokenizer import Tokenizer, UnknownCharacterError
 
 ROWS = 4096  # of logits at once, fewer for a large vocabulary
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def encode(tokenizer: Tokenizer, chunks: Iterable[Chunk]) -> np.ndarray:
 
 
 def surprisal(
-    model: GPT, tokenizer: Tokenizer, ids: np.ndarray, progress: Progress = lambda stage, share: None
+    model: GPT, tokenizer: Tokenizer, ids: np.ndarray, progress: OnProgress = lambda stage, share: None
 ) -> Surprisal:
     """Predict every token but the first in the windows of validation, up to a context each.
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mygpt_cli.base.errors import ResourceError, TextError, UsageError, join_faults
-from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, flag_of, parse_duration
+from mygpt_cli.config.knobs import flag_of
+from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, parse_duration
 from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig

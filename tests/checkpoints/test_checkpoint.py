@@ -15,7 +15,7 @@ from mygpt_cli.base.errors import CheckpointError, ResourceError
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
-from tests.model.test_gpt import VARIANTS, random_model
+from tests.helpers.models import VARIANTS, random_model
 
 TEXT = "12 times 12 is 144.\n"
 

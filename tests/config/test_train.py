@@ -5,13 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.base.errors import UsageError
+from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.train import (
-    knobs,
-    limits_of,
+    TrainConfig,
     parse_duration,
-    parse_setting,
     setting_faults,
-    type_of,
 )
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.config import shape_faults
@@ -65,7 +63,7 @@ def test_types_are_checked(value: object) -> None:
     ],
 )
 def test_parse_setting(name: str, text: str, value: object) -> None:
-    assert parse_setting(name, text) == value
+    assert knobs(TrainConfig)[name].parse(text) == value
 
 
 @pytest.mark.parametrize(
@@ -81,14 +79,14 @@ def test_parse_setting(name: str, text: str, value: object) -> None:
 )
 def test_parse_setting_refuses(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=f"'{text}'"):
-        parse_setting(name, text)
+        knobs(TrainConfig)[name].parse(text)
 
 
 def test_every_setting_is_described() -> None:
-    for name in knobs():
-        assert limits_of(name).help.endswith("."), name
-        assert limits_of(name).group, name
-        assert type_of(name) in (int, float, bool, str, tuple), name
+    for name, knob in knobs(TrainConfig).items():
+        assert knob.help.endswith("."), name
+        assert knob.group, name
+        assert knob.kind in (int, float, bool, str, tuple), name
 
 
 @given(st.booleans(), st.integers(1, 64), st.integers(1, 512))
@@ -101,7 +99,7 @@ def test_a_refused_shape_names_one_that_fits(even: bool, heads: int, width: int)
 
 
 def test_what_is_only_fine_tuned_is_offered_to_nobody_who_begins_from_a_text() -> None:
-    assert limits_of("arch").choices == ("nanochat", "gpt2", "llama", "qwen3")
+    assert knobs(TrainConfig)["arch"].choices == ("nanochat", "gpt2", "llama", "qwen3")
     (fault,) = setting_faults({"arch": "mistral"})
     assert fault == (
         "--arch mistral is only fine-tuned, with --init-from: "

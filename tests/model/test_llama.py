@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.base.errors import CheckpointError, UsageError
 from mygpt_cli.checkpoints import checkpoint, hf
 from mygpt_cli.checkpoints.checkpoint import Checkpoint, frozen
@@ -202,7 +203,9 @@ def test_two_hundred_greedy_tokens_are_those_of_transformers(variant: str, tmp_p
     new = {"max_new_tokens": 200, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), **new)[0, 9:].tolist()
     sampling = Sampling(seed=1, max_new_tokens=200, temperature=0.0, ignore_end=True)
-    events = generate(ours.model, ours.tokenizer, [Prompt("", tuple(ids[0].tolist()))], sampling)
+    events = generate(
+        ReferenceDecoder(ours.model), ours.tokenizer, [Prompt("", tuple(ids[0].tolist()))], sampling
+    )
     (sample,) = [event for event in events if isinstance(event, Sample)]
     assert len(set(expected)) > 10
     assert list(sample.ids) == expected

@@ -1,16 +1,18 @@
 """AdamW and Muon, against torch's own."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from mygpt_cli.backends.cpu.kernels import compile_kernels
+from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.optimizer import Muon, Optimizer, orthogonalise
 from tests.conftest import tiny_config
-from tests.model.test_gpt import random_model
+from tests.helpers.models import random_model
 
 
 def with_gradients(model: GPT, step: int) -> GPT:
@@ -30,15 +32,18 @@ def test_muon_is_torch_muon_on_each_of_query_key_and_value_with_rows_balanced(
     compiled: bool, width: int, wide: int, tmp_path: Path
 ) -> None:
     rng = torch.Generator().manual_seed(0)
-    half = width // 2
+    shape: dict[str, Any] = {"layers": 1, "heads": 2, "kv_heads": 1, "head_width": width}
+    config = configure("nanochat", vocab_size=9, width=width, context=8, **shape)
     shapes = {
-        "a.qkv.weight": (width + 2 * half, width),
+        "a.qkv.weight": (4 * width, width),
         "a.up.weight": (wide, width),
         "b.down.weight": (width, wide),
         "b.up.weight": (wide, width),
     }
     ours = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
-    cuts = {name: [width, half, half] if "qkv" in name else [shape[0]] for name, shape in shapes.items()}
+    cuts = {
+        name: [2 * width, width, width] if "qkv" in name else [shape[0]] for name, shape in shapes.items()
+    }
 
     def parts_of(tensors: dict[str, Tensor]) -> list[Tensor]:
         return [part.clone() for name, t in tensors.items() for part in torch.split(t, cuts[name])]
@@ -46,8 +51,8 @@ def test_muon_is_torch_muon_on_each_of_query_key_and_value_with_rows_balanced(
     expected = parts_of(ours)
     path = [torch.zeros_like(part).requires_grad_() for part in expected]  # what torch's steps add up to
     squares = [torch.zeros(len(part)) for part in expected]
-    muon = Muon(ours, width, dtype=torch.bfloat16)
-    kernels = compile_kernels(torch.bfloat16, tmp_path) if compiled else None
+    muon = Muon(ours, config, dtype=torch.bfloat16)
+    kernels = compile_kernels(torch.bfloat16, tmp_path).muon if compiled else None
     reference = torch.optim.Muon(path, lr=1.0, weight_decay=0.0, momentum=0.95)
     for _ in range(3):
         gradients = {name: torch.randn(p.shape, generator=rng) for name, p in ours.items()}
@@ -76,14 +81,14 @@ def test_orthogonalise_brings_singular_values_near_one() -> None:
 
 
 def test_compiled_muon_is_the_other_one_in_float32(tmp_path: Path) -> None:
-    kernels = compile_kernels(torch.float32, tmp_path)
+    kernels = compile_kernels(torch.float32, tmp_path).muon
     rng = torch.Generator().manual_seed(2)
     for shape in ((3, 5), (33, 64), (128, 32), (70, 70), (20, 4000)):
         results = []
         start, gradients = torch.randn(shape, generator=rng), torch.randn(3, *shape, generator=rng)
         for each in (None, kernels):
             weight = torch.nn.Parameter(start.clone())
-            muon = Muon({"up.weight": weight}, 8, dtype=torch.float32)
+            muon = Muon({"up.weight": weight}, random_model(arch="gpt2").config, dtype=torch.float32)
             for gradient in gradients:
                 weight.grad = gradient.clone()
                 muon.step(0.02, 0.1, each)

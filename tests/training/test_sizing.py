@@ -19,8 +19,7 @@ from mygpt_cli.training.sizing import fit_memory, fit_steps, plan
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.machine import Machine
-from tests.training.test_budget import seconds_of
-from tests.training.test_trainer import new_trainer
+from tests.helpers.trainers import new_trainer, seconds_of
 
 
 def slow(config: TrainConfig) -> float:

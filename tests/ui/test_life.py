@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.life import LifeView, view_life
@@ -16,8 +17,8 @@ from mygpt_cli.inspection.temperatures import TemperaturesView, view_temperature
 from mygpt_cli.ui.columns import pack
 from mygpt_cli.ui.life import number_of, render_life
 from mygpt_cli.ui.temperatures import render_temperatures
+from tests.helpers.screens import render
 from tests.helpers.standins import byte_tokenizer, random_model
-from tests.ui.test_inspect import render
 
 SAMPLING = Sampling(seed=2)
 PROMPT = Prompt("ab\x1b[2J", tuple(b"ab\x1b[2J"))
@@ -25,12 +26,13 @@ HARD = "日本語\U0001f600\x1b[2J\u202e[bold]".encode() * 9
 
 
 def life(arch: str = "nanochat", **parts: Any) -> LifeView:
-    return view_life(random_model(257, arch=arch, **parts), byte_tokenizer(), PROMPT, SAMPLING)
+    model = random_model(257, arch=arch, **parts)
+    return view_life(ReferenceDecoder(model), byte_tokenizer(), PROMPT, SAMPLING)
 
 
 def temperatures() -> TemperaturesView:
     degrees = (0, 0.1, 0.5, 1, 1.5, 2)
-    return view_temperatures(random_model(257), byte_tokenizer(), PROMPT, SAMPLING, degrees)
+    return view_temperatures(ReferenceDecoder(random_model(257)), byte_tokenizer(), PROMPT, SAMPLING, degrees)
 
 
 SHOWN, COMPARED = life(), temperatures()
@@ -114,20 +116,20 @@ def test_stages_are_told_by_the_parts_that_a_model_has() -> None:
     }
     for arch, sentences in {
         "gpt2": ("looks for.", "units after gelu_new; active", "head of values hands over"),
-        "nanochat": ("looks for, turned by the position and brought to a fixed length.",),
+        "nanochat": ("looks for, rotated by the position and brought to a fixed length.",),
         "llama": (
-            "looks for, turned by the position.",
-            "What each head of keys, which 2 heads share, offers to be found by, turned by the position.",
+            "looks for, rotated by the position.",
+            "What each head of keys, which 2 heads share, offers to be found by, rotated by the position.",
             "What each head of values, which 2 heads share, hands over",
             "A copy of the residual stream, brought to a fixed length, then a learned gain.",
-            "units: silu of the gate, times what is widened beside it; active",
-            "by which each layer turns queries and keys.",
+            "units after silu of the gate, times what comes in; active",
+            "by which each layer rotates queries and keys.",
         ),
-        "qwen3": ("looks for, brought to a fixed length with a learned gain and turned by the position.",),
+        "qwen3": ("looks for, brought to a fixed length with a learned gain and rotated by the position.",),
         "smollm3": (
             "looks for.",
-            "looks for, turned by the position.",
-            "turns queries and keys, but for 1 of them.",
+            "looks for, rotated by the position.",
+            "rotates queries and keys, but for 1 of them.",
         ),
     }.items():
         for sentence in sentences:

@@ -34,10 +34,8 @@ from mygpt_cli.ui.surprisal import render_surprisal
 from mygpt_cli.ui.temperatures import render_temperatures
 from mygpt_cli.ui.tokens import render_tokens
 from mygpt_cli.ui.weights import render_weights
+from tests.helpers.screens import SAMPLING, SUMMARY, VIEW, VIEWS, render, view_of
 from tests.helpers.standins import byte_tokenizer
-from tests.ui.test_attention import view_of
-from tests.ui.test_inspect import SAMPLING, SUMMARY, VIEW, render
-from tests.ui.test_lens import VIEWS
 
 EXPECTED = Path(__file__).parent / "expected"
 BYTES = byte_tokenizer()

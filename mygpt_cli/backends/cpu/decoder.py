@@ -7,77 +7,46 @@ import ctypes
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mygpt_cli.backends.cpu.native import Kernel, compile_library
-from mygpt_cli.backends.cpu.sampler import Picker
-from mygpt_cli.base.errors import ResourceError, UsageError, did_you_mean
+from mygpt_cli.backends.cpu.sampler import CompiledSampler
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.model.config import ModelConfig
-from mygpt_cli.model.gpt import GPT, Block
+from mygpt_cli.model.gpt import GPT, Block, Linear, Norm
 from mygpt_cli.model.kv_cache import KVCache
 
 LANES, ROWS, TOKENS = 16, 32, 4  # those of `decode.c`
 LARGE_PAGE = 2**21
-ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu")  # in the order of `decode.c`
+PREFILLED_AT_ONCE = 48  # tokens
+ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu", "silu")  # in the order of `decode.c`
+NORMS = ("none", "rms", "layer")  # in the order of `decode.c`
 WEIGHTS = {"float32": [], "bfloat16": ["-DBFLOAT16"], "int8": ["-DINT8"]}
+PACKED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
 def round_weights(model: GPT, kind: str) -> None:
     """Round the matrices of a model, in place, to what `kind` of weights can hold.
 
     bfloat16 keeps 8 bits of each number. int8 keeps of each row the largest magnitude, and 127 equal steps
-    up to it. So the model itself is what every way of computing it gives.
+    up to it. So the model itself is what every way of computing it gives. Of a model that is mapped, only the
+    embedding is rounded: the decoder rounds what it takes.
     """
     with torch.no_grad():
         for name, weight in model.named_parameters():
+            if model.mapped and name != "embedding":
+                continue
             if weight.ndim == 2 and name != "positions" and kind != "float32":
                 weight.copy_(weight.bfloat16() if kind == "bfloat16" else torch.mul(*_quantised(weight)))
 
 
-def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
-    """Round a model's weights and let it decode, and pick tokens, by compiled code, where it can.
-
-    `quantize` is `bfloat16`, `int8` or `none`; without one, weights are rounded to bfloat16 where that is
-    faster. UsageError when it is something else.
-    """
-    kinds = {None: "bfloat16", "none": "float32"} | {kind: kind for kind in WEIGHTS if kind != "float32"}
-    if quantize not in kinds:
-        names = [name for name in kinds if name]
-        raise UsageError(
-            f"weights cannot be quantized to '{quantize}'{did_you_mean(str(quantize), names)}",
-            ", ".join(names),
-        )
-    try:
-        model.picker = Picker(folder)
-        if model.embedding.device.type == "cpu" and takes(model.config):
-            library = compile_library("decode", WEIGHTS[kinds[quantize]], folder)
-            round_weights(model, kinds[quantize])
-            model.decoder = Decoder(model, kinds[quantize], library)
-            return
-    except ResourceError:  # no compiler: slower, and that is all
-        pass
-    if quantize:
-        round_weights(model, kinds[quantize])
-
-
 def takes(config: ModelConfig) -> bool:
     """Whether `decode.c` knows all parts of such a model."""
-    layer_norm = config.norm == "layer" and config.norm_gain
-    rms_norm = config.norm == "rms" and not config.norm_gain and not config.norm_bias
-    learned = config.positions == "learned" and config.qk_norm == "none" and not config.embedding_norm
-    rotary = config.positions == "rotary" and config.qk_norm == "after" and not config.qk_norm_gain
-    return (
-        ((layer_norm and learned) or (rms_norm and (learned or (rotary and config.embedding_norm))))
-        and not config.gated
-        and config.nonlinearity in ACTIVATIONS
-        and not config.scales_queries
-        and not config.unrotated
-        and config.heads * config.head_width == config.width
-    )
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries and not config.unrotated
 
 
 def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,17 +55,41 @@ def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale).round(), scale
 
 
-class Decoder:
-    """A model's weights, packed for `decode.c` compiled for this `kind` of them."""
+class CPUDecoder(ReferenceDecoder):
+    """A model's weights, packed for `decode.c` compiled for this precision of them.
 
-    def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
+    Matrices that are mapped are taken out of the model as they are packed: the decoder then reads alone.
+    """
+
+    reads_ahead = True
+
+    def __init__(
+        self, model: GPT, weights: str, library: ctypes.CDLL, sampler: CompiledSampler | None = None
+    ) -> None:
+        super().__init__(model, sampler)
         self._kernel = Kernel(library, "decode", "tttiiiiitttttrr")
-        self.config, self.kind = model.config, kind
+        self._pack = Kernel(library, "pack", "tttiiiii")
+        self.config, self.weights, self._alone = model.config, weights, model.mapped
         self._tensors: list[Tensor] = []  # that the addresses are of
-        self._model = torch.tensor([*self._shape(), *(self._address(t) for t in self._parts(model))])
+        self._model = torch.tensor(list(self._fields(model)))
         self._scratch = torch.zeros(0)
 
-    def read(self, ids: Sequence[int], cache: KVCache) -> tuple[Tensor, list[int]]:
+    @classmethod
+    def compiled(cls, model: GPT, weights: str, folder: Path, sampler: CompiledSampler | None = None) -> Self:
+        """Round a model's weights in place, and pack them for code that is compiled unless the folder has it.
+
+        Raises ResourceError where that fails.
+        """
+        library = compile_library("decode", WEIGHTS[weights], folder)
+        round_weights(model, weights)
+        return cls(model, weights, library, sampler)
+
+    @staticmethod
+    def takes(model: GPT) -> bool:
+        """Whether this model can be decoded here: on a CPU, of parts that `decode.c` has."""
+        return model.embedding.device.type == "cpu" and takes(model.config)
+
+    def decode(self, ids: Sequence[int], cache: KVCache) -> tuple[Tensor, list[int]]:
         """Read tokens (B · T) after those in the cache, as many for each sequence.
 
         Returns the logits (B · T, V) of the next token after each, and the best of these, -1 where the logits
@@ -114,7 +107,7 @@ class Decoder:
             count // batch,
             self.config.vocab_size,
             cache.capacity,
-            cache.keys.size(1),
+            cache.keys.stride(0) // cache.keys.stride(1),  # more than it has, where it is a part of another
             cache.keys,
             cache.values,
             self._room(count),
@@ -126,47 +119,70 @@ class Decoder:
         cache.lengths = [length + count // batch for length in cache.lengths]
         return logits, list(best)
 
-    def step(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """Read tokens (B, T) and return only their logits (B, T, V)."""
-        return self.read(ids.flatten().tolist(), cache)[0].view(*ids.shape, -1)
+    @torch.inference_mode()
+    def prefill(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Read ids (B, T) into an empty cache, if there is one; return the next token's logits (B, V).
 
-    def _shape(self) -> list[int]:
-        """List the numbers at the start of the struct `model` of `decode.c`, in its order."""
-        config = self.config
-        heads = [config.heads, config.kv_heads, config.head_width]
-        return [config.layers, config.width, *heads, config.mlp_width, ACTIVATIONS.index(config.nonlinearity)]
+        The model does that faster, as long as it has its weights.
+        """
+        if not self._alone:
+            return super().prefill(ids, cache)
+        cache, last = cache or self.model.new_cache(*ids.shape), torch.empty(0)
+        for some in torch.split(ids, PREFILLED_AT_ONCE, dim=1):
+            logits, _ = self.decode(some.flatten().tolist(), cache)
+            last = logits.view(*some.shape, -1)[:, -1]
+        return last
 
     def _room(self, count: int) -> Tensor:
         config = self.config
-        qkv = (config.heads + 2 * config.kv_heads) * config.head_width
-        size = count * (config.width + 2 * _padded(config.width) + qkv + _padded(config.mlp_width))
+        inner, kv = config.heads * config.head_width, config.kv_heads * config.head_width
+        filled = sum(map(_padded, (config.width, inner, config.mlp_width)))
+        size = count * (config.width + inner + 2 * kv + filled)
         if self._scratch.numel() != size:
             self._scratch = torch.zeros(size)
         return self._scratch
 
-    def _parts(self, model: GPT) -> Iterator[Tensor | None]:
-        """List the tensors of the struct `model` of `decode.c`, in its order."""
-        head = model.embedding if model.head is None else model.head.weight
-        yield from (model.embedding, model.positions)
-        yield from (None, None) if model.positions is not None else (model.cos, model.sin)
-        yield from (model.norm.weight, model.norm.bias)
-        yield from (*self._packed(head), None)
+    def _fields(self, model: GPT) -> Iterator[int]:
+        """List the struct `model` of `decode.c`: numbers, and addresses of tensors or 0."""
+        config = self.config
+        yield from (config.layers, config.width, config.heads, config.kv_heads, config.head_width)
+        yield from (config.mlp_width, ACTIVATIONS.index(config.nonlinearity), config.qk_norm == "after")
+        rotary = (None, None) if model.positions is not None else (model.cos, model.sin)
+        yield from map(self._address, (model.embedding, model.positions, *rotary))
+        yield from (*self._norm(model.embedding_norm), *self._norm(model.norm))
+        if model.head is None:
+            yield from map(self._address, (*self._packed(model.embedding), None))
+        else:
+            yield from self._linear(model.head)
         for block in cast("Iterable[Block]", model.blocks):
-            for norm in (block.attention_norm, block.mlp_norm):
-                yield from (norm.weight, norm.bias)
-            for linear in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
-                bias = linear.bias
-                yield from (*self._packed(linear.weight), bias if bias is None else _filled(bias))
+            attention, mlp = block.attention, block.mlp
+            for norm in (block.attention_norm, attention.query_norm, attention.key_norm, block.mlp_norm):
+                yield from self._norm(norm)
+            for linear in (attention.qkv, attention.out, mlp.gate, mlp.up, mlp.down):
+                yield from (0, 0, 0) if linear is None else self._linear(linear)
+
+    def _norm(self, norm: Norm | None) -> tuple[int, int, int]:
+        """Return the kind of a norm in `decode.c`, and where its gain and bias are."""
+        if norm is None:
+            return 0, 0, 0
+        return NORMS.index(norm.kind), self._address(norm.weight), self._address(norm.bias)
+
+    def _linear(self, linear: Linear) -> Iterator[int]:
+        """Return where the rows of a layer are, packed, their scales, and the bias."""
+        packed, bias = self._packed(linear.weight), linear.bias
+        if self._alone:
+            linear.weight = nn.Parameter(linear.weight.to("meta"), requires_grad=False)
+        return map(self._address, (*packed, bias if bias is None else _filled(bias)))
 
     def _packed(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
-        padded = _filled(F.pad(weight.detach(), (0, -weight.size(1) % LANES)))
-        if self.kind == "int8":
-            numbers, scales = _quantised(padded)
-            return _ordered(numbers.to(torch.int8), 4), scales
-        if self.kind == "bfloat16":
-            return _ordered(padded.bfloat16(), 2), None
-        return _ordered(padded, 1), None
+        weight = weight.detach() if weight.dtype == torch.bfloat16 else weight.detach().float()
+        rows, columns = -(-len(weight) // ROWS) * ROWS, _padded(weight.size(1))
+        packed = room_for(torch.empty(rows, columns, dtype=PACKED[self.weights], device="meta"))
+        scales = torch.empty(rows) if self.weights == "int8" else None
+        shape = (*weight.shape, *weight.stride())
+        self._pack(weight, packed, scales, *shape, weight.dtype == torch.bfloat16)
+        return packed, scales
 
     def _address(self, tensor: Tensor | None) -> int:
         if tensor is None:
@@ -175,26 +191,15 @@ class Decoder:
         return self._tensors[-1].data_ptr()
 
 
-def _filled(rows: Tensor) -> Tensor:
-    """Fill (rows,) or (rows, columns) up to a multiple of ROWS with zeros."""
-    missing = rows.new_zeros(-len(rows) % ROWS, *rows.shape[1:])
-    return torch.cat((rows.detach(), missing))
-
-
-def _ordered(rows: Tensor, together: int) -> Tensor:
-    """Order ROWS rows at a time by two columns, by column, by half of the rows, by row.
-
-    Of the four halves of two columns, so many are `together`: their numbers side by side.
-    """
-    halves = rows.view(-1, 2, LANES, rows.size(1) // 2, 2).permute(0, 3, 4, 1, 2)
-    ordered = halves.reshape(-1, 4 // together, together, LANES).transpose(-1, -2)
-    return room_for(ordered).copy_(ordered)
+def _filled(bias: Tensor) -> Tensor:
+    """Fill (rows,) up to a multiple of ROWS with zeros."""
+    return F.pad(bias.detach(), (0, -len(bias) % ROWS))
 
 
 def room_for(tensor: Tensor) -> Tensor:
     """Return memory for a tensor, in large pages where it is large: addresses are looked up faster."""
     if tensor.nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        return torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format)
     size = -(-tensor.nbytes // LARGE_PAGE) * LARGE_PAGE
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)

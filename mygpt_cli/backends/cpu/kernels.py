@@ -16,10 +16,10 @@ from mygpt_cli.backends.cpu.native import Kernel, compile_library, training_opti
 SIGNATURES = {
     "add_norm": "tttttttttiir",
     "norm_backward": "ttttttttttii",
-    "attend": "tttttttiiiiir",
-    "attend_backward": "tttttttttiiiii",
-    "activate": "ttii",
-    "activate_backward": "ttii",
+    "attend": "tttttttttiiiiiiir",
+    "attend_backward": "ttttttttttttiiiiiii",
+    "activate": "tttii",
+    "activate_backward": "tttii",
     "muon": "ttitirrr",
     "cross_entropy": "ttttiiirr",
     # On processors with tiles, in float32 `matmul.h`, in bfloat16 `linear.h`:

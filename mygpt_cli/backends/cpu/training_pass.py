@@ -4,111 +4,114 @@ At these sizes most of a step goes into moving numbers between the products; aut
 far more of them than the gradient needs. `tests/backends/cpu/test_training_pass.py` holds this pass to `GPT`
 differentiated by torch.
 
-B sequences of T tokens make N = B·T rows of C channels; H heads of D channels; F feed-forward width;
-V vocabulary.
+B sequences of T tokens make N = B·T rows of C channels; H heads of D channels, K of keys and values;
+F feed-forward width; V vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mygpt_cli.backends.cpu.kernels import Kernels
+from mygpt_cli.backends.interfaces import MuonStep
 from mygpt_cli.model.config import ModelConfig
-from mygpt_cli.model.masks import Masks
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.masks import DropoutMasks
 
-if TYPE_CHECKING:
-    from mygpt_cli.backends.cpu.kernels import Kernels
-    from mygpt_cli.model.gpt import GPT
+# In the order of `kernels.c`.
+ACTIVATIONS = ("relu", "relu2", "gelu_new", "silu")
+QK_NORMS = ("none", "before", "after")
+QK_GAINS = ("query_norm", "key_norm")
 
-ACTIVATIONS = ("relu", "relu2", "gelu_new")  # in the order of `kernels.c`
 
+class TrainingPass:
+    """Trains a model that it `takes` by the written-out pass."""
 
-def applies(model: "GPT") -> bool:
-    """Whether this model trains here: compiled for a CPU, of parts that the pass has."""
-    kernels = model.kernels
-    return (
-        kernels is not None
-        and kernels.dtype == model.compute_dtype
-        and takes(model.config)
-        and model.embedding.device.type == "cpu"
-        and model.embedding.dtype == torch.float32
-    )
+    def __init__(self, model: GPT, kernels: Kernels) -> None:
+        self.model, self.kernels = model, kernels
+        self.muon: MuonStep | None = kernels.muon
+
+    @staticmethod
+    def takes(model: GPT, kernels: Kernels) -> bool:
+        """Whether this model trains here: on a CPU, of parts that the pass has."""
+        return (
+            kernels.dtype == model.compute_dtype
+            and takes(model.config)
+            and model.embedding.device.type == "cpu"
+            and model.embedding.dtype == torch.float32
+        )
+
+    @torch.no_grad()
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
+        return Pass(self.model, self.kernels, ids, None).forward(targets)
+
+    @torch.no_grad()
+    def accumulate_gradients(
+        self, ids: Tensor, targets: Tensor, masks: DropoutMasks | None = None, loss_scale: float = 1.0
+    ) -> Tensor:
+        """Add the gradient of `loss_scale` times the loss to each parameter's; return the scaled loss."""
+        one = Pass(self.model, self.kernels, ids, masks)
+        total = one.forward(targets, loss_scale)
+        for name, gradient in one.backward().items():
+            parameter = one.learned[name]
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        return total
 
 
 def takes(config: ModelConfig) -> bool:
     """Whether the pass has all parts of such a model."""
-    layer_norm = config.norm == "layer" and config.norm_gain
-    rms_norm = config.norm == "rms" and not config.norm_gain and not config.norm_bias
-    unnormed_heads = config.positions == "learned" and config.qk_norm == "none"
-    normed_heads = config.positions == "rotary" and config.qk_norm == "after" and not config.qk_norm_gain
-    return (
-        (layer_norm or rms_norm)
-        and (rms_norm or not config.embedding_norm)
-        and (unnormed_heads or normed_heads)
-        and not config.gated
-        and config.nonlinearity in ACTIVATIONS
-        and not config.scales_queries
-        and not config.unrotated
-        and config.kv_heads == config.heads
-        and config.heads * config.head_width == config.width
-    )
-
-
-@torch.no_grad()
-def loss(model: "GPT", ids: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
-    return Pass(model, ids, None).forward(targets)
-
-
-@torch.no_grad()
-def learn(model: "GPT", ids: Tensor, targets: Tensor, masks: Masks | None, share: float) -> Tensor:
-    """Add the gradient of `share` times the loss to that of each parameter, and return that much."""
-    one = Pass(model, ids, masks)
-    total = one.forward(targets, share)
-    for name, gradient in one.backward().items():
-        parameter = one.learned[name]
-        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-    return total
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries and not config.unrotated
 
 
 @dataclass
 class Norm:
-    """A sum (N, C) on the residual stream, and what came of it; LayerNorm has means, RMSNorm has none."""
+    """A sum (N, C) on the residual stream, and what came of it.
+
+    LayerNorm has means, RMSNorm has none. There is a gain, if only of ones, unless it is an RMSNorm without
+    parameters.
+    """
 
     name: str
     sum: Tensor
     normed: Tensor
     means: Tensor | None
     scales: Tensor
+    gain: Tensor | None
     mask: Tensor | None
 
 
 @dataclass
 class Attention:
-    """Rows of queries, keys and values (N, 3C), and what they mix (N, C); the rest is as in `attention.h`."""
+    """Rows of queries, keys and values (N, (H + 2K)·D), and what they mix (N, H·D).
 
+    The gains are of queries and keys; the rest is as in `attention.h`.
+    """
+
+    name: str
     rows: Tensor
-    scales: Tensor
-    levels: Tensor
+    rstd: Tensor
+    logsumexp: Tensor
+    gains: tuple[Tensor | None, Tensor | None]
     mixed: Tensor
 
 
-# What the feed-forward part needs for the way back (N, F): what came before its activation and after it, or
-# nothing where it is made anew.
-Inside = tuple[Tensor, Tensor] | None
+# What the feed-forward part needs for the way back (N, F): what came before its activation, its factor
+# where there is a gate, and what came of both; or nothing where it is made anew.
+Inside = tuple[Tensor, Tensor | None, Tensor] | None
 
 
 class Pass:
     """One pass over a batch: `forward`, then `backward` once."""
 
-    def __init__(self, model: "GPT", ids: Tensor, masks: Masks | None) -> None:
+    def __init__(self, model: GPT, kernels: Kernels, ids: Tensor, masks: DropoutMasks | None) -> None:
         config, dtype = model.config, model.compute_dtype
-        self.kernels = cast("Kernels", model.kernels)
+        self.kernels = kernels
         self.config, self.dtype, self.masks = config, dtype, masks
         self.ids = ids.flatten()
-        self.shape = (*ids.shape, config.heads, config.head_width)  # B, T, H, D
+        self.shape = (*ids.shape, config.heads, config.kv_heads, config.head_width)  # B, T, H, K, D
         self.learned = dict(model.named_parameters())
         self.parameters = {name: p.detach() for name, p in self.learned.items()}
         matrices = (name for name, p in self.parameters.items() if p.ndim == 2 and name != "positions")
@@ -118,10 +121,11 @@ class Pass:
         self.cos = model.cos if rotary else None
         self.sin = model.sin if rotary else None
         self._activation = ACTIVATIONS.index(config.nonlinearity)
+        self._qk_norm = QK_NORMS.index(config.qk_norm)
         self.gradients: dict[str, Tensor] = {}
 
-    def forward(self, targets: Tensor, share: float = 1.0) -> Tensor:
-        """Return `share` times the mean loss for targets (B, T)."""
+    def forward(self, targets: Tensor, loss_scale: float = 1.0) -> Tensor:
+        """Return `loss_scale` times the mean loss for targets (B, T)."""
         config, n = self.config, self.ids.numel()
         branch = F.embedding(self.ids, self.parameters["embedding"])  # (N, C)
         if config.positions == "learned":
@@ -136,7 +140,7 @@ class Pass:
         for layer in range(config.layers):
             block = f"blocks.{layer}"
             before = self._norm(x, branch, f"{block}.attention_norm")
-            attention = self._attend(before.normed, f"{block}.attention.qkv")
+            attention = self._attend(before.normed, f"{block}.attention")
             branch = self._linear(attention.mixed, f"{block}.attention.out")
             between = self._norm(before.sum, branch, f"{block}.mlp_norm")
             branch, inside = self._mlp(between.normed, f"{block}.mlp")
@@ -148,8 +152,9 @@ class Pass:
         losses = torch.empty(n)
         vocab, rows = config.vocab_size, targets.flatten()
         room = self.kernels.room("cross_entropy", vocab, n)
-        self.kernels("cross_entropy", self.logits, rows, losses, *room, n, vocab, config.softcap, share / n)
-        return losses.mean() * share
+        numbers = (n, vocab, config.softcap, loss_scale / n)
+        self.kernels("cross_entropy", self.logits, rows, losses, *room, *numbers)
+        return losses.mean() * loss_scale
 
     def backward(self) -> dict[str, Tensor]:
         """Return the gradient of what `forward` returned by each parameter."""
@@ -197,12 +202,14 @@ class Pass:
     def _mlp(self, x: Tensor, name: str) -> tuple[Tensor, Inside]:
         """Return what the feed-forward part gives (N, C), and what the way back needs from between."""
         up, down = self._mlp_weights(name)
-        if self.kernels.takes(up) and not self.config.mlp_bias:
+        gated = self.config.gated
+        if self.kernels.takes(up) and not self.config.mlp_bias and not gated:
             return self.kernels.mlp(x, up, down, self._activation), None
-        wide = self._linear(x, f"{name}.up")  # (N, F)
+        wide = self._linear(x, f"{name}.gate" if gated else f"{name}.up")  # (N, F)
+        factor = self._linear(x, f"{name}.up") if gated else None
         active = torch.empty_like(wide)
-        self.kernels("activate", wide, active, self._activation, wide.numel())
-        return self._linear(active, f"{name}.down"), (wide, active)
+        self.kernels("activate", wide, factor, active, self._activation, wide.numel())
+        return self._linear(active, f"{name}.down"), (wide, factor, active)
 
     def _mlp_backward(self, grad: Tensor, x: Tensor, inside: Inside, name: str) -> Tensor:
         if inside is None:
@@ -211,10 +218,13 @@ class Pass:
             self._add(f"{name}.up.weight", of_up)
             self._add(f"{name}.down.weight", of_down)
             return before
-        wide, active = inside
+        wide, factor, active = inside
         inner = self._linear_backward(grad, active, f"{name}.down")
-        self.kernels("activate_backward", inner, wide, self._activation, wide.numel())
-        return self._linear_backward(inner, x, f"{name}.up")
+        self.kernels("activate_backward", inner, wide, factor, self._activation, wide.numel())
+        if factor is None:
+            return self._linear_backward(inner, x, f"{name}.up")
+        before = self._linear_backward(inner, x, f"{name}.gate")
+        return before.add_(self._linear_backward(factor, x, f"{name}.up"))
 
     def _mlp_weights(self, name: str) -> tuple[Tensor, Tensor]:
         return self.weights[f"{name}.up.weight"], self.weights[f"{name}.down.weight"]
@@ -224,10 +234,12 @@ class Pass:
         n, c = branch.shape
         mask = self.masks.draw(n, c) if self.masks and masked else None
         gain, bias = (self.parameters.get(f"{name}.{part}") for part in ("weight", "bias"))
+        layer = self.config.norm == "layer"
+        if gain is None and (layer or bias is not None):
+            gain = torch.ones(c)
         total = branch if x is None and mask is None else torch.empty_like(branch)
-        norm = Norm(name, total, torch.empty_like(branch), None, torch.empty(n), mask)
-        if gain is not None:
-            norm.means = torch.empty(n)
+        means = torch.empty(n) if layer else None
+        norm = Norm(name, total, torch.empty_like(branch), means, torch.empty(n), gain, mask)
         out = None if total is branch else total
         tensors = (x, branch, mask, out, norm.normed, norm.means, norm.scales, gain, bias)
         self.kernels("add_norm", *tensors, n, c, self.config.norm_eps)
@@ -239,12 +251,11 @@ class Pass:
         `grad` is that of the normalised sum, `later` what the sum's other way onward has brought.
         """
         n, c = grad.shape
-        gain = self.parameters.get(f"{norm.name}.weight")
-        by_thread = None if gain is None else torch.zeros(torch.get_num_threads(), 2, c)
-        x = norm.normed if gain is None else norm.sum
+        by_thread = None if norm.gain is None else torch.zeros(torch.get_num_threads(), 2, c)
+        x = norm.normed if norm.gain is None else norm.sum
         before = torch.empty_like(grad)
         branch = before if norm.mask is None else torch.empty_like(grad)
-        tensors = (grad, x, norm.means, norm.scales, gain, later, norm.mask, before, branch, by_thread)
+        tensors = (grad, x, norm.means, norm.scales, norm.gain, later, norm.mask, before, branch, by_thread)
         self.kernels("norm_backward", *tensors, n, c)
         if by_thread is not None:
             for part, gradient in zip(("weight", "bias"), by_thread.sum(0), strict=True):
@@ -253,19 +264,26 @@ class Pass:
         return before, branch
 
     def _attend(self, normed: Tensor, name: str) -> Attention:
-        b, t, h, d = self.shape
-        rows = self._linear(normed, name)  # (N, 3C)
+        b, t, h, k, d = self.shape
+        rows = self._linear(normed, f"{name}.qkv")  # (N, (H + 2K)·D)
         mixed = rows.new_empty(b * t, h * d)
-        scales, levels = torch.empty(b * t, 2 * h), torch.empty(b * h, t)
-        tensors = (rows, mixed, scales, levels, self.cos, self.sin, *self.kernels.room("attention", t, d))
-        self.kernels("attend", *tensors, *self.shape, self.config.norm_eps)
-        return Attention(rows, scales, levels, mixed)
+        rstd, logsumexp = torch.empty(b * t, h + k), torch.empty(b * h, t)
+        query, key = (self.parameters.get(f"{name}.{norm}.weight") for norm in QK_GAINS)
+        tensors = (rows, mixed, rstd, logsumexp, self.cos, self.sin, query, key)
+        room = self.kernels.room("attention", t, d)
+        self.kernels("attend", *tensors, *room, *self.shape, self._qk_norm, self.config.norm_eps)
+        return Attention(name, rows, rstd, logsumexp, (query, key), mixed)
 
     def _attend_backward(self, grad: Tensor, attention: Attention) -> Tensor:
-        """Return the gradient of the rows (N, 3C), given that of the mixed rows (N, C)."""
-        _, t, _, d = self.shape
+        """Return the gradient of the rows (N, (H + 2K)·D), given that of the mixed rows (N, H·D)."""
+        _, t, _, _, d = self.shape
         before = torch.empty_like(attention.rows)
-        kept = (attention.mixed, attention.rows, attention.scales, attention.levels)
-        tensors = (grad, *kept, self.cos, self.sin, before, *self.kernels.room("attention", t, d))
-        self.kernels("attend_backward", *tensors, *self.shape)
+        kept = (attention.mixed, attention.rows, attention.rstd, attention.logsumexp)
+        of_gains = None if attention.gains[0] is None else torch.zeros(torch.get_num_threads(), 2, d)
+        tensors = (grad, *kept, self.cos, self.sin, *attention.gains, before, of_gains)
+        room = self.kernels.room("attention", t, d)
+        self.kernels("attend_backward", *tensors, *room, *self.shape, self._qk_norm)
+        if of_gains is not None:
+            for norm, gradient in zip(QK_GAINS, of_gains.sum(0), strict=True):
+                self._add(f"{attention.name}.{norm}.weight", gradient)
         return before

@@ -30,7 +30,7 @@ def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_function_reads_and_writes_tensors(tmp_path: Path) -> None:
     kernels = compile_kernels(torch.float32, tmp_path)
     x, y = torch.tensor([[-1.0, 0.0, 2.0]]), torch.empty(1, 3)
-    kernels("activate", x, y, 1, 3)
+    kernels("activate", x, None, y, 1, 3)
     assert y.tolist() == [[0.0, 0.0, 4.0]]
 
 

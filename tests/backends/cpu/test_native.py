@@ -37,8 +37,8 @@ def test_a_path_with_spaces_is_a_compiler(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_wrapper_of_a_compiler_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = wrapper(tmp_path / "ccache", tmp_path / "log")
     monkeypatch.setenv("CC", f"{program} cc -DMINE")
-    library = compile_library("pick", [], tmp_path / "kernels")
-    assert library["pick"]
+    library = compile_library("sample", [], tmp_path / "kernels")
+    assert library["sample"]
     assert "cc -DMINE" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
@@ -61,10 +61,10 @@ def test_code_for_fewer_instructions_does_the_same(
     except UsageError as lack:
         pytest.skip(lack.message)
     kernel = Kernel(
-        compile_library("kernels", native.training_options("float32"), tmp_path), "activate", "ttii"
+        compile_library("kernels", native.training_options("float32"), tmp_path), "activate", "tttii"
     )
     numbers, results = (ctypes.c_float * 3)(-1, 0, 2), (ctypes.c_float * 3)()
-    kernel(numbers, results, 1, 3)
+    kernel(numbers, None, results, 1, 3)
     assert list(results) == [0.0, 0.0, 4.0]
 
 
@@ -73,7 +73,7 @@ def test_each_choice_of_instructions_has_code_of_its_own(
 ) -> None:
     for name in ("native", "generic"):
         monkeypatch.setenv(native.VARIABLE, name)
-        compile_library("pick", [], tmp_path)
+        compile_library("sample", [], tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -88,7 +88,7 @@ def test_instructions_that_the_processor_lacks_are_refused(monkeypatch: pytest.M
 def test_no_compiled_code_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(native.VARIABLE, "none")
     with pytest.raises(ResourceError, match="MYGPT_CPU=none"):
-        compile_library("pick", [], tmp_path)
+        compile_library("sample", [], tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -27,7 +27,13 @@
    AT is how many weights a part is from the next. */
 #if defined(BFLOAT16)
 #define AT (2 * PART)
+#define TOGETHER 2
 typedef uint16_t weight; /* in each 32 bits, a number of the upper half and one of the lower */
+static inline weight rounded(float x) { /* to the nearest, ties to even */
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
 static inline void load(const weight *from, part halves[4]) {
     for (int column = 0; column < 2; column++) {
         const part_bits both = *(const part_bits *)(from + column * ROWS);
@@ -37,41 +43,106 @@ static inline void load(const weight *from, part halves[4]) {
 }
 #elif defined(INT8)
 #define AT (4 * PART)
+#define TOGETHER 4
 typedef int8_t weight; /* in each 32 bits, a number of each half of both columns */
+static inline weight rounded(float x) { return (weight)rintf(x); }
 static inline void load(const weight *from, part halves[4]) {
     const part_whole all = *(const part_whole *)from;
     for (int n = 0; n < 4; n++) halves[n] = __builtin_convertvector((all << (24 - 8 * n)) >> 24, part);
 }
 #else
 #define AT PART
+#define TOGETHER 1
 typedef float weight;
+static inline weight rounded(float x) { return x; }
 static inline void load(const weight *from, part halves[4]) {
     for (int n = 0; n < 4; n++) halves[n] = *(const part *)(from + n * LANES);
 }
 #endif
 
-/* A linear layer, a norm and a block as Python lays them out: addresses, 0 for what there is not. Scales and bias
+/* A linear layer, a norm and a block as Python lays them out: addresses, 0 for what there is not. `rotated_first` says
+   that queries and keys are rotated before their norm. Scales and bias
    are filled up as the rows are. */
 typedef struct {
     const weight *rows;
     const float *scales, *bias;
 } linear;
+enum { NO_NORM, RMS, LAYER };
 typedef struct {
+    int64_t kind;
     const float *gain, *bias;
 } norm;
 typedef struct {
-    norm before_attention, before_mlp;
-    linear qkv, out, up, down;
+    norm before_attention, query, key, before_mlp;
+    linear qkv, out, gate, up, down;
 } block;
 typedef struct {
-    int64_t layers, width, heads, kv_heads, head_width, mlp_width, activation;
+    int64_t layers, width, heads, kv_heads, head_width, mlp_width, activation, rotated_first;
     const float *embedding, *positions, *cosines, *sines;
-    norm last;
+    norm embedded, last;
     linear head;
     block blocks[];
 } model;
 
 static long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
+
+/* A matrix as Python has it, in float32 or in `halves`, bfloat16. */
+typedef struct {
+    const void *numbers;
+    long rows, columns, row_step, column_step, halves;
+} matrix;
+
+#define WIDE 64 /* numbers of a row at a time */
+
+/* Read WIDE numbers of a row, zeros where there are none. */
+static void read_row(const matrix *m, long row, long column, float *restrict to) {
+    const long many = row >= m->rows ? 0 : m->columns - column < WIDE ? m->columns - column : WIDE;
+    const long step = m->column_step, at = row * m->row_step + column * step;
+    for (long j = many > 0 ? many : 0; j < WIDE; j++) to[j] = 0.0f;
+    if (m->halves) {
+        const uint16_t *from = (const uint16_t *)m->numbers + at;
+        for (long j = 0; j < many; j++) {
+            const uint32_t bits = (uint32_t)from[j * step] << 16;
+            memcpy(to + j, &bits, 4);
+        }
+    } else
+        for (long j = 0; j < many; j++) to[j] = ((const float *)m->numbers)[at + j * step];
+}
+
+/* A row's largest magnitude in 127 steps. */
+static float step_of(const matrix *m, long row) {
+    float most = 1e-30f, some[WIDE];
+    for (long k = 0; k < m->columns; k += WIDE) {
+        read_row(m, row, k, some);
+        most = fmaxf(most, fmaxf(largest(some, WIDE), -smallest(some, WIDE)));
+    }
+    return most / 127.0f;
+}
+
+/* Pack a matrix as `load` reads it. With `scales`, each row has 127 steps up to its largest magnitude. */
+void pack(const argument *a) {
+    const matrix m = {a[0].p, a[3].i, a[4].i, a[5].i, a[6].i, a[7].i};
+    float *scales = a[2].p;
+    const long in = padded(m.columns);
+    const range own = own_range((m.rows + ROWS - 1) / ROWS);
+    for (long row = own.first * ROWS; row < own.end * ROWS; row += ROWS) {
+        for (long r = 0; scales && r < ROWS; r++) scales[row + r] = step_of(&m, row + r);
+        for (long k = 0; k < in; k += WIDE) {
+            float some[ROWS][WIDE];
+            for (long r = 0; r < ROWS; r++) {
+                read_row(&m, row + r, k, some[r]);
+                for (long j = 0; scales && j < WIDE; j++) some[r][j] /= scales[row + r];
+            }
+            for (long j = 0; j < WIDE && k + j < in; j += 2) {
+                weight *to = (weight *)a[1].p + row * in + (k + j) * ROWS;
+                for (long n = 0; n < 4; n++)
+                    for (long lane = 0; lane < LANES; lane++)
+                        to[n / TOGETHER * TOGETHER * LANES + lane * TOGETHER + n % TOGETHER] =
+                            rounded(some[n % 2 * LANES + lane][j + n / 2]);
+            }
+        }
+    }
+}
 
 /* Halve the vectors whose sums are wanted: blocks of a, then of b, each half as long. */
 #define LOW8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
@@ -111,7 +182,7 @@ static inline vector exponential(vector x) {
     return p * (vector)((__builtin_convertvector(n, whole) + 127) << 23);
 }
 
-enum { RELU, RELU2, GELU_NEW, GELU, IDENTITY };
+enum { RELU, RELU2, GELU_NEW, GELU, SILU, IDENTITY };
 
 static inline __attribute__((always_inline)) vector activated(vector x, long kind) {
     const vector zero = {0}, positive = choose(x < zero, zero, x);
@@ -122,15 +193,18 @@ static inline __attribute__((always_inline)) vector activated(vector x, long kin
     case GELU:
         for (int i = 0; i < LANES; i++) x[i] *= 0.5f * (1.0f + erff(x[i] * 0.70710678f));
         return x;
+    case SILU: return x / (exponential(-x) + 1.0f);
     default: return x;
     }
 }
 
 #define AHEAD 2048 /* bytes that are asked of the memory before their turn */
 
-/* Of T times ROWS rows of weights and S tokens: y[s][row + r] = or += activated(weights[row + r] · x[s]). */
+enum { SET, ADD, TIMES };
+
+/* Of T times ROWS rows of weights and S tokens: y[s][row + r] =, += or *= activated(weights[row + r] · x[s]). */
 static inline __attribute__((always_inline)) void multiply_rows(const linear *w, const float *x, float *y, long row,
-                                                                long in, long rows, long out, long kind, int add,
+                                                                long in, long rows, long out, long kind, int how,
                                                                 const int T, const int S) {
     const weight *from[STREAMS];
     part sums[STREAMS][MANY][2][PARTS_OF_VECTOR];
@@ -163,25 +237,25 @@ static inline __attribute__((always_inline)) void multiply_rows(const linear *w,
                 if (w->scales) total *= *(const vector *)(w->scales + first);
                 if (w->bias) total += *(const vector *)(w->bias + first);
                 total = activated(total, kind);
-                if (add) memcpy(&before, y + s * out + first, some * sizeof(float));
-                total += before;
+                if (how != SET) memcpy(&before, y + s * out + first, some * sizeof(float));
+                total = how == TIMES ? total * before : total + before;
                 memcpy(y + s * out + first, &total, some * sizeof(float));
             }
 }
 
 /* One linear layer, its rows shared out among the threads: x (N, in) to y (N, out). */
 static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long count, long kind,
-                     int add) {
+                     int how) {
     const long step = count == 1 ? STREAMS * ROWS : ROWS;
     const range own = own_range((rows + step - 1) / step);
     for (long row = own.first * step; row < own.end * step; row += step) {
         long s = 0;
-        if (count == 1) multiply_rows(w, x, y, row, in, rows, out, kind, add, STREAMS, 1), s = 1;
+        if (count == 1) multiply_rows(w, x, y, row, in, rows, out, kind, how, STREAMS, 1), s = 1;
         for (; s + MANY <= count; s += MANY)
-            multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1, MANY);
+            multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, how, 1, MANY);
         for (; s + TOKENS <= count; s += TOKENS)
-            multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1, TOKENS);
-        for (; s < count; s++) multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, add, 1, 1);
+            multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, how, 1, TOKENS);
+        for (; s < count; s++) multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, how, 1, 1);
     }
     barrier();
 }
@@ -206,32 +280,39 @@ static void dots(const float *a, const float *four, long width, float *to) {
     memcpy(to, &one, 4 * sizeof(float));
 }
 
-/* RMSNorm, or LayerNorm where there is a gain; y may be x. */
+/* RMSNorm or LayerNorm; y may be x. */
 static void normalise(const float *x, float *y, const norm *n, long width, float eps) {
     float mean = 0.0f;
-    if (n->gain) {
+    if (n->kind == LAYER) {
         for (long j = 0; j < width; j++) mean += x[j];
         mean /= width;
     }
     float v[width];
     for (long j = 0; j < width; j++) v[j] = x[j] - mean;
-    const float scale = 1.0f / sqrtf(dot(v, v, width) / width + eps);
-    for (long j = 0; j < width; j++) y[j] = v[j] * scale;
+    const float rstd = 1.0f / sqrtf(dot(v, v, width) / width + eps);
+    for (long j = 0; j < width; j++) y[j] = v[j] * rstd;
     if (n->gain)
         for (long j = 0; j < width; j++) y[j] *= n->gain[j];
     if (n->bias)
         for (long j = 0; j < width; j++) y[j] += n->bias[j];
 }
 
-/* Turn a head (D) by its position and normalise it. */
-static void rotate(float *x, const float *cosines, const float *sines, long width, float eps) {
+/* Rotate the pairs (j, j + D/2) of a head by the angles of its position. */
+static void rotate(float *x, const float *cosines, const float *sines, long width) {
     const long half = width / 2;
     for (long j = 0; j < half; j++) {
         const float first = x[j], second = x[j + half];
         x[j] = first * cosines[j] + second * sines[j];
         x[j + half] = second * cosines[j] - first * sines[j];
     }
-    normalise(x, x, &(norm){0, 0}, width, eps);
+}
+
+/* Make a head of a query or key what it is matched as. */
+static void prepare(float *x, const model *m, const norm *n, long place, float eps) {
+    const long width = m->head_width, at = place * (width / 2);
+    if (n->kind && !m->rotated_first) normalise(x, x, n, width, eps);
+    if (m->cosines) rotate(x, m->cosines + at, m->sines + at, width);
+    if (n->kind && m->rotated_first) normalise(x, x, n, width, eps);
 }
 
 /* One query head over its keys and values (T, D): y (D) is their mean, weighed by the match. */
@@ -307,69 +388,104 @@ static int64_t place_of_largest(const float *x, long count) {
     return bad == 0.0f ? first : -1;
 }
 
-/* Read T tokens, `ids` (B, T), for each sequence. Its `lengths` (B) are the tokens that it has in the cache, whose
-   keys and values (layers, sequences, kv_heads, capacity, D) grow by T. `scratch` holds zeros at first, for
-   B · T · (width + 2 · padded(width) + qkv + padded(mlp_width)) numbers. Writes the logits (B, T, vocab) of the
-   first tokens of the vocabulary, and the `best` (B, T) of them. */
-void decode(const argument *a) {
-    const model *m = a[0].p;
-    const int64_t *ids = a[1].p, *lengths = a[2].p;
-    const long batch = a[3].i, time = a[4].i, vocab = a[5].i, capacity = a[6].i, sequences = a[7].i;
-    float *keys = a[8].p, *values = a[9].p, *scratch = a[10].p, *logits = a[11].p;
-    int64_t *best = a[12].p;
-    const float eps = a[13].r, cap = a[14].r;
-    const long width = m->width, head = m->head_width, group = m->heads / m->kv_heads, count = batch * time;
-    const long in = padded(width), up = padded(m->mlp_width), qkv = (m->heads + 2 * m->kv_heads) * head;
-    float *x = scratch, *normed = x + count * width, *mixed = normed + count * in, *split = mixed + count * in;
-    float *active = split + count * qkv;
-    const int few = count <= TOKENS;
-    float zeros[few ? count * in : 1], *alone = few ? memset(zeros, 0, sizeof zeros) : 0;
-    const range tokens = own_range(count), some_heads = own_range(batch * m->kv_heads);
-    for (long n = tokens.first; n < tokens.end; n++) {
-        const long place = lengths[n / time] + n % time;
-        memcpy(x + n * width, m->embedding + ids[n] * width, width * sizeof(float));
+/* What a step works on, and where. Of N = B · T tokens: the residual stream (N, width), rows of queries, keys and values
+   (N, qkv), and what goes into linear layers, their widths filled up: normalised (by all threads, or by each `alone`),
+   mixed and active. */
+typedef struct {
+    const model *m;
+    const int64_t *lengths;
+    long batch, time, count, sequences, capacity;
+    float *keys, *values, *x, *split, *normed, *alone, *mixed, *active, eps;
+} step;
+
+static void embed(const step *s, const int64_t *ids) {
+    const model *m = s->m;
+    const range some = own_range(s->count);
+    for (long n = some.first; n < some.end; n++) {
+        const long place = s->lengths[n / s->time] + n % s->time;
+        float *x = s->x + n * m->width;
+        memcpy(x, m->embedding + ids[n] * m->width, m->width * sizeof(float));
         if (m->positions)
-            for (long j = 0; j < width; j++) x[n * width + j] += m->positions[place * width + j];
-        else
-            normalise(x + n * width, x + n * width, &m->last, width, eps);
+            for (long j = 0; j < m->width; j++) x[j] += m->positions[place * m->width + j];
+        if (m->embedded.kind) normalise(x, x, &m->embedded, m->width, s->eps);
     }
     barrier();
-    for (long layer = 0; layer < m->layers; layer++) {
-        const block *w = m->blocks + layer;
-        const float *y = normalise_all(x, normed, alone, &w->before_attention, width, count, eps);
-        multiply(&w->qkv, y, split, in, qkv, qkv, count, IDENTITY, 0);
-        for (long i = some_heads.first; i < some_heads.end; i++) {
-            const long b = i / m->kv_heads, h = i % m->kv_heads;
-            const long at = ((layer * sequences + b) * m->kv_heads + h) * capacity * head;
-            for (long n = b * time; n < (b + 1) * time; n++) {
-                const long place = lengths[b] + n % time;
-                float *q = split + n * qkv + h * group * head, *k = split + n * qkv + (m->heads + h) * head;
-                const float *v = k + m->kv_heads * head;
-                if (m->cosines) {
-                    const float *cosines = m->cosines + place * (head / 2);
-                    const float *sines = m->sines + place * (head / 2);
-                    rotate(k, cosines, sines, head, eps);
-                    for (long g = 0; g < group; g++) rotate(q + g * head, cosines, sines, head, eps);
-                }
-                memcpy(keys + at + place * head, k, head * sizeof(float));
-                memcpy(values + at + place * head, v, head * sizeof(float));
-                for (long g = 0; g < group; g++)
-                    attend(q + g * head, keys + at, values + at, mixed + n * in + (h * group + g) * head, place + 1,
-                           head);
-            }
+}
+
+/* The attention of a layer, from `split` to `mixed`. */
+static void attend_all(const step *s, long layer) {
+    const model *m = s->m;
+    const block *w = m->blocks + layer;
+    const long heads = m->heads, kv_heads = m->kv_heads, group = heads / kv_heads, width = m->head_width;
+    const long row = (heads + 2 * kv_heads) * width, to = padded(heads * width), area = s->capacity * width;
+    const range new = own_range(s->batch * kv_heads), own = own_range(s->batch * heads);
+    for (long i = new.first; i < new.end; i++) {
+        const long b = i / kv_heads, h = i % kv_heads, at = (layer * s->sequences * kv_heads + i) * area;
+        for (long t = 0; t < s->time; t++) {
+            const long place = s->lengths[b] + t;
+            float *k = s->split + (b * s->time + t) * row + (heads + h) * width;
+            prepare(k, m, &w->key, place, s->eps);
+            memcpy(s->keys + at + place * width, k, width * sizeof(float));
+            memcpy(s->values + at + place * width, k + kv_heads * width, width * sizeof(float));
         }
-        barrier();
-        multiply(&w->out, mixed, x, in, width, width, count, IDENTITY, 1);
-        y = normalise_all(x, normed, alone, &w->before_mlp, width, count, eps);
-        multiply(&w->up, y, active, in, m->mlp_width, up, count, m->activation, 0);
-        multiply(&w->down, active, x, up, width, width, count, IDENTITY, 1);
     }
-    const float *y = normalise_all(x, normed, alone, &m->last, width, count, eps);
-    multiply(&m->head, y, logits, in, vocab, vocab, count, IDENTITY, 0);
+    if (group > 1) barrier(); /* else a thread needs only what it has written itself */
+    for (long i = own.first; i < own.end; i++) {
+        const long b = i / heads, h = i % heads, at = (layer * s->sequences * kv_heads + i / group) * area;
+        for (long t = 0; t < s->time; t++) {
+            const long n = b * s->time + t, place = s->lengths[b] + t;
+            float *q = s->split + n * row + h * width;
+            prepare(q, m, &w->query, place, s->eps);
+            attend(q, s->keys + at, s->values + at, s->mixed + n * to + h * width, place + 1, width);
+        }
+    }
+    barrier();
+}
+
+static void block_step(const step *s, long layer) {
+    const model *m = s->m;
+    const block *w = m->blocks + layer;
+    const long width = m->width, in = padded(width), inner = m->heads * m->head_width, wide = m->mlp_width;
+    const long row = inner + 2 * m->kv_heads * m->head_width, count = s->count;
+    const float *y = normalise_all(s->x, s->normed, s->alone, &w->before_attention, width, count, s->eps);
+    multiply(&w->qkv, y, s->split, in, row, row, count, IDENTITY, SET);
+    attend_all(s, layer);
+    multiply(&w->out, s->mixed, s->x, padded(inner), width, width, count, IDENTITY, ADD);
+    y = normalise_all(s->x, s->normed, s->alone, &w->before_mlp, width, count, s->eps);
+    if (w->gate.rows) {
+        multiply(&w->gate, y, s->active, in, wide, padded(wide), count, m->activation, SET);
+        multiply(&w->up, y, s->active, in, wide, padded(wide), count, IDENTITY, TIMES);
+    } else
+        multiply(&w->up, y, s->active, in, wide, padded(wide), count, m->activation, SET);
+    multiply(&w->down, s->active, s->x, padded(wide), width, width, count, IDENTITY, ADD);
+}
+
+/* Read T tokens, `ids` (B, T), for each sequence. Its `lengths` (B) are the tokens that it has in the cache, whose
+   keys and values (layers, sequences, kv_heads, capacity, D) grow by T. `scratch` holds zeros at first, for
+   B · T · (width + qkv + padded(width) + padded(heads · D) + padded(mlp_width)) numbers. Writes the logits
+   (B, T, vocab) of the first tokens of the vocabulary, and the `best` (B, T) of them. */
+void decode(const argument *a) {
+    const model *m = a[0].p;
+    const long batch = a[3].i, time = a[4].i, vocab = a[5].i, count = batch * time, in = padded(m->width);
+    const long inner = m->heads * m->head_width, row = inner + 2 * m->kv_heads * m->head_width;
+    float *x = a[10].p, *split = x + count * m->width, *normed = split + count * row, *mixed = normed + count * in;
+    float *logits = a[11].p;
+    int64_t *best = a[12].p;
+    const float eps = a[13].r, cap = a[14].r;
+    const int few = count <= TOKENS;
+    float zeros[few ? count * in : 1], *alone = few ? memset(zeros, 0, sizeof zeros) : 0;
+    const step s = {.m = m, .lengths = a[2].p, .batch = batch, .time = time, .count = count, .capacity = a[6].i,
+                    .sequences = a[7].i, .keys = a[8].p, .values = a[9].p, .x = x, .split = split, .normed = normed,
+                    .alone = alone, .mixed = mixed, .active = mixed + count * padded(inner), .eps = eps};
+    embed(&s, a[1].p);
+    for (long layer = 0; layer < m->layers; layer++) block_step(&s, layer);
+    const float *y = normalise_all(x, normed, alone, &m->last, m->width, count, eps);
+    multiply(&m->head, y, logits, in, vocab, vocab, count, IDENTITY, SET);
     if (cap > 0.0f) {
         const range some = own_range(count * vocab);
         for (long i = some.first; i < some.end; i++) logits[i] = cap * tanhf(logits[i] / cap);
         barrier();
     }
+    const range tokens = own_range(count);
     for (long n = tokens.first; n < tokens.end; n++) best[n] = place_of_largest(logits + n * vocab, vocab);
 }

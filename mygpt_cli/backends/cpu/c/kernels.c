@@ -54,8 +54,9 @@ static inline float exponential(float v) {
 
 static inline float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
 
-/* out = x + mask · branch, and normed = norm(out): RMSNorm, or LayerNorm where there is a gain.
-   Any of x, branch, mask, out and bias may be missing. Keeps each row's mean (of LayerNorm) and scale. */
+/* out = x + mask · branch, and normed = norm(out): RMSNorm, or LayerNorm where there is room for means.
+   Any of x, branch, mask, out and bias may be missing, and the gain of an RMSNorm without bias. Keeps each row's mean
+   (of LayerNorm) and scale. */
 void add_norm(const argument *a) {
     const element *x = a[0].p, *branch = a[1].p, *mask = a[2].p;
     element *restrict out = a[3].p, *restrict normed = a[4].p;
@@ -77,7 +78,7 @@ void add_norm(const argument *a) {
         if (out)
             for (long j = 0; j < width; j++) out[at + j] = put(v[j]);
         float mean = 0.0f, square = 0.0f;
-        if (gain) {
+        if (means) {
             for (long j = 0; j < width; j++) mean += v[j];
             mean /= width;
             means[r] = mean;
@@ -95,7 +96,7 @@ void add_norm(const argument *a) {
 }
 
 /* grad = before + the gradient before the norm, given that after it; masked = mask · grad, where there is one.
-   `x` is what was normalised for LayerNorm, and what came of it for RMSNorm. `by_thread`, (threads, 2, width),
+   `x` is what was normalised where there is a gain, and else what came of it. `by_thread`, (threads, 2, width),
    collects the gradients of gain and bias. */
 void norm_backward(const argument *a) {
     const element *grad_normed = a[0].p, *x = a[1].p;
@@ -112,7 +113,7 @@ void norm_backward(const argument *a) {
         const float scale = scales[r];
         float along = 0.0f, mean = 0.0f;
         if (gain) {
-            const float center = means[r];
+            const float center = means ? means[r] : 0.0f;
             for (long j = 0; j < width; j++) {
                 const float g = get(grad_normed[at + j]);
                 unit[j] = (get(x[at + j]) - center) * scale;
@@ -122,7 +123,7 @@ void norm_backward(const argument *a) {
                 mean += d[j];
                 along += d[j] * unit[j];
             }
-            mean /= width;
+            mean = means ? mean / width : 0.0f;
         } else
             for (long j = 0; j < width; j++) {
                 d[j] = get(grad_normed[at + j]);
@@ -139,16 +140,19 @@ void norm_backward(const argument *a) {
     }
 }
 
-enum { RELU, RELU2, GELU_NEW };
+enum { RELU, RELU2, GELU_NEW, SILU };
 
 #define BLOCK 1024
 
-static inline float gate(float v) { return 1.0f / (1.0f + exponential(-1.5957691f * (v + 0.044715f * v * v * v))); }
+static inline float sigmoid(float v) { return 1.0f / (1.0f + exponential(-v)); }
+static inline float gelu_sigmoid(float v) { return sigmoid(1.5957691f * (v + 0.044715f * v * v * v)); }
 
 /* The activation of some numbers. */
 static inline void activate_some(const float *x, float *y, long kind, long count) {
     if (kind == GELU_NEW)
-        for (long i = 0; i < count; i++) y[i] = x[i] * gate(x[i]);
+        for (long i = 0; i < count; i++) y[i] = x[i] * gelu_sigmoid(x[i]);
+    else if (kind == SILU)
+        for (long i = 0; i < count; i++) y[i] = x[i] * sigmoid(x[i]);
     else if (kind == RELU2)
         for (long i = 0; i < count; i++) y[i] = x[i] < 0.0f ? 0.0f : x[i] * x[i];
     else
@@ -159,8 +163,13 @@ static inline void activate_some(const float *x, float *y, long kind, long count
 static inline void activate_some_backward(const float *x, float *restrict grad, long kind, long count) {
     if (kind == GELU_NEW)
         for (long i = 0; i < count; i++) {
-            const float v = x[i], g = gate(v), slope = 1.5957691f * (1.0f + 0.134145f * v * v);
+            const float v = x[i], g = gelu_sigmoid(v), slope = 1.5957691f * (1.0f + 0.134145f * v * v);
             grad[i] *= g * (1.0f + v * slope * (1.0f - g));
+        }
+    else if (kind == SILU)
+        for (long i = 0; i < count; i++) {
+            const float g = sigmoid(x[i]);
+            grad[i] *= g * (1.0f + x[i] * (1.0f - g));
         }
     else if (kind == RELU2)
         for (long i = 0; i < count; i++) grad[i] *= x[i] < 0.0f ? 0.0f : 2.0f * x[i];
@@ -168,29 +177,42 @@ static inline void activate_some_backward(const float *x, float *restrict grad, 
         for (long i = 0; i < count; i++) grad[i] = x[i] <= 0.0f ? 0.0f : grad[i];
 }
 
-/* The activation by itself, where no `mlp` has it; and its gradient, in place of that of what it gave. */
+/* y = activation(x), times `up` where the feed-forward part is gated; where no `mlp` has it. */
 void activate(const argument *a) {
-    const element *x = a[0].p;
-    element *restrict y = a[1].p;
-    const long kind = a[2].i, count = a[3].i;
+    const element *x = a[0].p, *up = a[1].p;
+    element *restrict y = a[2].p;
+    const long kind = a[3].i, count = a[4].i;
     const range own = own_range((count + BLOCK - 1) / BLOCK);
     for (long first = own.first * BLOCK; first < own.end * BLOCK; first += BLOCK) {
         const long many = least(BLOCK, count - first);
         float v[BLOCK];
         for (long i = 0; i < many; i++) v[i] = get(x[first + i]);
         activate_some(v, v, kind, many);
+        if (up)
+            for (long i = 0; i < many; i++) v[i] *= get(up[first + i]);
         for (long i = 0; i < many; i++) y[first + i] = put(v[i]);
     }
 }
+
+/* grad, of y, becomes that of x; and `up`, where there is one, its own gradient. */
 void activate_backward(const argument *a) {
-    element *restrict grad = a[0].p;
+    element *restrict grad = a[0].p, *restrict up = a[2].p;
     const element *x = a[1].p;
-    const long kind = a[2].i, count = a[3].i;
+    const long kind = a[3].i, count = a[4].i;
     const range own = own_range((count + BLOCK - 1) / BLOCK);
     for (long first = own.first * BLOCK; first < own.end * BLOCK; first += BLOCK) {
         const long many = least(BLOCK, count - first);
         float v[BLOCK], g[BLOCK];
         for (long i = 0; i < many; i++) v[i] = get(x[first + i]), g[i] = get(grad[first + i]);
+        if (up) {
+            float active[BLOCK];
+            activate_some(v, active, kind, many);
+            for (long i = 0; i < many; i++) {
+                const float factor = get(up[first + i]);
+                up[first + i] = put(g[i] * active[i]);
+                g[i] *= factor;
+            }
+        }
         activate_some_backward(v, g, kind, many);
         for (long i = 0; i < many; i++) grad[first + i] = put(g[i]);
     }
