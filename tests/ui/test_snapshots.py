@@ -1,6 +1,6 @@
 """Every view as it is expected to look, at three widths, with colour and without.
 
-The expectations are in `tests/expected/`; `python -m tests.ui.test_snapshots` writes them anew.
+The expectations are in `tests/ui/expected/`; `python -m tests.ui.test_snapshots` writes them anew.
 """
 
 from collections.abc import Callable
