@@ -16,7 +16,7 @@ from mygpt_cli.generation.stream import Sample, TextChunk, generate, read_prompt
 from mygpt_cli.inspection.summary import summarise
 from mygpt_cli.inspection.surprisal import encode, surprisal
 from mygpt_cli.inspection.tokens import cut
-from mygpt_cli.text.corpus import TextChunk as TextChunk
+from mygpt_cli.text.corpus import Chunk as TextChunk
 from mygpt_cli.ui.tokens import render_tokens
 from tests.conftest import Command
 from tests.helpers.foreign import model_of
@@ -85,7 +85,7 @@ def written(loaded: Checkpoint, prompt: str, seed: int, **settings: Any) -> tupl
     sampling = Sampling(seed=seed, max_new_tokens=4, ignore_end=True, **settings)
     events = list(generate(ReferenceDecoder(loaded.model), loaded.tokenizer, [start], sampling))
     (sample,) = (event for event in events if isinstance(event, Sample))
-    assert sample.text == "".join(event.text for event in events if isinstance(event, TextChunk))
+    assert sample.text == "".join(event.text for event in events if isinstance(event, Chunk))
     return sample.text, sample.ids
 
 

@@ -122,7 +122,7 @@ def test_stages_are_told_by_the_parts_that_a_model_has() -> None:
             "What each head of keys, which 2 heads share, offers to be found by, rotated by the position.",
             "What each head of values, which 2 heads share, hands over",
             "A copy of the residual stream, brought to a fixed length, then a learned gain.",
-            "units: silu of the gate, times what is widened beside it; active",
+            "units after silu of the gate, times what comes in; active",
             "by which each layer rotates queries and keys.",
         ),
         "qwen3": ("looks for, brought to a fixed length with a learned gain and rotated by the position.",),
