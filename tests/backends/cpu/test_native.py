@@ -61,10 +61,10 @@ def test_code_for_fewer_instructions_does_the_same(
     except UsageError as lack:
         pytest.skip(lack.message)
     kernel = Kernel(
-        compile_library("kernels", native.training_options("float32"), tmp_path), "activate", "ttii"
+        compile_library("kernels", native.training_options("float32"), tmp_path), "activate", "tttii"
     )
     numbers, results = (ctypes.c_float * 3)(-1, 0, 2), (ctypes.c_float * 3)()
-    kernel(numbers, results, 1, 3)
+    kernel(numbers, None, results, 1, 3)
     assert list(results) == [0.0, 0.0, 4.0]
 
 
