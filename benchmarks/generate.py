@@ -26,10 +26,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import llama_cpp
-from mygpt_cli.backends.cpu.decoder import room_for, round_weights, speed_up
+from mygpt_cli.backends.choice import decoder_for
+from mygpt_cli.backends.cpu.decoder import room_for, round_weights
+from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.config.sampling import resolve
 from mygpt_cli.generation.chain import chain
+from mygpt_cli.generation.loop import begin, grow
 from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.config import ModelConfig
@@ -95,13 +98,14 @@ def seconds_of(write: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def ours(model: GPT, tokenizer: Tokenizer, count: int, tokens: int) -> float:
+def ours(decoder: Decoder, tokenizer: Tokenizer, count: int, tokens: int) -> float:
     """Return the tokens per second of mygpt, for all sequences together."""
     sampling = resolve({"temperature": 0.0, "seed": 1, "max_new_tokens": tokens, "num_samples": count})
     filters = chain(sampling, tokenizer)
 
     def write() -> None:
-        for _ in Sampler(model, [list(range(16))], sampling, filters):
+        state = begin(decoder, [list(range(16))], sampling)
+        for _ in grow(state, Sampler(sampling, filters, state.length, decoder.sampler)):
             pass
 
     return count * tokens / seconds_of(write)
@@ -207,9 +211,9 @@ def main() -> None:
             }
             for kind in kinds:
                 model = new_model(name)
-                speed_up(model, kind, Path(folder))
+                decoder = decoder_for(model, kind, Path(folder))
                 speeds.append(read_speed())
-                rate = ours(model, letters, count, tokens)
+                rate = ours(decoder, letters, count, tokens)
                 llama = None
                 if llama_bench and count == 1 and name != LLAMA:
                     file = Path(folder) / "model.gguf"

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import reference
-from mygpt_cli.backends.compilation import compile_training
+from mygpt_cli.backends.choice import compile_training
 from mygpt_cli.base.devices import keep_freed_memory, pick_dtype
 from mygpt_cli.config.sources import from_preset
 from mygpt_cli.config.train import Settings, TrainConfig
@@ -55,8 +55,8 @@ def new_trainer(settings: Settings, path: Path, folder: str) -> Trainer:
     model = GPT(config.model(dataset.tokenizer.vocab_size))
     model.initialise(torch.Generator().manual_seed(1))
     model.compute_dtype = dtype
-    compile_training("on", torch.device("cpu"), dtype, Path(folder)).apply(model)
-    return Trainer(config, dataset, model)
+    backend = compile_training("on", torch.device("cpu"), dtype, Path(folder)).backend(model)
+    return Trainer(config, dataset, model, backend=backend)
 
 
 def plain_turn(path: Path, steps: int) -> Callable[[], object]:

@@ -22,7 +22,7 @@ from mygpt_cli.cli.app import run
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.events import Finished, Noted
 from tests.conftest import tiny_config
-from tests.training.test_trainer import new_trainer
+from tests.helpers.trainers import new_trainer
 
 ON_LINUX = sys.platform == "linux" and shutil.which("cc")
 

@@ -26,10 +26,11 @@ from torch import Tensor
 
 from benchmarks.generate import LLAMA_PARTS
 from mygpt_cli.backends.cpu import native
-from mygpt_cli.backends.cpu.decoder import WEIGHTS, Decoder
+from mygpt_cli.backends.cpu.decoder import WEIGHTS, CPUDecoder
 from mygpt_cli.backends.cpu.kernels import compile_kernels
 from mygpt_cli.backends.cpu.native import VARIABLE, Kernel, build_library, compile_library, training_options
-from mygpt_cli.backends.cpu.sampler import Picker
+from mygpt_cli.backends.cpu.sampler import CompiledSampler
+from mygpt_cli.backends.cpu.training_pass import TrainingPass
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
@@ -45,7 +46,7 @@ COMPILERS = (
 # What is room to work in, and not a result, by the places of arguments.
 SCRATCH = {
     **{"attend": {8}, "attend_backward": {11}, "muon": {1, 3}, "cross_entropy": {3}},
-    **{"decode": {10}, "pick": {8}},
+    **{"decode": {10}, "sample": {8}},
 }
 TABLES = {"muon": 0, "decode": 0}  # arguments that hold addresses
 # Differences beside a buffer's largest number. Muon lifts even the smallest singular values: rounding.
@@ -161,9 +162,10 @@ def record_training(dtype: torch.dtype, folder: Path) -> Recording:
     with recording(made, known):
         normed = new_llama(qk_norm="before", qk_norm_gain=True)
         for model in (new_model("gpt2"), new_model("nanochat"), new_llama(), normed):
-            model.compute_dtype, model.kernels = dtype, compile_kernels(dtype, folder)
+            model.compute_dtype = dtype
+            backend = TrainingPass(model, compile_kernels(dtype, folder))
             ids = torch.randint(0, 97, (2, 5, 71), generator=torch.Generator().manual_seed(1))
-            model.learn(ids[0, :, :-1], ids[1, :, 1:])
+            backend.accumulate_gradients(ids[0, :, :-1], ids[1, :, 1:])
             inside = {
                 n: p.detach() for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2
             }
@@ -172,7 +174,7 @@ def record_training(dtype: torch.dtype, folder: Path) -> Recording:
                     inside[name].grad = parameter.grad
             muon = Muon(inside, model.config, dtype)
             known.update({t.data_ptr(): t for matrix in muon._matrices() for t in matrix})
-            muon.step(0.02, 0.1, model.kernels)
+            muon.step(0.02, 0.1, backend.muon)
     return made
 
 
@@ -188,24 +190,24 @@ def record_decoding(kind: str, folder: Path) -> Recording:
             new_llama(qk_norm="before", qk_norm_gain=True),
         ):
             library = compile_library("decode", WEIGHTS[kind], folder)
-            one = Decoder(model, kind, library)
+            one = CPUDecoder(model, kind, library)
             known.update({t.data_ptr(): t for t in one._tensors})
             for batch in (1, 3):
                 cache = model.new_cache(batch)
                 for time in (1, 1, 9):
-                    one.read([(7 * n) % 97 for n in range(batch * time)], cache)
+                    one.decode([(7 * n) % 97 for n in range(batch * time)], cache)
     return made
 
 
-def record_picking(folder: Path) -> Recording:
-    """Record the picking of tokens."""
+def record_sampling(folder: Path) -> Recording:
+    """Record the drawing of tokens."""
     made = Recording()
     with recording(made, {}):
-        pick = Picker(folder)
+        draw = CompiledSampler(folder)
         logits = 3 * torch.randn(40, 5000, generator=torch.Generator().manual_seed(2))
         draws = torch.rand(40, generator=torch.Generator().manual_seed(3)).tolist()
         for filters in ({}, {"top_k": 40}, {"top_p": 0.9, "temperature": 0.8}, {"min_p": 0.05}):
-            pick(logits, draws, **filters)
+            draw(logits, draws, **filters)
     return made
 
 
@@ -240,7 +242,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recorded = [("pick", list[str](), record_picking(folder))]
+        recorded = [("sample", list[str](), record_sampling(folder))]
         for dtype in (torch.float32, torch.bfloat16):
             options = training_options(str(dtype).removeprefix("torch."))
             recorded.append(("kernels", options, record_training(dtype, folder)))

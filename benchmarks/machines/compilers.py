@@ -16,9 +16,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from mygpt_cli.backends.cpu.decoder import WEIGHTS, Decoder
+from mygpt_cli.backends.cpu.decoder import WEIGHTS, CPUDecoder
 from mygpt_cli.backends.cpu.kernels import compile_kernels
 from mygpt_cli.backends.cpu.native import VARIABLE, compile_library
+from mygpt_cli.backends.cpu.training_pass import TrainingPass
 from mygpt_cli.base.devices import keep_freed_memory
 from mygpt_cli.base.errors import ResourceError
 from mygpt_cli.model.architectures import configure
@@ -35,27 +36,27 @@ def timers(compiler: str, cpu: str, dtype: torch.dtype, folder: Path) -> dict[st
     model = GPT(config)
     model.initialise(torch.Generator().manual_seed(1))
     model.compute_dtype = dtype
-    model.kernels = compile_kernels(dtype, folder)
+    backend = TrainingPass(model, compile_kernels(dtype, folder))
     inside = {name: p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
     muon = Muon(inside, config, dtype)
     ids = torch.randint(0, 1024, (8, 257))
     writer = GPT(config)
     writer.load_state_dict(model.state_dict())
-    decoder = Decoder(writer, "bfloat16", compile_library("decode", WEIGHTS["bfloat16"], folder))
+    decoder = CPUDecoder(writer, "bfloat16", compile_library("decode", WEIGHTS["bfloat16"], folder))
 
     def train() -> float:
         begin = time.perf_counter()
         for parameter in model.parameters():
             parameter.grad = None
-        model.learn(ids[:, :-1], ids[:, 1:])
-        muon.step(1e-4, 0.0, model.kernels)
+        backend.accumulate_gradients(ids[:, :-1], ids[:, 1:])
+        muon.step(1e-4, 0.0, backend.muon)
         return time.perf_counter() - begin
 
     def generate() -> float:
         cache = writer.new_cache(1)
         begin = time.perf_counter()
         for token in range(100):
-            decoder.read([token], cache)
+            decoder.decode([token], cache)
         return (time.perf_counter() - begin) / 100
 
     return {"a training step": train, "a token": generate}

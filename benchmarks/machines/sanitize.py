@@ -23,7 +23,7 @@ PROCESSORS = ("x86-64", "x86-64-v3", "x86-64-v4", "cooperlake", "sapphirerapids"
 def warnings() -> int:
     """Compile everything with all warnings; return how many of the compilations failed."""
     failed = count = 0
-    sources = [("pick", list[str]()), *(("decode", options) for options in WEIGHTS.values())]
+    sources = [("sample", list[str]()), *(("decode", options) for options in WEIGHTS.values())]
     sources += [("kernels", native.training_options(dtype)) for dtype in ("float32", "bfloat16")]
     sources += [("kernels", [*native.training_options("bfloat16"), "-DNO_TILES"])]
     folder = Path(native.__file__).with_name("c")

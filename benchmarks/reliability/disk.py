@@ -31,7 +31,7 @@ from mygpt_cli.config.train import Settings, TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import open_corpus
 from mygpt_cli.tokens.dataset import Dataset, prepare
-from mygpt_cli.training.events import Noted, SaveDue
+from mygpt_cli.training.events import CheckpointDue, Noted
 from mygpt_cli.training.trainer import Trainer
 
 PRELOADED = "MYGPT_FAULTS"
@@ -87,7 +87,7 @@ class Trial:
     def save(self, folder: Path) -> int:
         """Save step 3 into a copy of the run; 5 when the disk failed and was said to."""
         try:
-            due = SaveDue(step=self.trainer.history.step, best=True, last=False, keep=False)
+            due = CheckpointDue(step=self.trainer.history.step, best=True, last=False, keep=False)
             list(Run(folder).save(self.trainer, due))
         except ResourceError:
             return 5

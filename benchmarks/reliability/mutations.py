@@ -441,7 +441,7 @@ def main() -> int:
     torch.set_num_threads(1)
     rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        samples = [("nanochat", "bpe"), ("gpt2", "char")]
+        samples = [("nanochat", "bpe"), ("gpt2", "char"), ("mistral", "bpe"), ("smollm3", "bpe")]
         for kind in KINDS if options.only is None else (options.only,):
             row = rows.setdefault(kind, Row())
             for arch, tokenizer in samples:

@@ -5,22 +5,37 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.model.architectures import configure
+from mygpt_cli.model.config import RopeScaling
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 
 MEMORY = Path("/dev/shm")  # where fsync takes no time
+# Whatever a configuration can say of rotation and windows, so that it comes to harm.
+LLAMA3 = RopeScaling(kind="llama3", factor=8.0, original_context=4)
+PARTS: dict[str, dict[str, Any]] = {
+    "mistral": {"rope_scaling": LLAMA3, "window": 16, "windowed": (0,), "full_context": 32},
+    "smollm3": {"unrotated": (0,), "kv_heads": 1},
+}
 TEXT = "Once upon a time there was a cat. The cat sat on a mat, and the mat was flat.\n" * 9
 
 
 def make_run(folder: Path, arch: str = "nanochat", tokenizer: str = "bpe") -> Path:
     """Save an untrained model as the `best` and `last` of a run."""
     known = train_tokenizer(tokenizer, [TEXT], end_of_text=True)
-    config = configure(arch, vocab_size=known.vocab_size, layers=1, heads=2, width=8, context=16)
+    shape: dict[str, Any] = {
+        "vocab_size": known.vocab_size,
+        "layers": 1,
+        "heads": 2,
+        "width": 8,
+        "context": 16,
+    }
+    config = configure(arch, **shape, **PARTS.get(arch, {}))
     model = GPT(config).requires_grad_(False)
     model.initialise(torch.Generator().manual_seed(1))
     history = {"step": 7, "seconds": 71.5, "best_step": 6, "best_bits_per_byte": 2.5}

@@ -273,6 +273,7 @@ def _load(path: Path, prefer: Iterable[str], is_mapped: Callable[[ModelConfig, i
     tokenizer = load_tokenizer(folder, ids=read_ids(folder, raw, config.vocab_size))
     state = read_json(folder / STATE, SMALL) if (folder / STATE).exists() else None
     model = _load_model(config, weights, mapped=mapped)
+    notes += [f"{folder}: {note}" for note in hf.notes(config)]
     if config.tied and not model.config.tied:
         notes.append(
             f"{folder}: {CONFIG} ties the head to the embedding, but the weights hold a different head;"

@@ -13,6 +13,10 @@ from mygpt_cli.model.architectures.base import HEAD, Reader, Slot
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 
+PREDICTS = ("ForCausalLM", "LMHeadModel", "Model")  # ends of the names of transformers' classes
+QUANTISED = ("quantization_config", "quantization", "compression_config")
+NOT_TEXT = {"text_config", "vision_config", "audio_config", "speech_config"}
+
 
 def slots(config: ModelConfig) -> list[Slot]:
     """List the tensors of a checkpoint of this shape, without allocating any."""
@@ -132,10 +136,22 @@ def to_config(config: ModelConfig, begin: int | None = None, ends: Sequence[int]
 def from_config(raw: Mapping[str, Any]) -> ModelConfig:
     """Read `config.json`; raises CheckpointError for a kind or variant of model that mygpt does not have."""
     arch = raw.get("model_type")
-    if arch not in ARCHITECTURES:
+    if not isinstance(arch, str) or arch not in ARCHITECTURES:
+        *names, last = ARCHITECTURES
         raise CheckpointError(
-            f"config.json describes a model of type {arch!r}",
-            f"mygpt opens {' and '.join(ARCHITECTURES)} models",
+            f"config.json describes a model of type {arch!r:.100}{_what_it_is(raw)}",
+            f"mygpt opens {', '.join(names)} and {last} models",
+        )
+    made_as = raw.get("architectures")
+    if isinstance(made_as, list) and made_as and not any(str(one).endswith(PREDICTS) for one in made_as):
+        raise CheckpointError(
+            f"config.json describes a {made_as[0]!r:.100}, which does not predict the next token",
+            "mygpt opens models with a head for that",
+        )
+    if any(raw.get(name) is not None for name in QUANTISED):
+        raise CheckpointError(
+            "config.json says that the weights are quantised, and mygpt has no such matrices",
+            "take the folder that they were made from; `mygpt sample --quantize` makes its own",
         )
     read = Reader(raw)
     try:
@@ -149,6 +165,26 @@ def from_config(raw: Mapping[str, Any]) -> ModelConfig:
             f"config.json: {join_faults(read.faults)}", "mygpt has no such variant of this model"
         )
     return config
+
+
+def _what_it_is(raw: Mapping[str, Any]) -> str:
+    """Say which kind of models that mygpt does not have this is, where it shows."""
+    if any("expert" in name for name in raw):
+        return ", a mixture of experts"
+    if NOT_TEXT & raw.keys():
+        return ", which takes more than text"
+    return ", an encoder and a decoder" if raw.get("is_encoder_decoder") is True else ""
+
+
+def notes(config: ModelConfig) -> list[str]:
+    """Return what the user should know of how mygpt takes a model from elsewhere."""
+    if not config.full_context:
+        return []
+    why = "it keeps no longer tables of rotary angles"
+    if config.windowed and config.context == config.window:
+        why = "some of the layers look no further back"
+    made, taken = f"{config.full_context:,}", f"{config.context:,}"
+    return [f"the model was made for contexts of {made} tokens; mygpt uses {taken} at most, because {why}"]
 
 
 def settle(config: ModelConfig, tensors: Mapping[str, Tensor]) -> ModelConfig:

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from mygpt_cli import __version__
 from mygpt_cli.base.errors import CheckpointError, ResourceError
+from mygpt_cli.base.files import write_whole
 from mygpt_cli.base.locking import try_lock
 from mygpt_cli.base.strict_json import open_ordinary, parse_json
 from mygpt_cli.checkpoints import checkpoint
@@ -20,6 +21,7 @@ from mygpt_cli.config.course import Course, as_course
 from mygpt_cli.config.sources import to_toml
 from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, setting_faults
 from mygpt_cli.training.events import (
+    CheckpointDue,
     Corrected,
     Evaluated,
     Event,
@@ -27,7 +29,6 @@ from mygpt_cli.training.events import (
     Noted,
     Progress,
     Saved,
-    SaveDue,
     Started,
 )
 from mygpt_cli.training.history import History
@@ -121,7 +122,7 @@ class Run:
         finally:
             os.close(descriptor)
 
-    def save(self, trainer: Trainer, due: SaveDue) -> Iterator[Saved]:
+    def save(self, trainer: Trainer, due: CheckpointDue) -> Iterator[Saved]:
         """Write `last/`, and before it `best/` when the model is the best so far, and what is to be kept.
 
         What is kept comes before the point from which a run is resumed, so that it is never passed over.
@@ -258,17 +259,9 @@ def as_record(event: Event) -> dict[str, Any]:
 
 def _replace(path: Path, text: Iterable[str]) -> None:
     """Write a file in one piece or not at all; ResourceError when it cannot be written."""
-    new = path.with_name(f"{path.name}.new")
     try:
-        new.unlink(missing_ok=True)  # of a process that was cut off, or a link
-        with new.open("x", encoding="utf-8", newline="\n") as file:
-            file.writelines(text)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
         raise ResourceError(f"cannot write to {path}: {error.strerror}", "free some space") from None
 
 
@@ -341,7 +334,7 @@ def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: N
     best = history.best_step, history.best_bits_per_byte
     logged = True
     for event in trainer.run(stop):
-        if isinstance(event, SaveDue):
+        if isinstance(event, CheckpointDue):
             saved: list[Saved] = []
             try:
                 for folder in run.save(trainer, event):

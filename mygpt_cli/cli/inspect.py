@@ -25,13 +25,14 @@ from mygpt_cli.cli.sampling import (
     with_sampling,
 )
 from mygpt_cli.cli.views import Request, one_view, show_view
-from mygpt_cli.config.sampling import FILTERS, Sampling, field_of, knobs, resolve
+from mygpt_cli.config.knobs import knobs
+from mygpt_cli.config.sampling import FILTERS, Sampling, field_of, resolve
 
 CHOICE = {"filters", "seed", "window", *map(field_of, FILTERS)} - {"min_new_tokens"}
 COPIED = "What of the text, or of what follows --prompt, stands in the training text."
 
 
-@with_sampling(name for name in knobs() if name in CHOICE)
+@with_sampling(name for name in knobs(Sampling) if name in CHOICE)
 def inspect(
     context: typer.Context,
     folder: Folder = None,

@@ -7,17 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mygpt_cli.config.train import (
-    WITHOUT_FLAG,
-    Settings,
-    flag_of,
-    knobs,
-    limits_of,
-    parse_setting,
-    raise_faults,
-    setting_faults,
-    type_of,
-)
+from mygpt_cli.config.knobs import flag_of, knobs
+from mygpt_cli.config.train import WITHOUT_FLAG, Settings, TrainConfig, raise_faults, setting_faults
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -34,7 +25,9 @@ def switch(flag: str, text: str, panel: str, *short: str) -> Any:
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command that takes `**flags` one optional flag for each setting of training."""
-    return add_flags(command, {name: _annotation(name) for name in knobs() if name not in WITHOUT_FLAG})
+    return add_flags(
+        command, {name: _annotation(name) for name in knobs(TrainConfig) if name not in WITHOUT_FLAG}
+    )
 
 
 def add_flags(command: Callable[..., None], annotations: Mapping[str, Any]) -> Callable[..., None]:
@@ -51,16 +44,14 @@ def add_flags(command: Callable[..., None], annotations: Mapping[str, Any]) -> C
 
 
 def _annotation(name: str) -> Any:
-    limits = limits_of(name)
-    text = limits.help.rstrip(".")
-    flag = flag_of(name)
-    default = knobs()[name].default
+    knob = knobs(TrainConfig)[name]
+    text = knob.help.rstrip(".")
+    flag, default = knob.flag, knob.default
     if default is MISSING:
         text += " [dim](chosen to fit)[/dim]"
     elif default is not None:
         text += f" [dim]({default})[/dim]"
-    kind = type_of(name)
-    panel = limits.group
+    kind, panel = knob.kind, knob.group
     if kind is bool:
         return Annotated[
             bool | None,
@@ -68,7 +59,7 @@ def _annotation(name: str) -> Any:
                 f"{flag}/--no-{flag[2:]}", metavar="", help=text, rich_help_panel=panel, show_default=False
             ),
         ]
-    metavar = "|".join(limits.choices) or _METAVARS[kind]
+    metavar = "|".join(knob.choices) or _METAVARS[kind]
     return Annotated[
         str | None, typer.Option(flag, help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
     ]
@@ -81,7 +72,7 @@ def read_flags(flags: Mapping[str, Any]) -> Settings:
     for name, value in flags.items():
         if isinstance(value, str):
             try:
-                settings[name] = parse_setting(name, value)
+                settings[name] = knobs(TrainConfig)[name].parse(value)
             except ValueError as error:
                 faults.append(f"{flag_of(name)}: {error}")
         elif value is not None:

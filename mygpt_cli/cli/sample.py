@@ -27,16 +27,18 @@ from mygpt_cli.cli.sampling import (
     refuse_more,
     with_sampling,
 )
-from mygpt_cli.config.sampling import Sampling, knobs, resolve_each
+from mygpt_cli.config.knobs import knobs
+from mygpt_cli.config.sampling import Sampling, resolve_each
 from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
+    from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
 
 SHOWN = 5  # tokens with --show-probs
 
 
-@with_sampling(knobs(), several=["temperature"])
+@with_sampling(knobs(Sampling), several=["temperature"])
 def sample(
     context: typer.Context,
     folder: Folder = None,
@@ -69,7 +71,7 @@ def sample(
     encoding = file_encoding(encoding, used=not prompt and not interactive)
     samplings = resolve_each({"seed": fresh_seed()} | given)
 
-    def opened() -> "Checkpoint":
+    def opened() -> "tuple[Checkpoint, Decoder]":
         loading: dict[str, Any] = {
             "device": device,
             "quantize": quantize,
@@ -82,15 +84,16 @@ def sample(
         from mygpt_cli.tokens.dataset import cache_folder
         from mygpt_cli.ui.interactive import interact
 
-        loaded = opened()
-        interact(given, lambda text, given: _ask(loaded, text, given, output), cache_folder() / "history")
+        both = opened()
+        interact(given, lambda text, given: _ask(*both, text, given, output), cache_folder() / "history")
         return
     if prompt and prompts_by_line:
         raise UsageError("--prompts-by-line is for a file or standard input", "give --prompt several times")
     texts = _prompt_texts(prompt, prompt_file, encoding, by_line=prompts_by_line)
-    loaded = opened()
+    loaded, decoder = opened()
     told = "seed" in given or samplings[0].greedy or samplings[0].beams > 1 or json or quiet
-    write(loaded, texts, samplings, output, "" if told else f"--seed {samplings[0].seed} writes this again")
+    remark = "" if told else f"--seed {samplings[0].seed} writes this again"
+    write(loaded, decoder, texts, samplings, output, remark)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool,
 
 def write(
     loaded: "Checkpoint",
+    decoder: "Decoder",
     texts: Sequence[str],
     samplings: Sequence[Sampling],
     output: Output,
@@ -128,14 +132,14 @@ def write(
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.sample import JsonWriter, TextWriter, stats_line
 
-    model, tokenizer = loaded.model, loaded.tokenizer
+    tokenizer = loaded.tokenizer
     prompts = [read_prompt(tokenizer, text, loaded.config.context) for text in texts]
     top = SHOWN if output.show_probs else 0
     asked: dict[str, Any] = {"top": top, "logprobs": output.json or output.show_probs}
-    runs = [generate(model, tokenizer, prompts, sampling, **asked) for sampling in samplings]
+    runs = [generate(decoder, tokenizer, prompts, sampling, **asked) for sampling in samplings]
     notes = [prompt.note for prompt in prompts if prompt.note]
     exhausted, short, timings = 0, 0, []
-    weights = output.quantize or (model.decoder.kind if model.decoder else "none")
+    weights = output.quantize or decoder.weights
     source = {"checkpoint": str(loaded.folder), "quantize": weights}
     if not output.quiet:
         for message in notes:
@@ -164,9 +168,12 @@ def write(
         writer.notes += [remark] if remark else []
 
 
-def _ask(loaded: "Checkpoint", text: str, given: Mapping[str, Any], output: Output) -> None:
+def _ask(
+    loaded: "Checkpoint", decoder: "Decoder", text: str, given: Mapping[str, Any], output: Output
+) -> None:
     """Write what the interactive session asks for."""
-    write(loaded, [prompt_from_argument(text)], resolve_each({"seed": fresh_seed(), **given}), output)
+    samplings = resolve_each({"seed": fresh_seed(), **given})
+    write(loaded, decoder, [prompt_from_argument(text)], samplings, output)
 
 
 def _prompt_texts(given: list[str] | None, file: Path | None, encoding: str, *, by_line: bool) -> list[str]:

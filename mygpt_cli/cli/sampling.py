@@ -13,12 +13,13 @@ import typer
 
 from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.options import add_flags, switch, value
-from mygpt_cli.config.sampling import HINT, Sampling, default_of, flag_of, limits_of, parse_setting
-from mygpt_cli.config.train import type_of
+from mygpt_cli.config.knobs import flag_of, knobs
+from mygpt_cli.config.sampling import HINT, Sampling
 from mygpt_cli.text.document import Document
 from mygpt_cli.text.encoding import encoding_fault
 
 if TYPE_CHECKING:
+    from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.model.config import ModelConfig
 
@@ -64,15 +65,16 @@ def with_sampling(
 
 
 def _annotation(name: str, *, several: bool) -> Any:
-    limits, default, kind = limits_of(name), default_of(name), type_of(name, Sampling)
-    text = limits.help.rstrip(".") + ("; repeatable" if several else "")
+    knob = knobs(Sampling)[name]
+    default = knob.given
+    text = knob.help.rstrip(".") + ("; repeatable" if several else "")
     if default not in (None, (), "", False):
         text += f" [dim]({default:g})[/dim]" if isinstance(default, float) else f" [dim]({default})[/dim]"
-    metavar, hint = _KINDS.get(kind, ("|".join(limits.choices) or "TEXT", kind))
-    metavar = "" if kind is bool else _METAVARS.get(name, metavar)
+    metavar, hint = _KINDS.get(knob.kind, ("|".join(knob.choices) or "TEXT", knob.kind))
+    metavar = "" if knob.kind is bool else _METAVARS.get(name, metavar)
     hint = list[hint] if several else hint  # type: ignore[valid-type]
     option = typer.Option(
-        flag_of(name), help=text, metavar=metavar, rich_help_panel=limits.group, show_default=False
+        knob.flag, help=text, metavar=metavar, rich_help_panel=knob.group, show_default=False
     )
     return Annotated[hint | None, option]
 
@@ -94,8 +96,8 @@ def read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parsed(name: str, value: str | list[str] | bool) -> Any:
     if isinstance(value, list):
-        return tuple(value) if type_of(name, Sampling) is tuple else [_parsed(name, one) for one in value]
-    return parse_setting(name, value) if isinstance(value, str) else value
+        return tuple(value) if knobs(Sampling)[name].kind is tuple else [_parsed(name, one) for one in value]
+    return knobs(Sampling)[name].parse(value) if isinstance(value, str) else value
 
 
 def prompt_from_argument(prompt: str) -> str:
@@ -194,14 +196,14 @@ def open_checkpoint(
     quiet: bool,
     text_command: str,
     only_writes: bool = False,
-) -> "Checkpoint":
-    """Load the checkpoint, or that of the newest run, and pass on what there is to tell about it.
+) -> "tuple[Checkpoint, Decoder]":
+    """Load the checkpoint, or that of the newest run, with what decodes it; tell what there is to tell.
 
     `text_command` is the command and flag with which a file is taken as a text, for those who give one here.
     A command that `only_writes` opens models whose weights fit into memory only as the decoder packs them.
     """
-    from mygpt_cli.backends.cpu.decoder import kind_of, speed_up, takes
-    from mygpt_cli.backends.cuda.graph_decoder import Captured
+    from mygpt_cli.backends.choice import decoder_for, weights_for
+    from mygpt_cli.backends.cpu.decoder import takes
     from mygpt_cli.base.devices import pick_device
     from mygpt_cli.checkpoints.checkpoint import TextInsteadError, frozen, load
     from mygpt_cli.checkpoints.memory import keep_whole, map_where_needed
@@ -210,7 +212,7 @@ def open_checkpoint(
 
     found = find_folder(given, flag)
     place = pick_device(device)
-    kind = kind_of(quantize)
+    kind = weights_for(quantize)
 
     def is_mapped(config: "ModelConfig", free: int) -> bool:
         decoded = only_writes and place.type == "cpu" and takes(config)
@@ -228,10 +230,9 @@ def open_checkpoint(
             error.hint = prompt if " " in given else f"{error.hint}; {prompt}"
         raise
     model = frozen(checkpoint.model).to(place)
-    speed_up(model, quantize, cache_folder() / "kernels")
-    if place.type == "cuda":
-        model.captured = Captured(model, lambda message: None if quiet else note(message))
+    warn = (lambda message: None) if quiet else note
+    decoder = decoder_for(model, quantize, cache_folder() / "kernels", warn)
     if not quiet:
         for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
             note(message)
-    return checkpoint
+    return checkpoint, decoder

@@ -16,8 +16,9 @@ import typer
 from mygpt_cli.base.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
 from mygpt_cli.cli.options import read_flags, with_settings
 from mygpt_cli.cli.sampling import run_or_path
+from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.sources import effect_faults, from_environment, from_file, from_preset, merge
-from mygpt_cli.config.train import Settings, flag_of
+from mygpt_cli.config.train import Settings
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
@@ -89,7 +90,7 @@ def train(
     for layer in (given, *weaker):
         if layer.get("init_from"):
             layer["init_from"] = str(run_or_path(layer["init_from"]).absolute())
-    from mygpt_cli.ui.train import reporter
+    from mygpt_cli.ui.reporter import reporter
 
     with reporter(json=json, quiet=quiet) as report:
         if resume is not None:
@@ -120,19 +121,21 @@ def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: b
     out = Path(settings.get("out", "checkpoints"))
     _check_writable(out)
     corpus = _read_text(settings, report)
-    prepared = _prepare(settings, corpus, report)
+    prepared = _prepare(settings, corpus, report, settings.get("init_from"))
+    from mygpt_cli.training.preparation import planned
+
     plan = prepared.plan()
     trainer = prepared.new_trainer(prepared.configuration(plan, started))
     report.notes(prepared.notes)
-    report.plan(trainer, plan)
+    report.plan(planned(trainer, plan))
     if dry_run:
         return
 
     from mygpt_cli.checkpoints.runs import Run
-    from mygpt_cli.text import manifest as contents
+    from mygpt_cli.text import manifest
 
     run = Run.create(out, trainer.config.name or corpus.name, trainer.config)
-    contents.record(run.folder, corpus)
+    manifest.record(run.folder, corpus)
     with run.locked():
         _drive(run, trainer, report)
 
@@ -164,7 +167,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         unwritten,
     )
     from mygpt_cli.inspection.history import read_history
-    from mygpt_cli.text import manifest as contents
+    from mygpt_cli.text import manifest
     from mygpt_cli.text.corpus import STDIN
 
     run = Run(folder)
@@ -202,13 +205,15 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             )
             raise
         if checkpoint.state is None or checkpoint.state.get("text") != corpus.fingerprint:
-            told = contents.changes(folder, corpus)
+            told = manifest.changes(folder, corpus)
             raise TextError(
                 f"the text is not the one that {folder} was trained on"
                 + (f": {join_faults(told, 'have changed')}" if told else ""),
                 "give the same files, or train a new run; --init-from goes on learning from another text",
             )
         prepared = _prepare(settings, corpus, report, checkpoint)
+        from mygpt_cli.training.preparation import planned
+
         plan = prepared.plan()
         if plan.steps != kept["steps"]:
             plan = plan.with_new_intervals((course or [(0, kept["steps"])])[0][1], set(given))
@@ -227,7 +232,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             raise CheckpointError(
                 f"{checkpoint.folder} cannot be resumed: {error}", "train a new run"
             ) from None
-        report.plan(trainer, plan)
+        report.plan(planned(trainer, plan))
         if dry_run:
             return
         run.configure(trainer.config)
@@ -254,18 +259,24 @@ def _check_left(folder: Path, done: int, steps: int | None, planned: int) -> Non
 
 
 def _prepare(
-    settings: Settings, corpus: "Corpus", report: "Reporter", resumed: "Checkpoint | None" = None
+    settings: Settings, corpus: "Corpus", report: "Reporter", start: "Checkpoint | str | None"
 ) -> "Preparation":
-    """Prepare training, compiling what it needs while torch loads."""
+    """Prepare training, compiling what it needs while torch loads.
+
+    It starts from a folder, or resumes a checkpoint.
+    """
     from mygpt_cli.backends.cpu.native import build_training_ahead
     from mygpt_cli.tokens.dataset import cache_folder
 
     if settings.get("compile", "auto") != "off" and settings.get("device", "auto") in ("auto", "cpu"):
         build_training_ahead(settings.get("dtype", "auto"), cache_folder() / "kernels")
 
+    from mygpt_cli.checkpoints.checkpoint import load
     from mygpt_cli.training.preparation import Preparation
 
-    return Preparation(settings, corpus, report.busy, resumed)
+    if start is None or isinstance(start, str):
+        return Preparation(settings, corpus, report.busy, load(Path(start)) if start else None)
+    return Preparation(settings, corpus, report.busy, start, resumed=True)
 
 
 def _find_run(name: str, given: Settings) -> Path:
@@ -327,13 +338,15 @@ def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:
 
 def _sampled(trainer: "Trainer") -> Any:
     """Let the model write a little, always from the same draws, to show how it learns."""
+    from mygpt_cli.backends.reference import ReferenceDecoder
     from mygpt_cli.config.sampling import Sampling
-    from mygpt_cli.generation.stream import Chunk, generate, read_prompt
+    from mygpt_cli.generation.stream import TextChunk, generate, read_prompt
     from mygpt_cli.training.events import Sampled
 
-    tokenizer, model = trainer.dataset.tokenizer, trainer.model
+    tokenizer, decoder = trainer.dataset.tokenizer, ReferenceDecoder(trainer.model)
     sampling = Sampling(seed=trainer.config.seed, max_new_tokens=80)
-    parts = generate(model, tokenizer, [read_prompt(tokenizer, "", model.config.context)], sampling)
+    prompt = read_prompt(tokenizer, "", trainer.config.context)
+    parts = generate(decoder, tokenizer, [prompt], sampling)
     return Sampled(
-        step=trainer.history.step, text="".join(part.text for part in parts if isinstance(part, Chunk))
+        step=trainer.history.step, text="".join(part.text for part in parts if isinstance(part, TextChunk))
     )

@@ -9,6 +9,7 @@ from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
 
 if TYPE_CHECKING:
+    from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.config.sampling import Sampling
     from mygpt_cli.generation.stream import Prompt
@@ -43,23 +44,29 @@ class Request:
 
     def open(self, other: str | None = None) -> "Checkpoint":
         """Load the checkpoint, or another one, with its weights as they are unless they are to be rounded."""
+        return self.open_decoder(other)[0]
+
+    def open_decoder(self, other: str | None = None) -> "tuple[Checkpoint, Decoder]":
+        """Load the checkpoint, or another one, likewise, with what decodes it."""
         which = (None, other) if other else (self.folder, self.checkpoint)
         return self._load(*which, self.quantize or "none")
 
-    def _load(self, folder: str | None, flag: str | None, quantize: str | None) -> "Checkpoint":
+    def _load(
+        self, folder: str | None, flag: str | None, quantize: str | None
+    ) -> "tuple[Checkpoint, Decoder]":
         loading: dict[str, Any] = {"device": self.device, "quantize": quantize, "quiet": self.quiet}
         return open_checkpoint(folder, flag, text_command="inspect --text", **loading)
 
-    def start(self) -> "tuple[Checkpoint, Prompt]":
-        """Load the checkpoint with the weights that `sample` takes, and read the prompt."""
+    def start(self) -> "tuple[Checkpoint, Decoder, Prompt]":
+        """Load the checkpoint as `sample` does, and read the prompt."""
         from mygpt_cli.generation.stream import read_prompt
         from mygpt_cli.ui.console import note
 
-        loaded = self._load(self.folder, self.checkpoint, self.quantize)
+        loaded, decoder = self._load(self.folder, self.checkpoint, self.quantize)
         prompt = read_prompt(loaded.tokenizer, self.prompt or "", loaded.config.context)
         if prompt.note and not self.quiet:
             note(prompt.note)
-        return loaded, prompt
+        return loaded, decoder, prompt
 
     def chunks(self) -> "list[Chunk]":
         """Return the text to look at, or nothing."""
@@ -131,8 +138,8 @@ def _steps(request: Request) -> None:
     from mygpt_cli.inspection.steps import view_steps
     from mygpt_cli.ui.steps import show_steps
 
-    loaded, prompt = request.start()
-    views = view_steps(loaded.model, loaded.tokenizer, prompt, request.sampling, top=request.shown.top)
+    loaded, decoder, prompt = request.start()
+    views = view_steps(decoder, loaded.tokenizer, prompt, request.sampling, top=request.shown.top)
     show_steps(views, request.sampling, request.shown)
 
 
@@ -140,9 +147,9 @@ def _temperatures(request: Request) -> None:
     from mygpt_cli.inspection.temperatures import view_temperatures
     from mygpt_cli.ui.temperatures import show_temperatures
 
-    (loaded, prompt), sampling = request.start(), request.sampling
+    (loaded, decoder, prompt), sampling = request.start(), request.sampling
     degrees, top = request.temperatures, request.shown.top
-    view = view_temperatures(loaded.model, loaded.tokenizer, prompt, sampling, degrees, top=top)
+    view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
     show_temperatures(view, sampling, request.shown)
 
 
@@ -150,9 +157,9 @@ def _life(request: Request) -> None:
     from mygpt_cli.inspection.life import view_life
     from mygpt_cli.ui.life import show_life
 
-    (loaded, prompt), sampling = request.start(), request.sampling
+    (loaded, decoder, prompt), sampling = request.start(), request.sampling
     view = view_life(
-        loaded.model,
+        decoder,
         loaded.tokenizer,
         prompt,
         sampling,
@@ -188,7 +195,7 @@ def _attention(request: Request) -> None:
 def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
     from mygpt_cli.inspection.trace import trace
 
-    loaded, prompt = request.start()
+    loaded, _, prompt = request.start()
     return loaded, trace(loaded.model, prompt.ids)
 
 
@@ -239,7 +246,7 @@ def _copied(request: Request) -> None:
             "--copied needs a text", "give one with --text FILE, or have one written with --prompt"
         )
     given = None if request.file is None else _text(request.chunks())
-    checkpoint = request.open()
+    checkpoint, decoder = request.open_decoder()
     corpus = training_text(checkpoint)
     if isinstance(corpus, str):
         raise TextError(
@@ -247,18 +254,18 @@ def _copied(request: Request) -> None:
             "put its files back where config.toml of the run names them",
         )
     with progress_bar(quiet=request.quiet) as progress:
-        text = _written(checkpoint, request) if given is None else given
+        text = _written(checkpoint, decoder, request) if given is None else given
         copied = find_copied(text, corpus.train, progress=progress)
     show_copied(copied, text, request.shown)
 
 
-def _written(checkpoint: "Checkpoint", request: Request) -> str:
+def _written(checkpoint: "Checkpoint", decoder: "Decoder", request: Request) -> str:
     """Let the model write, with the filters and the seed of `sample`."""
     from mygpt_cli.generation.stream import Sample, generate, read_prompt
 
     start = read_prompt(checkpoint.tokenizer, request.prompt or "", checkpoint.config.context)
     sampling = replace(request.sampling, max_new_tokens=request.steps or WRITTEN)
-    events = generate(checkpoint.model, checkpoint.tokenizer, [start], sampling)
+    events = generate(decoder, checkpoint.tokenizer, [start], sampling)
     text = next(event.text for event in events if isinstance(event, Sample))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

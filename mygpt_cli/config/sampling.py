@@ -1,11 +1,11 @@
 """Every setting of generation, with its help and range beside it."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from mygpt_cli.base.errors import UsageError, did_you_mean, join_faults
-from mygpt_cli.config.train import Limits, knob, parse_value, type_of
+from mygpt_cli.config.knobs import flag_of, knob, knobs
 
 COOLEST = 1e-6
 FARTHEST = 1e6
@@ -128,7 +128,7 @@ class Sampling:
     )
 
     def __post_init__(self) -> None:
-        faults = [limits_of(name).fault(name, getattr(self, name)) for name in knobs()]
+        faults = [knob.fault(getattr(self, name)) for name, knob in knobs(Sampling).items()]
         if told := [fault for fault in faults if fault] + self._faults():
             raise UsageError(join_faults(told), HINT)
 
@@ -173,7 +173,7 @@ class Sampling:
         faults += [f"--filters names '{name}' twice" for name in FILTERS if named.count(name) > 1]
         for name in FILTERS:
             value = getattr(self, field_of(name))
-            if name not in named and value != default_of(field_of(name)):
+            if name not in named and value != knobs(Sampling)[field_of(name)].given:
                 faults.append(f"--{name} is set, and --filters leaves it out")
         return faults
 
@@ -196,7 +196,7 @@ class Sampling:
             if name == "temperature" and self.greedy:
                 return [*names, "greedy"]
             if getattr(self, field_of(name)) != (
-                1.0 if name == "temperature" else default_of(field_of(name))
+                1.0 if name == "temperature" else knobs(Sampling)[field_of(name)].given
             ):
                 names.append(name)
         return names
@@ -247,34 +247,6 @@ def resolve_each(given: Mapping[str, Any]) -> list[Sampling]:
     if not isinstance(temperatures, list):
         return [resolve(given)]
     return [resolve({**given, "temperature": degree}) for degree in temperatures]
-
-
-def parse_setting(name: str, text: str) -> Any:
-    """Turn the text of a setting into its type, one entry of a repeatable one; ValueError if it has none."""
-    kind = type_of(name, Sampling)
-    return (text,) if kind is tuple else parse_value(kind, text)
-
-
-def knobs() -> dict[str, Field[Any]]:
-    """Return every setting by name, in the order of their groups."""
-    return {f.name: f for f in fields(Sampling)}
-
-
-def limits_of(name: str) -> Limits:
-    """Return the help and range of a setting."""
-    limits: Limits = knobs()[name].metadata["limits"]
-    return limits
-
-
-def default_of(name: str) -> Any:
-    """Return the value of a setting that is not given, None where there is none."""
-    default = knobs()[name].default
-    return None if default is MISSING else default
-
-
-def flag_of(name: str) -> str:
-    """Return the flag of a setting."""
-    return f"--{name.replace('_', '-')}"
 
 
 def field_of(filter_name: str) -> str:

@@ -14,18 +14,8 @@ from typing import Any
 
 from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.config.course import as_course
-from mygpt_cli.config.train import (
-    BUDGETS,
-    WITHOUT_FLAG,
-    Settings,
-    TrainConfig,
-    flag_of,
-    knobs,
-    limits_of,
-    parse_setting,
-    raise_faults,
-    setting_faults,
-)
+from mygpt_cli.config.knobs import flag_of, knobs
+from mygpt_cli.config.train import BUDGETS, WITHOUT_FLAG, Settings, TrainConfig, raise_faults, setting_faults
 from mygpt_cli.model.architectures import ARCHITECTURES
 
 PREFIX = "MYGPT_"
@@ -43,7 +33,7 @@ MISSPELT = 0.85  # as near as this to the name of a setting; what is farther off
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """Read `MYGPT_<NAME>` variables; raises UsageError for wrong values and for names that look misspelt."""
-    names = {_variable_of(name): name for name in knobs() if name not in WITHOUT_FLAG}
+    names = {_variable_of(name): name for name in knobs(TrainConfig) if name not in WITHOUT_FLAG}
     settings: Settings = {}
     faults = []
     for variable, text in environment.items():
@@ -51,7 +41,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             continue
         if variable in names:
             try:
-                settings[names[variable]] = parse_setting(names[variable], text)
+                settings[names[variable]] = knobs(TrainConfig)[names[variable]].parse(text)
             except ValueError as error:
                 faults.append(f"{variable}: {error}")
         elif near := did_you_mean(variable, names, MISSPELT):
@@ -145,10 +135,10 @@ def to_toml(config: TrainConfig) -> str:
     """Write the resolved configuration so that `--config` reads it back unchanged."""
     lines: list[str] = []
     group = ""
-    for name in knobs():
+    for name, knob in knobs(TrainConfig).items():
         value = getattr(config, name)
-        if limits_of(name).group != group:
-            group = limits_of(name).group
+        if knob.group != group:
+            group = knob.group
             lines += ["", f"# {group}"]
         if value not in (None, ()):
             lines.append(f"{name} = {_toml_value(value)}")

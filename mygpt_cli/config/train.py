@@ -5,17 +5,16 @@ result is a `TrainConfig`: complete, validated, and written into the run folder 
 """
 
 import math
-import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.base.names import name_fault
 from mygpt_cli.config.course import MOST_STEPS, Course, is_course
-from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, configure, find
+from mygpt_cli.config.knobs import flag_of, knob, knobs
+from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, TRAINABLE, configure, find
 from mygpt_cli.model.config import LONGEST_CONTEXT, ModelConfig, shape_faults
 from mygpt_cli.text.encoding import encoding_fault
 
@@ -35,41 +34,6 @@ def parse_duration(text: str) -> float:
     return sum(
         float(number) * unit[letter] for number, letter in re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
     )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What values a setting may take, and how it is described."""
-
-    help: str
-    group: str
-    at_least: float | None = None
-    above: float | None = None
-    at_most: float | None = None
-    below: float | None = None
-    choices: tuple[str, ...] = ()
-
-    def fault(self, name: str, value: Any, called: str = "") -> str | None:
-        """Say what is wrong with the value, or None; it is called as its flag unless said otherwise."""
-        called = called or flag_of(name)
-        if self.choices and value not in self.choices:
-            near = did_you_mean(str(value), self.choices)
-            return f"{called} must be one of {', '.join(self.choices)}, not '{value}'{near}"
-        checks: tuple[tuple[float | None, str, Callable[[Any, Any], bool]], ...] = (
-            (self.at_least, "at least", operator.ge),
-            (self.above, "above", operator.gt),
-            (self.at_most, "at most", operator.le),
-            (self.below, "below", operator.lt),
-        )
-        for limit, text, holds in checks:
-            if limit is not None and not holds(value, limit):
-                return f"{called} must be {text} {limit:g}, not {value:g}"
-        return None
-
-
-def knob(help: str, group: str, default: Any = MISSING, **limits: Any) -> Any:  # noqa: A002
-    """Declare a setting: its help, its group, its default (none: sizing chooses), its limits."""
-    return field(default=default, metadata={"limits": Limits(help, group, **limits)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +63,7 @@ class TrainConfig:
     vocab_size: int | None = knob("Entries of a learned vocabulary.", "Tokens", at_least=2, at_most=131_072)
 
     init_from: str | None = knob("Start from this checkpoint, with its tokenizer and shape.", "Model", None)
-    arch: str = knob("Architecture.", "Model", DEFAULT, choices=tuple(ARCHITECTURES))
+    arch: str = knob("Architecture.", "Model", DEFAULT, choices=TRAINABLE)
     layers: int = knob("Number of blocks.", "Model", at_least=1, at_most=1000)
     heads: int = knob("Attention heads in each block.", "Model", at_least=1, at_most=1000)
     width: int = knob("Channels of the residual stream.", "Model", at_least=2, at_most=100_000)
@@ -205,54 +169,6 @@ class TrainConfig:
         )
 
 
-def knobs() -> dict[str, Field[Any]]:
-    """Return every setting by name, in the order of their groups."""
-    return {f.name: f for f in fields(TrainConfig)}
-
-
-def limits_of(name: str) -> Limits:
-    """Return the help and range of a setting."""
-    limits: Limits = knobs()[name].metadata["limits"]
-    return limits
-
-
-def type_of(name: str, owner: type | None = None) -> type:
-    """Return the type of a setting, of training by default: int, float, bool, str or tuple (of str)."""
-    hint = get_type_hints(owner or TrainConfig)[name]
-    if get_origin(hint) is UnionType:
-        hint = next(part for part in get_args(hint) if part is not NoneType)
-    kind: type = get_origin(hint) or hint
-    return kind
-
-
-def parse_setting(name: str, text: str) -> Any:
-    """Turn the text of a flag or environment variable into the setting's type; ValueError if it has none."""
-    return parse_value(type_of(name), text)
-
-
-def parse_value(kind: type, text: str) -> Any:
-    """Turn a text into a value of this type; ValueError if it has none."""
-    if kind is bool:
-        known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-        if text.lower() not in known:
-            raise ValueError(f"'{text}' is neither true nor false")
-        return known[text.lower()]
-    if kind is int and (short := re.fullmatch(r"(\d{1,15}(?:\.\d+)?)([kM])", text)):
-        return round(float(short[1]) * {"k": 1e3, "M": 1e6}[short[2]])
-    if kind in (int, float):
-        try:
-            return kind(text.replace("_", ""))
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise ValueError(f"'{text}' is not {what}") from None
-    return text
-
-
-def flag_of(name: str) -> str:
-    """Return how a setting is called as a flag."""
-    return f"--{name.replace('_', '-')}"
-
-
 def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = flag_of) -> list[str]:
     """List what is wrong with the given settings, known so far or complete.
 
@@ -275,22 +191,29 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
             f"{names[0]} end with {corrections[-1][1]} steps, but {names[1]} is {steps or 'not set'}"
         )
     architecture = find(settings.get("arch", DEFAULT))
+    if not architecture.trainable and not settings.get("init_from"):
+        faults.append(
+            f"{called('arch')} {architecture.name} is only fine-tuned, with {called('init_from')}: "
+            f"a text alone trains {', '.join(TRAINABLE)}"
+        )
     if settings.get("bias") and "bias" not in architecture.options:
         others = " or ".join(f"--arch {name}" for name, it in ARCHITECTURES.items() if "bias" in it.options)
         faults.append(f"{architecture.name} has no biases: leave --bias out or use {others}")
-    if settings.get("width") and settings.get("heads"):
+    if settings.get("width") and settings.get("heads") and not settings.get("init_from"):
         even = architecture.parts["positions"] == "rotary"
         faults += shape_faults(settings["width"], settings["heads"], even=even)
     return faults
 
 
 def _value_fault(name: str, value: Any, called: str) -> str | None:
-    if name not in knobs():
-        return f"{called} is no setting{did_you_mean(name, knobs())}"
+    known = knobs(TrainConfig)
+    if name not in known:
+        return f"{called} is no setting{did_you_mean(name, known)}"
     if name == "corrections":
         return None if is_course(value) else f"{called} must be pairs of whole numbers in ascending order"
-    if not _has_type(value, type_of(name)):
-        return f"{called} must be {_TYPE_NAMES[type_of(name)]}, not {value!r}"
+    knob = known[name]
+    if not _has_type(value, knob.kind):
+        return f"{called} must be {_TYPE_NAMES[knob.kind]}, not {value!r}"
     if name == "name":
         fault = name_fault(value)
         return fault and f"{called} '{value}' {fault}"
@@ -302,7 +225,9 @@ def _value_fault(name: str, value: Any, called: str) -> str | None:
             return None if parse_duration(value) > 0 else f"{called} must be above 0"
         except ValueError as error:
             return f"{called}: {error}"
-    return limits_of(name).fault(name, value, called)
+    if name == "arch" and value in ARCHITECTURES:
+        return None  # which also has those that are only fine-tuned
+    return knob.fault(value, called)
 
 
 _TYPE_NAMES = {

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import torch
 
+from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.chain import Chain, run
-from mygpt_cli.generation.decode import Reader
-from mygpt_cli.model.gpt import GPT
+from mygpt_cli.generation.decoding import DecodingState
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Beam:
 
 
 def beam_search(
-    model: GPT,
+    decoder: Decoder,
     prompt: tuple[int, ...],
     sampling: Sampling,
     filters: Chain,
@@ -56,12 +56,14 @@ def beam_search(
     def score(beam: Beam) -> float:
         return beam.score(sampling.length_penalty)
 
-    reader = Reader(model, torch.tensor([prompt]), room=longest - 1, window=sampling.window, most=beams)
+    state = DecodingState(
+        decoder, torch.tensor([prompt]), room=longest - 1, window=sampling.window, most=beams
+    )
     # Of so many times more candidates than beams, enough go on even if the best ones all end.
     count = max(2, 1 + end_tokens) * beams
     running, finished = [Beam()], list[Beam]()
     for length in range(1, longest + 1):
-        candidates = _extend(reader, running, filters, len(prompt), count)
+        candidates = _extend(state, running, filters, len(prompt), count)
         going = []
         for place, (parent, beam) in enumerate(candidates):
             if length < longest and not ends(beam.ids):
@@ -74,17 +76,17 @@ def beam_search(
         hopeless = len(finished) == beams and running and score(running[0]) <= score(finished[-1])
         if not running or hopeless:
             break
-        reader.select([parent for parent, _ in going])
-        reader.append([beam.ids[-1] for beam in running])
+        state.select([parent for parent, _ in going])
+        state.append([beam.ids[-1] for beam in running])
     return finished[: sampling.num_samples]
 
 
 def _extend(
-    reader: Reader, running: list[Beam], filters: Chain, start: int, count: int
+    state: DecodingState, running: list[Beam], filters: Chain, start: int, count: int
 ) -> list[tuple[int, Beam]]:
     """Return the best extensions of the running texts by one token, each with the row of its parent."""
-    own = reader.logits().log_softmax(dim=-1)  # (B, V)
-    filtered = run(filters, own, reader.ids, start)
+    own = state.logits().log_softmax(dim=-1)  # (B, V)
+    filtered = run(filters, own, state.ids, start)
     totals = filtered.logits + own.new_tensor([beam.total for beam in running])[:, None]
     best = totals.flatten().topk(min(count, totals.numel()))
     candidates = []

@@ -1,24 +1,22 @@
-"""The loop that draws: logits, filters, probabilities, a choice, one token after another.
+"""How a token is drawn: logits, filters, probabilities, a number on which one of the tokens lies.
 
 Shapes: B sequences, T tokens, V entries of the vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from mygpt_cli.backends.cpu.sampler import CompiledSampler
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.sampling import Sampling, field_of
 from mygpt_cli.generation.chain import Chain, Filtered, looks_back, run
-from mygpt_cli.generation.decode import Reader
 from mygpt_cli.generation.logits import greedy, logits_to_probs
-from mygpt_cli.generation.speculation import Speculator
-from mygpt_cli.model.gpt import GPT
 
-PICKED = ("temperature", "top-k", "top-p", "min-p")  # what compiled code does, in its order
+COMPILED = ("temperature", "top-k", "top-p", "min-p")  # what compiled code does, in its order
 
 
 @dataclass(frozen=True)
@@ -39,21 +37,32 @@ class Step:
     """One new token for each of B sequences, and what led to it, which is worked out when it is looked at.
 
     `own` (B, V) are the model's own logits, float32 on the CPU, and `best` their best tokens (B). `texts` are
-    the ids before (B, T), for filters that look back.
+    the ids before (B, T), for filters that look back. `numbers` are those of the samples. Who takes the steps
+    may set `kept` to the rows that go on, in their new order; else all do.
     """
 
-    def __init__(self, sampler: "Sampler", index: int, own: Tensor, best: list[int], texts: Tensor) -> None:
+    def __init__(
+        self,
+        sampler: "Sampler",
+        index: int,
+        own: Tensor,
+        best: list[int],
+        texts: Tensor,
+        numbers: Sequence[int],
+    ) -> None:
         self.index = index
+        self.kept: list[int] | None = None
         self._own, self._best, self._texts = own, best, texts
-        self._sampler, self._numbers = sampler, sampler.numbers
+        self._sampler, self._numbers = sampler, numbers
 
     @cached_property
     def ids(self) -> list[int]:
-        """The tokens (B)."""
-        if not self._sampler.greedy:
-            return self._sampler.pick(self._own, self._draws) or self.choice.ids.tolist()
+        """The tokens (B): drawn here, by compiled code where it can, else by the rule of `choose`."""
+        sampler = self._sampler
+        if not sampler.greedy:
+            return sampler.draw_compiled(self._own, self._draws) or self.choice.ids.tolist()
         # The draw falls on the best token wherever it falls.
-        return self._left.logits.argmax(dim=-1).tolist() if self._sampler.filters else self._best
+        return self._left.logits.argmax(dim=-1).tolist() if sampler.filters else self._best
 
     @cached_property
     def logits(self) -> Tensor:
@@ -115,67 +124,26 @@ def choose(probs: Tensor, draws: Tensor) -> Choice:
     return Choice(ids, draws, ends)
 
 
-def _side_by_side(texts: Sequence[Sequence[int]]) -> Tensor:
-    """Return texts as one tensor (B, T) that ends with the last token of each; -1 fills up shorter ones."""
-    longest = max(map(len, texts))
-    return torch.tensor([[-1] * (longest - len(ids)) + list(ids) for ids in texts])
-
-
 class Sampler:
-    """Yields a step for each of `max_new_tokens` new tokens of `num_samples` sequences for each prompt.
+    """The chain of filters, and the draw after it; `compiled` draws faster where it has all of the filters.
 
-    The prompts have at least one id each. Each is read once, and all sequences are decoded as one batch;
-    `keep` makes it smaller between steps. `speculate` reads ahead where there is only one sequence.
+    Texts have new tokens from `start` on.
     """
 
     def __init__(
-        self, model: GPT, prompts: Sequence[Sequence[int]], sampling: Sampling, filters: Chain
+        self, sampling: Sampling, filters: Chain, start: int, compiled: CompiledSampler | None = None
     ) -> None:
-        count, ids = sampling.num_samples, _side_by_side(prompts)
-        self.sampling = sampling
-        self.chain = filters
+        self.sampling, self.chain, self.start = sampling, filters, start
         self.greedy = bool(filters) and filters[-1][0] == "greedy"
         self.filters = filters[:-1] if self.greedy else filters
         self.looks_back = looks_back(filters)
         names = [name for name, _ in filters]
-        self._picker = model.picker if names == [name for name in PICKED if name in names] else None
-        self._picked = {field: getattr(sampling, field) for field in map(field_of, names) if self._picker}
-        self._nothing = ids[:, :0]
-        self.start = ids.size(1)
-        self.numbers = list(range(1, count + 1)) * len(ids)
-        alone = sampling.speculate and len(self.numbers) == 1 and model.decoder is not None
-        self.reader = (Speculator if alone else Reader)(
-            model,
-            ids,
-            room=sampling.max_new_tokens - 1,
-            window=sampling.window,
-            most=len(self.numbers),
-        )
-        if count > 1:
-            self.reader.read()
-            self.reader.select([row for row in range(len(ids)) for _ in range(count)])
+        self._compiled = compiled if names == [name for name in COMPILED if name in names] else None
+        self._settings = {field: getattr(sampling, field) for field in map(field_of, names) if self._compiled}
 
-    @property
-    def guesses(self) -> tuple[int, int]:
-        """How many tokens were guessed, and how many of them were right."""
-        reader = self.reader
-        return (reader.guessed, reader.right) if isinstance(reader, Speculator) else (0, 0)
-
-    def pick(self, logits: Tensor, draws: Sequence[float]) -> list[int]:
-        """Return the tokens (B) that draws choose from logits (B, V), or none: then the exact way is left."""
-        if self._picker is None:
+    def draw_compiled(self, logits: Tensor, draws: Sequence[float]) -> list[int]:
+        """Return the tokens (B) that draws choose from logits (B, V), or none where the exact rule must."""
+        if self._compiled is None:
             return []
-        ids = self._picker(logits, draws, **self._picked)
+        ids = self._compiled(logits, draws, **self._settings)
         return [] if -1 in ids else ids
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these sequences of the batch only."""
-        self.numbers = [self.numbers[row] for row in rows]
-        self.reader.select(rows)
-
-    def __iter__(self) -> Iterator[Step]:
-        for index in range(self.sampling.max_new_tokens):
-            texts = self.reader.ids if self.looks_back else self._nothing
-            step = Step(self, index, *self.reader.read(), texts)
-            self.reader.append(step.ids)
-            yield step

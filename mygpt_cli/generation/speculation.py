@@ -1,7 +1,7 @@
-"""Reading ahead: guess how a text goes on, and read the guess along with it in one step.
+"""Prompt-lookup decoding: guess how a text goes on, and read the guess along with it in one step.
 
-The guess is how the text went on where it last said the same tokens (prompt lookup; the idea of speculation
-is from Leviathan et al., 2023, arXiv:2211.17192). A decoder reads several tokens in little more time than
+The guess is what followed the last matching tokens of the text (the idea of speculative decoding is from
+Leviathan et al., 2023, arXiv:2211.17192). A decoder reads several tokens in little more time than
 one, with the same bits. So the logits after those that turn out to be right are there already, the others are
 forgotten, and the text is that of reading token by token.
 """
@@ -13,21 +13,17 @@ from typing import Any
 from torch import Tensor
 
 from mygpt_cli.backends.cpu.decoder import TOKENS
-from mygpt_cli.generation.decode import Reader
+from mygpt_cli.generation.decoding import DecodingState
 
 SHORTEST, LONGEST = 4, 64  # tokens of a passage
 SIZES = (2 * TOKENS - 1, TOKENS - 1)  # of guesses: with the token before them, all share the decoder's loads
 
 
-class Speculator(Reader):
-    """A reader of one text that reads ahead; its model has a decoder.
-
-    Of the tokens that were `guessed`, some were `right`.
-    """
+class SpeculativeState(DecodingState):
+    """The state of one text, whose decoder reads ahead."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.guessed = self.right = 0
         self._text: list[int] = self.ids[0].tolist()
         self._ends: dict[tuple[int, ...], int] = {}  # where SHORTEST tokens were last, by their end
         self._indexed = 0
@@ -49,13 +45,13 @@ class Speculator(Reader):
                 return logits, best
             self._needed = min(self._needed + len(self._ahead) + 1, LONGEST)
             self._ahead.clear()
-        cache, decoder = self._cache, self.model.decoder
+        cache = self._cache
         read = self.length - 1 - self._starts[0]
         cache.lengths[0] = min(cache.lengths[0], read)
         guess = self._guess(cache.capacity - 1 - read)
-        if not guess or not cache.lengths[0] or decoder is None:
+        if not guess or not cache.lengths[0]:
             return super()._read()
-        logits, best = decoder.read([self._text[-1], *guess], cache)
+        logits, best = self.decoder.decode([self._text[-1], *guess], cache)
         self.guessed += len(guess)
         each = [(logits[n : n + 1], best[n : n + 1]) for n in range(len(best))]
         self._ahead.extend((token, *after) for token, after in zip(guess, each[1:], strict=True))

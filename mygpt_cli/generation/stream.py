@@ -8,12 +8,13 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.base.errors import MygptError
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.beam import beam_search
 from mygpt_cli.generation.chain import Chain, chain
+from mygpt_cli.generation.loop import begin, grow
 from mygpt_cli.generation.sampler import Sampler
-from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.tokenizer import Tokenizer
 
 TOGETHER = 64  # texts in one batch: with more, memory grows and speed does not
@@ -103,7 +104,7 @@ class Likely(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chunk:
+class TextChunk:
     """Text that a sample goes on with; bytes that are not UTF-8 are lone surrogates.
 
     `prompt` and `number` count the prompts and the samples of each from 1.
@@ -149,7 +150,7 @@ class Stats:
     right: int = 0
 
 
-Event = Chunk | Sample | Stats
+StreamEvent = TextChunk | Sample | Stats
 
 
 class _Growing:
@@ -169,7 +170,7 @@ class _Growing:
         self.score: float | None = None
         self.done = False
 
-    def add(self, token: int, logprob: float | None) -> Iterator[Chunk | Sample]:
+    def add(self, token: int, logprob: float | None) -> Iterator[TextChunk | Sample]:
         """Take the next token; pass on the text that is now certain, and the sample when that is all."""
         self.ids.append(token)
         self.logprobs += [] if logprob is None else [logprob]
@@ -186,7 +187,7 @@ class _Growing:
                 text += self.decoder.finish()
         self.text += text
         if text:
-            yield Chunk(self.prompt, self.number, text)
+            yield TextChunk(self.prompt, self.number, text)
         if reason:
             self.done = True
             yield Sample(
@@ -203,14 +204,14 @@ class _Growing:
 
 
 def generate(
-    model: GPT,
+    decoder: Decoder,
     tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
     sampling: Sampling,
     *,
     top: int = 0,
     logprobs: bool = True,
-) -> Iterator[Event]:
+) -> Iterator[StreamEvent]:
     """Write samples: chunks of text as they come, samples as they end, and last how long it took.
 
     Prompts are decoded together, and each gives what it gives alone. `top` asks for that many of the
@@ -218,7 +219,7 @@ def generate(
     none, which saves time. Raises UsageError or TextError for filters that name what the tokenizer does not
     have.
     """
-    return _Run(model, tokenizer, sampling, chain(sampling, tokenizer), top, logprobs).write(prompts)
+    return _Run(decoder, tokenizer, sampling, chain(sampling, tokenizer), top, logprobs).write(prompts)
 
 
 class _Run:
@@ -226,20 +227,20 @@ class _Run:
 
     def __init__(
         self,
-        model: GPT,
+        decoder: Decoder,
         tokenizer: Tokenizer,
         sampling: Sampling,
         filters: Chain,
         top: int,
         logprobs: bool,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.decoder, self.tokenizer = decoder, tokenizer
         self.sampling, self.filters = sampling, filters
         self.top, self.logprobs = top, logprobs
         self.tokens = self.guessed = self.right = 0
         self.first = self.begin = 0.0
 
-    def write(self, prompts: Sequence[Prompt]) -> Iterator[Event]:
+    def write(self, prompts: Sequence[Prompt]) -> Iterator[StreamEvent]:
         """Write for all prompts, as many at a time as there is room for in a batch."""
         self.begin = time.perf_counter()
         numbered = list(enumerate(prompts, 1))
@@ -253,12 +254,12 @@ class _Run:
         """Return how many prompts go into one batch, at least one."""
         if self.sampling.beams > 1:
             return 1
-        config = self.model.config
+        config = self.decoder.model.config
         longest = max(len(prompt.ids) for prompt in prompts) + self.sampling.max_new_tokens
         numbers = 2 * config.layers * config.kv_heads * config.head_width * min(config.context, longest)
         return max(1, min(TOGETHER, CACHE // (4 * numbers)) // self.sampling.num_samples)
 
-    def _draw(self, batch: list[tuple[int, Prompt]]) -> Iterator[Chunk | Sample]:
+    def _draw(self, batch: list[tuple[int, Prompt]]) -> Iterator[TextChunk | Sample]:
         """Draw texts for prompts, each with its place; those that end leave the batch."""
         batch.sort(
             key=lambda numbered: len(numbered[1].ids)
@@ -268,9 +269,9 @@ class _Run:
             for place, _ in batch
             for number in range(1, self.sampling.num_samples + 1)
         ]
-        prompts = [prompt.ids for _, prompt in batch]
-        sampler = Sampler(self.model, prompts, self.sampling, self.filters)
-        for step in sampler:
+        state = begin(self.decoder, [prompt.ids for _, prompt in batch], self.sampling)
+        sampler = Sampler(self.sampling, self.filters, state.length, self.decoder.sampler)
+        for step in grow(state, sampler):
             self._count(len(growing))
             logprobs = step.logprobs().tolist() if self.logprobs else [None] * len(growing)
             likeliest = _likeliest(step.logits, self.top) if self.top else []
@@ -280,16 +281,12 @@ class _Run:
                 sample.exhausted += exhausted[row]
                 yield from sample.add(step.ids[row], logprobs[row])
             if any(sample.done for sample in growing):
-                rows = _without([sample.done for sample in growing])
-                growing = [growing[row] for row in rows]
-                if not growing:
-                    break
-                sampler.keep(rows)
-        guessed, right = sampler.guesses
-        self.guessed += guessed
-        self.right += right
+                step.kept = _without([sample.done for sample in growing])
+                growing = [growing[row] for row in step.kept]
+        self.guessed += state.guessed
+        self.right += state.right
 
-    def _search(self, place: int, prompt: Prompt) -> Iterator[Chunk | Sample]:
+    def _search(self, place: int, prompt: Prompt) -> Iterator[TextChunk | Sample]:
         """Find the most probable texts for a prompt."""
         tokenizer, sampling = self.tokenizer, self.sampling
         stops = [stop.encode() for stop in sampling.stop]
@@ -300,7 +297,7 @@ class _Run:
             return ids[-1] in tokenizer.ends or any(stop in latest for stop in stops)
 
         count = len(tokenizer.ends)
-        beams = beam_search(self.model, prompt.ids, sampling, self.filters, ends=ends, end_tokens=count)
+        beams = beam_search(self.decoder, prompt.ids, sampling, self.filters, ends=ends, end_tokens=count)
         if len(beams) < sampling.num_samples:
             raise MygptError(
                 f"the filters allow only {len(beams)} of {sampling.num_samples} texts",

@@ -1,16 +1,16 @@
 """What each head looks at, what that makes it, and what becomes of the answer without it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.inspection.contributions import Contributions, contributions, direction_of
 from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, without_heads
 from mygpt_cli.tokens.tokenizer import Tokenizer
 
-Progress = Callable[[str, float], None]
 NAMED = 0.5  # of a head's attention, on average: what is more gives it its name
 
 
@@ -85,7 +85,7 @@ def view_attention(
     *,
     layer: int | None = None,
     head: int | None = None,
-    progress: Progress = lambda stage, share: None,
+    progress: OnProgress = lambda stage, share: None,
 ) -> AttentionView:
     """Look at all heads, or those of a layer or a number, from 1.
 

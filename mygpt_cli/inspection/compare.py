@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
-from mygpt_cli.generation.decode import Reader
+from mygpt_cli.generation.decoding import DecodingState
 from mygpt_cli.inspection.surprisal import Surprisal
 from mygpt_cli.inspection.weights import Moved, moved
 
@@ -107,10 +109,7 @@ def compare(
 def _next(
     first: Checkpoint, other: Checkpoint, prompt: tuple[int, ...], top: int
 ) -> tuple[tuple[Shift, ...], float]:
-    a, b = (
-        Reader(side.model, torch.tensor([prompt]), room=0, window="half").logits()[0].log_softmax(dim=-1)
-        for side in (first, other)
-    )
+    a, b = (_logits(side, prompt).log_softmax(dim=-1) for side in (first, other))
     p, q = a.exp(), b.exp()
     best = {int(token) for probs in (p, q) for token in probs.topk(min(top, len(probs))).indices}
     shifts = [
@@ -118,6 +117,12 @@ def _next(
     ]
     shifts.sort(key=lambda shift: (-max(shift.probability, shift.other_probability), shift.id))
     return tuple(shifts), float((p * (a - b)).sum()) / math.log(2)
+
+
+def _logits(checkpoint: Checkpoint, prompt: tuple[int, ...]) -> Tensor:
+    """Return what the model gives (V) after what it sees of a prompt."""
+    decoder = ReferenceDecoder(checkpoint.model)
+    return DecodingState(decoder, torch.tensor([prompt]), room=0, window="half").logits()[0]
 
 
 def _step(checkpoint: Checkpoint) -> int | None:

@@ -102,8 +102,7 @@ def _names(traced: Trace) -> list[tuple[str, int | None]]:
 
 
 def _uncapped(traced: Trace, token: int) -> float:
-    """Return the logit before the soft cap, in float32 as the model has it."""
+    """Return the logit before the soft cap."""
     model = traced.model
-    weight = model.embedding if model.head is None else model.head.weight
     with torch.no_grad():
-        return float(model.norm(traced.streams[-1][-1]) @ weight[token].to(model.compute_dtype))
+        return float(model.score(model.norm(traced.streams[-1][-1]))[token])

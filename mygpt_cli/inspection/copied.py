@@ -7,12 +7,12 @@ The text is kept in memory, the training text only streamed: a fingerprint of ev
 it (Rabin and Karp, 1987) is looked up among those of the text, and every hit is compared in full.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mygpt_cli.base.errors import MygptError
+from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.checkpoints.runs import CONFIG, run_of
 from mygpt_cli.config.sources import from_file
@@ -21,7 +21,6 @@ from mygpt_cli.text.manifest import changes
 
 LEAST = 40  # characters; shorter stretches are shared by texts that never met
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2 ** 64
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def training_text(checkpoint: Checkpoint) -> Corpus | str:
 
 
 def find_copied(
-    text: str, training: Part, *, least: int = LEAST, progress: Progress = lambda stage, share: None
+    text: str, training: Part, *, least: int = LEAST, progress: OnProgress = lambda stage, share: None
 ) -> Copied:
     """Find all that a text shares with the training text, by the rule above with N = `least`, 1 or more."""
     search = _Search(text, least)

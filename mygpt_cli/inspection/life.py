@@ -6,18 +6,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.base.errors import UsageError
 from mygpt_cli.config.sampling import Sampling
-from mygpt_cli.generation.decode import prefill
 from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.steps import StepView, view_steps
-from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, rotary_of, trace
-from mygpt_cli.model.gpt import GPT
+from mygpt_cli.inspection.trace import Trace, calls_of, check_chosen, heads_of, logits_of, trace
+from mygpt_cli.model.gpt import repeat_kv
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 
 SHOWN = 8  # first values of each stage
+# Parts whose results another stage shows: queries and keys as they meet, what the units make of `up`.
+INNER = ("attention.qkv", "attention.query_norm", "attention.key_norm", "attention.out", "mlp.up")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class LifeView:
     `merges` are the byte pairs that made it, in order, and whether they `merged` to all of it: a tokenizer
     may also look it up whole. `difference` is the largest between the logits of the stages put together and
     those of the model's own forward pass. `choice` is what generation makes of them. `follows` is None at
-    the end of the text. Of `layers`, `stages` and `heads` tell of those that were asked for.
+    the end of the text. Of `layers`, `stages` and `heads` tell of those that were asked for. So many heads
+    share one head of keys and values, `sharing`; the `unrotated` layers, from 1, know no positions.
     """
 
     arch: str
@@ -92,7 +95,11 @@ class LifeView:
     norm: str
     norm_gain: bool
     qk_norm: str
+    qk_norm_gain: bool
+    unrotated: tuple[int, ...]
+    sharing: int
     activation: str
+    gated: bool
     softcap: float
     position: int
     length: int
@@ -112,7 +119,7 @@ class LifeView:
 
 
 def view_life(
-    model: GPT,
+    decoder: Decoder,
     tokenizer: Tokenizer,
     prompt: Prompt,
     sampling: Sampling,
@@ -126,6 +133,7 @@ def view_life(
 
     Of layers and heads, one or all are looked at. UsageError when there is no such position, layer or head.
     """
+    model = decoder.model
     check_chosen(model, layer, head)
     length = len(prompt.ids)
     position = length if position is None else position
@@ -133,10 +141,10 @@ def view_life(
         raise UsageError(f"there is no position {position}", f"the prompt has positions 1 to {length:,}")
     before = prompt.ids[:position]
     ended = Prompt(tokenizer.decode_bytes(before).decode("utf-8", "replace"), before)
-    (choice,) = view_steps(model, tokenizer, ended, replace(sampling, max_new_tokens=1), top=top)
+    (choice,) = view_steps(decoder, tokenizer, ended, replace(sampling, max_new_tokens=1), top=top)
     traced = trace(model, before)
     logits = logits_of(traced, traced.streams[-1][-1])
-    own = prefill(model, torch.tensor([traced.ids], device=model.embedding.device))[0]
+    own = decoder.prefill(torch.tensor([traced.ids], device=model.embedding.device))[0]
     token, vocabulary = tokenizer.token_bytes(before[-1]), tokenizer.vocabulary
     merges = merges_of(token, vocabulary.ranks) if isinstance(vocabulary, BytePairVocabulary) else []
     start = position - len(traced.ids)
@@ -147,7 +155,11 @@ def view_life(
         norm=model.config.norm,
         norm_gain=model.config.norm_gain,
         qk_norm=model.config.qk_norm,
+        qk_norm_gain=model.config.qk_norm_gain,
+        unrotated=tuple(layer + 1 for layer in model.config.unrotated),
+        sharing=model.config.heads // model.config.kv_heads,
         activation=model.config.activation,
+        gated=model.config.gated,
         softcap=model.config.softcap,
         position=position,
         length=length,
@@ -175,18 +187,18 @@ def view_life(
 @torch.no_grad()
 def _stages(traced: Trace, layers: Iterable[int]) -> Iterator[Stage]:
     """Yield the stages of the last token, in these layers, counted from 0."""
-    model = traced.model
+    model, length = traced.model, len(traced.ids)
     embedding = model.embed(torch.tensor(traced.ids[-1], device=model.embedding.device))
     x = embedding
     yield _stage(4, "embedding", embedding)
     if model.positions is not None:
-        position = model.positions[len(traced.ids) - 1]
+        position = model.positions[length - 1]
         x = embedding + position.to(x.dtype)
         yield _stage(5, "position", position, embedding)
         yield _stage(5, "residual", x, embedding)
     if model.embedding_norm is not None:
         yield _stage(5, "norm", traced.streams[0][-1], x)
-    if rotary := rotary_of(model, len(traced.ids)):
+    if rotary := model.rotary(length - 1, length):
         yield _stage(5, "rotary cosines", rotary[0][-1])
     for layer in layers:
         for stage in _layer(traced, layer):
@@ -195,7 +207,7 @@ def _stages(traced: Trace, layers: Iterable[int]) -> Iterator[Stage]:
     hidden = model.norm(x)
     yield _stage(9, "final norm", hidden, x)
     scores = model.score(hidden)
-    logits = model.cap(scores)
+    logits = model.softcap(scores)
     yield _stage(10, "logits", scores)
     if model.config.softcap:
         yield _stage(10, "soft cap", logits, scores)
@@ -203,20 +215,29 @@ def _stages(traced: Trace, layers: Iterable[int]) -> Iterator[Stage]:
 
 
 def _layer(traced: Trace, layer: int) -> Iterator[Stage]:
-    block, heads = layers_of(traced.model)[layer], heads_of(traced, layer)
+    """Yield the stages of a layer, counted from 0: what its parts computed, in their order."""
+    calls = calls_of(traced, layer)
     before, after = traced.streams[layer][-1], traced.streams[layer + 1][-1]
-    attention, mlp = traced.attention[layer][-1], traced.mlp[layer][-1]
-    yield _stage(6, "norm", heads.normed[-1], before)
-    for name, each in (("query", heads.query), ("key", heads.key), ("value", heads.value)):
-        yield _stage(6, name, each[:, -1])
-    yield _stage(7, "attention", attention, before)
-    between = before + attention
-    yield _stage(7, "residual", between, before)
-    normed = block.mlp_norm(between)
-    units = block.mlp.units(normed)
-    yield _stage(8, "norm", normed, between)
-    yield replace(_stage(8, "units", units), active=int((units > 0).sum()))
-    yield _stage(8, "feed-forward", mlp, between)
+    for part, (inputs, output) in calls.items():
+        last = output[0, ..., -1, :]
+        if part == "attention_norm":
+            yield _stage(6, "norm", last, before)
+        elif part == "attention.sdpa":
+            for name, each in zip(("query", "key", "value"), inputs, strict=True):
+                yield _stage(6, name, each[0, :, -1])
+        elif part == "attention":
+            yield _stage(7, "attention", last, before)
+        elif part == "mlp_norm":
+            between = inputs[0][0, -1]
+            yield _stage(7, "residual", between, before)
+            yield _stage(8, "norm", last, between)
+        elif part == "mlp.down":
+            units = inputs[0][0, -1]
+            yield replace(_stage(8, "units", units), active=int((units > 0).sum()))
+        elif part == "mlp":
+            yield _stage(8, "feed-forward", last, between)
+        elif part not in INNER:
+            yield _stage(7 if part.startswith("attention") else 8, part.rpartition(".")[-1], last)
     yield _stage(8, "residual", after, between)
 
 
@@ -238,8 +259,9 @@ def _stage(number: int, name: str, x: Tensor, before: Tensor | None = None) -> S
 
 def _heads(traced: Trace, layer: int, start: int, tokenizer: Tokenizer, top: int) -> Iterator[Head]:
     """Yield the heads of a layer, counted from 0, at the last token; the text before it begins at `start`."""
-    heads, share = heads_of(traced, layer), layers_of(traced.model)[layer].attention.share
-    parts = (heads.query, share(heads.key[None])[0], share(heads.value[None])[0], heads.gathered)
+    heads = heads_of(traced, layer)
+    key, value = (repeat_kv(x[None], len(heads.query))[0] for x in (heads.key, heads.value))
+    parts = (heads.query, key, value, heads.gathered)
     norms = torch.stack([part[:, -1].float().norm(dim=-1) for part in parts], dim=1)  # (H, 4)
     for head, (four, weights) in enumerate(zip(norms.tolist(), heads.weights[:, -1], strict=True), 1):
         best = weights.topk(min(top, len(weights)))

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.logits import logits_to_probs
+from mygpt_cli.generation.loop import begin, grow
 from mygpt_cli.generation.sampler import Sampler, Step
 from mygpt_cli.generation.stream import Prompt
-from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.tokenizer import Tokenizer
 
 
@@ -84,12 +85,13 @@ class StepView:
 
 
 def view_steps(
-    model: GPT, tokenizer: Tokenizer, prompt: Prompt, sampling: Sampling, *, top: int = 5
+    decoder: Decoder, tokenizer: Tokenizer, prompt: Prompt, sampling: Sampling, *, top: int = 5
 ) -> Iterator[StepView]:
     """Generate `max_new_tokens` tokens, or up to the end of the text, and show the choice of each."""
     context = prompt.text.encode()
     filters = chain(sampling, tokenizer)
-    for step in Sampler(model, [prompt.ids], sampling, filters):
+    state = begin(decoder, [prompt.ids], sampling)
+    for step in grow(state, Sampler(sampling, filters, state.length)):
         view = _view(step, tokenizer, context, top)
         yield view
         if view.picked.id in tokenizer.ends:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mygpt_cli.base.errors import MygptError, ResourceError, TextError, UsageError, is_out_of_memory
+from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.checkpoints.runs import CONFIG, run_of
 from mygpt_cli.config.sources import from_file
-from mygpt_cli.generation.decode import unsound_part
+from mygpt_cli.generation.decoding import unsound_part
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import Chunk
 from mygpt_cli.tokens.dataset import val_windows
@@ -22,7 +23,6 @@ from mygpt_cli.tokens.tokenizer import Tokenizer, UnknownCharacterError
 
 ROWS = 4096  # of logits at once, fewer for a large vocabulary
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def encode(tokenizer: Tokenizer, chunks: Iterable[Chunk]) -> np.ndarray:
 
 
 def surprisal(
-    model: GPT, tokenizer: Tokenizer, ids: np.ndarray, progress: Progress = lambda stage, share: None
+    model: GPT, tokenizer: Tokenizer, ids: np.ndarray, progress: OnProgress = lambda stage, share: None
 ) -> Surprisal:
     """Predict every token but the first in the windows of validation, up to a context each.
 
@@ -105,12 +105,12 @@ def surprisal(
             "one token cannot surprise: it takes two to predict one" if len(ids) else "the text is empty",
             "give a longer text",
         )
-    rows = min(ROWS, 2**24 // model.config.vocab_size)
+    rows = max(1, min(ROWS, 2**24 // model.config.vocab_size))
     count, done = len(ids) - 1, 0
     # Made at once: small results among the large tensors would keep their memory from being used again.
     nats, best_nats = np.empty(count, np.float32), np.empty(count, np.float32)
     ranks, best = np.empty(count, np.int32), np.empty(count, np.int32)
-    for part in _predict(model, ids, max(1, rows // model.config.context)):
+    for part in _predict(model, ids, rows):
         here = slice(done, done + len(part[0]))
         nats[here], ranks[here], best[here], best_nats[here] = part
         done = here.stop
@@ -119,12 +119,12 @@ def surprisal(
     return Surprisal(ids, nats, ranks, best, best_nats, int(lengths[ids[1:]].sum()))
 
 
-def _predict(model: GPT, ids: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, ...]]:
-    device = model.embedding.device
-    for x, y in val_windows(ids, model.config.context, batch_size):
+def _predict(model: GPT, ids: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, ...]]:
+    device, context = model.embedding.device, model.config.context
+    for x, y in val_windows(ids, context, max(1, rows // context)):
         inputs = torch.from_numpy(x).to(device)
         try:
-            measured = _measure(model, inputs, torch.from_numpy(y).to(device))
+            measured = _measure(model, inputs, torch.from_numpy(y).to(device), rows)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -140,12 +140,17 @@ def _predict(model: GPT, ids: np.ndarray, batch_size: int) -> Iterator[tuple[np.
 
 
 @torch.no_grad()
-def _measure(model: GPT, x: Tensor, y: Tensor) -> tuple[np.ndarray, ...]:
-    """Return loss, rank, best token and its loss for every target (B, T), each flat (B * T)."""
-    logprobs = model(x).log_softmax(dim=-1).flatten(0, 1)  # (B * T, V)
-    targets = y.flatten()[:, None]
-    own = logprobs.gather(-1, targets)
-    before = (logprobs > own).sum(dim=-1)
-    best = logprobs.max(dim=-1)
-    columns = (-own[:, 0], before + 1, best.indices, -best.values)
-    return tuple(column.cpu().numpy() for column in columns)
+def _measure(model: GPT, x: Tensor, y: Tensor, rows: int) -> tuple[np.ndarray, ...]:
+    """Return loss, rank, best token and its loss for every target (B, T), each flat (B * T).
+
+    No more than so many rows of logits are made at once: a long context may have more than fit.
+    """
+    hidden = model.hidden(x).flatten(0, 1)  # (B * T, C)
+    found = []
+    for part, targets in zip(torch.split(hidden, rows), torch.split(y.flatten(), rows), strict=True):
+        logprobs = model.unembed(part).log_softmax(dim=-1)  # (rows, V)
+        own = logprobs.gather(-1, targets[:, None])
+        before = (logprobs > own).sum(dim=-1)
+        best = logprobs.max(dim=-1)
+        found.append((-own[:, 0], before + 1, best.indices, -best.values))
+    return tuple(torch.cat(columns).cpu().numpy() for columns in zip(*found, strict=True))

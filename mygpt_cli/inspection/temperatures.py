@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.chain import chain, run
-from mygpt_cli.generation.decode import Reader
+from mygpt_cli.generation.decoding import DecodingState
 from mygpt_cli.generation.logits import logits_to_probs
 from mygpt_cli.generation.sampler import choose, draw
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.steps import Spread, spread
-from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.tokenizer import Tokenizer
 
 
@@ -54,7 +54,7 @@ class TemperaturesView:
 
 
 def view_temperatures(
-    model: GPT,
+    decoder: Decoder,
     tokenizer: Tokenizer,
     prompt: Prompt,
     sampling: Sampling,
@@ -64,9 +64,9 @@ def view_temperatures(
 ) -> TemperaturesView:
     """Show what each temperature makes of the logits after a prompt; other filters act as they are set."""
     settings = [replace(sampling, temperature=degree) for degree in temperatures]
-    reader = Reader(model, torch.tensor([prompt.ids]), room=0, window=sampling.window)
-    logits, start = reader.logits(), len(prompt.ids)
-    each = [run(chain(one, tokenizer), logits, reader.ids, start).logits for one in settings]
+    state = DecodingState(decoder, torch.tensor([prompt.ids]), room=0, window=sampling.window)
+    logits, start = state.logits(), len(prompt.ids)
+    each = [run(chain(one, tokenizer), logits, state.ids, start).logits for one in settings]
     filtered = torch.cat(each)  # (number of temperatures, V)
     probs, cut = logits_to_probs(filtered), filtered.isneginf()
     number = draw(sampling.seed, 1, 0)

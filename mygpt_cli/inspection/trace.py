@@ -1,9 +1,9 @@
 """The model run layer by layer, with what each of its parts writes to the residual stream.
 
-Shapes as in `model/gpt.py`. Everything is computed by the model's own modules, in the order of its own
-forward pass, whose logits are those of the last stream.
+Shapes as in `model/gpt.py`. All of it is recorded while the model runs.
 """
 
+import re
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from mygpt_cli.base.errors import MygptError, UsageError
-from mygpt_cli.generation.decode import unsound_part
-from mygpt_cli.model.gpt import GPT, Block, attend, attention_weights
-
-Rotary = tuple[Tensor, Tensor] | None
+from mygpt_cli.generation.decoding import unsound_part
+from mygpt_cli.inspection.recorder import Call, changed, recorded
+from mygpt_cli.model.gpt import GPT, Block, attention_weights
 
 
 @dataclass(frozen=True)
@@ -54,22 +53,27 @@ def trace(model: GPT, ids: tuple[int, ...]) -> Trace:
     """Run a model on the last context of ids, at least one; MygptError when its numbers are not finite."""
     ids = ids[-model.config.context :]
     tokens = torch.tensor([ids], device=model.embedding.device)
-    vectors = model.embed(tokens)
-    placed, _ = model.place(vectors)
-    x = placed[0]  # (T, C)
-    embedded = {"token embedding": x}
+    with recorded(
+        model, lambda name: re.fullmatch(r"blocks\.\d+(\.attention|\.mlp)?", name) is not None
+    ) as calls:
+        model.hidden(tokens)
+    layers = range(model.config.layers)
+    streams = [calls["blocks.0"].inputs[0][0], *(calls[f"blocks.{layer}"].output[0] for layer in layers)]
+    embedded = {"token embedding": streams[0]}
     if model.positions is not None and model.embedding_norm is None:
-        positions = model.positions[: len(ids)].to(x.dtype)
-        embedded = {"token embedding": vectors[0], "position embedding": positions}
-    streams, attention, mlp = [x], [], []
-    for block in layers_of(model):
-        attention.append(block.attention.merge(_heads(model, block, x).gathered[None])[0])
-        x = x + attention[-1]
-        mlp.append(block.mlp(block.mlp_norm(x)))
-        x = x + mlp[-1]
-        streams.append(x)
-    traced = Trace(model, ids, embedded, tuple(streams), tuple(attention), tuple(mlp))
-    if not logits_of(traced, x[-1]).isfinite().all():
+        positions = model.positions[: len(ids)].to(model.compute_dtype)
+        embedded = {"token embedding": model.embed(tokens)[0], "position embedding": positions}
+    traced = Trace(
+        model,
+        ids,
+        embedded,
+        tuple(streams),
+        *(
+            tuple(calls[f"blocks.{layer}.{part}"].output[0] for layer in layers)
+            for part in ("attention", "mlp")
+        ),
+    )
+    if not logits_of(traced, streams[-1]).isfinite().all():
         part = unsound_part(model, tokens)
         raise MygptError(
             f"the model's logits are not finite numbers: they go wrong in {part}",
@@ -79,46 +83,41 @@ def trace(model: GPT, ids: tuple[int, ...]) -> Trace:
 
 
 @torch.no_grad()
+def calls_of(traced: Trace, layer: int) -> dict[str, Call]:
+    """Record all that the parts of a layer, counted from 0, compute for a batch of this text alone."""
+    block = layers_of(traced.model)[layer]
+    with recorded(block) as calls:
+        block(traced.streams[layer][None], traced.model.rotary(0, len(traced.ids)))
+    return calls
+
+
+@torch.no_grad()
 def heads_of(traced: Trace, layer: int) -> Heads:
     """Look at the attention of a layer, counted from 0."""
-    return _heads(traced.model, layers_of(traced.model)[layer], traced.streams[layer])
-
-
-def _heads(model: GPT, block: Block, x: Tensor) -> Heads:
-    attention, normed = block.attention, block.attention_norm(x)
-    q, k, v = attention.project(normed[None], rotary_of(model, len(x)))
-    weights = attention_weights(q, attention.share(k))
-    gathered = weights @ attention.share(v)
-    return Heads(normed, q[0], k[0], v[0], weights[0], gathered[0])
+    calls = calls_of(traced, layer)
+    (q, k, v), gathered = calls["attention.sdpa"]
+    weights = attention_weights(q, k)
+    return Heads(calls["attention_norm"].output[0], q[0], k[0], v[0], weights[0], gathered[0])
 
 
 @torch.no_grad()
 def without_heads(traced: Trace, layer: int, heads: list[int]) -> Tensor:
     """Return the logits (N, V) after the last token with each of N heads of a layer removed alone.
 
-    A removed head's values are zeros at every position; all that comes after runs as usual. Layer and heads
-    are counted from 0.
+    What a removed head gathers is zeros at every position; all that comes after runs as usual. Layer and
+    heads are counted from 0.
     """
-    block, *later = layers_of(traced.model)[layer:]
-    rotary = rotary_of(traced.model, len(traced.ids))
-    kept = heads_of(traced, layer).gathered.repeat(len(heads), 1, 1, 1)  # (N, H, T, D)
-    kept[range(len(heads)), heads] = 0.0
-    x = traced.streams[layer] + block.attention.merge(kept)  # (N, T, C)
-    for following in later:
-        x = x + block.mlp(block.mlp_norm(x))
-        block = following
-        last = block is later[-1]
-        x = _with_attention(block, x, rotary, rows=1 if last else len(traced.ids))
-    x = x[:, -1]  # of the last layer nothing else is asked for
-    return logits_of(traced, x + block.mlp(block.mlp_norm(x)))
+    model, stream = traced.model, traced.streams[layer]
 
+    def without(gathered: Tensor) -> Tensor:
+        gathered = gathered.clone()  # (N, H, T, D)
+        gathered[range(len(heads)), heads] = 0.0
+        return gathered
 
-def _with_attention(block: Block, x: Tensor, rotary: Rotary, rows: int) -> Tensor:
-    """Return the last rows of a stream (N, T, C) with what the layer's attention adds to them."""
-    attention = block.attention
-    q, k, v = attention.project(block.attention_norm(x), rotary)
-    gathered = attend(q[:, :, -rows:], attention.share(k), attention.share(v))
-    return x[:, -rows:] + attention.merge(gathered)
+    with changed(layers_of(model)[layer].attention.sdpa, without):
+        copies = stream.expand(len(heads), *stream.shape)
+        x = model.run_blocks(copies, model.rotary(0, len(traced.ids)), first=layer)
+    return logits_of(traced, x[:, -1])
 
 
 @torch.no_grad()
@@ -146,10 +145,3 @@ def check_chosen(model: GPT, layer: int | None, head: int | None) -> None:
 def layers_of(model: GPT) -> list[Block]:
     """Return the model's layers, first to last."""
     return cast("list[Block]", list(model.blocks))
-
-
-def rotary_of(model: GPT, length: int) -> Rotary:
-    """Return the tables that turn the queries and keys of the first positions, where there are such."""
-    if model.positions is not None:
-        return None
-    return model.cos[:length].to(model.compute_dtype), model.sin[:length].to(model.compute_dtype)

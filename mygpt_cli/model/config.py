@@ -7,6 +7,7 @@ from mygpt_cli.base.errors import UsageError, did_you_mean
 
 POSITIONS = ("learned", "rotary")
 NORMS = ("layer", "rms")
+SCALINGS = ("linear", "llama3")
 QK_NORMS = ("none", "before", "after")  # the rotation
 ACTIVATIONS = ("relu2", "gelu_new", "gelu", "relu", "silu")
 # Further names of Hugging Face's for the same functions; they differ by rounding at most.
@@ -19,7 +20,43 @@ SYNONYMS = {
     "swish": "silu",
 }
 LONGEST_CONTEXT = 2**18
+MOST_LAYERS = 1000
 LARGEST_TABLE = 2**24  # rotary angles: for each position, as many as a head is wide
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How the rotary angles of a model are slowed down for contexts longer than those it first learned from.
+
+    `linear` divides every frequency by the factor (Chen et al., 2023, arXiv:2306.15595). `llama3` (Llama 3.1)
+    does so for pairs of channels that rotate fewer than `low_freq_factor` times within the
+    `original_context`, leaves those alone that rotate more than `high_freq_factor` times, and blends between.
+    """
+
+    kind: str
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context: int = 1
+
+    def faults(self) -> list[str]:
+        """List everything that is wrong with it."""
+        if self.kind not in SCALINGS:
+            return [f"rope scaling must be one of {', '.join(SCALINGS)}, not '{self.kind}'"]
+        faults = []
+        if not 1.0 <= self.factor < 1e6:
+            faults.append(f"the factor of rope scaling must be at least 1 and below 1e6, not {self.factor}")
+        if not 0.0 < self.low_freq_factor < self.high_freq_factor < 1e6:
+            low, high = self.low_freq_factor, self.high_freq_factor
+            faults.append(
+                f"low_freq_factor must be above 0 and below high_freq_factor, and that below 1e6, "
+                f"not {low} and {high}"
+            )
+        if self.original_context < 1:
+            faults.append(
+                f"the original context of rope scaling must be at least 1, not {self.original_context}"
+            )
+        return faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +64,10 @@ class ModelConfig:
     """A GPT by its parts; raises UsageError listing everything that is wrong with it.
 
     `arch` names the architecture of which this is a model. Positions are `learned` vectors or a `rotary`
-    angle of queries and keys (Su et al., 2021). The norm is `layer` (Ba et al., 2016) or `rms` (Zhang and
+    angle of queries and keys (Su et al., 2021), but in the `unrotated` layers; nanochat rotates clockwise. In
+    the `windowed` layers attention looks at the last `window` tokens, which the context must not exceed:
+    then it is attention to all. `full_context` is what the model was made for, where `context` is less. Both
+    name layers counted from 0. The norm is `layer` (Ba et al., 2016) or `rms` (Zhang and
     Sennrich, 2019), with a learned gain and bias or without. Queries and keys may have an RMSNorm of their
     own, before or after the rotation. The feed-forward part is plain or `gated` (Shazeer, 2020). Scores of
     attention are divided by the square root of the head width and, with `scale_by_layer`, by the number of
@@ -46,6 +86,9 @@ class ModelConfig:
     mlp_width: int = 0  # 0: four times the width
     positions: str
     rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    rope_clockwise: bool = False
+    unrotated: tuple[int, ...] = ()
     norm: str
     norm_gain: bool
     norm_bias: bool
@@ -62,15 +105,19 @@ class ModelConfig:
     softcap: float = 0.0  # 0: logits are not capped
     scale_by_width: bool = True
     scale_by_layer: bool = False
+    window: int = 0
+    windowed: tuple[int, ...] = ()
+    full_context: int = 0  # 0: the context
 
     def __post_init__(self) -> None:
+        own_heads = self.head_width > 0
         sizes = {"kv_heads": self.heads, "mlp_width": 4 * self.width}
         if self.heads > 0:
             sizes["head_width"] = self.width // self.heads
         for name, size in sizes.items():
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, size)
-        if faults := self._faults():
+        if faults := self._faults(own_heads=own_heads):
             raise UsageError(faults, "`mygpt train --help` lists the settings of a model")
 
     @property
@@ -88,7 +135,7 @@ class ModelConfig:
         scale = 1.0 if self.scale_by_width else math.sqrt(self.head_width)
         return scale / (layer + 1) if self.scale_by_layer else scale
 
-    def _faults(self) -> list[str]:
+    def _faults(self, *, own_heads: bool) -> list[str]:
         faults = [
             f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'"
             for name, known in (("positions", POSITIONS), ("norm", NORMS), ("qk_norm", QK_NORMS))
@@ -105,7 +152,7 @@ class ModelConfig:
         ]
         faults += [
             f"{name} must be at most {most:,}, not {getattr(self, name):,}"
-            for name, most in (("context", LONGEST_CONTEXT), ("layers", 1000))
+            for name, most in (("context", LONGEST_CONTEXT), ("layers", MOST_LAYERS))
             if getattr(self, name) > most
         ]
         if not 0.0 <= self.dropout < 1.0:
@@ -116,10 +163,11 @@ class ModelConfig:
             faults.append(f"rope_theta must be between 1 and 1e12, not {self.rope_theta}")
         if not 0.0 <= self.softcap < 1e6:
             faults.append(f"softcap must be at least 0 and below 1e6, not {self.softcap}")
+        faults += self.rope_scaling.faults() if self.rope_scaling else []
         if faults:
             return faults
         rotary = self.positions == "rotary"
-        if self.head_width * self.heads == self.width or self.width % self.heads:
+        if not own_heads:
             faults += shape_faults(self.width, self.heads, even=rotary)
         elif rotary and self.head_width % 2:
             faults.append(f"rotary positions need an even head width, not {self.head_width}")
@@ -131,6 +179,12 @@ class ModelConfig:
             )
         if self.qk_norm == "after" and not rotary:
             faults.append("a norm of queries and keys after the rotation needs rotary positions")
+        if self.windowed and self.context > self.window:
+            faults.append(
+                f"context {self.context:,} is more than the {self.window:,} tokens that layers look at"
+            )
+        if not {*self.windowed, *self.unrotated} <= {*range(self.layers)}:
+            faults.append("windowed and unrotated must name layers that there are")
         return faults
 
 

@@ -5,24 +5,18 @@ K key/value heads, D head width, F feed-forward width, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mygpt_cli.backends.cpu import training_pass as fused
-from mygpt_cli.backends.cpu.kernels import Kernels
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.kv_cache import KVCache
-from mygpt_cli.model.masks import Masks
+from mygpt_cli.model.masks import DropoutMasks
 
-if TYPE_CHECKING:
-    from mygpt_cli.backends.cpu.decoder import Decoder
-    from mygpt_cli.backends.cpu.sampler import Picker
-    from mygpt_cli.backends.cuda.graph_decoder import Captured
+Rotary = tuple[Tensor, Tensor] | None  # cosines and sines, 2 × (T, D/2)
 
 
 class Linear(nn.Module):
@@ -73,6 +67,7 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         self.query_scale = config.query_scale(layer)
+        self.rotates = layer not in config.unrotated
         rows = (config.heads + 2 * config.kv_heads) * config.head_width
         self.qkv = Linear(config.width, rows, config.attention_bias)
         self.out = Linear(config.heads * config.head_width, config.width, config.output_bias)
@@ -81,17 +76,16 @@ class Attention(nn.Module):
             self.query_norm, self.key_norm = (
                 Norm("rms", config.head_width, config.norm_eps, gain=config.qk_norm_gain) for _ in range(2)
             )
+        self.sdpa = ScaledDotProductAttention()
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, layer: int, cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotary, layer: int, cache: KVCache | None) -> Tensor:
         """Let every position of (B, T, C) gather from itself and those before it."""
         q, k, v = self.project(x, rotary)
         if cache is not None:
             k, v = cache.extend(layer, k, v)  # 2 × (B, K, S, D)
-        return self.merge(attend(q, self.share(k), self.share(v)))
+        return self.merge(self.sdpa(q, k, v))
 
-    def project(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """Return the queries (B, H, T, D), keys and values (B, K, T, D) of (B, T, C)."""
         cfg = self.config
         b, t, _ = x.shape
@@ -101,16 +95,11 @@ class Attention(nn.Module):
         )  # (B, H, T, D), 2 × (B, K, T, D)
         if self.query_norm and self.key_norm and cfg.qk_norm == "before":
             q, k = self.query_norm(q), self.key_norm(k)
-        if rotary is not None:
+        if rotary is not None and self.rotates:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         if self.query_norm and self.key_norm and cfg.qk_norm == "after":
             q, k = self.query_norm(q), self.key_norm(k)
         return q if self.query_scale == 1.0 else q * self.query_scale, k, v
-
-    def share(self, x: Tensor) -> Tensor:
-        """Repeat keys or values (B, K, S, D) for the heads that share them: (B, H, S, D)."""
-        cfg = self.config
-        return x if cfg.kv_heads == cfg.heads else x.repeat_interleave(cfg.heads // cfg.kv_heads, dim=1)
 
     def merge(self, y: Tensor) -> Tensor:
         """Lay what the heads gathered (B, H, T, D) side by side and mix it: (B, T, C)."""
@@ -120,31 +109,42 @@ class Attention(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (d, d + D/2) of (B, H, T, D) by each position's angles, two (T, D/2) tables.
+    """Rotate the pairs (d, d + D/2) of (B, H, T, D) by each position's angles, two (T, D/2) tables.
 
-    Su et al., 2021 (arXiv:2104.09864), with nanochat's direction of turning.
+    Su et al., 2021 (arXiv:2104.09864). The direction is nanochat's, clockwise: sines with their sign changed
+    rotate the other way, as everyone else does.
     """
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Weigh the values (B, H, S, D) by the match of queries (B, H, T, D) and keys; the last T of S are new.
+class ScaledDotProductAttention(nn.Module):
+    """What the heads gather; a module, so that it can be watched."""
 
-    While gradients are recorded on a CPU, plain matrix products beat torch's fused attention, whose backward
-    pass is slow at short contexts.
-    """
-    t, s = q.size(-2), k.size(-2)
-    if not (q.requires_grad and q.device.type == "cpu"):
-        if t in (1, s):
-            return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
-        mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(s - t)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return attention_weights(q, k) @ v
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Weigh the values (B, K, S, D) by the match of queries (B, H, T, D) and keys; the last T are new.
+
+        While gradients are recorded on a CPU, plain matrix products beat torch's fused attention, whose
+        backward pass is slow at short contexts.
+        """
+        k, v = repeat_kv(k, q.size(1)), repeat_kv(v, q.size(1))
+        t, s = q.size(-2), k.size(-2)
+        if not (q.requires_grad and q.device.type == "cpu"):
+            if t in (1, s):
+                return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+            mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(s - t)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return attention_weights(q, k) @ v
+
+
+def repeat_kv(x: Tensor, heads: int) -> Tensor:
+    """Repeat keys or values (B, K, S, D) for the heads that share them: (B, H, S, D)."""
+    return x if x.size(1) == heads else x.repeat_interleave(heads // x.size(1), dim=1)
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
-    """Return the shares (B, H, T, S) that queries (B, H, T, D) take from keys (B, H, S, D); they sum to 1."""
+    """Return how queries (B, H, T, D) weigh keys (B, K, S, D): (B, H, T, S), each row adding up to 1."""
+    k = repeat_kv(k, q.size(1))
     t, s = q.size(-2), k.size(-2)
     future = torch.full((t, s), -math.inf, dtype=q.dtype, device=q.device).triu(s - t + 1)
     scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1) + future  # (B, H, T, S)
@@ -204,7 +204,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        rotary: tuple[Tensor, Tensor] | None,
+        rotary: Rotary,
         cache: KVCache | None = None,
         masks: Sequence[Tensor | None] = (None, None),
     ) -> Tensor:
@@ -217,9 +217,7 @@ class GPT(nn.Module):
     """A decoder-only transformer; its weights are undefined until `initialise` or a checkpoint fills them.
 
     `compute_dtype` is the type of the activations and matrix products; weights keep their own. Where they are
-    `mapped`, the matrices of its layers are a file's, and not to be written. With `kernels`, training on a
-    CPU takes its written-out pass; with a `decoder`, generation its compiled step; on a GPU it takes the one
-    that is `captured`.
+    `mapped`, the matrices of its layers are a file's, and not to be written.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -227,10 +225,6 @@ class GPT(nn.Module):
         self.config = config
         self.compute_dtype = torch.float32
         self.mapped = False
-        self.picker: Picker | None = None
-        self.kernels: Kernels | None = None
-        self.decoder: Decoder | None = None
-        self.captured: Captured | None = None
         self.cos: Tensor
         self.sin: Tensor
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.width))
@@ -243,7 +237,7 @@ class GPT(nn.Module):
         self.norm = stream_norm(config)
         self.head = None if config.tied else Linear(config.width, config.vocab_size)
         if config.positions == "rotary":
-            cos, sin = rotary_tables(config.context, config.head_width, config.rope_theta)
+            cos, sin = rotary_tables(config)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
@@ -257,71 +251,81 @@ class GPT(nn.Module):
         """
         return self.unembed(self.hidden(ids, cache=cache, masks=masks))
 
-    def loss(self, ids: Tensor, targets: Tensor, masks: Masks | None = None) -> Tensor:
+    def loss(
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        masks: DropoutMasks | None = None,
+        forward: Callable[..., Tensor] | None = None,
+    ) -> Tensor:
         """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T).
 
-        Differentiable while gradients are recorded, though `learn` is the fast way; else there is no dropout.
+        `forward` may be the model compiled.
         """
-        if torch.is_grad_enabled():
-            # Masks are drawn beforehand: that cannot be compiled.
-            count, shape = 1 + 2 * self.config.layers, (*ids.shape, self.config.width)
-            logits = self(ids, masks=[masks.draw(*shape) for _ in range(count)] if masks else None)
-        elif fused.applies(self):
-            return fused.loss(self, ids, targets)
-        else:  # validation comes seldom and in other shapes: not worth compiling for
-            logits = self.forward(ids)
+        # Masks are drawn beforehand: that cannot be compiled.
+        count, shape = 1 + 2 * self.config.layers, (*ids.shape, self.config.width)
+        drawn = [masks.draw(*shape) for _ in range(count)] if masks else None
+        logits = (self if forward is None else forward)(ids, masks=drawn)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-    def learn(self, ids: Tensor, targets: Tensor, masks: Masks | None = None, share: float = 1.0) -> Tensor:
-        """Add the gradient of `share` times the loss to that of each parameter, and return that much."""
-        if fused.applies(self):
-            return fused.learn(self, ids, targets, masks, share)
-        loss = self.loss(ids, targets, masks) * share
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
 
     def hidden(
         self, ids: Tensor, *, cache: KVCache | None = None, masks: Sequence[Tensor] | None = None
     ) -> Tensor:
         """Map token ids (B, T) to the final normalised residual stream (B, T, C)."""
         start = 0 if cache is None else cache.length
-        x, rotary = self.place(self.embed(ids), start)
-        drop: Sequence[Tensor | None] = masks or [None] * (1 + 2 * len(self.blocks))
-        x = dropout(x, drop[0])
-        for block, first, second in zip(self.blocks, drop[1::2], drop[2::2], strict=True):
-            x = block(x, rotary, cache, (first, second))
+        x, rotary = self.add_positions(self.embed(ids), start)
+        x = self.run_blocks(x, rotary, cache=cache, masks=masks)
         if cache is not None:
             cache.length = start + ids.size(1)
         normed: Tensor = self.norm(x)
         return normed
 
+    def run_blocks(
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        *,
+        first: int = 0,
+        cache: KVCache | None = None,
+        masks: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Map the residual stream (B, T, C) before the `first` block to that after the last."""
+        drop: Sequence[Tensor | None] = masks or [None] * (1 + 2 * len(self.blocks))
+        x = dropout(x, drop[0])
+        for block, *halves in list(zip(self.blocks, drop[1::2], drop[2::2], strict=True))[first:]:
+            x = block(x, rotary, cache, halves)
+        return x
+
     def embed(self, ids: Tensor) -> Tensor:
         """Look up the vectors (B, T, C) of token ids (B, T)."""
         return F.embedding(ids, self.embedding).to(self.compute_dtype)
 
-    def place(self, x: Tensor, start: int = 0) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Tell vectors (B, T, C) their positions, from `start` on: added to them, or as rotary tables beside.
+    def add_positions(self, x: Tensor, start: int = 0) -> tuple[Tensor, Rotary]:
+        """Add positions, from `start` on, to vectors (B, T, C), or return the tables for `rotate`.
 
-        The tables are the cosines and sines for `rotate`, 2 × (T, D/2). A norm of the embedding comes last.
+        A norm of the embedding comes last.
         """
         end = start + x.size(1)
-        rotary = None
-        if self.positions is None:
-            rotary = self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype)
-        else:
+        if self.positions is not None:
             x = x + self.positions[start:end].to(x.dtype)
-        return (x if self.embedding_norm is None else self.embedding_norm(x)), rotary
+        return (x if self.embedding_norm is None else self.embedding_norm(x)), self.rotary(start, end)
+
+    def rotary(self, start: int, end: int) -> Rotary:
+        """Return the tables for `rotate` at these positions, where they are rotary."""
+        if self.config.positions != "rotary":
+            return None
+        return self.cos[start:end].to(self.compute_dtype), self.sin[start:end].to(self.compute_dtype)
 
     def unembed(self, hidden: Tensor) -> Tensor:
         """Map the final residual stream (..., C) to float32 logits (..., V)."""
-        return self.cap(self.score(hidden))
+        return self.softcap(self.score(hidden))
 
     def score(self, hidden: Tensor) -> Tensor:
         """Match the final residual stream (..., C) with every token: float32 logits (..., V) before a cap."""
         weight = self.embedding if self.head is None else self.head.weight
         return F.linear(hidden, weight.to(hidden.dtype)).float()
 
-    def cap(self, logits: Tensor) -> Tensor:
+    def softcap(self, logits: Tensor) -> Tensor:
         """Squeeze logits softly between minus and plus the cap, where there is one."""
         cap = self.config.softcap
         return cap * torch.tanh(logits / cap) if cap else logits
@@ -345,8 +349,23 @@ class GPT(nn.Module):
                 architecture.initialise(name, parameter, self.config, rng)
 
 
-def rotary_tables(context: int, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines (T, D/2) of the angle of each position and channel pair."""
-    frequencies = 1.0 / theta ** (torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
-    angles = torch.arange(context, dtype=torch.float32)[:, None] * frequencies
-    return angles.cos(), angles.sin()
+def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (T, D/2) of the angle of each position and channel pair, for `rotate`."""
+    angles = torch.arange(config.context, dtype=torch.float32)[:, None] * rotary_frequencies(config)
+    sines = angles.sin()
+    return angles.cos(), sines if config.rope_clockwise else sines.neg_()
+
+
+def rotary_frequencies(config: ModelConfig) -> Tensor:
+    """Return the angles (D/2) by which channel pairs rotate from one position to the next."""
+    steps = torch.arange(0, config.head_width, 2, dtype=torch.float32) / config.head_width
+    frequencies: Tensor = 1.0 / config.rope_theta**steps
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    slowed = frequencies / scaling.factor
+    if scaling.kind == "linear":
+        return slowed
+    rotations = scaling.original_context * frequencies / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    return torch.lerp(slowed, frequencies, ((rotations - low) / (high - low)).clamp(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Masks for dropout, each a function of a seed and the order in which it is drawn."""
+"""DropoutMasks for dropout, each a function of a seed and the order in which it is drawn."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch import Tensor
 _POOL = 1 << 23
 
 
-class Masks:
+class DropoutMasks:
     """Hands out masks of zeros and 1 / (1 - p), a share p of them zeros (Srivastava et al., 2014).
 
     Random bits cost more than the layers they mask, so a mask is a stretch of one large pool, from a random

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mygpt_cli.base.errors import CheckpointError, ResourceError
+from mygpt_cli.base.files import write_whole
 from mygpt_cli.base.strict_json import read_json
 from mygpt_cli.text.corpus import Corpus
 
@@ -28,7 +29,7 @@ def record(folder: Path, corpus: Corpus) -> None:
         return
     try:
         text = json.dumps({"files": [vars(file) for file in files]}, indent=1)
-        (folder / CONTENTS).write_text(f"{text}\n", encoding="utf-8", newline="\n")
+        write_whole(folder / CONTENTS, [f"{text}\n"])
     except OSError as error:
         raise ResourceError(f"cannot write to {folder}: {error.strerror}", "free some space") from None
 

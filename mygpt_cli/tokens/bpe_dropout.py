@@ -13,7 +13,7 @@ import numpy as np
 _ROUNDS = 3  # parts of parts of parts
 
 
-class Splitter:
+class BPEDropout:
     """Splits tokens of a learned byte-pair vocabulary into the two that it was merged from.
 
     `ranks` maps the bytes of each token to its id, ids in the order of the merges.

@@ -16,10 +16,10 @@ import numpy as np
 
 from mygpt_cli.base.errors import ResourceError, TextError
 from mygpt_cli.base.locking import waited_lock
+from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.text.corpus import Corpus
-from mygpt_cli.tokens.bpe_dropout import Splitter
+from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.token_files import (
-    Progress,
     learn,
     read_tokenizer,
     read_tokens,
@@ -74,7 +74,7 @@ def prepare(
     tokenizer: str,
     vocab_size: int | None = None,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     existing: Tokenizer | None = None,
 ) -> Dataset:
     """Tokenize a corpus, or find its tokens where an earlier call left them under `cache`.
@@ -118,7 +118,7 @@ def _name(corpus: Corpus, key: list[str | int | None]) -> str:
 def _build(
     folder: Path,
     corpus: Corpus,
-    progress: Progress,
+    progress: OnProgress,
     existing: Tokenizer | None,
     spec: str,
     vocab_size: int | None,
@@ -199,7 +199,7 @@ class Batches:
         seed: int,
         batch_size: int,
         context: int,
-        splitter: Splitter | None = None,
+        bpe_dropout: BPEDropout | None = None,
     ) -> None:
         room = len(tokens) - 1
         if room < context:
@@ -211,7 +211,7 @@ class Batches:
         self.seed = seed
         self.batch_size = batch_size
         self.context = context
-        self.splitter = splitter
+        self.bpe_dropout = bpe_dropout
         # One window less than fits, so that every epoch has as many, wherever it starts.
         self.windows_per_epoch = max(1, room // context - 1)
         self._slack = room - self.windows_per_epoch * context
@@ -222,7 +222,7 @@ class Batches:
     def batch(self, step: int, split: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs and targets of one step, int64 of shape (batch_size, context).
 
-        `split` is the probability with which the splitter, if there is one, takes tokens apart.
+        `split` is the probability with which the bpe_dropout, if there is one, takes tokens apart.
         """
         first = step * self.batch_size
         starts = np.empty(self.batch_size, np.int64)
@@ -235,9 +235,9 @@ class Batches:
             done += len(some)
         windows = self.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)  # (B, T + 1)
         release(self.tokens)
-        if split and self.splitter:
+        if split and self.bpe_dropout:
             random = np.random.Generator(np.random.PCG64([self.seed, 1, step]))
-            windows = self.splitter.split(windows, split, random)
+            windows = self.bpe_dropout.split(windows, split, random)
         return windows[:, :-1], windows[:, 1:]
 
     def _shuffle(self, epoch: int) -> None:

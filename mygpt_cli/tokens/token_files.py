@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from mygpt_cli.base.errors import CheckpointError, TextError
+from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.base.strict_json import read_json
 from mygpt_cli.text.corpus import Chunk, Corpus, Part
 from mygpt_cli.tokens.added_tokens import AddedTokens
@@ -33,7 +34,6 @@ SAMPLE = 1 << 26
 META = "meta.json"
 TOKENIZER = "tokenizer.json"
 FILES = {"train.bin", "val.bin", META, f"{META}.new", TOKENIZER}
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def texts(chunks: Iterable[Chunk], size: int = PIECE, tokenizer: Tokenizer | Non
         yield Chunk(rest, False)
 
 
-def learn(corpus: Corpus, spec: str, vocab_size: int | None, progress: Progress) -> Tokenizer:
+def learn(corpus: Corpus, spec: str, vocab_size: int | None, progress: OnProgress) -> Tokenizer:
     """Make the tokenizer `spec` for a corpus; see `train_tokenizer`.
 
     Every character must have a token, so characters are taken from all of the text; merges are learned from
@@ -82,7 +82,7 @@ def learn(corpus: Corpus, spec: str, vocab_size: int | None, progress: Progress)
     )
 
 
-def _sample(part: Part, progress: Progress, *, all_of_it: bool) -> Iterator[str]:
+def _sample(part: Part, progress: OnProgress, *, all_of_it: bool) -> Iterator[str]:
     wanted = part.characters if all_of_it else min(SAMPLE, part.characters)
     seen = taken = 0
     for text, _ in texts(part.chunks()):
@@ -93,7 +93,7 @@ def _sample(part: Part, progress: Progress, *, all_of_it: bool) -> Iterator[str]
         progress("learning the vocabulary", seen / part.characters)
 
 
-def write_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: Progress) -> None:
+def write_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: OnProgress) -> None:
     """Write the tokens of both parts, the tokenizer and `meta.json`, or what is missing of them.
 
     What is there is checked and kept. Raises TextError for a text that is too short or cannot be encoded.

@@ -1,7 +1,29 @@
 """What happens during training, as plain records; `ui` decides how they look."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from mygpt_cli.config.train import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What will be trained, on what, from `step` on; `reasons` says why mygpt chose what nobody set."""
+
+    config: TrainConfig
+    step: int
+    seconds: float | None  # of the budget, where it is one of time
+    reasons: Mapping[str, str]
+    tokenizer: str
+    vocab_size: int
+    train_tokens: int
+    train_characters: int
+    val_tokens: int
+    parameters: int
+    tokens_per_step: int
+    device: str
+    dtype: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +77,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaveDue:
+class CheckpointDue:
     """The trainer's state is worth keeping now; whoever drives it saves before asking for the next event."""
 
     step: int
@@ -103,4 +125,4 @@ class Finished:
     refused: int
 
 
-Event = Started | Progress | Corrected | Evaluated | SaveDue | Saved | Sampled | Noted | Finished
+Event = Started | Progress | Corrected | Evaluated | CheckpointDue | Saved | Sampled | Noted | Finished

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from mygpt_cli.backends.cpu.kernels import Kernels
+from mygpt_cli.backends.interfaces import MuonStep
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
@@ -18,11 +18,11 @@ from mygpt_cli.model.gpt import GPT
 class Optimizer:
     """Muon for the matrices inside the blocks (`--optimizer muon`) and AdamW for all other parameters.
 
-    Weight decay acts on matrices only. Beside Muon, some parameters learn at a multiple of
-    AdamW's rate, as the architecture has it.
+    Weight decay acts on matrices only. Beside Muon, some parameters of models with an untied head learn at a
+    multiple of AdamW's rate, as the architecture has it. `muon_step` is a faster way to take Muon's step.
     """
 
-    def __init__(self, model: GPT, config: TrainConfig) -> None:
+    def __init__(self, model: GPT, config: TrainConfig, muon_step: MuonStep | None = None) -> None:
         named = dict(model.named_parameters())
         inside = {
             name: p
@@ -30,17 +30,18 @@ class Optimizer:
             if config.optimizer == "muon" and name.startswith("blocks.") and p.ndim == 2
         }
         rest = {name: p for name, p in named.items() if name not in inside}
-        rates = find(model.config.arch).rates if inside else {}
+        # An embedding that is the head as well moves in every step, and learns like the rest.
+        rates = find(model.config.arch).rates if inside and not model.config.tied else {}
         self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
         self._muon = Muon(inside, model.config, model.compute_dtype) if inside else None
-        self._model, self._config = model, config
+        self._config, self._muon_step = config, muon_step
 
-    def step(self, share: float) -> None:
-        """Update the parameters from their gradients, at this share of the peak learning rates."""
+    def step(self, lr_factor: float) -> None:
+        """Update the parameters from their gradients, at the peak learning rates times a factor."""
         config = self._config
-        self._adamw.step(config.lr * share, config.weight_decay)
+        self._adamw.step(config.lr * lr_factor, config.weight_decay)
         if self._muon:
-            self._muon.step(config.muon_lr * share, config.weight_decay, self._model.kernels)
+            self._muon.step(config.muon_lr * lr_factor, config.weight_decay, self._muon_step)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, as named tensors."""
@@ -129,7 +130,7 @@ class Muon:
     Each row is then divided by the root of what its mean square has been, and the whole brought back to its
     norm (NorMuon: Li et al., 2025, arXiv:2510.05491), so that all rows learn alike.
     Query, key and value, kept in one tensor, are three matrices to it. Matrices of one shape go through the
-    iteration together. `dtype` is the type of that iteration.
+    iteration together. `queries` are the rows of all queries, `dtype` is the type of that iteration.
     """
 
     MOMENTUM = 0.95
@@ -158,10 +159,10 @@ class Muon:
             buffer.copy_(tensors[name])
 
     @torch.no_grad()
-    def step(self, lr: float, weight_decay: float, kernels: Kernels | None = None) -> None:
-        """Update all parameters from their gradients; with kernels, each matrix in a thread's own cache."""
-        if kernels:
-            kernels.muon(self._matrices(), self.MOMENTUM, lr, weight_decay)
+    def step(self, lr: float, weight_decay: float, faster: MuonStep | None = None) -> None:
+        """Update all parameters from their gradients, or leave that to a faster way."""
+        if faster:
+            faster(self._matrices(), self.MOMENTUM, lr, weight_decay)
             return
         names = list(self._parameters)
         parameters = [self._parameters[name] for name in names]

@@ -1,19 +1,22 @@
 """From settings and a text to a trainer: what to compute on, what to compile, the tokens, and the plan."""
 
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 
-from mygpt_cli.backends.compilation import compile_training
+from mygpt_cli.backends.choice import compile_training
 from mygpt_cli.base.devices import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
+from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.base.randomness import derive
-from mygpt_cli.checkpoints.checkpoint import Checkpoint, load
 from mygpt_cli.config.train import Settings, TrainConfig
+from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import Corpus
 from mygpt_cli.tokens.dataset import cache_folder, prepare
-from mygpt_cli.tokens.token_files import Progress
+from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import Budget
+from mygpt_cli.training.events import Planned
 from mygpt_cli.training.history import History
 from mygpt_cli.training.sizing import Plan, fit_memory, fit_steps, plan, seconds_per_token, start_settings
 from mygpt_cli.training.trainer import Trainer
@@ -23,11 +26,31 @@ from mygpt_cli.training.trainer import Trainer
 FOR_WORDS, FOR_SENTENCES = 10_000, 100_000
 
 
+class Pretrained(Protocol):
+    """A trained model to begin from, or to go on with."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's parts."""
+
+    @property
+    def model(self) -> GPT:
+        """The model itself."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about it."""
+
+
 class Preparation:
     """What all trainers of a run share; `notes` gathers what the user should know.
 
-    A run begins from weights drawn from its seed, from those that `init_from` names, or goes on from
-    `resumed`. `busy` is told what is being done, and how much of it is. Raises UsageError, CheckpointError,
+    A run begins from weights drawn from its seed, or from those of `start`, with which a `resumed` run goes
+    on. `busy` is told what is being done, and how much of it is. Raises UsageError, CheckpointError,
     TextError or ResourceError for what cannot be used.
     """
 
@@ -35,8 +58,10 @@ class Preparation:
         self,
         settings: Settings,
         corpus: Corpus,
-        busy: Progress,
-        resumed: Checkpoint | None = None,
+        busy: OnProgress,
+        start: Pretrained | None = None,
+        *,
+        resumed: bool = False,
     ) -> None:
         keep_freed_memory()
         self._busy = busy
@@ -51,20 +76,19 @@ class Preparation:
         self._compilation = compile_training(
             settings.get("compile", "auto"), self._device, self._dtype, cache_folder() / "kernels"
         )
-        self._start = self._resumed = resumed
-        if resumed is None and settings.get("init_from"):
-            self._start = load(settings["init_from"])
-            self._settings |= start_settings(self._settings, self._start.config, self._start.tokenizer)
+        self._start = start
+        if start and not resumed:
+            self._settings |= start_settings(self._settings, start.config, start.tokenizer)
         self._dataset = prepare(
             corpus,
             tokenizer=settings.get("tokenizer", "bpe"),
             vocab_size=settings.get("vocab_size"),
-            existing=self._start.tokenizer if self._start else None,
+            existing=start.tokenizer if start else None,
             progress=busy,
         )
         self._budget = Budget()
-        self.notes: list[str] = [] if resumed or self._start is None else list(self._start.notes)
-        if self._start is None and corpus.train.characters < FOR_WORDS:
+        self.notes: list[str] = [] if resumed or start is None else list(start.notes)
+        if start is None and corpus.train.characters < FOR_WORDS:
             self.notes.append(
                 f"{corpus.train.characters:,} characters are too few to learn words: the model will learn "
                 f"only which letters follow which. Words need about {FOR_WORDS:,}, "
@@ -109,8 +133,8 @@ class Preparation:
 
     def resumed_trainer(self, config: TrainConfig, history: History) -> Trainer:
         """Return a trainer that goes on; the settings are those of the checkpoint."""
-        assert self._resumed  # noqa: S101 - only of a run that goes on
-        return self._trainer(config, self._fitting(config), self._resumed.model, history)
+        assert self._start  # noqa: S101 - only of a run that goes on
+        return self._trainer(config, self._fitting(config), self._start.model, history)
 
     def _fitting(self, config: TrainConfig) -> TrainConfig:
         return fit_memory(config, self._dataset.tokenizer.vocab_size, total_memory(self._device))
@@ -119,8 +143,8 @@ class Preparation:
         self, config: TrainConfig, fitting: TrainConfig, model: GPT, history: History | None = None
     ) -> Trainer:
         model.compute_dtype = self._dtype
-        self._compilation.apply(model)
-        trainer = Trainer(fitting, self._dataset, model.to(self._device), history)
+        model.to(self._device)
+        trainer = Trainer(fitting, self._dataset, model, history, self._compilation.backend(model))
         trainer.budget = self._budget
         if fitting != config:
             trainer.notes.append(
@@ -134,3 +158,23 @@ class Preparation:
         scratch, before = self.new_trainer(config), self._compilation
         self._compilation = before.proved(lambda: scratch.update(0))
         return seconds_per_token(scratch if self._compilation is before else self.new_trainer(config))
+
+
+def planned(trainer: Trainer, chosen: Plan) -> Planned:
+    """Say what a trainer will do, and why."""
+    dataset, model = trainer.dataset, trainer.model
+    return Planned(
+        config=trainer.config,
+        step=trainer.history.step,
+        seconds=chosen.seconds,
+        reasons=chosen.reasons,
+        tokenizer=dataset.tokenizer.kind,
+        vocab_size=dataset.tokenizer.vocab_size,
+        train_tokens=len(dataset.train),
+        train_characters=dataset.train_characters,
+        val_tokens=len(dataset.val),
+        parameters=sum(p.numel() for p in model.parameters()),
+        tokens_per_step=trainer.tokens_per_step,
+        device=trainer.device.type,
+        dtype=str(model.compute_dtype).removeprefix("torch."),
+    )

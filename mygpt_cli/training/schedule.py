@@ -7,14 +7,14 @@ from mygpt_cli.config.course import Course
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rise:
+class Rewarm:
     """Where a run that had begun to lower its learning rate was given more steps: it rises again from there.
 
-    The step is the first after the change, and the share is that of the step before it.
+    The step is the first after the change, and the factor is that of the step before it.
     """
 
     step: int
-    share: float
+    factor: float
 
 
 def warmup_steps(steps: int) -> int:
@@ -22,7 +22,7 @@ def warmup_steps(steps: int) -> int:
     return min(steps // 20, max(10, steps // 100))
 
 
-def lr_share(
+def lr_factor(
     step: int,
     *,
     steps: int,
@@ -31,29 +31,29 @@ def lr_share(
     decay_share: float,
     final_lr: float,
     corrections: Course = (),
-    rise: Rise | None = None,
+    rewarm: Rewarm | None = None,
 ) -> float:
-    """Return the learning rate of a step (from 0) as a share of its peak.
+    """Return the learning rate of a step (from 0) as a factor of its peak.
 
     It rises over `warmup` steps, stays, and falls over the last `decay_share` of `steps` to `final_lr`:
     `linear`ly, along a half `cosine` (Loshchilov and Hutter, 2017), or not at all (`constant`). Where the
-    number of steps was corrected, it falls from where it was to the same end. From a `rise` on it climbs to
+    number of steps was corrected, it falls from where it was to the same end. From a `rewarm` on it climbs to
     that in a line (Ibrahim et al., 2024, arXiv:2403.08763).
     """
     course = corrections or ((0, steps),)
     progress = _decay_progress(step, course, warmup, decay_share)
     if step < warmup:
-        share = (step + 1) / (warmup + 1)
+        factor = (step + 1) / (warmup + 1)
     elif schedule == "constant" or progress == 0.0:
-        share = 1.0
+        factor = 1.0
     else:
         falling = 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
-        share = final_lr + (1.0 - final_lr) * falling
-    if rise and step >= rise.step:
+        factor = final_lr + (1.0 - final_lr) * falling
+    if rewarm and step >= rewarm.step:
         planned = course[0][1]
-        climbed = min(1.0, (step - rise.step + 1) / (warmup_steps(planned - rise.step) + 1))
-        share = min(share, rise.share + (1.0 - rise.share) * climbed)
-    return share
+        climbed = min(1.0, (step - rewarm.step + 1) / (warmup_steps(planned - rewarm.step) + 1))
+        factor = min(factor, rewarm.factor + (1.0 - rewarm.factor) * climbed)
+    return factor
 
 
 def decay_start(steps: int, warmup: int, decay_share: float) -> int:

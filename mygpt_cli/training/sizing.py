@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mygpt_cli.base.errors import ResourceError, TextError, UsageError, join_faults
-from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, flag_of, parse_duration
+from mygpt_cli.config.knobs import flag_of
+from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, parse_duration
 from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
@@ -217,7 +218,7 @@ def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int)
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:
     """Return what starting with a trained model settles; UsageError lists the settings that contradict it."""
     shape = {name: getattr(model, name) for name in ("arch", "layers", "heads", "width", "softcap")}
-    shape["bias"] = model.mlp_bias
+    shape["bias"] = model.mlp_bias and "bias" in find(model.arch).options
     faults = [
         f"--{name} {settings[name]} is not the checkpoint's {value}"
         for name, value in shape.items()

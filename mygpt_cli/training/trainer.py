@@ -10,32 +10,34 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from mygpt_cli.backends.interfaces import TrainingBackend
+from mygpt_cli.backends.reference import Autograd
 from mygpt_cli.base.devices import peak_memory
 from mygpt_cli.base.errors import DivergedError, ResourceError, is_out_of_memory, may_be_out_of_memory
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.course import Course, steps_at
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.model.masks import Masks
-from mygpt_cli.tokens.bpe_dropout import Splitter
+from mygpt_cli.model.masks import DropoutMasks
+from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.dataset import Batches, Dataset, val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import (
+    CheckpointDue,
     Corrected,
     Evaluated,
     Event,
     Finished,
     Noted,
     Progress,
-    SaveDue,
     Started,
 )
 from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_hopeless, overfitting, useless
 from mygpt_cli.training.optimizer import Optimizer
-from mygpt_cli.training.schedule import Rise, decay_start, lr_share, warmup_steps
+from mygpt_cli.training.schedule import Rewarm, decay_start, lr_factor, warmup_steps
 
 WHOLE_TOKENS_FROM = 0.85  # share of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
@@ -46,36 +48,65 @@ NO_LONGER_IMPROVES = "no longer improves"
 Result = TypeVar("Result")
 
 
+class Pace:
+    """How fast steps are since it was last asked, without what comes between them."""
+
+    def __init__(self) -> None:
+        self._seconds, self._steps = 0.0, 0
+
+    def took(self, seconds: float) -> None:
+        """Count a step."""
+        self._seconds += seconds
+        self._steps += 1
+
+    def steps_per_second(self) -> float:
+        """Return the speed, and begin to count anew."""
+        speed = self._steps / self._seconds
+        self._seconds, self._steps = 0.0, 0
+        return speed
+
+
 class Trainer:
     """Trains a model on a dataset; every batch and every dropout mask is a function of (seed, step).
 
-    The model decides the device and the compute type. `history` is the state of the loop. A `budget` of time
-    is kept by another number of steps, which `config` records.
+    The model decides the device and the compute type, and the `backend` trains it. `history` is the state of
+    the loop. A `budget` of time is kept by another number of steps, which `config` records.
     """
 
     def __init__(
-        self, config: TrainConfig, dataset: Dataset, model: GPT, history: History | None = None
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        model: GPT,
+        history: History | None = None,
+        backend: TrainingBackend | None = None,
     ) -> None:
         self.config = config
         self.dataset = dataset
         self.model = model
         self.device = model.embedding.device
-        self.optimizer = Optimizer(model, config)
+        self.backend = backend or Autograd(model)
+        self.optimizer = Optimizer(model, config, self.backend.muon)
         self._parameters = list(model.parameters())
         self.history = history or History()
         self.notes: list[str] = []  # to be said with the next event
         self.budget = Budget()
+        self._pace = Pace()
         self._batches = Batches(
             dataset.train,
             seed=config.seed,
             batch_size=config.batch_size * config.accumulation,
             context=config.context,
-            splitter=_splitter(dataset.tokenizer) if config.bpe_dropout else None,
+            bpe_dropout=_bpe_dropout(dataset.tokenizer) if config.bpe_dropout else None,
         )
         self._masks = None
         if config.dropout:
-            seed = derive(config.seed, "masks")
-            self._masks = Masks(config.dropout, seed=seed, dtype=model.compute_dtype, device=self.device)
+            self._masks = DropoutMasks(
+                config.dropout,
+                seed=derive(config.seed, "masks"),
+                dtype=model.compute_dtype,
+                device=self.device,
+            )
 
     @property
     def tokens_per_step(self) -> int:
@@ -92,14 +123,12 @@ class Trainer:
         started = time.perf_counter() - history.seconds
         yield self._started()
         reason = None
-        busy, taken = 0.0, 0  # seconds and steps since the last Progress event
         parts = self.config.accumulation
         budget.begin()
         while history.step < self.config.steps and reason is None:
             begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
-            busy += time.perf_counter() - begin
-            taken += 1
+            self._pace.took(time.perf_counter() - begin)
             history.take(loss)
             history.seconds = time.perf_counter() - started
             budget.stepped()
@@ -109,16 +138,14 @@ class Trainer:
             config = self.config  # of this step, to its end
             reason = stop()
             last = history.step == config.steps
-            if history.step % config.log_every == 0 or last or reason:
-                yield self._progress(grad_norm, taken * self.tokens_per_step / busy)
-                busy, taken = 0.0, 0
+            if last or reason or history.step % config.log_every == 0:
+                yield self._progress(grad_norm)
             best = False
-            if history.step % config.validation_interval == 0 or last:
+            if last or history.step % config.validation_interval == 0:
                 evaluated = self._evaluate()
                 best = evaluated.best
                 yield evaluated
-                if note := self._judged(evaluated):
-                    yield Noted(step=history.step, text=note)
+                yield from self._judged(evaluated)
                 if is_hopeless(history, config, evaluated):
                     reason = reason or NO_LONGER_IMPROVES
                 budget.validated()
@@ -129,7 +156,7 @@ class Trainer:
                 parts = self.config.accumulation
                 self._check_weights()
                 history.seconds = time.perf_counter() - started
-                yield SaveDue(step=history.step, best=best, last=last, keep=keep)
+                yield CheckpointDue(step=history.step, best=best, last=last, keep=keep)
                 budget.saved(kept=keep)
         yield Finished(
             step=history.step,
@@ -158,7 +185,7 @@ class Trainer:
         if self._acceptable(loss_value, norm_value):
             if config.clip and norm_value > config.clip:
                 clip_grads_with_norm_(self._parameters, config.clip, norm)
-            self.optimizer.step(self._lr_share(step))
+            self.optimizer.step(self._lr_factor(step))
         return loss_value, norm_value
 
     def _gradients(self, step: int, x: Tensor, y: Tensor) -> Tensor:
@@ -169,7 +196,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         size, parts = self.config.batch_size, self.config.accumulation
         for ids, targets in zip(torch.split(x, size), torch.split(y, size), strict=True):
-            total += self.model.learn(ids, targets, self._masks, 1 / parts)
+            total += self.backend.accumulate_gradients(ids, targets, self._masks, 1 / parts)
         return total
 
     def _forget_gradients(self) -> None:
@@ -255,11 +282,10 @@ class Trainer:
         """
         return self._within_memory(lambda: self._sum_of_losses(tokens))
 
-    @torch.no_grad()
     def _sum_of_losses(self, tokens: np.ndarray) -> float:
         total = 0.0
         for x, y in val_windows(tokens, self.config.context, self.config.batch_size):
-            total += self.model.loss(self._to_device(x), self._to_device(y)).item() * y.size
+            total += self.backend.loss(self._to_device(x), self._to_device(y)).item() * y.size
         return total
 
     def _evaluate(self) -> Evaluated:
@@ -293,21 +319,22 @@ class Trainer:
                     "the checkpoints saved before are good; a lower --lr and --muon-lr keep training stable",
                 )
 
-    def _judged(self, evaluated: Evaluated) -> str | None:
+    def _judged(self, evaluated: Evaluated) -> Iterator[Noted]:
         """Say once what is wrong with how the model learns."""
         size = self.dataset.tokenizer.vocab_size
-        note = useless(self.history, self.config, evaluated, size)
-        return note or overfitting(self.history, evaluated)
+        note = useless(self.history, self.config, evaluated, size) or overfitting(self.history, evaluated)
+        if note:
+            yield Noted(step=self.history.step, text=note)
 
-    def _progress(self, grad_norm: float, tokens_per_second: float) -> Progress:
+    def _progress(self, grad_norm: float) -> Progress:
         history = self.history
         progress = Progress(
             step=history.step,
             epoch=history.step * self.tokens_per_step / len(self.dataset.train),
             loss=history.progress_loss / history.progress_steps if history.progress_steps else math.nan,
-            lr=self.config.lr * self._lr_share(history.step - 1),
+            lr=self.config.lr * self._lr_factor(history.step - 1),
             grad_norm=grad_norm,
-            tokens_per_second=tokens_per_second,
+            tokens_per_second=self._pace.steps_per_second() * self.tokens_per_step,
             seconds=history.seconds,
             memory=peak_memory(self.device),
         )
@@ -322,16 +349,16 @@ class Trainer:
         history, config = self.history, self.config
         history.evals_since_best = 0
         said = f"the run now ends at step {config.steps:,} instead of {planned[-1][1]:,}"
-        before = self._lr_share(max(0, history.step - 1), planned)
+        before = self._lr_factor(max(0, history.step - 1), planned)
         history.rise_step, history.rise_share = history.step, before
-        now = self._lr_share(history.step)
+        now = self._lr_factor(history.step)
         if now < before - 0.05:
             return f"{said}; its learning rate falls from {before:.0%} of its peak to {now:.0%} at once"
         if before == 1.0 or history.step <= config.warmup:
             history.rise_share = 1.0
             return f"{said}; its learning rate had not begun to fall"
         risen = min(config.steps - 1, history.step + warmup_steps(config.steps - history.step))
-        peak = self._lr_share(risen)
+        peak = self._lr_factor(risen)
         if peak <= before:
             return f"{said}; its learning rate goes on falling from {before:.0%} of its peak"
         falls = ""
@@ -344,9 +371,9 @@ class Trainer:
             f"by step {risen + 1:,}{falls}"
         )
 
-    def _lr_share(self, step: int, course: Course | None = None) -> float:
+    def _lr_factor(self, step: int, course: Course | None = None) -> float:
         config, history = self.config, self.history
-        return lr_share(
+        return lr_factor(
             step,
             steps=config.steps,
             schedule=config.schedule,
@@ -354,7 +381,7 @@ class Trainer:
             decay_share=config.decay_share,
             final_lr=config.final_lr,
             corrections=course or config.course,
-            rise=Rise(step=history.rise_step, share=history.rise_share),
+            rewarm=Rewarm(step=history.rise_step, factor=history.rise_share),
         )
 
     def _to_device(self, ids: np.ndarray) -> Tensor:
@@ -364,8 +391,8 @@ class Trainer:
         return tensor.to(self.device, non_blocking=True)
 
 
-def _splitter(tokenizer: Tokenizer) -> Splitter | None:
+def _bpe_dropout(tokenizer: Tokenizer) -> BPEDropout | None:
     vocabulary = tokenizer.vocabulary
     if not isinstance(vocabulary, BytePairVocabulary):
         return None
-    return Splitter(vocabulary.ranks, tokenizer.vocab_size)
+    return BPEDropout(vocabulary.ranks, tokenizer.vocab_size)

@@ -17,6 +17,7 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment
 
 from mygpt_cli.base.errors import ResourceError, UsageError
+from mygpt_cli.base.files import write_whole
 from mygpt_cli.ui.chart import Chart
 from mygpt_cli.ui.console import show, stdout_console
 from mygpt_cli.ui.markup import SCHEME, escape, style_of
@@ -155,16 +156,8 @@ def to_svg(title: str, parts: Sequence[RenderableType], width: int) -> str:
 def write_file(path: Path, text: str) -> None:
     """Write a file in one piece, replacing one that is there; ResourceError when that cannot be done."""
     path = path.resolve()
-    beside = path.with_name(f".mygpt-{os.getpid()}.new")
     try:
-        try:
-            with beside.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_whole(path, text)
     except OSError as error:
         raise _cannot_write(path, error.strerror or str(error)) from None
 

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mygpt_cli.base.errors import MygptError, UsageError, did_you_mean
-from mygpt_cli.config.sampling import default_of, knobs, limits_of, parse_setting, resolve_each
+from mygpt_cli.config.knobs import knobs
+from mygpt_cli.config.sampling import Sampling, resolve_each
 from mygpt_cli.ui.console import note, show, stderr_console
 from mygpt_cli.ui.errors import print_error
 from mygpt_cli.ui.text import one_line
@@ -101,14 +102,15 @@ def _command(line: str, given: dict[str, Any]) -> dict[str, Any]:
 def _set(rest: str, given: dict[str, Any]) -> dict[str, Any]:
     word, _, text = rest.lstrip().partition(" ")
     name = word.removeprefix("--").replace("-", "_")
-    if name not in knobs():
-        raise UsageError(f"there is no setting '{word}'{did_you_mean(name, knobs())}", "/settings lists them")
+    known = knobs(Sampling)
+    if name not in known:
+        raise UsageError(f"there is no setting '{word}'{did_you_mean(name, known)}", "/settings lists them")
     changed = {key: value for key, value in given.items() if key != name}
     if text := _unquoted(text):
         try:
-            changed[name] = parse_setting(name, text)
+            changed[name] = known[name].parse(text)
         except ValueError as error:
-            raise UsageError(f"{word}: {error}", limits_of(name).help) from None
+            raise UsageError(f"{word}: {error}", known[name].help) from None
     try:
         resolve_each({"seed": 0} | changed)
     except UsageError as error:
@@ -123,7 +125,7 @@ def _unquoted(text: str) -> str:
 
 
 def _show_settings(given: dict[str, Any]) -> None:
-    values = {name: given.get(name, default_of(name)) for name in knobs()}
+    values = {name: given.get(name, knob.given) for name, knob in knobs(Sampling).items()}
     changed = {name.replace("_", "-") for name in given}
     _show_pairs({name.replace("_", "-"): _value(value) for name, value in values.items()}, changed)
 

@@ -177,21 +177,28 @@ def _sentence(view: "LifeView", stage: "Stage") -> str:
     """Say in words what happens at a stage."""
     kind = "mean 0, spread 1" if view.norm == "layer" else "brought to a fixed length"
     kind += ", then a learned gain" if view.norm_gain else ""
-    turned = {
-        "none": ", turned by the position" if view.positions == "rotary" else "",
-        "before": ", brought to a fixed length and turned by the position",
-        "after": ", turned by the position and brought to a fixed length",
-    }[view.qk_norm]
+    rotates = view.positions == "rotary" and stage.layer not in view.unrotated
+    steps = ["rotated by the position"] if rotates else []
+    if view.qk_norm != "none":
+        normed = "brought to a fixed length" + (" with a learned gain" if view.qk_norm_gain else "")
+        steps.insert(0 if view.qk_norm == "before" else 1, normed)
+    rotated = f", {' and '.join(steps)}" if steps else ""
+    shared = f", which {view.sharing} heads share," if view.sharing > 1 else ""
+    units = f"The feed-forward units after {view.activation}"
+    if view.gated:
+        units = f"The feed-forward units: {view.activation} of the gate, times what is widened beside it"
+    but = f", but for {len(view.unrotated)} of them" if view.unrotated else ""
     told = {
         "embedding": f"Row {view.id} of the token table: what the model has learned about this token.",
         "position": "The row of the position table for this place, which is added.",
-        "rotary cosines": "The angles of this place, by which each layer turns queries and keys.",
+        "rotary cosines": f"The angles of this place, by which each layer rotates queries and keys{but}.",
         "norm": f"A copy of the residual stream, {kind}.",
-        "query": f"What each head looks for{turned}.",
-        "key": f"What each head of keys offers to be found by{turned}.",
-        "value": "What each head of values hands over to those that find it.",
+        "query": f"What each head looks for{rotated}.",
+        "key": f"What each head of keys{shared} offers to be found by{rotated}.",
+        "value": f"What each head of values{shared} hands over to those that find it.",
         "attention": "What the heads gathered, mixed together, to be added.",
-        "units": f"The feed-forward units after {view.activation}; active are those above 0.",
+        "gate": f"What opens or closes each unit, before {view.activation}.",
+        "units": f"{units}; active are those above 0.",
         "feed-forward": "What the units write, to be added.",
         "final norm": f"The residual stream for the last time, {kind}.",
         "logits": "A score for every token of the vocabulary that could come next.",
@@ -203,7 +210,7 @@ def _sentence(view: "LifeView", stage: "Stage") -> str:
         return f"{added.get(stage.number, 'The stream and the feed-forward part')}, added up."
     if stage.number == 5 and stage.name == "norm":
         return f"The embedding, {kind}: it tells no position yet."
-    return told[stage.name]
+    return told.get(stage.name, f"What {stage.name} computes.")
 
 
 def _end(view: "LifeView") -> Iterator[RenderableType]:

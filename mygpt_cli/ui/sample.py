@@ -17,7 +17,7 @@ from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
     from mygpt_cli.config.sampling import Sampling
-    from mygpt_cli.generation.stream import Chunk, Prompt, Sample, Stats
+    from mygpt_cli.generation.stream import Prompt, Sample, Stats, TextChunk
     from mygpt_cli.tokens.tokenizer import Tokenizer
 
 Place = tuple[int, int, int]  # which settings, from 0; which prompt and which of its samples, from 1
@@ -91,7 +91,7 @@ class Writer:
         self.notes: list[str] = []
         runs, places = range(len(samplings)), range(1, len(prompts) + 1)
         numbers = range(1, samplings[0].num_samples + 1)
-        self._waiting: dict[Place, deque[Chunk | Sample]] = {
+        self._waiting: dict[Place, deque[TextChunk | Sample]] = {
             place: deque() for place in product(runs, places, numbers)
         }
         self._turns = iter(self._waiting)
@@ -105,14 +105,14 @@ class Writer:
         for message in self.notes:
             note(message)
 
-    def show(self, event: "Chunk | Sample", run: int) -> None:
+    def show(self, event: "TextChunk | Sample", run: int) -> None:
         """Take the next event of the run with settings number `run`, counted from 0."""
-        from mygpt_cli.generation.stream import Chunk
+        from mygpt_cli.generation.stream import TextChunk
 
         self._waiting[run, event.prompt, event.number].append(event)
         while self._turn and (waiting := self._waiting[self._turn]):
             earliest = waiting.popleft()
-            if isinstance(earliest, Chunk):
+            if isinstance(earliest, TextChunk):
                 self.chunk(earliest)
             else:
                 self.sample(earliest, self.samplings[self._turn[0]])
@@ -126,7 +126,7 @@ class Writer:
     def begin(self, run: int, prompt: int, number: int) -> None:
         """Take note of the sample whose turn it is."""
 
-    def chunk(self, chunk: "Chunk") -> None:
+    def chunk(self, chunk: "TextChunk") -> None:
         """Show text of the sample whose turn it is."""
 
     def sample(self, sample: "Sample", sampling: "Sampling") -> None:
@@ -156,7 +156,7 @@ class TextWriter(Writer):
             self.gap = "\n\n"
         self.out.write(self.prompts[prompt - 1].text, "dim")
 
-    def chunk(self, chunk: "Chunk") -> None:
+    def chunk(self, chunk: "TextChunk") -> None:
         """Write text as it comes."""
         self.out.write(chunk.text)
 

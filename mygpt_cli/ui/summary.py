@@ -60,12 +60,24 @@ def _model(model: "ModelConfig") -> list[str]:
     cap = f", logits capped at {model.softcap:g}" if model.softcap else ""
     scale = ", attention divided by the layer's number" if model.scale_by_layer else ""
     scale += "" if model.scale_by_width else ", attention not divided by the root of the head width"
+    units = f"{model.mlp_width:,} ({'gated by ' if model.gated else ''}{model.activation})"
+    cut = f" of {model.full_context:,}" if model.full_context else ""
     return [
         f"{model.arch}: {count_of(model.layers, 'layer')}, {heads}, width {model.width}",
-        f"context {model.context:,} tokens, feed-forward {model.mlp_width:,} ({model.activation})",
-        f"{model.positions} positions, {norm}{scale}",
+        f"context {model.context:,}{cut} tokens, feed-forward {units}",
+        f"{model.positions} positions{_rotation(model)}, {norm}{scale}",
         f"{head}{cap}",
     ]
+
+
+def _rotation(model: "ModelConfig") -> str:
+    """Say what is special about the rotation of queries and keys."""
+    parts = []
+    if scaling := model.rope_scaling:
+        parts.append(f"{scaling.kind} scaling by {scaling.factor:g}")
+    if model.unrotated:
+        parts.append(f"none in {count_of(len(model.unrotated), 'layer')}")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _tokenizer(tokenizer: "TokenizerFacts") -> list[str]:

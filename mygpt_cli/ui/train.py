@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.table import Table
 from rich.text import Text
 
-from mygpt_cli.config.train import knobs
+from mygpt_cli.config.knobs import knobs
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.ui.console import silence, stderr_console
 from mygpt_cli.ui.text import safe
 from mygpt_cli.ui.units import count, count_of, duration, size
@@ -21,9 +22,7 @@ from mygpt_cli.ui.units import count, count_of, duration, size
 if TYPE_CHECKING:
     from mygpt_cli.inspection.history import RunHistory
     from mygpt_cli.text.corpus import Corpus
-    from mygpt_cli.training.events import Corrected, Evaluated, Event, Finished
-    from mygpt_cli.training.sizing import Plan
-    from mygpt_cli.training.trainer import Trainer
+    from mygpt_cli.training.events import Corrected, Evaluated, Event, Finished, Planned
 
 SHOWN_SKIPPED = 10
 LABEL = 10  # cells before the text of a line
@@ -39,19 +38,6 @@ def write_line(line: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         silence(sys.stdout)
-
-
-def reporter(*, json: bool, quiet: bool) -> "Reporter":
-    """Return what suits the flags and the terminal."""
-    if json:
-        return JsonReporter()
-    if quiet:
-        return Reporter()
-    if stderr_console().is_terminal and not stderr_console().is_dumb_terminal:
-        from mygpt_cli.ui.dashboard import Dashboard
-
-        return Dashboard()
-    return PlainReporter()
 
 
 class Reporter:
@@ -76,7 +62,7 @@ class Reporter:
     def notes(self, notes: Iterable[str]) -> None:
         """Tell what was chosen against expectation."""
 
-    def plan(self, trainer: "Trainer", plan: "Plan") -> None:
+    def plan(self, plan: "Planned") -> None:
         """Tell what will be trained."""
 
     def past(self, history: "RunHistory") -> None:
@@ -121,16 +107,16 @@ class JsonReporter(Reporter):
         for note in notes:
             self._write({"event": "note", "text": note})
 
-    def plan(self, trainer: "Trainer", plan: "Plan") -> None:
+    def plan(self, plan: "Planned") -> None:
         """Write the resolved configuration, and why mygpt chose what nobody set."""
         self._write(
             {
                 "event": "plan",
-                "config": asdict(trainer.config),
+                "config": asdict(plan.config),
                 "seconds": plan.seconds,
-                "parameters": sum(p.numel() for p in trainer.model.parameters()),
-                "train_tokens": len(trainer.dataset.train),
-                "val_tokens": len(trainer.dataset.val),
+                "parameters": plan.parameters,
+                "train_tokens": plan.train_tokens,
+                "val_tokens": plan.val_tokens,
                 "reasons": dict(plan.reasons),
             }
         )
@@ -211,35 +197,32 @@ class PlainReporter(Reporter):
         for note in notes:
             self.line("note", note, "dim")
 
-    def plan(self, trainer: "Trainer", plan: "Plan") -> None:
+    def plan(self, plan: "Planned") -> None:
         """Say what will be trained, in three lines, and why mygpt chose what nobody set."""
-        config, dataset = trainer.config, trainer.dataset
+        config, tokens = plan.config, plan.train_tokens
         self._planned = True
         self._piped = "-" in (*config.files, config.val_file)
-        tokens = len(dataset.train)
         self.line(
             "tokens",
-            f"{dataset.tokenizer.kind}, {count(dataset.tokenizer.vocab_size)} entries: {count(tokens)} to "
-            f"train on, {dataset.train_characters / tokens:.2f} characters each",
+            f"{plan.tokenizer}, {count(plan.vocab_size)} entries: {count(tokens)} to train on, "
+            f"{plan.train_characters / tokens:.2f} characters each",
         )
-        parameters = sum(p.numel() for p in trainer.model.parameters())
         self.line(
             "model",
-            f"{config.arch}, {count(parameters)} parameters: {count_of(config.layers, 'layer')}, "
+            f"{config.arch}, {count(plan.parameters)} parameters: {count_of(config.layers, 'layer')}, "
             f"{count_of(config.heads, 'head')}, "
             f"width {config.width}, context {config.context}",
         )
-        left = config.steps - trainer.history.step
-        epochs = left * trainer.tokens_per_step / tokens
-        again = f", from step {count(trainer.history.step)} on" if trainer.history.step else ""
+        left = config.steps - plan.step
+        epochs = left * plan.tokens_per_step / tokens
+        again = f", from step {count(plan.step)} on" if plan.step else ""
         within = f" within {duration(plan.seconds)}" if plan.seconds else ""
-        dtype = str(trainer.model.compute_dtype).removeprefix("torch.")
         self.line(
             "training",
-            f"{count_of(left, 'step')} of {count(trainer.tokens_per_step)} tokens{again}{within}, "
-            f"{epochs:.1f} times through the text; {config.optimizer}, {dtype} on {trainer.device.type}",
+            f"{count_of(left, 'step')} of {count(plan.tokens_per_step)} tokens{again}{within}, "
+            f"{epochs:.1f} times through the text; {config.optimizer}, {plan.dtype} on {plan.device}",
         )
-        for number, line in enumerate(reason_lines(trainer, plan)):
+        for number, line in enumerate(reason_lines(plan)):
             self.line("" if number else "chosen", line, "dim")
 
     def event(self, event: "Event") -> None:
@@ -293,11 +276,11 @@ class PlainReporter(Reporter):
             self.line("" if number else "next", command, "bold")
 
 
-def reason_lines(trainer: "Trainer", plan: "Plan") -> list[str]:
+def reason_lines(plan: "Planned") -> list[str]:
     """Describe what was chosen and why, one line for each reason; the names are those of the flags."""
     lines: dict[str, list[str]] = {}
-    for name in filter(plan.reasons.__contains__, knobs()):
-        value, reason = getattr(trainer.config, name), plan.reasons[name]
+    for name in filter(plan.reasons.__contains__, knobs(TrainConfig)):
+        value, reason = getattr(plan.config, name), plan.reasons[name]
         if name == "time":
             value = duration(plan.seconds or 0.0)
         elif isinstance(value, int):

@@ -15,7 +15,7 @@ from mygpt_cli.base.errors import CheckpointError, ResourceError
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
-from tests.model.test_gpt import VARIANTS, random_model
+from tests.helpers.models import VARIANTS, random_model
 
 TEXT = "12 times 12 is 144.\n"
 
@@ -40,7 +40,8 @@ def save(folder: Path, model: GPT, dataset: Dataset, step: int) -> None:
     )
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+# AutoTokenizer splits a text for Qwen2 as Qwen2 does, whatever a tokenizer.json says: not into characters.
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "qwen2"])
 def test_what_mygpt_saves_opens_in_transformers_and_back(
     variant: str, tmp_path: Path, tiny_dataset: Dataset
 ) -> None:
@@ -130,7 +131,7 @@ def test_a_damaged_file_is_named(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("config.json", {"model_type": "llama"}, "of type 'llama'"),
+        ("config.json", {"model_type": "bert"}, "of type 'bert'"),
         ("config.json", {"num_hidden_layers": 3}, "'model.layers.2.self_attn.q_proj.weight' is missing"),
         ("config.json", {"num_hidden_layers": 10**9}, "layers must be at most 1,000"),
         ("config.json", {"num_hidden_layers": 1}, "does not belong to this model"),

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mygpt_cli.backends.compilation import compile_training
-from mygpt_cli.backends.cpu.decoder import speed_up
+from mygpt_cli.backends.choice import compile_training, decoder_for
+from mygpt_cli.backends.interfaces import Decoder
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.base.errors import CheckpointError, TextError
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.checkpoints.checkpoint import Checkpoint, frozen
@@ -96,10 +97,12 @@ def theirs_of(folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(place).eval(), AutoTokenizer.from_pretrained(place)
 
 
-def write(ours: Checkpoint, prompt: str = PROMPT, *, top: int = 0, **given: Any) -> list[Sample]:
+def write(
+    ours: Checkpoint, prompt: str = PROMPT, *, by: Decoder | None = None, top: int = 0, **given: Any
+) -> list[Sample]:
     sampling = Sampling(seed=1, **({"max_new_tokens": NEW, "temperature": 0.0} | given))
     prompts = [read_prompt(ours.tokenizer, prompt, ours.config.context)]
-    events = generate(ours.model, ours.tokenizer, prompts, sampling, top=top)
+    events = generate(by or ReferenceDecoder(ours.model), ours.tokenizer, prompts, sampling, top=top)
     return [event for event in events if isinstance(event, Sample)]
 
 
@@ -140,8 +143,7 @@ def test_a_folder_gives_what_transformers_gives(kind: str, folder: Folder) -> No
     beams = write(ours, beams=3, num_samples=3, temperature=0.8)
     assert [list(beam.ids) for beam in beams] == continued(theirs, ids, num_beams=3, num_return_sequences=3)
     assert bits_per_byte(ours) == pytest.approx(their_bits_per_byte(theirs, tokenizer), rel=1e-5)
-    speed_up(ours.model, "none", cache_folder() / "kernels")
-    (compiled,) = write(ours)
+    (compiled,) = write(ours, by=decoder_for(ours.model, "none", cache_folder() / "kernels"))
     assert compiled.ids == greedy.ids
 
 
@@ -167,14 +169,15 @@ def their_bits_per_byte(theirs: Any, tokenizer: Any) -> float:
 def test_a_folder_learns_as_in_transformers_and_goes_back(kind: str, folder: Folder, tmp_path: Path) -> None:
     """The same losses and the same steps as of transformers' model, and what is saved is the same there."""
     ours = checkpoint.load(folder(kind))
-    compile_training("auto", torch.device("cpu"), torch.float32, cache_folder() / "kernels").apply(ours.model)
+    compilation = compile_training("auto", torch.device("cpu"), torch.float32, cache_folder() / "kernels")
+    backend = compilation.backend(ours.model)
     theirs, tokenizer = theirs_of(folder(kind))
     ids = torch.tensor(ours.tokenizer.encode(TEXT)[: 2 * 33]).view(2, 33)
     x, y = ids[:, :-1], ids[:, 1:]
     for _ in range(3):
         expected = F.cross_entropy(theirs(x).logits.flatten(0, 1), y.flatten())
         expected.backward()  # type: ignore[no-untyped-call]
-        assert float(ours.model.learn(x, y)) == pytest.approx(float(expected.detach()), rel=1e-4)
+        assert float(backend.accumulate_gradients(x, y)) == pytest.approx(float(expected.detach()), rel=1e-4)
         for model in (ours.model, theirs):
             torch.optim.SGD(model.parameters(), lr=0.02).step()
             model.zero_grad()
@@ -201,7 +204,17 @@ def test_a_folder_learns_as_in_transformers_and_goes_back(kind: str, folder: Fol
 
 @pytest.mark.parametrize(
     "kind",
-    ["silu", "gelu_fast", "scores by layer", "scores not by width", "another head", "nanochat with silu"],
+    [
+        *(
+            "silu",
+            "gelu_fast",
+            "scores by layer",
+            "scores not by width",
+            "another head",
+            "nanochat with silu",
+        ),
+        *("llama in several files", "qwen3"),
+    ],
 )
 def test_inspection_sees_what_transformers_computes(kind: str, folder: Folder) -> None:
     ours = checkpoint.load(folder(kind))
@@ -222,10 +235,10 @@ def test_inspection_sees_what_transformers_computes(kind: str, folder: Folder) -
         for layer in (theirs.transformer.h if hasattr(theirs, "transformer") else theirs.model.layers)
     ]
     for mlp in mlps:
-        narrow = mlp.c_proj if hasattr(mlp, "c_proj") else mlp.fc2
+        (narrow,) = (each for name, each in mlp.named_children() if name in ("c_proj", "fc2", "down_proj"))
         narrow.register_forward_pre_hook(lambda _, inputs: units.append(inputs[0][0, -1]))
     theirs(torch.tensor([prompt.ids]))
-    view = view_life(ours.model, ours.tokenizer, prompt, Sampling(seed=1))
+    view = view_life(ReferenceDecoder(ours.model), ours.tokenizer, prompt, Sampling(seed=1))
     shown = [stage for stage in view.stages if stage.name == "units"]
     for stage, expected in zip(shown, units, strict=True):
         assert stage.values == pytest.approx(expected[:8].tolist(), abs=1e-4)
@@ -343,7 +356,12 @@ def test_padding_may_be_drawn_and_has_no_text(folder: Folder, here: Command, tmp
     assert f"{SIZE} tokens" in told
     assert "the model has 17 more ids" in told
     views = list(
-        view_steps(ours.model, ours.tokenizer, read_prompt(ours.tokenizer, "a", 64), Sampling(seed=1))
+        view_steps(
+            ReferenceDecoder(ours.model),
+            ours.tokenizer,
+            read_prompt(ours.tokenizer, "a", 64),
+            Sampling(seed=1),
+        )
     )
     assert all(len(view.candidates) + view.others.count == SIZE + 17 for view in views)
 
@@ -412,7 +430,10 @@ def test_every_end_ends_a_text_and_filters_concern_them_all(folder: Folder, here
 def steps(ours: Checkpoint) -> Iterator[Any]:
     prompt = read_prompt(ours.tokenizer, PROMPT, ours.config.context)
     return view_steps(
-        ours.model, ours.tokenizer, prompt, Sampling(seed=1, temperature=0.0, max_new_tokens=NEW)
+        ReferenceDecoder(ours.model),
+        ours.tokenizer,
+        prompt,
+        Sampling(seed=1, temperature=0.0, max_new_tokens=NEW),
     )
 
 

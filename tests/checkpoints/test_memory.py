@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mygpt_cli.backends.cpu.decoder import WEIGHTS, speed_up
+from mygpt_cli.backends.choice import decoder_for
+from mygpt_cli.backends.cpu.decoder import WEIGHTS
 from mygpt_cli.base.errors import ResourceError
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.checkpoints.checkpoint import MANIFEST, STATE, Checkpoint, frozen
@@ -40,10 +41,10 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def texts(loaded: Checkpoint, kind: str, libraries: Path) -> list[str]:
-    speed_up(frozen(loaded.model), kind.replace("float32", "none"), libraries)
+    decoder = decoder_for(frozen(loaded.model), kind.replace("float32", "none"), libraries)
     prompts = [read_prompt(loaded.tokenizer, "Once upon", loaded.config.context)]
     sampling = resolve({"temperature": 0.0, "seed": 1, "max_new_tokens": 40})
-    events = generate(loaded.model, loaded.tokenizer, prompts, sampling)
+    events = generate(decoder, loaded.tokenizer, prompts, sampling)
     return [event.text for event in events if isinstance(event, Sample)]
 
 
@@ -67,7 +68,7 @@ def test_without_a_compiler_the_model_reads_from_the_file(
     whole, mapped = checkpoint.load(folder), checkpoint.load(folder, is_mapped=lambda config, free: True)
     assert texts(mapped, "bfloat16", tmp_path) == texts(whole, "bfloat16", tmp_path)
     with pytest.raises(ResourceError, match="MYGPT_CPU=none"):
-        speed_up(checkpoint.load(folder, is_mapped=lambda config, free: True).model, "int8", tmp_path)
+        decoder_for(checkpoint.load(folder, is_mapped=lambda config, free: True).model, "int8", tmp_path)
 
 
 def test_seven_billion_weights_in_bfloat16_fit_into_24_gib() -> None:

@@ -14,10 +14,10 @@ from mygpt_cli.checkpoints import checkpoint, runs
 from mygpt_cli.checkpoints.runs import Run, history_of, run_of
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.tokens.dataset import Dataset
-from mygpt_cli.training.events import Noted, Saved, SaveDue
+from mygpt_cli.training.events import CheckpointDue, Noted, Saved
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
-from tests.training.test_trainer import ON_LINUX, new_trainer, run_out_of_memory
+from tests.helpers.trainers import ON_LINUX, new_trainer, run_out_of_memory
 
 
 def test_runs_are_numbered_and_never_overwritten(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_training_fills_the_folder(tmp_path: Path, tiny_dataset: Dataset) -> Non
     run = Run.create(tmp_path, "text", config)
     trainer = new_trainer(config, tiny_dataset)
     events = list(runs.train(run, trainer))
-    assert not any(isinstance(event, SaveDue) for event in events)
+    assert not any(isinstance(event, CheckpointDue) for event in events)
     assert {event.folder.name for event in events if isinstance(event, Saved)} == {"last", "best"}
     last = checkpoint.load(run.folder, prefer=("last",))
     assert last.state is not None

@@ -9,7 +9,7 @@ import pytest
 from mygpt_cli.checkpoints.runs import Run
 from mygpt_cli.cli.app import run
 from tests.conftest import Command
-from tests.ui.test_export import check_harmless
+from tests.helpers.screens import check_harmless
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mygpt_cli.backends.cpu.decoder import round_weights
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.checkpoints.checkpoint import load, save
 from mygpt_cli.cli.app import run
 from mygpt_cli.config.sampling import Sampling
@@ -41,7 +42,7 @@ def expected(folder: Path, prompt: str, number: int = 1, **settings: object) -> 
     round_weights(checkpoint.model, WEIGHTS)
     sampling = Sampling(**({"seed": 5, "max_new_tokens": 20} | settings))  # type: ignore[arg-type]
     start = read_prompt(checkpoint.tokenizer, prompt, checkpoint.config.context)
-    events = generate(checkpoint.model, checkpoint.tokenizer, [start], sampling)
+    events = generate(ReferenceDecoder(checkpoint.model), checkpoint.tokenizer, [start], sampling)
     return next(event for event in events if isinstance(event, Sample) and event.number == number)
 
 

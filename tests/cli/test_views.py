@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from mygpt_cli.cli.app import run
 from tests.conftest import CYCLE, Command
-from tests.ui.test_export import check_harmless
+from tests.helpers.screens import check_harmless
 
 
 @pytest.fixture(scope="module")

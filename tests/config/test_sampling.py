@@ -6,13 +6,11 @@ from typing import Any
 import pytest
 
 from mygpt_cli.base.errors import UsageError
+from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.sampling import (
     FILTERS,
     Sampling,
-    default_of,
     field_of,
-    knobs,
-    limits_of,
     parse_bias,
     resolve,
     resolve_each,
@@ -38,9 +36,9 @@ EVERYTHING: dict[str, Any] = {
 
 def test_every_setting_is_described_and_every_filter_is_one() -> None:
     assert {field_of(name) for name in FILTERS} == set(EVERYTHING)
-    for name in knobs():
-        assert limits_of(name).help.endswith("."), name
-        assert limits_of(name).group, name
+    for name, knob in knobs(Sampling).items():
+        assert knob.help.endswith("."), name
+        assert knob.group, name
 
 
 def test_the_chain_is_in_order_and_leaves_out_what_does_nothing() -> None:
@@ -143,7 +141,10 @@ def test_a_bias_is_for_a_token_or_a_text() -> None:
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        ({"beams": 5, "temperature": default_of("temperature")}, "--beams contradicts --temperature"),
+        (
+            {"beams": 5, "temperature": knobs(Sampling)["temperature"].given},
+            "--beams contradicts --temperature",
+        ),
         ({"beams": 5, "top_k": 4, "min_p": 0.1}, "--beams contradicts --top-k and --min-p"),
         ({"length_penalty": 2.0}, "--length-penalty needs --beams"),
         ({"beams": 5, "speculate": True}, "--beams contradicts --speculate"),

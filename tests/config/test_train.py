@@ -5,13 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.base.errors import UsageError
+from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.train import (
-    knobs,
-    limits_of,
+    TrainConfig,
     parse_duration,
-    parse_setting,
     setting_faults,
-    type_of,
 )
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.config import shape_faults
@@ -65,7 +63,7 @@ def test_types_are_checked(value: object) -> None:
     ],
 )
 def test_parse_setting(name: str, text: str, value: object) -> None:
-    assert parse_setting(name, text) == value
+    assert knobs(TrainConfig)[name].parse(text) == value
 
 
 @pytest.mark.parametrize(
@@ -81,14 +79,14 @@ def test_parse_setting(name: str, text: str, value: object) -> None:
 )
 def test_parse_setting_refuses(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=f"'{text}'"):
-        parse_setting(name, text)
+        knobs(TrainConfig)[name].parse(text)
 
 
 def test_every_setting_is_described() -> None:
-    for name in knobs():
-        assert limits_of(name).help.endswith("."), name
-        assert limits_of(name).group, name
-        assert type_of(name) in (int, float, bool, str, tuple), name
+    for name, knob in knobs(TrainConfig).items():
+        assert knob.help.endswith("."), name
+        assert knob.group, name
+        assert knob.kind in (int, float, bool, str, tuple), name
 
 
 @given(st.booleans(), st.integers(1, 64), st.integers(1, 512))
@@ -98,6 +96,22 @@ def test_a_refused_shape_names_one_that_fits(even: bool, heads: int, width: int)
     for fault in faults:
         named = int(fault.rsplit("width ", 1)[1].split(" ")[0])
         assert not shape_faults(named, heads, even=even)
+
+
+def test_what_is_only_fine_tuned_is_offered_to_nobody_who_begins_from_a_text() -> None:
+    assert knobs(TrainConfig)["arch"].choices == ("nanochat", "gpt2", "llama", "qwen3")
+    (fault,) = setting_faults({"arch": "mistral"})
+    assert fault == (
+        "--arch mistral is only fine-tuned, with --init-from: "
+        "a text alone trains nanochat, gpt2, llama, qwen3"
+    )
+    assert setting_faults({"arch": "mistral", "init_from": "folder"}) == []
+    (fault,) = setting_faults({"arch": "misttral"})
+    assert "must be one of nanochat, gpt2, llama, qwen3" in fault
+    assert setting_faults({"arch": ["mistral"]}) == ["--arch must be text, not ['mistral']"]
+    # Heads of a width of their own need not share the model's.
+    assert setting_faults({"arch": "qwen3", "init_from": "folder", "width": 30, "heads": 4}) == []
+    assert setting_faults({"arch": "qwen3", "width": 30, "heads": 4}) != []
 
 
 def test_model_shape_faults() -> None:

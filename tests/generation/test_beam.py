@@ -9,6 +9,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.base.errors import MygptError
 from mygpt_cli.checkpoints import hf
 from mygpt_cli.config.sampling import Sampling
@@ -91,7 +92,12 @@ def test_beam_search_is_that_of_transformers(
     )
     filtered = chain(sampling, byte_tokenizer())
     found = beam_search(
-        ours, prompt, sampling, filtered, ends=lambda ids: ids[-1] in ends, end_tokens=len(ends)
+        ReferenceDecoder(ours),
+        prompt,
+        sampling,
+        filtered,
+        ends=lambda ids: ids[-1] in ends,
+        end_tokens=len(ends),
     )
     scores = [beam.score(penalty) for beam in found]
     assert scores == pytest.approx(theirs.sequences_scores.tolist(), rel=1e-4, abs=1e-4)
@@ -118,7 +124,9 @@ def test_with_many_ends_enough_beams_go_on(seed: int) -> None:
         pad_token_id=ends[0],
     )[:, 3:].tolist()
     sampling = Sampling(seed=0, beams=3, num_samples=3, max_new_tokens=8, length_penalty=3.0)
-    found = beam_search(ours, (1, 2, 3), sampling, [], ends=lambda ids: ids[-1] in ends, end_tokens=5)
+    found = beam_search(
+        ReferenceDecoder(ours), (1, 2, 3), sampling, [], ends=lambda ids: ids[-1] in ends, end_tokens=5
+    )
     stops = [next((n for n, token in enumerate(row, 1) if token in ends), len(row)) for row in rows]
     assert [list(beam.ids) for beam in found] == [row[:n] for row, n in zip(rows, stops, strict=True)]
 
@@ -127,7 +135,7 @@ def test_one_beam_among_all_tokens_is_found_by_trying_all_texts() -> None:
     """With as many beams as there are texts, the best of all is found."""
     model = random_model(4)
     sampling = Sampling(seed=0, beams=64, num_samples=64, max_new_tokens=3)
-    found = beam_search(model, (1,), sampling, [], ends=lambda ids: False)
+    found = beam_search(ReferenceDecoder(model), (1,), sampling, [], ends=lambda ids: False)
     totals: dict[tuple[int, ...], float] = {}
     for text in itertools.product(range(4), repeat=3):
         logprobs = model(torch.tensor([[1, *text]]))[0].double().log_softmax(-1)
@@ -143,7 +151,11 @@ def test_beams_go_past_the_window_and_stop_at_texts_and_ends() -> None:
     model = random_model(257, context=8)
     prompt = Prompt("cat", tuple(tokenizer.encode("cat")))
     sampling = Sampling(seed=0, beams=4, num_samples=3, max_new_tokens=30, begin_with="a", stop=("é", "b"))
-    samples = [e for e in generate(model, tokenizer, [prompt, prompt], sampling) if isinstance(e, Sample)]
+    samples = [
+        e
+        for e in generate(ReferenceDecoder(model), tokenizer, [prompt, prompt], sampling)
+        if isinstance(e, Sample)
+    ]
     assert [(sample.prompt, sample.number) for sample in samples] == [
         (p, n) for p in (1, 2) for n in (1, 2, 3)
     ]
@@ -155,9 +167,9 @@ def test_beams_go_past_the_window_and_stop_at_texts_and_ends() -> None:
         assert "b" not in sample.text
     one = Sampling(seed=0, beams=4, num_samples=2, begin_with="ab", stop=("b",))
     with pytest.raises(MygptError, match="only 1 of 2 texts"):
-        list(generate(model, tokenizer, [prompt], one))
+        list(generate(ReferenceDecoder(model), tokenizer, [prompt], one))
     longer = Sampling(seed=0, beams=4, num_samples=3, max_new_tokens=30, length_penalty=2.0)
-    for event in generate(model, tokenizer, [prompt], longer):
+    for event in generate(ReferenceDecoder(model), tokenizer, [prompt], longer):
         if isinstance(event, Sample):
             assert (len(event.ids) == 30) == (event.reason == "length")
             assert event.score == pytest.approx(sum(event.logprobs) / len(event.ids) ** 2)
@@ -167,6 +179,6 @@ def test_a_tokenizer_without_an_end_searches_to_the_full_length() -> None:
     tokenizer = train_tokenizer("char", ["abcd"])
     model = random_model(4)
     sampling = Sampling(seed=0, beams=3, max_new_tokens=6)
-    events = list(generate(model, tokenizer, [Prompt("a", (0,))], sampling))
+    events = list(generate(ReferenceDecoder(model), tokenizer, [Prompt("a", (0,))], sampling))
     (sample,) = [event for event in events if isinstance(event, Sample)]
     assert len(sample.ids) == 6

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.base.errors import TextError, UsageError
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.chain import chain, run
@@ -115,7 +116,7 @@ def write(tokenizer: Tokenizer, *, seed: int, context: int = 24, **given: Any) -
     model = random_model(tokenizer.vocab_size, context=context)
     settings = {"seed": seed, "max_new_tokens": 40, "temperature": 1.0, "num_samples": 3} | given
     prompt = Prompt("cat", tuple(tokenizer.encode("cat")))
-    events = generate(model, tokenizer, [prompt], Sampling(**settings))
+    events = generate(ReferenceDecoder(model), tokenizer, [prompt], Sampling(**settings))
     return [event for event in events if isinstance(event, Sample)]
 
 
@@ -168,11 +169,17 @@ def test_filters_that_leave_nothing_fall_back_to_the_best_token_and_are_counted(
     model = random_model(257)
     sampling = Sampling(seed=0, logit_bias=every, max_new_tokens=5, temperature=0)
     (sample,) = [
-        e for e in generate(model, tokenizer, [Prompt("", (256,))], sampling) if isinstance(e, Sample)
+        e
+        for e in generate(ReferenceDecoder(model), tokenizer, [Prompt("", (256,))], sampling)
+        if isinstance(e, Sample)
     ]
     assert sample.exhausted == len(sample.ids) == 5
     plain = Sampling(seed=0, max_new_tokens=5, temperature=0)
-    (other,) = [e for e in generate(model, tokenizer, [Prompt("", (256,))], plain) if isinstance(e, Sample)]
+    (other,) = [
+        e
+        for e in generate(ReferenceDecoder(model), tokenizer, [Prompt("", (256,))], plain)
+        if isinstance(e, Sample)
+    ]
     assert sample.ids == other.ids
 
 

@@ -1,7 +1,7 @@
 """The real loop against the slow obvious one, and the draw against its definition."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.backends.cpu.decoder import speed_up
+from mygpt_cli.backends.choice import decoder_for
+from mygpt_cli.backends.interfaces import Decoder
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.config.sampling import FILTERS, Sampling
 from mygpt_cli.generation.chain import chain, run
 from mygpt_cli.generation.logits import logits_to_probs
+from mygpt_cli.generation.loop import begin, grow
 from mygpt_cli.generation.sampler import Sampler, Step, choose, draw
 from mygpt_cli.model.gpt import GPT
 from tests.helpers import standins
@@ -50,8 +53,10 @@ def slow_loop(model: GPT, prompt: Sequence[int], sampling: Sampling, number: int
     return ids[len(prompt) :]
 
 
-def decode(model: GPT, prompt: Sequence[int], sampling: Sampling) -> Sampler:
-    return Sampler(model, [prompt], sampling, chain(sampling, TOKENIZER))
+def decode(by: GPT | Decoder, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[Step]:
+    decoder = ReferenceDecoder(by) if isinstance(by, GPT) else by
+    state = begin(decoder, prompts, sampling)
+    return grow(state, Sampler(sampling, chain(sampling, TOKENIZER), state.length, decoder.sampler))
 
 
 def tokens(steps: list[Step], row: int = 0) -> list[int]:
@@ -75,7 +80,7 @@ def test_the_loop_agrees_with_the_slow_one_within_and_past_the_window(
     model = random_model(arch)
     prompt = [(7 * i + 3) % VOCABULARY for i in range(length)]
     sampling = Sampling(seed=9, max_new_tokens=40, window=window, **settings)
-    assert tokens(list(decode(model, prompt, sampling))) == slow_loop(model, prompt, sampling)
+    assert tokens(list(decode(model, [prompt], sampling))) == slow_loop(model, prompt, sampling)
 
 
 @pytest.mark.parametrize("context", [1, 2, 3, 7])
@@ -83,7 +88,7 @@ def test_the_smallest_windows(context: int) -> None:
     model = random_model("gpt2", context)
     for window in ("half", "exact"):
         sampling = Sampling(seed=2, max_new_tokens=20, window=window)
-        ids = tokens(list(decode(model, [1, 2, 3], sampling)))
+        ids = tokens(list(decode(model, [[1, 2, 3]], sampling)))
         if context > 1:
             assert ids == slow_loop(model, [1, 2, 3], sampling)
 
@@ -99,7 +104,7 @@ def test_the_same_greedy_text_over_a_thousand_tokens(arch: str, window: str) -> 
         max_new_tokens=1000 if window == "half" else 200,
         window=window,
     )
-    ids = tokens(list(decode(model, [1, 2, 3], sampling)))
+    ids = tokens(list(decode(model, [[1, 2, 3]], sampling)))
     assert ids == slow_loop(model, [1, 2, 3], sampling)
     assert len(set(ids)) > 10
 
@@ -130,15 +135,14 @@ def test_who_else_is_in_the_batch_does_not_matter(
         logit_bias=("a=1",),
         ban=("ab",),
     )
-    sampler = Sampler(model, prompts, sampling, chain(sampling, TOKENIZER))
     alive = [(place, number) for place in range(len(prompts)) for number in range(1, count + 1)]
     written: dict[tuple[int, int], list[int]] = {key: [] for key in alive}
-    for step in sampler:
+    for step in decode(model, prompts, sampling):
         for key, token in zip(alive, step.choice.ids.tolist(), strict=True):
             written[key].append(token)
         gone = {n % len(alive) for n, index in enumerate(leaving) if index == step.index}
         if len(gone) < len(alive):
-            sampler.keep([row for row in range(len(alive)) if row not in gone])
+            step.kept = [row for row in range(len(alive)) if row not in gone]
             alive = [key for row, key in enumerate(alive) if row not in gone]
     for (place, number), ids in written.items():
         alone = slow_loop(model, prompts[place], sampling, number)
@@ -148,8 +152,8 @@ def test_who_else_is_in_the_batch_does_not_matter(
 @pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
 def test_a_sample_is_the_same_alone_and_among_others(arch: str) -> None:
     model = random_model(arch)
-    together = list(decode(model, [1, 2], Sampling(seed=3, num_samples=6, max_new_tokens=25)))
-    fewer = list(decode(model, [1, 2], Sampling(seed=3, num_samples=2, max_new_tokens=25)))
+    together = list(decode(model, [[1, 2]], Sampling(seed=3, num_samples=6, max_new_tokens=25)))
+    fewer = list(decode(model, [[1, 2]], Sampling(seed=3, num_samples=2, max_new_tokens=25)))
     for row in range(6):
         alone = slow_loop(model, [1, 2], Sampling(seed=3, max_new_tokens=25), row + 1)
         assert tokens(together, row) == alone
@@ -160,7 +164,7 @@ def test_a_sample_is_the_same_alone_and_among_others(arch: str) -> None:
 def test_a_step_records_the_chain_and_the_draw() -> None:
     model = random_model("gpt2")
     sampling = Sampling(seed=4, temperature=0.7, top_k=3, max_new_tokens=3)
-    for step in decode(model, [1], sampling):
+    for step in decode(model, [[1]], sampling):
         names = [name for name, _ in step.stages]
         assert names == ["temperature", "top-k"]
         assert all(logits.dtype == torch.float64 for _, logits in step.stages)
@@ -195,17 +199,15 @@ def test_what_a_step_works_out_later_is_what_led_to_its_tokens(
 ) -> None:
     """Looked at in the end, when the texts have grown and rows have left."""
     model = random_model("gpt2")
-    if compiled:
-        speed_up(model, "none", folder)
+    decoder = decoder_for(model, "none", folder) if compiled else ReferenceDecoder(model)
     sampling = Sampling(seed=seed, num_samples=3, max_new_tokens=4, **given)
-    sampler = decode(model, [1, 2], sampling)
     steps, texts, text = [], [], torch.tensor([[1, 2]] * 3)
-    for step in sampler:
+    for step in decode(decoder, [[1, 2]], sampling):
         steps.append(step)
         texts.append(text)
         text = torch.cat((text, torch.tensor(step.ids)[:, None]), dim=1)
         if step.index == 1:
-            sampler.keep([2, 0])
+            step.kept = [2, 0]
             text = text[[2, 0]]
     for step, before in zip(steps, texts, strict=True):
         filtered = run(chain(sampling, TOKENIZER), step.logits, before, 2)
@@ -257,10 +259,9 @@ def test_a_thousand_greedy_tokens_are_those_of_one_uncached_pass(
 ) -> None:
     """In one context; the same logits, and each token the best after all before it."""
     model = random_model(arch, context=1024)
-    if compiled:
-        speed_up(model, "none", tmp_path)
+    decoder = decoder_for(model, "none", tmp_path) if compiled else ReferenceDecoder(model)
     sampling = Sampling(seed=0, temperature=0, max_new_tokens=1000)
-    steps = list(decode(model, [1, 2, 3], sampling))
+    steps = list(decode(decoder, [[1, 2, 3]], sampling))
     ids = tokens(steps)
     with torch.inference_mode():
         logits = model(torch.tensor([[1, 2, 3, *ids[:-1]]]))[0, 2:]
@@ -272,5 +273,5 @@ def test_a_token_costs_one_position_however_many_there_are() -> None:
     model = random_model("gpt2", context=600)
     read: list[int] = []
     model.blocks[0].register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].size(1)))
-    list(decode(model, [1, 2, 3], Sampling(seed=1, max_new_tokens=500)))
+    list(decode(model, [[1, 2, 3]], Sampling(seed=1, max_new_tokens=500)))
     assert read == [3, *[1] * 499]

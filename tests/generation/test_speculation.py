@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.backends.cpu.decoder import speed_up
+from mygpt_cli.backends.choice import decoder_for
+from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.stream import Sample, Stats, generate, read_prompt
-from mygpt_cli.model.gpt import GPT
 from tests.conftest import needs_compiled
 from tests.helpers.standins import byte_tokenizer, random_model
 
@@ -17,15 +17,14 @@ TOKENIZER = byte_tokenizer()
 
 
 @pytest.fixture(scope="module", params=["gpt2", "nanochat"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GPT:
+def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Decoder:
     model = random_model(257, arch=request.param, context=24)
-    speed_up(model, "bfloat16", tmp_path_factory.mktemp("kernels"))
-    return model
+    return decoder_for(model, "bfloat16", tmp_path_factory.mktemp("kernels"))
 
 
-def write(model: GPT, text: str, **flags: Any) -> tuple[Sample, Stats]:
+def write(decoder: Decoder, text: str, **flags: Any) -> tuple[Sample, Stats]:
     prompt = read_prompt(TOKENIZER, text, 24)
-    *_, sample, stats = generate(model, TOKENIZER, [prompt], Sampling(**flags), top=3)
+    *_, sample, stats = generate(decoder, TOKENIZER, [prompt], Sampling(**flags), top=3)
     assert isinstance(sample, Sample)
     assert isinstance(stats, Stats)
     return sample, stats
@@ -47,19 +46,19 @@ def write(model: GPT, text: str, **flags: Any) -> tuple[Sample, Stats]:
         }
     ),
 )
-def test_the_text_is_that_of_the_plain_loop(model: GPT, text: str, flags: dict[str, Any]) -> None:
+def test_the_text_is_that_of_the_plain_loop(decoder: Decoder, text: str, flags: dict[str, Any]) -> None:
     """Also its log-probabilities and the likeliest tokens; within the context, past it, and at its edges."""
-    plain, ahead = write(model, text, **flags), write(model, text, speculate=True, **flags)
+    plain, ahead = write(decoder, text, **flags), write(decoder, text, speculate=True, **flags)
     assert ahead[0] == plain[0]
     assert plain[1].guessed == 0
 
 
 @needs_compiled
-def test_what_repeats_itself_is_read_ahead(model: GPT) -> None:
+def test_what_repeats_itself_is_read_ahead(decoder: Decoder) -> None:
     flags: dict[str, Any] = {"seed": 1, "max_new_tokens": 60, "speculate": True, "logit_bias": ("x=1000",)}
-    sample, stats = write(model, "x" * 9, **flags)
+    sample, stats = write(decoder, "x" * 9, **flags)
     assert sample.text == "x" * 60
     assert 30 < stats.right <= stats.guessed < 60
-    sample, stats = write(model, "x" * 9, no_repeat_ngram=20, **flags)
+    sample, stats = write(decoder, "x" * 9, no_repeat_ngram=20, **flags)
     assert sample.text[:12] != "x" * 12
     assert stats.guessed > stats.right > 0

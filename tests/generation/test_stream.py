@@ -10,16 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.backends.cpu.decoder import speed_up
+from mygpt_cli.backends.choice import decoder_for
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.base.errors import TextError
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation import stream
 from mygpt_cli.generation.stream import (
     TOGETHER,
-    Chunk,
     Prompt,
     Sample,
     Stats,
+    TextChunk,
     TextDecoder,
     generate,
     read_prompt,
@@ -63,8 +64,12 @@ def say(data: bytes, *, end: bool = False, **settings: Any) -> tuple[list[str], 
     ids = [token_of(tokenizer, byte) for byte in data] + ([tokenizer.end_of_text] if end else [])
     settings = {"temperature": 0, "seed": 0, "max_new_tokens": len(ids)} | settings
     model = Script(ids, tokenizer.vocab_size)
-    events = list(generate(model, tokenizer, [read_prompt(tokenizer, "x", 1000)], Sampling(**settings)))
-    chunks = [event.text for event in events if isinstance(event, Chunk)]
+    events = list(
+        generate(
+            ReferenceDecoder(model), tokenizer, [read_prompt(tokenizer, "x", 1000)], Sampling(**settings)
+        )
+    )
+    chunks = [event.text for event in events if isinstance(event, TextChunk)]
     (sample,) = [event for event in events if isinstance(event, Sample)]
     stats = events[-1]
     assert isinstance(stats, Stats)
@@ -156,11 +161,13 @@ def test_samples_end_on_their_own() -> None:
     sampling = Sampling(seed=5, temperature=1, num_samples=5, max_new_tokens=120, stop=("a", "b"))
     texts: dict[int, str] = dict.fromkeys(range(1, 6), "")
     samples: dict[int, Sample] = {}
-    for event in generate(model.requires_grad_(False), tokenizer, [Prompt("", (256,))], sampling):
+    for event in generate(
+        ReferenceDecoder(model.requires_grad_(False)), tokenizer, [Prompt("", (256,))], sampling
+    ):
         if isinstance(event, Stats):
             continue
         assert event.number not in samples
-        if isinstance(event, Chunk):
+        if isinstance(event, TextChunk):
             texts[event.number] += event.text
         else:
             samples[event.number] = event
@@ -195,14 +202,14 @@ def test_prompts_of_different_length_give_what_each_gives_alone(
     """To the last bit, also where texts end early, and where there are too many for one batch."""
     monkeypatch.setattr(stream, "CACHE", memory)
     tokenizer, model = byte_tokenizer(), random_model(257, arch=arch)
-    speed_up(model, "int8", tmp_path)
+    decoder = decoder_for(model, "int8", tmp_path)
     texts = ("cat", "a", "dog", "", "longer than it", "b" * 30)
     prompts = [read_prompt(tokenizer, text, 24) for text in texts]
     sampling = Sampling(seed=5, num_samples=16, max_new_tokens=40, temperature=1, stop=("e",))
-    together = [e for e in generate(model, tokenizer, prompts, sampling) if isinstance(e, Sample)]
+    together = [e for e in generate(decoder, tokenizer, prompts, sampling) if isinstance(e, Sample)]
     assert len(together) == 16 * len(texts) > TOGETHER
     for place, prompt in enumerate(prompts, 1):
-        alone = [e for e in generate(model, tokenizer, [prompt], sampling) if isinstance(e, Sample)]
+        alone = [e for e in generate(decoder, tokenizer, [prompt], sampling) if isinstance(e, Sample)]
         theirs = [replace(sample, prompt=1) for sample in together if sample.prompt == place]
         assert sorted(theirs, key=lambda s: s.number) == sorted(alone, key=lambda s: s.number)
 
@@ -218,7 +225,7 @@ def test_a_sample_is_the_same_among_fewer(seed: int, count: int) -> None:
         sampling = Sampling(
             seed=seed, num_samples=number, max_new_tokens=40, temperature=1, stop=("a", "b", " ")
         )
-        events = generate(model, tokenizer, [prompt], sampling)
+        events = generate(ReferenceDecoder(model), tokenizer, [prompt], sampling)
         return [e.ids for e in sorted((e for e in events if isinstance(e, Sample)), key=lambda e: e.number)]
 
     many = texts(count)
@@ -230,7 +237,7 @@ def test_the_likeliest_tokens_are_those_of_the_model() -> None:
     tokenizer, model = byte_tokenizer(), random_model(257)
     sampling = Sampling(seed=3, max_new_tokens=5, temperature=2, num_samples=2, stop=("e",))
     ids = [1, 2]
-    for sample in generate(model, tokenizer, [Prompt("", tuple(ids))], sampling, top=3):
+    for sample in generate(ReferenceDecoder(model), tokenizer, [Prompt("", tuple(ids))], sampling, top=3):
         if isinstance(sample, Sample):
             assert len(sample.top) == len(sample.ids)
             for index, (token, logprob, top) in enumerate(

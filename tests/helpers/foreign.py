@@ -15,7 +15,7 @@ TEXT = "Once upon a time there was a cat.\nThe cat sat on a mat, and the mat was
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 SIZE = 320  # entries of the vocabulary
 PROMPT = "The cat sat"
-NANOCHAT = {
+SMALL = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
@@ -51,18 +51,18 @@ def fast(specials: list[str] | None = None) -> Any:
 
 def model_of(*, vocab_size: int = SIZE, seed: int = 0, arch: str = "gpt2", **changes: Any) -> Any:
     """Return a small model of transformers with weights that differ enough to be told apart."""
-    small: dict[str, Any] = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
-    small |= {"bos_token_id": 0, "eos_token_id": 0}
+    of_gpt2: dict[str, Any] = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
+    of_gpt2 |= {"bos_token_id": 0, "eos_token_id": 0}
     kinds: dict[str, tuple[Any, Any]] = {
         "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel),
         "nanochat": (transformers.NanoChatConfig, transformers.NanoChatForCausalLM),
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
     }
     config, kind = kinds[arch]
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        model = kind(
-            config(vocab_size=vocab_size, **(small if arch == "gpt2" else NANOCHAT) | changes)
-        ).eval()
+        model = kind(config(vocab_size=vocab_size, **(of_gpt2 if arch == "gpt2" else SMALL) | changes)).eval()
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
     return model
@@ -173,6 +173,8 @@ FOLDERS: dict[str, Maker] = {
     "plain": plain,
     "several files": _of(shard="20KB"),
     "nanochat in several files": _of(arch="nanochat", shard="20KB"),
+    "llama in several files": _of(arch="llama", shard="20KB", tie_word_embeddings=True),
+    "qwen3": _of(arch="qwen3", head_dim=16),
     "one name of the tied pair": with_one_name_of_the_tied_pair,
     "generic names": with_generic_names,
     "another head": with_another_head,

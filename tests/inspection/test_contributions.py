@@ -5,8 +5,7 @@ import torch
 
 from mygpt_cli.inspection.contributions import contributions, direction_of
 from mygpt_cli.inspection.trace import trace
-from tests.inspection.test_trace import IDS
-from tests.model.test_gpt import VARIANTS, random_model
+from tests.helpers.models import IDS, VARIANTS, random_model
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.base.errors import UsageError
 from mygpt_cli.checkpoints.checkpoint import load
 from mygpt_cli.config.sampling import Sampling
@@ -15,8 +16,8 @@ from mygpt_cli.inspection.life import LifeView, Stage, merges_of, view_life
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
+from tests.helpers.models import SHAPE, VARIANTS, random_model
 from tests.helpers.standins import TEXT, random_checkpoint
-from tests.model.test_gpt import SHAPE, VARIANTS, random_model
 
 SAMPLING = Sampling(seed=3, temperature=0.7, top_k=9)
 LETTERS = "".join(chr(code) for code in range(33, 33 + SHAPE["vocab_size"]))
@@ -27,7 +28,7 @@ def life_of(variant: str, length: int, position: int | None = None, top: int = 5
     ids = torch.randint(0, 53, (length,), generator=torch.Generator().manual_seed(9)).tolist()
     tokenizer = letters()
     prompt = Prompt(tokenizer.decode(ids), tuple(ids))
-    return view_life(model, tokenizer, prompt, SAMPLING, position=position, top=top)
+    return view_life(ReferenceDecoder(model), tokenizer, prompt, SAMPLING, position=position, top=top)
 
 
 def letters() -> Tokenizer:
@@ -70,8 +71,8 @@ def test_what_a_head_takes_sums_to_one(variant: str) -> None:
 def test_one_layer_and_one_head_are_what_all_have_of_them() -> None:
     model, tokenizer = random_model(**VARIANTS["nanochat"]).requires_grad_(False), letters()
     prompt = Prompt("ABC", tuple(tokenizer.encode("ABC")))
-    every = view_life(model, tokenizer, prompt, SAMPLING)
-    some = view_life(model, tokenizer, prompt, SAMPLING, layer=2, head=3)
+    every = view_life(ReferenceDecoder(model), tokenizer, prompt, SAMPLING)
+    some = view_life(ReferenceDecoder(model), tokenizer, prompt, SAMPLING, layer=2, head=3)
     assert some.heads == tuple(head for head in every.heads if (head.layer, head.head) == (2, 3))
     assert some.stages == tuple(stage for stage in every.stages if stage.layer in (None, 2))
     assert (some.layers, some.difference, some.choice) == (2, every.difference, every.choice)
@@ -86,7 +87,14 @@ def test_stages_and_attentions_are_those_of_transformers(arch: str, tmp_path: Pa
     other = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     prompt = read_prompt(checkpoint.tokenizer, "The cat sat on a mat", checkpoint.config.context)
     for position in (1, 5, len(prompt.ids)):
-        view = view_life(checkpoint.model, checkpoint.tokenizer, prompt, SAMPLING, position=position, top=99)
+        view = view_life(
+            ReferenceDecoder(checkpoint.model),
+            checkpoint.tokenizer,
+            prompt,
+            SAMPLING,
+            position=position,
+            top=99,
+        )
         with torch.no_grad():
             out = other(torch.tensor([prompt.ids]), output_hidden_states=True, output_attentions=True)
         ends = [stage for stage in view.stages if (stage.number, stage.name) == (8, "residual")]
@@ -120,7 +128,7 @@ def test_stages_and_attentions_are_those_of_transformers(arch: str, tmp_path: Pa
 
 def test_norms_cosines_and_units_by_hand() -> None:
     model = random_model(**VARIANTS["gpt2"]).requires_grad_(False)
-    view = view_life(model, letters(), Prompt("!", (0,)), SAMPLING)
+    view = view_life(ReferenceDecoder(model), letters(), Prompt("!", (0,)), SAMPLING)
     e, p = model.embedding[0].tolist(), (model.positions[0].tolist() if model.positions is not None else [])
     total = [a + b for a, b in zip(e, p, strict=True)]
 

@@ -9,6 +9,7 @@ import torch
 import transformers
 from transformers.generation import logits_process as theirs
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.checkpoints.checkpoint import Checkpoint, load
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.sampler import draw
@@ -25,7 +26,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def steps_of(checkpoint: Checkpoint, prompt: str, top: int = 5, **settings: Any) -> list[StepView]:
     start = read_prompt(checkpoint.tokenizer, prompt, checkpoint.config.context)
     sampling = Sampling(**({"seed": 8, "max_new_tokens": 6} | settings))
-    return list(view_steps(checkpoint.model, checkpoint.tokenizer, start, sampling, top=top))
+    return list(
+        view_steps(ReferenceDecoder(checkpoint.model), checkpoint.tokenizer, start, sampling, top=top)
+    )
 
 
 def test_the_numbers_are_those_of_transformers(folder: Path) -> None:
@@ -122,7 +125,7 @@ def test_inspect_sees_the_text_that_sample_writes(folder: Path) -> None:
     checkpoint = load(folder)
     start = read_prompt(checkpoint.tokenizer, "The cat", 24)
     sampling = Sampling(seed=21, max_new_tokens=60, temperature=1)
-    events = generate(checkpoint.model, checkpoint.tokenizer, [start], sampling)
+    events = generate(ReferenceDecoder(checkpoint.model), checkpoint.tokenizer, [start], sampling)
     (sample,) = [event for event in events if isinstance(event, Sample)]
     views = steps_of(checkpoint, "The cat", seed=21, max_new_tokens=60, temperature=1)
     assert tuple(view.picked.id for view in views) == sample.ids
@@ -171,6 +174,6 @@ def test_every_filter_shows_in_the_steps_as_it_acts(folder: Path) -> None:
         assert all(c.cut_by in ("ban", "no-repeat-ngram") for c in banned)
     start = read_prompt(checkpoint.tokenizer, "The cat", 24)
     sampling = Sampling(seed=8, max_new_tokens=6, logit_bias=("5=3",), ignore_end=True, **settings)
-    events = generate(checkpoint.model, checkpoint.tokenizer, [start], sampling)
+    events = generate(ReferenceDecoder(checkpoint.model), checkpoint.tokenizer, [start], sampling)
     (sample,) = [event for event in events if isinstance(event, Sample)]
     assert tuple(view.picked.id for view in views) == sample.ids

@@ -39,6 +39,15 @@ def test_every_token_by_hand(arch: str) -> None:
     assert view.bits[view.worst(1)[0] - 1] == view.bits.max()
 
 
+def test_the_logits_of_a_long_window_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = random_model(257, arch="llama", context=20), np.arange(60, dtype=np.uint32)
+    whole = surprisal(model, byte_tokenizer(), ids)
+    monkeypatch.setattr("mygpt_cli.inspection.surprisal.ROWS", 7)
+    parts = surprisal(model, byte_tokenizer(), ids)
+    np.testing.assert_allclose(parts.nats, whole.nats, atol=1e-5)
+    assert parts.ranks.tolist() == whole.ranks.tolist()
+
+
 def test_bits_per_byte_are_those_of_the_trainer(tiny_dataset: Dataset) -> None:
     model = random_model(tiny_dataset.tokenizer.vocab_size, context=16)
     trainer = Trainer(tiny_config(), tiny_dataset, model.requires_grad_(True))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.steps import spread, view_steps
@@ -23,7 +24,7 @@ def model() -> GPT:
 
 def at_degrees(model: GPT, top: int = 5, **settings: float) -> TemperaturesView:
     sampling = Sampling(seed=4, **settings)  # type: ignore[arg-type]
-    return view_temperatures(model, byte_tokenizer(), PROMPT, sampling, DEGREES, top=top)
+    return view_temperatures(ReferenceDecoder(model), byte_tokenizer(), PROMPT, sampling, DEGREES, top=top)
 
 
 def test_softmax_by_hand(model: GPT) -> None:
@@ -50,7 +51,7 @@ def test_each_column_is_what_the_step_at_that_temperature_shows(model: GPT) -> N
     view = at_degrees(model, top=257, top_k=30)
     for at, degree in enumerate(DEGREES):
         sampling = Sampling(seed=4, temperature=degree, top_k=30, max_new_tokens=1)
-        (step,) = view_steps(model, byte_tokenizer(), PROMPT, sampling, top=257)
+        (step,) = view_steps(ReferenceDecoder(model), byte_tokenizer(), PROMPT, sampling, top=257)
         assert view.picked[at] == step.picked.id
         assert view.draw == step.draw
         assert view.spreads[at] == step.final_spread

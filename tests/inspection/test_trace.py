@@ -9,9 +9,7 @@ from mygpt_cli.base.errors import MygptError
 from mygpt_cli.checkpoints import hf
 from mygpt_cli.inspection.trace import Trace, heads_of, layers_of, logits_of, trace, without_heads
 from mygpt_cli.model.gpt import GPT
-from tests.model.test_gpt import VARIANTS, random_model
-
-IDS = tuple(torch.randint(0, 53, (24,), generator=torch.Generator().manual_seed(1)).tolist())
+from tests.helpers.models import IDS, VARIANTS, random_model
 
 
 def traced(variant: str, ids: tuple[int, ...] = IDS) -> tuple[GPT, Trace]:

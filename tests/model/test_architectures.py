@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mygpt_cli.backends.cpu import decoder
-from mygpt_cli.backends.cpu import training_pass as fused
-from mygpt_cli.backends.cpu.decoder import WEIGHTS, Decoder
+from mygpt_cli.backends.cpu.decoder import WEIGHTS, CPUDecoder
+from mygpt_cli.backends.cpu.decoder import takes as takes_decoding
 from mygpt_cli.backends.cpu.kernels import Kernels, compile_kernels
 from mygpt_cli.backends.cpu.native import compile_library
+from mygpt_cli.backends.cpu.training_pass import TrainingPass
+from mygpt_cli.backends.cpu.training_pass import takes as takes_training
+from mygpt_cli.backends.reference import Autograd, ReferenceDecoder
 from mygpt_cli.base.errors import UsageError
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.config.sampling import Sampling
-from mygpt_cli.generation.decode import decode_one_token, prefill
 from mygpt_cli.generation.stream import read_prompt
 from mygpt_cli.inspection.life import view_life
 from mygpt_cli.model.architectures import ARCHITECTURES, configure, find
@@ -78,12 +79,15 @@ def test_a_new_architecture_generates_and_learns(toy: GPT) -> None:
     ids = torch.randint(0, 257, (2, 12), generator=torch.Generator().manual_seed(2))
     whole = toy(ids)
     cache = toy.new_cache(2)
-    torch.testing.assert_close(prefill(toy, ids[:, :5], cache), whole[:, 4], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        ReferenceDecoder(toy).prefill(ids[:, :5], cache), whole[:, 4], atol=1e-4, rtol=1e-4
+    )
     for t in range(5, 12):
         expected = whole[:, t]
-        torch.testing.assert_close(decode_one_token(toy, ids[:, t], cache), expected, atol=1e-4, rtol=1e-4)
+        logits, _ = ReferenceDecoder(toy).decode(ids[:, t].tolist(), cache)
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     toy.requires_grad_(True)
-    before = float(toy.learn(ids[:, :-1], ids[:, 1:]))
+    before = float(Autograd(toy).accumulate_gradients(ids[:, :-1], ids[:, 1:]))
     with torch.no_grad():
         for parameter in toy.parameters():
             assert parameter.grad is not None
@@ -103,15 +107,15 @@ def test_a_new_architecture_is_saved_and_opened(toy: GPT, tmp_path: Path) -> Non
 def test_a_new_architecture_is_inspected(toy: GPT) -> None:
     tokenizer = byte_tokenizer()
     prompt = read_prompt(tokenizer, "hello", 32)
-    view = view_life(toy, tokenizer, prompt, Sampling(seed=1))
+    view = view_life(ReferenceDecoder(toy), tokenizer, prompt, Sampling(seed=1))
     assert view.difference < 1e-4
     assert {"query", "units", "rotary cosines"} <= {stage.name for stage in view.stages}
 
 
 def test_back_ends_take_an_architecture_by_its_parts(toy: GPT) -> None:
-    for back_end in (fused, decoder):
-        assert back_end.takes(toy.config)
-        assert not back_end.takes(replace(toy.config, scale_by_layer=True))
+    for takes in (takes_training, takes_decoding):
+        assert takes(toy.config)
+        assert not takes(replace(toy.config, scale_by_layer=True))
 
 
 def test_an_unknown_architecture_names_the_nearest() -> None:
@@ -145,6 +149,8 @@ def parts_of_models(draw: st.DrawFn) -> dict[str, Any]:
         "softcap": draw(st.sampled_from([0.0, 4.0])),
         "kv_heads": draw(st.sampled_from([1, 2, 4])),
         "head_width": draw(st.sampled_from([6, 8, 12])),
+        "rope_clockwise": draw(st.booleans()),
+        "unrotated": draw(st.sampled_from([(), (), (1,)])),
     }
 
 
@@ -168,19 +174,18 @@ def test_whatever_a_back_end_takes_is_what_the_model_computes(
     with torch.no_grad():
         whole = model(ids)
     assert whole.isfinite().all()
-    if fused.takes(config):
+    if takes_training(config):
         model.loss(ids, targets).backward()  # type: ignore[no-untyped-call]
         expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         model.zero_grad()
-        model.kernels = kernels
-        model.learn(ids, targets)
+        TrainingPass(model, kernels).accumulate_gradients(ids, targets)
         for name, gradient in expected.items():
             ours = model.get_parameter(name).grad
             torch.testing.assert_close(ours, gradient, atol=1e-5, rtol=1e-4, msg=name)
-    if decoder.takes(config):
+    if takes_decoding(config):
         folder = tmp_path_factory.getbasetemp() / "decoder"
-        compiled = Decoder(model, "float32", compile_library("decode", WEIGHTS["float32"], folder))
+        compiled = CPUDecoder(model, "float32", compile_library("decode", WEIGHTS["float32"], folder))
         cache = model.new_cache(3)
         for t in range(16):
-            ours = compiled.step(ids[:, t : t + 1], cache)[:, 0]
+            ours, _ = compiled.decode(ids[:, t].tolist(), cache)
             torch.testing.assert_close(ours, whole[:, t], atol=2e-5, rtol=2e-5)

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -10,45 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli.checkpoints import hf
-from mygpt_cli.model.architectures import configure
-from mygpt_cli.model.gpt import GPT, attend, rotate
-
-SHAPE: dict[str, Any] = {"vocab_size": 53, "layers": 2, "heads": 4, "width": 32, "context": 24}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "gpt2": {"arch": "gpt2"},
-    "gpt2, no biases": {"arch": "gpt2", "bias": False},
-    "gpt2, no attention biases, own head": {
-        "arch": "gpt2",
-        "attention_bias": False,
-        "output_bias": False,
-        "tied": False,
-    },
-    "gpt2, exact gelu, narrow": {"arch": "gpt2", "activation": "gelu", "mlp_width": 40},
-    "gpt2, silu, scores by layer": {
-        "arch": "gpt2",
-        "activation": "silu",
-        "scale_by_layer": True,
-        "scale_by_width": False,
-    },
-    "nanochat": {"arch": "nanochat"},
-    "nanochat, shared keys": {"arch": "nanochat", "kv_heads": 2},
-    "nanochat, no cap, tied, biases": {
-        "arch": "nanochat",
-        "softcap": 0.0,
-        "tied": True,
-        "attention_bias": True,
-        "output_bias": True,
-    },
-    "nanochat, other rotation": {"arch": "nanochat", "rope_theta": 500.0, "norm_eps": 1e-5, "softcap": 5.0},
-}
-
-
-def random_model(**config: Any) -> GPT:
-    model = GPT(configure(**(SHAPE | config)))
-    rng = torch.Generator().manual_seed(7)
-    for parameter in model.parameters():
-        parameter.data.normal_(0.0, 0.2, generator=rng)
-    return model
+from mygpt_cli.model.architectures import TRAINABLE, configure
+from mygpt_cli.model.gpt import GPT, ScaledDotProductAttention, rotate
+from tests.helpers.models import SHAPE, VARIANTS, random_model
 
 
 def test_gpt2_small_has_its_parameters() -> None:
@@ -82,7 +45,7 @@ def test_logits_are_those_of_transformers(variant: str) -> None:
     torch.testing.assert_close(model(ids).detach(), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("variant", ["gpt2", "nanochat, shared keys"])
+@pytest.mark.parametrize("variant", ["gpt2", "nanochat, shared keys", "qwen3"])
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(1, 23), max_size=5, unique=True))
 def test_the_cache_changes_nothing(variant: str, cuts: list[int]) -> None:
@@ -128,8 +91,8 @@ def test_attention_by_hand() -> None:
     k, v = torch.tensor([[[[0.0], [2.0]]]]), torch.tensor([[[[1.0], [3.0]]]])
     e = torch.tensor(2.0).exp()
     expected = torch.tensor([1.0, float((1 + 3 * e) / (1 + e))])
-    torch.testing.assert_close(attend(q, k, v).flatten().detach(), expected)
-    torch.testing.assert_close(attend(q.detach(), k, v).flatten(), expected)
+    torch.testing.assert_close(ScaledDotProductAttention()(q, k, v).flatten().detach(), expected)
+    torch.testing.assert_close(ScaledDotProductAttention()(q.detach(), k, v).flatten(), expected)
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
@@ -146,7 +109,7 @@ def test_rotation_keeps_distances_only(a: int, b: int) -> None:
     torch.testing.assert_close(match(a, b), match(a + 7, b + 7))
 
 
-@pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
+@pytest.mark.parametrize("arch", TRAINABLE)
 def test_a_fresh_model_knows_nothing(arch: str) -> None:
     model = GPT(configure(**(SHAPE | {"arch": arch})))
     model.initialise(torch.Generator().manual_seed(1))

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.model.masks import Masks
+from mygpt_cli.model.masks import DropoutMasks
 
 
-def new_masks(p: float, seed: int = 1) -> Masks:
-    return Masks(p, seed=seed, dtype=torch.float32, device=torch.device("cpu"))
+def new_masks(p: float, seed: int = 1) -> DropoutMasks:
+    return DropoutMasks(p, seed=seed, dtype=torch.float32, device=torch.device("cpu"))
 
 
 @settings(max_examples=10, deadline=None)

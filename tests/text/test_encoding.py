@@ -15,12 +15,17 @@ from hypothesis import strategies as st
 from mygpt_cli.base.errors import TextError
 from mygpt_cli.cli.app import build_app, run
 from mygpt_cli.text import document
-from mygpt_cli.text.corpus import open_text
+from mygpt_cli.text.corpus import Part, open_text
 from mygpt_cli.text.encoding import COMMON, encoding_fault, likely_encoding, wide_encoding
 from tests.conftest import Command
-from tests.text.test_corpus import read
 
 ROOT = Path(__file__).parents[2]
+
+
+def read(part: Part) -> str:
+    return "".join(chunk.text for chunk in part.chunks())
+
+
 MODES = {"r", "w", "x", "a", "r+", "w+", "x+", "a+", "rt", "wt"}
 FILES = ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile")
 PIPES = {"text", "universal_newlines"}  # as arguments to subprocess

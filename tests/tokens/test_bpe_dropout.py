@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.tokens.bpe_dropout import Splitter
+from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.tokenizer import BytePairTokenizer
 from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
@@ -13,11 +13,11 @@ from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 TEXT = "the cat sat on the mat and the rat ran at the cat that sat there. " * 20
 
 
-def tokenizer() -> tuple[BytePairTokenizer, Splitter]:
+def tokenizer() -> tuple[BytePairTokenizer, BPEDropout]:
     learned = train_tokenizer("bpe", [TEXT], vocab_size=320)
     assert isinstance(learned, BytePairTokenizer)
     assert isinstance(learned.vocabulary, BytePairVocabulary)
-    return learned, Splitter(learned.vocabulary.ranks, learned.vocab_size)
+    return learned, BPEDropout(learned.vocabulary.ranks, learned.vocab_size)
 
 
 @settings(deadline=None)
@@ -35,7 +35,7 @@ def test_the_text_stays_the_same(p: float, seed: int, width: int) -> None:
 
 def test_the_parts_are_those_of_the_merges() -> None:
     ranks = {b"a": 0, b"b": 1, b"c": 2, b"ab": 3, b"bc": 4, b"abc": 5, b"abcab": 6}
-    splitter = Splitter(ranks, 7)
+    splitter = BPEDropout(ranks, 7)
     always = splitter.split(np.array([[6, 6, 6, 6, 6, 6]]), 1.0, np.random.default_rng(0))
     # abcab = abc + ab; abc = ab + c; ab = a + b: three rounds leave single letters.
     assert always.tolist() == [[0, 1, 2, 0, 1, 0]]
@@ -45,7 +45,7 @@ def test_the_parts_are_those_of_the_merges() -> None:
 def test_the_share_of_split_tokens_is_p() -> None:
     ranks = {b"a": 0, b"b": 1, b"ab": 2}
     ids = np.full((200, 200), 2)
-    split = Splitter(ranks, 3).split(ids, 0.1, np.random.default_rng(1))
+    split = BPEDropout(ranks, 3).split(ids, 0.1, np.random.default_rng(1))
     # A split token takes two places: in a row as long, 1 / (1 + p) of the tokens begin.
     whole = (split == 2).mean()
     assert whole == pytest.approx(0.9 / 1.1, abs=0.01)

@@ -8,26 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.budget import SAVE, START, Budget
 from mygpt_cli.training.events import Corrected, Evaluated, Event, Finished
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.machine import Machine
-from tests.training.test_trainer import new_trainer
-
-
-def seconds_of(config: TrainConfig, done: int, pace: float, validation: float) -> float:
-    """Go through all that a run does, step by step."""
-    seconds = 0.0
-    for step in range(done + 1, config.steps + 1):
-        last = step == config.steps
-        validates = last or (config.eval_every < config.course[0][1] and step % config.eval_every == 0)
-        keeps = config.keep_every > 0 and step % config.keep_every == 0
-        saves = 2 if keeps else int(validates or step % config.save_every == 0)
-        seconds += pace + validates * validation + saves * SAVE
-    return seconds
+from tests.helpers.trainers import new_trainer, seconds_of
 
 
 @given(

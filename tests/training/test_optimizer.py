@@ -12,7 +12,7 @@ from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.optimizer import Muon, Optimizer, orthogonalise
 from tests.conftest import tiny_config
-from tests.model.test_gpt import random_model
+from tests.helpers.models import random_model
 
 
 def with_gradients(model: GPT, step: int) -> GPT:
@@ -52,7 +52,7 @@ def test_muon_is_torch_muon_on_each_of_query_key_and_value_with_rows_balanced(
     path = [torch.zeros_like(part).requires_grad_() for part in expected]  # what torch's steps add up to
     squares = [torch.zeros(len(part)) for part in expected]
     muon = Muon(ours, config, dtype=torch.bfloat16)
-    kernels = compile_kernels(torch.bfloat16, tmp_path) if compiled else None
+    kernels = compile_kernels(torch.bfloat16, tmp_path).muon if compiled else None
     reference = torch.optim.Muon(path, lr=1.0, weight_decay=0.0, momentum=0.95)
     for _ in range(3):
         gradients = {name: torch.randn(p.shape, generator=rng) for name, p in ours.items()}
@@ -81,7 +81,7 @@ def test_orthogonalise_brings_singular_values_near_one() -> None:
 
 
 def test_compiled_muon_is_the_other_one_in_float32(tmp_path: Path) -> None:
-    kernels = compile_kernels(torch.float32, tmp_path)
+    kernels = compile_kernels(torch.float32, tmp_path).muon
     rng = torch.Generator().manual_seed(2)
     for shape in ((3, 5), (33, 64), (128, 32), (70, 70), (20, 4000)):
         results = []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mygpt_cli.base.errors import ResourceError, TextError, UsageError
 from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.model.architectures import TRAINABLE
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training import sizing
 from mygpt_cli.training.budget import START, Budget
@@ -18,8 +19,7 @@ from mygpt_cli.training.sizing import fit_memory, fit_steps, plan
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.machine import Machine
-from tests.training.test_budget import seconds_of
-from tests.training.test_trainer import new_trainer
+from tests.helpers.trainers import new_trainer, seconds_of
 
 
 def slow(config: TrainConfig) -> float:
@@ -43,7 +43,7 @@ def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
             "heads": st.integers(1, 12),
             "context": st.integers(2, 100),
             "batch_size": st.integers(1, 100),
-            "arch": st.sampled_from(["gpt2", "nanochat"]),
+            "arch": st.sampled_from(TRAINABLE),
             "optimizer": st.sampled_from(["adamw", "muon"]),
             "lr": st.floats(1e-5, 1),
             "steps": st.integers(1, 10_000),

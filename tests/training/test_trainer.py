@@ -13,42 +13,24 @@ from mygpt_cli.config.course import Course
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import open_corpus
-from mygpt_cli.tokens.bpe_dropout import Splitter
+from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.dataset import Dataset, prepare
 from mygpt_cli.training.budget import Budget
-from mygpt_cli.training.events import Corrected, Evaluated, Event, Finished, Noted, Progress, SaveDue, Started
+from mygpt_cli.training.events import (
+    CheckpointDue,
+    Corrected,
+    Evaluated,
+    Event,
+    Finished,
+    Noted,
+    Progress,
+    Started,
+)
 from mygpt_cli.training.history import History
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.machine import Machine
-
-
-def new_trainer(config: TrainConfig, dataset: Dataset) -> Trainer:
-    model = GPT(config.model(dataset.tokenizer.vocab_size))
-    model.initialise(torch.Generator().manual_seed(config.seed))
-    model.compute_dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    return Trainer(config, dataset, model)
-
-
-def run_out_of_memory(
-    trainer: Trainer, most: int, error: Exception, monkeypatch: pytest.MonkeyPatch, calls: int = 0
-) -> None:
-    """Let the model's loss fail on more than `most` sequences, after this many calls in training."""
-    real, left = trainer.model.loss, [calls]
-
-    def failing(ids: torch.Tensor, *arguments: object) -> torch.Tensor:
-        if left[0] <= 0 and ids.size(0) > most:
-            raise error
-        left[0] -= torch.is_grad_enabled()
-        return real(ids, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(trainer.model, "loss", failing)
-
-
-ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-ON_LINUX = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
-ON_WINDOWS = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
-ON_ONE_DNN = RuntimeError("could not create a primitive")
+from tests.helpers.trainers import ON_A_GPU, ON_LINUX, ON_ONE_DNN, ON_WINDOWS, new_trainer, run_out_of_memory
 
 
 def same_weights(a: GPT, b: GPT) -> bool:
@@ -119,7 +101,7 @@ def test_a_corrected_run_can_be_repeated_without_a_clock(
     assert not any(isinstance(event, Corrected) for event in repeated)
 
     def told(events: list[Event]) -> list[tuple[object, ...]]:
-        kinds = Evaluated | Progress | SaveDue
+        kinds = Evaluated | Progress | CheckpointDue
         what = ("step", "loss", "lr", "grad_norm", "val_loss", "train_loss", "best", "keep", "last")
         return [tuple(getattr(e, name, None) for name in what) for e in events if isinstance(e, kinds)]
 
@@ -160,15 +142,15 @@ def test_tokens_are_split_until_the_end_comes_near(
     dataset = prepare(open_corpus([str(path)]), tokenizer="bpe", vocab_size=300, cache=tmp_path / "cache")
     steps = corrections[-1][1] if corrections else 40
     trainer = new_trainer(tiny_config(steps=steps, corrections=corrections, bpe_dropout=0.25), dataset)
-    assert isinstance(trainer._batches.splitter, Splitter)
-    split = trainer._batches.splitter.split
+    assert isinstance(trainer._batches.bpe_dropout, BPEDropout)
+    split = trainer._batches.bpe_dropout.split
     probabilities = []
 
     def watched(windows: np.ndarray, probability: float, random: np.random.Generator) -> np.ndarray:
         probabilities.append(probability)
         return split(windows, probability, random)
 
-    monkeypatch.setattr(trainer._batches.splitter, "split", watched)
+    monkeypatch.setattr(trainer._batches.bpe_dropout, "split", watched)
     list(trainer.run())
     assert probabilities == [0.25] * split_steps
 
@@ -180,7 +162,7 @@ def test_events_come_in_order(tiny_dataset: Dataset) -> None:
     assert [e.step for e in events if isinstance(e, Progress)] == [3, 6, 9, 12]
     evaluated = [e for e in events if isinstance(e, Evaluated)]
     assert [e.step for e in evaluated] == [5, 10, 12]
-    due = [e for e in events if isinstance(e, SaveDue)]
+    due = [e for e in events if isinstance(e, CheckpointDue)]
     assert {4, 8, 12} <= {e.step for e in due}
     assert due[-1].last
     assert [e.step for e in due if e.best] == [e.step for e in evaluated if e.best]
@@ -229,13 +211,13 @@ def test_numbers_that_are_not_finite_never_reach_the_weights(tiny_dataset: Datas
     with pytest.raises(DivergedError, match="at step 6, embedding is no longer finite"):
         for event in trainer.run():
             events.append(event)
-            if trainer.history.step == 5 and isinstance(event, SaveDue):
+            if trainer.history.step == 5 and isinstance(event, CheckpointDue):
                 with torch.no_grad():
                     trainer.model.embedding[:, 3] = math.nan
                 before = [p.clone() for p in trainer.model.parameters()]
     for parameter, kept in zip(trainer.model.parameters(), before, strict=True):
         assert torch.equal(parameter.nan_to_num(7.0), kept.nan_to_num(7.0))
-    assert max(e.step for e in events if isinstance(e, SaveDue)) == 5
+    assert max(e.step for e in events if isinstance(e, CheckpointDue)) == 5
     assert trainer.history.best_step == 5
 
 
@@ -319,8 +301,8 @@ def test_training_ends_when_it_no_longer_helps(tiny_dataset: Dataset) -> None:
     assert isinstance(finished, Finished)
     assert finished.reason == "no longer improves"
     assert finished.step < 3000
-    assert isinstance(events[-2], SaveDue)
-    assert [e.step for e in events if isinstance(e, SaveDue) and e.best][-1] == finished.best_step
+    assert isinstance(events[-2], CheckpointDue)
+    assert [e.step for e in events if isinstance(e, CheckpointDue) and e.best][-1] == finished.best_step
     notes = [e.text for e in events if isinstance(e, Noted)]
     assert len(notes) == 1
     assert "by heart" in notes[0]
@@ -376,7 +358,7 @@ def test_when_memory_runs_out_a_step_is_taken_in_parts(
         "memory ran out: 6 sequences at once instead of 12",
         "memory ran out: 3 sequences at once instead of 6",
     ]
-    assert next(e.step for e in events if isinstance(e, SaveDue)) == 1
+    assert next(e.step for e in events if isinstance(e, CheckpointDue)) == 1
 
 
 def test_when_memory_runs_out_late_nothing_but_rounding_changes(

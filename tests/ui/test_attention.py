@@ -8,49 +8,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Group
 
-from mygpt_cli.inspection.attention import AttentionView, Head, HeatMap, Measures
-from mygpt_cli.inspection.contributions import Contribution, Contributions
 from mygpt_cli.ui.attention import render_attention, show_attention
 from mygpt_cli.ui.export import Shown, to_html, to_svg
-from tests.ui.test_export import EVIL, check_harmless
-from tests.ui.test_inspect import render
-
-
-def view_of(*tokens: bytes) -> AttentionView:
-    """Return a view of a text: one head looks back by a token, one is mixed, one cannot be named."""
-    n = len(tokens)
-    back = tuple(
-        tuple(0.9 if k == max(0, q - 1) else 0.1 / max(1, q) for k in range(q + 1)) for q in range(n)
-    )
-    measures = Measures(0.9, 0.1, None, None, 0.0)
-    unknown = Measures(None, None, None, None, None)
-    return AttentionView(
-        ids=tuple(range(n)),
-        tokens=tokens,
-        answer=7,
-        answer_token=b" sat",
-        rival_token=tokens[-1],
-        probability=0.5,
-        heads=(
-            Head(1, 1, "previous_token", 0.9, True, measures, 1.25, 0.2, back[-1]),
-            Head(1, 2, "itself", 0.4, False, measures, -0.5, 0.505, back[-1]),
-            Head(2, 1, None, None, False, unknown, 0.0, 0.75, back[-1]),
-        ),
-        maps=(HeatMap(1, 1, back),),
-        contributions=Contributions(
-            answer=7,
-            rival=n - 1,
-            logit=3.0,
-            lead=1.5,
-            parts=(
-                Contribution("token embedding", None, 2.0, 0.5),
-                Contribution("attention", 1, -1.0, 1.0),
-                Contribution("bias of the final norm", None, 2.0, 0.0),
-            ),
-            rounding=Contribution("rounding", None, 1e-7, -2e-7),
-        ),
-    )
-
+from tests.helpers.screens import EVIL, check_harmless, render, view_of
 
 VIEW = view_of(b"The", b" cat", b"\n")
 

@@ -9,24 +9,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from mygpt_cli.inspection.history import Interval, RunHistory, Validation
+from mygpt_cli.inspection.history import RunHistory
 from mygpt_cli.ui.chart import Chart, Line, Panel, draw, round_ticks, thin, tick_label, value_range
 from mygpt_cli.ui.curve import Canvas
 from mygpt_cli.ui.history import loss_chart, render_history
-
-
-def history(*, running: bool = False) -> RunHistory:
-    """Return a run of 100 steps whose validation is best at step 60."""
-    intervals = tuple(
-        Interval(step, step / 50, 2 + 20 / step, 2 + 20 / step, 0.005 * (1 - step / 100), 0.5, 9e3, step / 10)
-        for step in range(5, 101, 5)
-    )
-    validations = tuple(
-        Validation(step, 2.0, 2.5 + abs(step - 60) / 100, 1.25, 1.5, step / 10) for step in range(20, 101, 20)
-    )
-    reason = None if running else "done"
-    steps = 400 if running else 100
-    return RunHistory("a-001", running, reason, 100, steps, 10.0, intervals, validations, validations[2], ())
+from tests.helpers.screens import history
 
 
 def test_a_falling_line_is_a_diagonal() -> None:

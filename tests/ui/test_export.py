@@ -3,7 +3,6 @@
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -18,42 +17,9 @@ from mygpt_cli.ui.export import Export, Screen, to_html, to_svg, write_file
 from mygpt_cli.ui.history import loss_chart, render_history
 from mygpt_cli.ui.steps import render_step
 from mygpt_cli.ui.summary import render_summary
-from tests.ui.test_chart import history
-from tests.ui.test_inspect import SUMMARY, VIEW
+from tests.helpers.screens import EVIL, SUMMARY, VIEW, Page, check_harmless, history
 
-EVIL = "<script>alert(1)</script>\"'&><img src=x onerror=y> \x1b[31m\x00\ufffe]]>--><!--"
 NAMESPACE = "{http://www.w3.org/2000/svg}"
-
-
-class Page(HTMLParser):
-    """Collects the tags, the attributes and the text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(name, value or "") for name, value in attributes]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def check_harmless(text: str) -> Page:
-    page = Page(text)
-    assert page.tags <= {
-        *("html", "head", "meta", "title", "style", "body", "pre", "span"),
-        *("svg", "path", "circle", "text", "rect"),
-    }
-    names = {name for name, _ in page.attributes}
-    assert not any(name.startswith("on") or name in ("src", "href", "xlink:href", "data") for name in names)
-    outside = text.replace("http://www.w3.org/2000/svg", "")
-    assert not re.search(r"https?:|url\(|@import|javascript:", outside)
-    return page
 
 
 def evil_parts() -> list[RenderableType]:

@@ -9,62 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
 
 from mygpt_cli.config.sampling import Sampling
-from mygpt_cli.inspection.steps import Candidate, Others, Spread, StepView
-from mygpt_cli.inspection.summary import Part, Summary, TokenizerFacts, Training
-from mygpt_cli.model.architectures import configure
 from mygpt_cli.ui.bar import draw_bar
 from mygpt_cli.ui.columns import percent
 from mygpt_cli.ui.console import console_for, show
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.steps import render_footer, render_settings, render_step, show_steps
 from mygpt_cli.ui.summary import render_summary, show_summary
-
-
-def candidate(rank: int, token: bytes, share: float, final: float, **changes: object) -> Candidate:
-    values = {"rank": rank, "id": 40 + rank, "token": token, "logit": 5.0 - rank, "probability": share}
-    values |= {"final_probability": final, "cut_by": None, "low": 0.25, "high": 0.25 + final, "picked": False}
-    values["stages"] = (0.5, final)
-    return Candidate(**(values | changes))  # type: ignore[arg-type]
-
-
-VIEW = StepView(
-    index=1,
-    context=b"Once upon",
-    candidates=(
-        candidate(1, b" a", 0.5, 0.75),
-        candidate(2, b"\n", 0.25, 0.25, picked=True),
-        candidate(3, b"\xe2\x80", 0.125, 0.0, cut_by="top-k"),
-    ),
-    others=Others(
-        count=1000, kept=0, probability=0.125, stages=((0.2, 1000), (0.0, 0)), final_probability=0.0
-    ),
-    filters=("temperature", "top-k"),
-    draw=0.375,
-    model_spread=Spread(2.5, 5.657),
-    final_spread=Spread(0.811, 1.755),
-)
-SUMMARY = Summary(
-    folder="checkpoints/tiny-001/best",
-    model=configure("nanochat", vocab_size=512, layers=2, heads=4, width=64, context=128),
-    parts=(Part("token embedding", 1, 32_768), Part("attention", 4, 32_768), Part("head", 1, 32_768)),
-    parameters=98_304,
-    bytes=393_216,
-    tokenizer=TokenizerFacts("bpe", 512, 511, (511,), 0, ()),
-    training=Training(300, 400, 307_200, 71.2, 2.5, 2.75, 2.25, 300, 2.25),
-)
-SAMPLING = Sampling(temperature=0.5, top_k=2, seed=7)
-
-
-def render(renderable: RenderableType, width: int = 80, *, colour: bool = False) -> str:
-    file = io.StringIO()
-    system = "truecolor" if colour else None
-    options = {"force_terminal": colour, "color_system": system, "no_color": not colour}
-    Console(file=file, width=width, **options).print(renderable)  # type: ignore[arg-type]
-    lines = file.getvalue().splitlines()
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+from tests.helpers.screens import SAMPLING, SUMMARY, VIEW, candidate, render
 
 
 def test_a_step_at_80_columns() -> None:

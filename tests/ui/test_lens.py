@@ -10,35 +10,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console, Group
 
-from mygpt_cli.inspection.lens import Guess, Position
 from mygpt_cli.ui.export import Shown, to_html, to_svg
 from mygpt_cli.ui.lens import render_lens, show_lens
 from mygpt_cli.ui.shade import shade
-from tests.ui.test_export import EVIL, check_harmless
-from tests.ui.test_inspect import render
-
-
-def position(index: int, token: bytes, *guesses: tuple[bytes, float, int]) -> Position:
-    """Return a position with the guesses' tokens, shares, and ranks of the answer, which is the last one."""
-    ids = [int.from_bytes(name) for name, _, _ in guesses]
-    return Position(
-        index=index,
-        id=int.from_bytes(token),
-        token=token,
-        answer=ids[-1],
-        answer_token=guesses[-1][0],
-        decided=1 + max((i for i, at in enumerate(ids) if at != ids[-1]), default=-1),
-        guesses=tuple(
-            Guess(i, ids[i], name, share, rank, share / rank, 1.5, 0.5 * (len(guesses) - 1 - i))
-            for i, (name, share, rank) in enumerate(guesses)
-        ),
-    )
-
-
-VIEWS = [
-    position(1, b" the", (b"x", 0.01, 90), (b" cat", 0.2, 1), (b" cat", 0.6, 1)),
-    position(2, b" cat", (b"\n", 0.13, 2), (b"\xe2\x80", 0.3, 50_257), (b" sat", 0.8, 1)),
-]
+from tests.helpers.screens import EVIL, VIEWS, check_harmless, position, render
 
 
 def test_a_lens_at_60_columns() -> None:

@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.life import LifeView, view_life
@@ -15,21 +17,22 @@ from mygpt_cli.inspection.temperatures import TemperaturesView, view_temperature
 from mygpt_cli.ui.columns import pack
 from mygpt_cli.ui.life import number_of, render_life
 from mygpt_cli.ui.temperatures import render_temperatures
+from tests.helpers.screens import render
 from tests.helpers.standins import byte_tokenizer, random_model
-from tests.ui.test_inspect import render
 
 SAMPLING = Sampling(seed=2)
 PROMPT = Prompt("ab\x1b[2J", tuple(b"ab\x1b[2J"))
 HARD = "日本語\U0001f600\x1b[2J\u202e[bold]".encode() * 9
 
 
-def life(arch: str = "nanochat") -> LifeView:
-    return view_life(random_model(257, arch=arch), byte_tokenizer(), PROMPT, SAMPLING)
+def life(arch: str = "nanochat", **parts: Any) -> LifeView:
+    decoder = ReferenceDecoder(random_model(257, arch=arch, **parts))
+    return view_life(decoder, byte_tokenizer(), PROMPT, SAMPLING)
 
 
 def temperatures() -> TemperaturesView:
     degrees = (0, 0.1, 0.5, 1, 1.5, 2)
-    return view_temperatures(random_model(257), byte_tokenizer(), PROMPT, SAMPLING, degrees)
+    return view_temperatures(ReferenceDecoder(random_model(257)), byte_tokenizer(), PROMPT, SAMPLING, degrees)
 
 
 SHOWN, COMPARED = life(), temperatures()
@@ -86,7 +89,7 @@ def test_text_never_reaches_the_terminal_raw(token: bytes, context: bytes) -> No
 
 
 def test_every_row_has_its_sentence() -> None:
-    for arch in ("gpt2", "nanochat"):
+    for arch in ("gpt2", "nanochat", "qwen3"):
         view = life(arch)
         bare = render(render_life(view, 100), 100)
         told = render(render_life(view, 100, explain=True), 100)
@@ -98,6 +101,39 @@ def test_every_row_has_its_sentence() -> None:
     told = render(render_temperatures(COMPARED, 100, explain=True), 100)
     extra = [line for line in told.splitlines() if line not in bare.splitlines()]
     assert sum(line.endswith(".") for line in extra) == len(COMPARED.candidates) + 3
+
+
+def test_stages_are_told_by_the_parts_that_a_model_has() -> None:
+    told = {
+        arch: " ".join(render(render_life(life(arch, **parts), 120, explain=True), 120).split())
+        for arch, parts in (
+            ("gpt2", {}),
+            ("nanochat", {}),
+            ("llama", {"kv_heads": 1}),
+            ("qwen3", {}),
+            ("smollm3", {"unrotated": (0,)}),
+        )
+    }
+    for arch, sentences in {
+        "gpt2": ("looks for.", "units after gelu_new; active", "head of values hands over"),
+        "nanochat": ("looks for, turned by the position and brought to a fixed length.",),
+        "llama": (
+            "looks for, turned by the position.",
+            "What each head of keys, which 2 heads share, offers to be found by, turned by the position.",
+            "What each head of values, which 2 heads share, hands over",
+            "A copy of the residual stream, brought to a fixed length, then a learned gain.",
+            "units: silu of the gate, times what is widened beside it; active",
+            "by which each layer turns queries and keys.",
+        ),
+        "qwen3": ("looks for, brought to a fixed length with a learned gain and turned by the position.",),
+        "smollm3": (
+            "looks for.",
+            "looks for, turned by the position.",
+            "turns queries and keys, but for 1 of them.",
+        ),
+    }.items():
+        for sentence in sentences:
+            assert sentence in told[arch], (arch, sentence)
 
 
 def test_columns_that_do_not_fit_go_into_further_tables() -> None:

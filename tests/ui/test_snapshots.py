@@ -1,6 +1,6 @@
 """Every view as it is expected to look, at three widths, with colour and without.
 
-The expectations are in `tests/expected/`; `python -m tests.ui.test_snapshots` writes them anew.
+The expectations are in `tests/ui/expected/`; `python -m tests.ui.test_snapshots` writes them anew.
 """
 
 from collections.abc import Callable
@@ -34,10 +34,8 @@ from mygpt_cli.ui.surprisal import render_surprisal
 from mygpt_cli.ui.temperatures import render_temperatures
 from mygpt_cli.ui.tokens import render_tokens
 from mygpt_cli.ui.weights import render_weights
+from tests.helpers.screens import SAMPLING, SUMMARY, VIEW, VIEWS, render, view_of
 from tests.helpers.standins import byte_tokenizer
-from tests.ui.test_attention import view_of
-from tests.ui.test_inspect import SAMPLING, SUMMARY, VIEW, render
-from tests.ui.test_lens import VIEWS
 
 EXPECTED = Path(__file__).parent / "expected"
 BYTES = byte_tokenizer()
@@ -71,7 +69,11 @@ def life() -> LifeView:
         norm="rms",
         norm_gain=False,
         qk_norm="after",
+        qk_norm_gain=False,
+        unrotated=(),
+        sharing=1,
         activation="relu2",
+        gated=False,
         softcap=15.0,
         position=3,
         length=4,

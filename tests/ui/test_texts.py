@@ -27,9 +27,8 @@ from mygpt_cli.ui.surprisal import colour_of, lines_of, render_surprisal, sign_o
 from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.tokens import render_tokens, show_tokens
 from mygpt_cli.ui.weights import render_weights
+from tests.helpers.screens import EVIL, check_harmless, render
 from tests.helpers.standins import byte_tokenizer, random_checkpoint, random_model
-from tests.ui.test_export import EVIL, check_harmless
-from tests.ui.test_inspect import render
 
 BYTES = byte_tokenizer()
 MODEL = random_model(257, context=8)

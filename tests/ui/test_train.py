@@ -17,12 +17,13 @@ from rich.console import Console
 from benchmarks.reliability.samples import vouch_for
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.events import Corrected, Evaluated, Progress, Started
+from mygpt_cli.training.preparation import planned
 from mygpt_cli.training.sizing import plan
 from mygpt_cli.ui.dashboard import Dashboard, RunView
 from mygpt_cli.ui.train import PlainReporter
 from mygpt_cli.ui.units import duration, size
 from tests.conftest import Command
-from tests.training.test_trainer import new_trainer
+from tests.helpers.trainers import new_trainer
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Datase
     reporter = PlainReporter()
     reporter.console = Console(width=width, force_terminal=True, color_system=None)
     with reporter.console.capture() as capture:
-        reporter.plan(new_trainer(chosen.config(1234), tiny_dataset), chosen)
+        reporter.plan(planned(new_trainer(chosen.config(1234), tiny_dataset), chosen))
     lines = capture.get().splitlines()
     assert all(cell_len(line) <= width for line in lines)
     labels = [line[:10].strip() for line in lines if not line.startswith(" ")]

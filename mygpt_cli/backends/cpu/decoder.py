@@ -7,15 +7,15 @@ import ctypes
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mygpt_cli.backends.cpu.native import Kernel, compile_library
-from mygpt_cli.backends.cpu.sampler import Picker
-from mygpt_cli.base.errors import ResourceError, UsageError, did_you_mean
+from mygpt_cli.backends.cpu.sampler import CompiledSampler
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT, Block, Linear, Norm
 from mygpt_cli.model.kv_cache import KVCache
@@ -45,42 +45,9 @@ def round_weights(model: GPT, kind: str) -> None:
                 weight.copy_(weight.bfloat16() if kind == "bfloat16" else torch.mul(*_quantised(weight)))
 
 
-def speed_up(model: GPT, quantize: str | None, folder: Path) -> None:
-    """Round a model's weights and let it decode, and pick tokens, by compiled code, where it can.
-
-    `quantize` is `bfloat16`, `int8` or `none`; without one, weights are rounded to bfloat16 where that is
-    faster. UsageError when it is something else.
-    """
-    kind = kind_of(quantize)
-    try:
-        model.picker = Picker(folder)
-        if model.embedding.device.type == "cpu" and takes(model.config):
-            library = compile_library("decode", WEIGHTS[kind], folder)
-            round_weights(model, kind)
-            model.decoder = Decoder(model, kind, library)
-            return
-    except ResourceError:  # no compiler: slower, and that is all
-        if model.mapped and quantize == "int8":
-            raise
-    if quantize:
-        round_weights(model, kind)
-
-
-def kind_of(quantize: str | None) -> str:
-    """Return the kind of WEIGHTS that `quantize` asks for; UsageError when there is none."""
-    kinds = {None: "bfloat16", "none": "float32"} | {kind: kind for kind in WEIGHTS if kind != "float32"}
-    if quantize not in kinds:
-        names = [name for name in kinds if name]
-        raise UsageError(
-            f"weights cannot be quantized to '{quantize}'{did_you_mean(str(quantize), names)}",
-            ", ".join(names),
-        )
-    return kinds[quantize]
-
-
 def takes(config: ModelConfig) -> bool:
     """Whether `decode.c` knows all parts of such a model."""
-    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries and not config.unrotated
 
 
 def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,22 +56,42 @@ def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale).round(), scale
 
 
-class Decoder:
-    """A model's weights, packed for `decode.c` compiled for this `kind` of them.
+class CPUDecoder(ReferenceDecoder):
+    """A model's weights, packed for `decode.c` compiled for this precision of them.
 
-    Matrices that are mapped are taken out of the model as they are packed: the decoder then reads `alone`.
+    Matrices that are mapped are taken out of the model as they are packed: the decoder then reads alone.
     """
 
-    def __init__(self, model: GPT, kind: str, library: ctypes.CDLL) -> None:
+    reads_ahead = True
+
+    def __init__(
+        self, model: GPT, weights: str, library: ctypes.CDLL, sampler: CompiledSampler | None = None
+    ) -> None:
+        super().__init__(model, sampler)
         self._kernel = Kernel(library, "decode", "tttiiiiitttttrr")
         self._pack = Kernel(library, "pack", "tttiiiii")
-        self.config, self.kind, self.alone = model.config, kind, model.mapped
+        self.config, self.weights, self._alone = model.config, weights, model.mapped
         self._tensors: list[Tensor] = []  # that the addresses are of
         self._free = torch.empty(0, dtype=torch.uint8)
         self._model = torch.tensor(list(self._fields(model)))
         self._scratch = torch.zeros(0)
 
-    def read(self, ids: Sequence[int], cache: KVCache) -> tuple[Tensor, list[int]]:
+    @classmethod
+    def compiled(cls, model: GPT, weights: str, folder: Path, sampler: CompiledSampler | None = None) -> Self:
+        """Round a model's weights in place, and pack them for code that is compiled unless the folder has it.
+
+        Raises ResourceError where that fails.
+        """
+        library = compile_library("decode", WEIGHTS[weights], folder)
+        round_weights(model, weights)
+        return cls(model, weights, library, sampler)
+
+    @staticmethod
+    def takes(model: GPT) -> bool:
+        """Whether this model can be decoded here: on a CPU, of parts that `decode.c` has."""
+        return model.embedding.device.type == "cpu" and takes(model.config)
+
+    def decode(self, ids: Sequence[int], cache: KVCache) -> tuple[Tensor, list[int]]:
         """Read tokens (B · T) after those in the cache, as many for each sequence.
 
         Returns the logits (B · T, V) of the next token after each, and the best of these, -1 where the logits
@@ -134,13 +121,19 @@ class Decoder:
         cache.lengths = [length + count // batch for length in cache.lengths]
         return logits, list(best)
 
-    def step(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """Read tokens (B, T) and return only their logits (B, T, V)."""
-        return self.read(ids.flatten().tolist(), cache)[0].view(*ids.shape, -1)
+    @torch.inference_mode()
+    def prefill(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Read ids (B, T) into an empty cache, if there is one; return the next token's logits (B, V).
 
-    def prefill(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """Read tokens (B, T), some at a time, and return the logits (B, V) of the next token."""
-        return [self.step(some, cache) for some in torch.split(ids, PREFILLED_AT_ONCE, dim=1)][-1][:, -1]
+        The model does that faster, as long as it has its weights.
+        """
+        if not self._alone:
+            return super().prefill(ids, cache)
+        cache, last = cache or self.model.new_cache(*ids.shape), torch.empty(0)
+        for some in torch.split(ids, PREFILLED_AT_ONCE, dim=1):
+            logits, _ = self.decode(some.flatten().tolist(), cache)
+            last = logits.view(*some.shape, -1)[:, -1]
+        return last
 
     def _room(self, count: int) -> Tensor:
         config = self.config
@@ -179,7 +172,7 @@ class Decoder:
     def _linear(self, linear: Linear) -> Iterator[int]:
         """Return where the rows of a layer are, packed, their scales, and the bias."""
         packed, bias = self._packed(linear.weight), linear.bias
-        if self.alone:
+        if self._alone:
             linear.weight = nn.Parameter(linear.weight.to("meta"), requires_grad=False)
         return map(self._address, (*packed, bias if bias is None else _filled(bias)))
 
@@ -187,8 +180,8 @@ class Decoder:
         """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
         weight = weight.detach() if weight.dtype == torch.bfloat16 else weight.detach().float()
         rows, columns = -(-len(weight) // ROWS) * ROWS, _padded(weight.size(1))
-        packed = self._allocate(rows * columns, PACKED[self.kind])
-        scales = torch.empty(rows) if self.kind == "int8" else None
+        packed = self._allocate(rows * columns, PACKED[self.weights])
+        scales = torch.empty(rows) if self.weights == "int8" else None
         shape = (*weight.shape, *weight.stride())
         self._pack(weight, packed, scales, *shape, weight.dtype == torch.bfloat16)
         return packed, scales

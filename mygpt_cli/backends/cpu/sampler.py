@@ -1,4 +1,4 @@
-"""`pick.c` for tensors: tokens drawn in a fraction of the time that the exact rule takes."""
+"""`sample.c` for tensors: tokens drawn in a fraction of the time that the exact rule takes."""
 
 import ctypes
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from mygpt_cli.backends.cpu.native import Kernel, compile_library
 FEW = 2**16  # logits, for which it is not worth waking other threads
 
 
-class Picker:
-    """Picks tokens as the exact rule does, by code that is compiled unless the folder has it.
+class CompiledSampler:
+    """Draws tokens as the exact rule does, by code that is compiled unless the folder has it.
 
     Raises ResourceError where that fails.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._kernel = Kernel(compile_library("pick", (), folder), "pick", "ttiirirrtt")
+        self._kernel = Kernel(compile_library("sample", (), folder), "sample", "ttiirirrtt")
         self._room = torch.empty(0)
 
     def __call__(

@@ -9,18 +9,16 @@ F feed-forward width; V vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mygpt_cli.backends.cpu.kernels import Kernels
+from mygpt_cli.backends.interfaces import MuonStep
 from mygpt_cli.model.config import ModelConfig
-from mygpt_cli.model.masks import Masks
-
-if TYPE_CHECKING:
-    from mygpt_cli.backends.cpu.kernels import Kernels
-    from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.masks import DropoutMasks
 
 # In the order of `kernels.c`.
 ACTIVATIONS = ("relu", "relu2", "gelu_new", "silu")
@@ -28,38 +26,44 @@ QK_NORMS = ("none", "before", "after")
 QK_GAINS = ("query_norm", "key_norm")
 
 
-def applies(model: "GPT") -> bool:
-    """Whether this model trains here: compiled for a CPU, of parts that the pass has."""
-    kernels = model.kernels
-    return (
-        kernels is not None
-        and kernels.dtype == model.compute_dtype
-        and takes(model.config)
-        and model.embedding.device.type == "cpu"
-        and model.embedding.dtype == torch.float32
-    )
+class TrainingPass:
+    """Trains a model that it `takes` by the written-out pass."""
+
+    def __init__(self, model: GPT, kernels: Kernels) -> None:
+        self.model, self.kernels = model, kernels
+        self.muon: MuonStep | None = kernels.muon
+
+    @staticmethod
+    def takes(model: GPT, kernels: Kernels) -> bool:
+        """Whether this model trains here: on a CPU, of parts that the pass has."""
+        return (
+            kernels.dtype == model.compute_dtype
+            and takes(model.config)
+            and model.embedding.device.type == "cpu"
+            and model.embedding.dtype == torch.float32
+        )
+
+    @torch.no_grad()
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
+        return Pass(self.model, self.kernels, ids, None).forward(targets)
+
+    @torch.no_grad()
+    def accumulate_gradients(
+        self, ids: Tensor, targets: Tensor, masks: DropoutMasks | None = None, loss_scale: float = 1.0
+    ) -> Tensor:
+        """Add the gradient of `loss_scale` times the loss to each parameter's; return the scaled loss."""
+        one = Pass(self.model, self.kernels, ids, masks)
+        total = one.forward(targets, loss_scale)
+        for name, gradient in one.backward().items():
+            parameter = one.learned[name]
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        return total
 
 
 def takes(config: ModelConfig) -> bool:
     """Whether the pass has all parts of such a model."""
-    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
-
-
-@torch.no_grad()
-def loss(model: "GPT", ids: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
-    return Pass(model, ids, None).forward(targets)
-
-
-@torch.no_grad()
-def learn(model: "GPT", ids: Tensor, targets: Tensor, masks: Masks | None, share: float) -> Tensor:
-    """Add the gradient of `share` times the loss to that of each parameter, and return that much."""
-    one = Pass(model, ids, masks)
-    total = one.forward(targets, share)
-    for name, gradient in one.backward().items():
-        parameter = one.learned[name]
-        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-    return total
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries and not config.unrotated
 
 
 @dataclass
@@ -102,9 +106,9 @@ Inside = tuple[Tensor, Tensor | None, Tensor] | None
 class Pass:
     """One pass over a batch: `forward`, then `backward` once."""
 
-    def __init__(self, model: "GPT", ids: Tensor, masks: Masks | None) -> None:
+    def __init__(self, model: GPT, kernels: Kernels, ids: Tensor, masks: DropoutMasks | None) -> None:
         config, dtype = model.config, model.compute_dtype
-        self.kernels = cast("Kernels", model.kernels)
+        self.kernels = kernels
         self.config, self.dtype, self.masks = config, dtype, masks
         self.ids = ids.flatten()
         self.shape = (*ids.shape, config.heads, config.kv_heads, config.head_width)  # B, T, H, K, D
@@ -120,8 +124,8 @@ class Pass:
         self._qk_norm = QK_NORMS.index(config.qk_norm)
         self.gradients: dict[str, Tensor] = {}
 
-    def forward(self, targets: Tensor, share: float = 1.0) -> Tensor:
-        """Return `share` times the mean loss for targets (B, T)."""
+    def forward(self, targets: Tensor, loss_scale: float = 1.0) -> Tensor:
+        """Return `loss_scale` times the mean loss for targets (B, T)."""
         config, n = self.config, self.ids.numel()
         branch = F.embedding(self.ids, self.parameters["embedding"])  # (N, C)
         if config.positions == "learned":
@@ -148,8 +152,9 @@ class Pass:
         losses = torch.empty(n)
         vocab, rows = config.vocab_size, targets.flatten()
         room = self.kernels.room("cross_entropy", vocab, n)
-        self.kernels("cross_entropy", self.logits, rows, losses, *room, n, vocab, config.softcap, share / n)
-        return losses.mean() * share
+        numbers = (n, vocab, config.softcap, loss_scale / n)
+        self.kernels("cross_entropy", self.logits, rows, losses, *room, *numbers)
+        return losses.mean() * loss_scale
 
     def backward(self) -> dict[str, Tensor]:
         """Return the gradient of what `forward` returned by each parameter."""

@@ -6,13 +6,15 @@ C channels, V vocabulary.
 
 import math
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from mygpt_cli.backends.cpu.sampler import CompiledSampler
+from mygpt_cli.backends.reference import ReferenceDecoder, with_best
 from mygpt_cli.model.gpt import GPT, Block
 from mygpt_cli.model.kv_cache import KVCache
 
@@ -33,7 +35,7 @@ def step(model: GPT, keys: Tensor, values: Tensor, inputs: Tensor, span: int) ->
     rotary = None
     if model.positions is not None:
         x = x + model.positions[places, None].to(x.dtype)
-    else:
+    if model.config.positions == "rotary":
         rotary = (model.cos[places, None, None].to(x.dtype), model.sin[places, None, None].to(x.dtype))
     if model.embedding_norm is not None:
         x = model.embedding_norm(x)
@@ -50,14 +52,17 @@ def step(model: GPT, keys: Tensor, values: Tensor, inputs: Tensor, span: int) ->
     return model.unembed(model.norm(x)[:, 0])
 
 
-class Captured:
+class GraphDecoder(ReferenceDecoder):
     """A model's step for one cache at a time, captured for each batch and span, both in powers of two.
 
     Where that fails, `warn` is told once, and the step is taken without: as always on a CPU, for tests.
     """
 
-    def __init__(self, model: GPT, warn: Callable[[str], None]) -> None:
-        self._model, self._warn = model, warn
+    def __init__(
+        self, model: GPT, warn: Callable[[str], None], sampler: CompiledSampler | None = None
+    ) -> None:
+        super().__init__(model, sampler)
+        self._warn = warn
         # The stream on which to warm up and capture; without one nothing is captured.
         self._aside: torch.cuda.Stream | None = None
         if model.embedding.device.type == "cuda":
@@ -68,21 +73,21 @@ class Captured:
         self._pool: Any = None
 
     @torch.inference_mode()
-    def read(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """Read one more token (B,) for each sequence in the cache; return the next token's logits (B, V)."""
+    def decode(self, ids: Sequence[int], cache: KVCache) -> tuple[Tensor, list[int]]:
+        """Read one more token for each sequence in the cache; return the next logits and best tokens."""
         if self._cache() is not cache:
             self._begin(cache)
         used, most = len(ids), cache.keys.size(1)
         batch = _rounded_up(used, 1, most)
         span = _rounded_up(max(cache.lengths) + 1, LEAST_SPAN, cache.capacity)
         # Rows beyond those in use read whatever is there, into room that is written anew before it is used.
-        self._inputs[:, :used] = torch.stack((ids.cpu(), torch.tensor(cache.lengths)))
+        self._inputs[:, :used] = torch.tensor((ids, cache.lengths))
         if (batch, span) not in self._steps:
             inputs = (cache.keys[:, :batch], cache.values[:, :batch], self._inputs[:, :batch])
-            self._steps[batch, span] = self._prepared(partial(step, self._model, *inputs, span))
+            self._steps[batch, span] = self._prepared(partial(step, self.model, *inputs, span))
         logits = self._steps[batch, span]()[:used].clone()  # a graph writes to the same place each time
         cache.lengths = [length + 1 for length in cache.lengths]
-        return logits
+        return with_best(logits)
 
     def _begin(self, cache: KVCache) -> None:
         """Forget what was captured for another cache.

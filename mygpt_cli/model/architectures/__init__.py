@@ -5,11 +5,19 @@ from typing import Any
 from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.model.architectures.base import Architecture
 from mygpt_cli.model.architectures.gpt2 import GPT2
+from mygpt_cli.model.architectures.llama import Llama
+from mygpt_cli.model.architectures.mistral import Mistral
 from mygpt_cli.model.architectures.nanochat import Nanochat
+from mygpt_cli.model.architectures.qwen2 import Qwen2
+from mygpt_cli.model.architectures.qwen3 import Qwen3
+from mygpt_cli.model.architectures.smollm3 import SmolLM3
 from mygpt_cli.model.config import ModelConfig
 
-ARCHITECTURES: dict[str, Architecture] = {each.name: each for each in (Nanochat(), GPT2())}
+ARCHITECTURES: dict[str, Architecture] = {
+    each.name: each for each in (Nanochat(), GPT2(), Llama(), Qwen3(), Mistral(), Qwen2(), SmolLM3())
+}
 DEFAULT = "nanochat"
+TRAINABLE = tuple(name for name, each in ARCHITECTURES.items() if each.trainable)
 BIASES = ("norm_bias", "mlp_bias", "attention_bias", "output_bias")
 
 
@@ -27,6 +35,8 @@ def configure(arch: str, *, bias: bool | None = None, **parts: Any) -> ModelConf
     """
     architecture = find(arch)
     biases = {} if bias is None else dict.fromkeys(BIASES, bias)
+    if not parts.get("mlp_width"):
+        parts["mlp_width"] = architecture.mlp_width(parts["width"])
     config = ModelConfig(arch=arch, **(dict(architecture.parts) | biases | parts))
     if faults := architecture.faults(config):
         raise UsageError(faults, "`mygpt train --help` lists the settings of a model")

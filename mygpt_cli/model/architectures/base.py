@@ -1,5 +1,6 @@
 """What there is to know of an architecture by its name."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,10 +45,15 @@ class Architecture(ABC):
     embedding: ClassVar[str]  # the name of its tensor
     prefix: ClassVar[str] = ""  # of tensors, which files from elsewhere may lack
     buffers: ClassVar[tuple[str, ...]] = ()  # ends of names of what old files carry, and is no weight
+    trainable: ClassVar[bool] = True  # from a text alone, which some are only opened for
 
     def faults(self, config: ModelConfig) -> list[str]:
         """Say which parts this architecture does not take; by default all that ModelConfig does."""
         return []
+
+    def mlp_width(self, width: int) -> int:
+        """Return how wide the feed-forward part is where nothing says so."""
+        return 4 * width
 
     @abstractmethod
     def slots(self, config: ModelConfig) -> Iterator[Slot]:
@@ -64,6 +70,24 @@ class Architecture(ABC):
     @abstractmethod
     def initialise(self, name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator") -> None:
         """Draw a matrix's first weights; biases are 0 and gains 1 in every architecture."""
+
+
+def draw_around_identity(
+    name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator", *, embedding: float
+) -> None:
+    """Draw embeddings of this deviation, logits near 0, and uniform matrices of variance 1 / C.
+
+    Where a block writes to the residual stream there are zeros, so that it begins as identity.
+    """
+    bound = math.sqrt(3.0 / config.width)
+    if name.endswith(("out.weight", "down.weight")):
+        parameter.zero_()
+    elif name == "head.weight":
+        parameter.normal_(0.0, 0.001, generator=rng)
+    elif name == "embedding":
+        parameter.normal_(0.0, embedding, generator=rng)
+    else:
+        parameter.uniform_(-bound, bound, generator=rng)
 
 
 class Reader:
@@ -85,7 +109,7 @@ class Reader:
             raise CheckpointError(f"config.json: {name} must be a positive whole number, not {value!r}")
         return value
 
-    def number(self, name: str, default: float) -> float:
+    def number(self, name: str, default: float | None = None) -> float:
         """Return a finite number."""
         value = self.raw.get(name, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not -1e300 < value < 1e300:
@@ -106,7 +130,25 @@ class Reader:
             raise CheckpointError(f"config.json: {name} must be a text, not {value!r}")
         return value
 
+    def part(self, name: str) -> "Reader":
+        """Return a reader of an object in it, of an empty one where there is none."""
+        value = self.raw.get(name) or {}
+        if not isinstance(value, dict):
+            raise CheckpointError(f"config.json: {name} must be an object, not {value!r:.100}")
+        return Reader(value, self.faults)
+
+    def for_layers(self, name: str, layers: int, kinds: tuple[Any, ...]) -> list[Any] | None:
+        """Return which of these kinds a list has for each layer, or None where there is no list."""
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) < layers:
+            raise CheckpointError(f"config.json: {name} must be a list with an entry for each layer")
+        if unknown := [one for one in value[:layers] if one not in kinds or type(one) is not type(kinds[0])]:
+            self.faults.append(f"{unknown[0]!r:.100} in {name} is not supported")
+        return value[:layers]
+
     def only(self, name: str, allowed: Any) -> None:
         """Note a fault unless the value is absent or the only one that mygpt has."""
         if self.raw.get(name, allowed) != allowed:
-            self.faults.append(f"{name} = {self.raw[name]!r} is not supported")
+            self.faults.append(f"{name} = {self.raw[name]!r:.100} is not supported")

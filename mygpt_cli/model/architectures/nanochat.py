@@ -1,11 +1,10 @@
 """nanochat (Karpathy, 2025): rotary positions, norms without parameters, squared ReLU, soft-capped logits."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mygpt_cli.base.errors import CheckpointError
-from mygpt_cli.model.architectures.base import HEAD, Architecture, Reader, Slot
+from mygpt_cli.model.architectures.base import HEAD, Architecture, Reader, Slot, draw_around_identity
+from mygpt_cli.model.architectures.rotary import read_rotary, rope_parameters
 from mygpt_cli.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ class Nanochat(Architecture):
     name = "nanochat"
     parts: ClassVar[Mapping[str, Any]] = {
         "positions": "rotary",
+        "rope_clockwise": True,
         "norm": "rms",
         "norm_gain": False,
         "norm_bias": False,
@@ -82,25 +82,22 @@ class Nanochat(Architecture):
             "attention_bias": config.attention_bias,
             "attention_dropout": 0.0,
             "final_logit_softcapping": config.softcap or None,
-            "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+            "rope_parameters": rope_parameters(config),
             "mygpt_dropout": config.dropout,
         }
 
     def from_config(self, read: Reader) -> dict[str, Any]:
-        """Read them; rotary angles of another kind are a fault."""
-        rope = read.raw.get("rope_parameters") or {}
-        if not isinstance(rope, dict):
-            raise CheckpointError(f"config.json: rope_parameters must be an object, not {rope!r}")
-        if rope.get("rope_type", "default") != "default":
-            read.faults.append(f"rope_type = {rope['rope_type']!r} is not supported")
+        """Read them."""
         heads = read.whole("num_attention_heads", 6)
         bias = read.truth("attention_bias", False)
+        context = read.whole("max_position_embeddings", 2048)
         return {
+            **read_rotary(read, context),
             "vocab_size": read.whole("vocab_size", 50304),
             "layers": read.whole("num_hidden_layers", 12),
             "heads": heads,
             "width": read.whole("hidden_size", 768),
-            "context": read.whole("max_position_embeddings", 2048),
+            "context": context,
             "dropout": read.number("mygpt_dropout", 0.0),
             "kv_heads": read.whole("num_key_value_heads", heads),
             "mlp_width": read.whole("intermediate_size", 8192),
@@ -109,23 +106,11 @@ class Nanochat(Architecture):
             "tied": read.truth("tie_word_embeddings", False),
             "attention_bias": bias,
             "output_bias": bias,
-            "rope_theta": Reader(rope).number("rope_theta", read.number("rope_theta", 10000.0)),
             "softcap": 0.0
             if read.raw.get("final_logit_softcapping", 15.0) is None
             else read.number("final_logit_softcapping", 15.0),
         }
 
     def initialise(self, name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator") -> None:
-        """Draw unit embeddings and uniform matrices of variance 1 / C.
-
-        Where a block writes to the residual stream there are zeros, so that it begins as identity.
-        """
-        bound = math.sqrt(3.0 / config.width)
-        if name.endswith(("out.weight", "down.weight")):
-            parameter.zero_()
-        elif name == "head.weight":
-            parameter.normal_(0.0, 0.001, generator=rng)
-        elif name == "embedding":
-            parameter.normal_(0.0, 1.0, generator=rng)
-        else:
-            parameter.uniform_(-bound, bound, generator=rng)
+        """Draw unit embeddings; every block begins as identity."""
+        draw_around_identity(name, parameter, config, rng, embedding=1.0)

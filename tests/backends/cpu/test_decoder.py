@@ -10,13 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.backends.cpu.decoder import WEIGHTS, Decoder, round_weights, speed_up, takes
+from mygpt_cli.backends.choice import decoder_for
+from mygpt_cli.backends.cpu.decoder import WEIGHTS, CPUDecoder, round_weights, takes
 from mygpt_cli.backends.cpu.native import compile_library
-from mygpt_cli.generation.decode import decode_one_token, prefill
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
+from tests.helpers.models import VARIANTS, random_model
 from tests.helpers.parts import LIKE_LLAMA, like_llama
-from tests.model.test_gpt import VARIANTS, random_model
 
 MODELS = {name: partial(random_model, **parts) for name, parts in VARIANTS.items()}
 MODELS |= {name: partial(like_llama, **parts) for name, parts in LIKE_LLAMA.items()}
@@ -35,21 +36,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("decoder")
 
 
-def new_decoder(model: GPT, kind: str, folder: Path) -> Decoder:
-    return Decoder(model, kind, compile_library("decode", WEIGHTS[kind], folder))
+def new_decoder(model: GPT, kind: str, folder: Path) -> CPUDecoder:
+    return CPUDecoder(model, kind, compile_library("decode", WEIGHTS[kind], folder))
+
+
+def read(decoder: CPUDecoder, ids: torch.Tensor, cache: KVCache) -> torch.Tensor:
+    """Read tokens (B, T); return the logits (B, T, V) after each."""
+    return decoder.decode(ids.flatten().tolist(), cache)[0].view(*ids.shape, -1)
 
 
 def filled(model: GPT, ids: torch.Tensor) -> KVCache:
     cache = model.new_cache(len(ids))
-    prefill(model, ids, cache)
+    ReferenceDecoder(model).prefill(ids, cache)
     return cache
 
 
 @pytest.mark.parametrize("variant", MODELS)
 def test_what_compiled_code_does_not_know_is_left_to_the_model(variant: str, folder: Path) -> None:
     model = MODELS[variant]()
-    speed_up(model, "int8", folder)
-    assert (model.decoder is not None) == (variant in TAKEN)
+    decoder = decoder_for(model, "int8", folder)
+    assert isinstance(decoder, CPUDecoder) == (variant in TAKEN)
     rounded = MODELS[variant]()
     round_weights(rounded, "int8")
     for weight, expected in zip(model.parameters(), rounded.parameters(), strict=True):
@@ -57,7 +63,7 @@ def test_what_compiled_code_does_not_know_is_left_to_the_model(variant: str, fol
 
 
 def test_only_these_are_left_to_the_model() -> None:
-    assert set(MODELS) - set(TAKEN) == {"gpt2, silu, scores by layer"}
+    assert set(MODELS) - set(TAKEN) == {"gpt2, silu, scores by layer", "smollm3"}
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
@@ -70,9 +76,9 @@ def test_logits_are_those_of_the_model(variant: str, kind: str, folder: Path) ->
     ids = torch.randint(0, 53, (5, 20), generator=torch.Generator().manual_seed(1))
     one, other = filled(model, ids[:, :3]), filled(model, ids[:, :3])
     for t in range(3, 20):
-        expected = decode_one_token(model, ids[:, t], one)
+        expected, _ = ReferenceDecoder(model).decode(ids[:, t].tolist(), one)
         torch.testing.assert_close(
-            decoder.step(ids[:, t : t + 1], other)[:, 0], expected, atol=1e-5, rtol=1e-5
+            decoder.decode(ids[:, t].tolist(), other)[0], expected, atol=1e-5, rtol=1e-5
         )
     assert other.length == 20
     torch.testing.assert_close(other.keys, one.keys, atol=1e-5, rtol=1e-5)
@@ -106,14 +112,14 @@ def test_a_sequence_is_the_same_bits_alone_or_among_others_and_one_or_several_to
         for t in range(length + sum(times)):
             if t == length:
                 together.keys[:, row], together.values[:, row] = cache.keys[:, 0], cache.values[:, 0]
-            logits.append(decoder.step(ids[row : row + 1, t : t + 1], cache))
+            logits.append(read(decoder, ids[row : row + 1, t : t + 1], cache))
         alone.append(torch.cat(logits[length:], dim=1))  # (1, sum of times, V)
     together.lengths = list(lengths)
-    read = []
+    parts = []
     for time in times:
         unread = [row[n : n + time] for row, n in zip(ids, together.lengths, strict=True)]
-        read.append(decoder.step(torch.stack(unread), together))
-    assert torch.equal(torch.cat(read, dim=1), torch.cat(alone))
+        parts.append(read(decoder, torch.stack(unread), together))
+    assert torch.equal(torch.cat(parts, dim=1), torch.cat(alone))
     for row, length in enumerate(together.lengths):
         assert length == lengths[row] + sum(times)
 
@@ -126,8 +132,8 @@ def test_the_best_token_is_the_first_of_the_best(folder: Path, copies: list[int]
     model.embedding[copies] = 3 * model.embedding[seed % 53]  # several equally good ones
     decoder = new_decoder(model, "float32", folder)
     ids = torch.randint(0, 53, (3, 2), generator=torch.Generator().manual_seed(seed))
-    whole = decoder.step(ids, model.new_cache(3)).flatten(0, 1)
-    logits, best = decoder.read(ids.flatten().tolist(), model.new_cache(3))
+    whole = read(decoder, ids, model.new_cache(3)).flatten(0, 1)
+    logits, best = decoder.decode(ids.flatten().tolist(), model.new_cache(3))
     assert torch.equal(logits, whole)
     assert best == logits.argmax(dim=-1).tolist()
 
@@ -140,7 +146,7 @@ def test_there_is_no_best_token_where_logits_are_not_finite(folder: Path, value:
     assert model.head is not None
     model.head.weight[place] = value
     decoder = new_decoder(model, "float32", folder)
-    assert decoder.read([1, 2], model.new_cache(2))[1] == [-1, -1]
+    assert decoder.decode([1, 2], model.new_cache(2))[1] == [-1, -1]
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)

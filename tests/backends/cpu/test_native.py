@@ -37,8 +37,8 @@ def test_a_path_with_spaces_is_a_compiler(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_wrapper_of_a_compiler_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = wrapper(tmp_path / "ccache", tmp_path / "log")
     monkeypatch.setenv("CC", f"{program} cc -DMINE")
-    library = compile_library("pick", [], tmp_path / "kernels")
-    assert library["pick"]
+    library = compile_library("sample", [], tmp_path / "kernels")
+    assert library["sample"]
     assert "cc -DMINE" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
@@ -73,7 +73,7 @@ def test_each_choice_of_instructions_has_code_of_its_own(
 ) -> None:
     for name in ("native", "generic"):
         monkeypatch.setenv(native.VARIABLE, name)
-        compile_library("pick", [], tmp_path)
+        compile_library("sample", [], tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -88,7 +88,7 @@ def test_instructions_that_the_processor_lacks_are_refused(monkeypatch: pytest.M
 def test_no_compiled_code_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(native.VARIABLE, "none")
     with pytest.raises(ResourceError, match="MYGPT_CPU=none"):
-        compile_library("pick", [], tmp_path)
+        compile_library("sample", [], tmp_path)
     assert not list(tmp_path.iterdir())
 
 

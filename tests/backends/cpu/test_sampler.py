@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mygpt_cli.backends.cpu.sampler import Picker
+from mygpt_cli.backends.cpu.sampler import CompiledSampler
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.chain import chain, run
 from mygpt_cli.generation.logits import logits_to_probs
@@ -20,8 +20,8 @@ TOKENIZER = byte_tokenizer()
 
 
 @pytest.fixture(scope="module")
-def picker(tmp_path_factory: pytest.TempPathFactory) -> Picker:
-    return Picker(tmp_path_factory.mktemp("picker"))
+def picker(tmp_path_factory: pytest.TempPathFactory) -> CompiledSampler:
+    return CompiledSampler(tmp_path_factory.mktemp("picker"))
 
 
 def exactly(logits: Tensor, draws: Tensor, filters: dict[str, Any]) -> Choice:
@@ -61,7 +61,7 @@ def test_a_token_is_that_of_the_exact_rule_or_none(
     off: float,
     sign: int,
     anywhere: float,
-    picker: Picker,
+    picker: CompiledSampler,
 ) -> None:
     """Draws at an edge, next to it, and anywhere; a logit next to where min-p cuts."""
     cut = max(values) + filters.get("temperature", 1.0) * math.log(filters.get("min_p") or 1)
@@ -89,7 +89,7 @@ def test_a_token_is_that_of_the_exact_rule_or_none(
     ids=str,
 )
 def test_it_is_sure_where_nothing_is_close(
-    spread: float, size: int, filters: dict[str, Any], picker: Picker
+    spread: float, size: int, filters: dict[str, Any], picker: CompiledSampler
 ) -> None:
     rng = torch.Generator().manual_seed(size)
     logits = spread * torch.randn(8, size, generator=rng)

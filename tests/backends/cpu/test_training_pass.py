@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mygpt_cli.backends.cpu import training_pass as fused
+from mygpt_cli.backends.choice import Compilation
 from mygpt_cli.backends.cpu.kernels import LARGEST, Kernels, compile_kernels
 from mygpt_cli.backends.cpu.native import compile_library, training_options
+from mygpt_cli.backends.cpu.training_pass import ACTIVATIONS, TrainingPass
+from mygpt_cli.backends.interfaces import TrainingBackend
+from mygpt_cli.backends.reference import Autograd
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.model.masks import Masks
+from mygpt_cli.model.masks import DropoutMasks
+from tests.helpers.models import random_model
 from tests.helpers.parts import LIKE_LLAMA, like_llama
-from tests.model.test_gpt import random_model
 
 
 @pytest.fixture(scope="session")
@@ -28,21 +31,17 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[torch.dtype, Kerne
 
 
 def learn(
-    model: GPT, ids: Tensor, targets: Tensor, masks: Masks | None = None, share: float = 1.0
+    model: GPT,
+    backend: TrainingBackend,
+    ids: Tensor,
+    targets: Tensor,
+    masks: DropoutMasks | None = None,
+    loss_scale: float = 1.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss and its gradients."""
     model.zero_grad()
-    loss = model.learn(ids, targets, masks, share)
+    loss = backend.accumulate_gradients(ids, targets, masks, loss_scale)
     return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-def learn_by_torch(
-    model: GPT, ids: Tensor, targets: Tensor, masks: Masks | None = None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    kernels, model.kernels = model.kernels, None
-    learned = learn(model, ids, targets, masks)
-    model.kernels = kernels
-    return learned
 
 
 variants = st.fixed_dictionaries(
@@ -51,7 +50,7 @@ variants = st.fixed_dictionaries(
         "heads": st.sampled_from([1, 2, 4, 8]),
         "tied": st.booleans(),
         "attention_bias": st.booleans(),
-        "activation": st.sampled_from(fused.ACTIVATIONS),
+        "activation": st.sampled_from(ACTIVATIONS),
         "softcap": st.sampled_from([0.0, 3.0, 15.0]),
     }
 )
@@ -71,21 +70,20 @@ def test_loss_and_every_gradient_are_those_of_the_model(
     if variant["arch"] == "gpt2":
         variant |= {"softcap": 0.0, "bias": bias}
     model = random_model(**variant)
-    model.kernels = kernels[torch.float32]
-    assert fused.applies(model)
+    assert TrainingPass.takes(model, kernels[torch.float32])
+    backend = TrainingPass(model, kernels[torch.float32])
     rng = torch.Generator().manual_seed(time)
     ids, targets = torch.randint(0, 53, (2, batch, time), generator=rng)
-    masks = Masks(p, seed=1, dtype=torch.float32, device=torch.device("cpu")) if p else None
+    masks = DropoutMasks(p, seed=1, dtype=torch.float32, device=torch.device("cpu")) if p else None
     learned = []
-    for by in (learn_by_torch, learn):
+    for by in (Autograd(model), backend):
         if masks:
             masks.start(3)
-        learned.append(by(model, ids, targets, masks))
+        learned.append(learn(model, by, ids, targets, masks))
     (theirs, expected), (ours, gradient) = learned
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     if not masks:
-        with torch.no_grad():
-            assert model.loss(ids, targets) == ours
+        assert backend.loss(ids, targets) == ours
     assert gradient.keys() == expected.keys()
     for name, of_one in gradient.items():
         torch.testing.assert_close(of_one, expected[name], atol=5e-6, rtol=5e-4, msg=name)
@@ -126,11 +124,10 @@ def test_in_bfloat16_the_gradient_points_the_same_way(
     monkeypatch.setattr("mygpt_cli.backends.cpu.kernels.LARGEST", largest)
     model = new_model(width=64, context=70)
     ids, targets = torch.randint(0, 53, (2, 8, time), generator=torch.Generator().manual_seed(1))
-    _, expected = learn_by_torch(model, ids, targets)
+    _, expected = learn(model, Autograd(model), ids, targets)
     model.compute_dtype = torch.bfloat16
     for each in (kernels[torch.bfloat16], *lesser_kernels):
-        model.kernels = each
-        for name, gradient in learn(model, ids, targets)[1].items():
+        for name, gradient in learn(model, TrainingPass(model, each), ids, targets)[1].items():
             alike = F.cosine_similarity(gradient.flatten(), expected[name].flatten(), dim=0)
             assert alike > 0.99, name
             assert gradient.norm().item() == pytest.approx(expected[name].norm().item(), rel=0.05), name
@@ -147,23 +144,23 @@ def test_sequences_are_gone_through_block_by_block(
 ) -> None:
     model = new_model(context=100)
     ids, targets = torch.randint(0, 53, (2, 3, time), generator=torch.Generator().manual_seed(4))
-    _, expected = learn_by_torch(model, ids, targets)
-    model.kernels = kernels[torch.float32]
-    assert fused.applies(model)
-    for name, gradient in learn(model, ids, targets)[1].items():
+    _, expected = learn(model, Autograd(model), ids, targets)
+    assert TrainingPass.takes(model, kernels[torch.float32])
+    backend = TrainingPass(model, kernels[torch.float32])
+    for name, gradient in learn(model, backend, ids, targets)[1].items():
         torch.testing.assert_close(gradient, expected[name], atol=5e-6, rtol=5e-4, msg=name)
 
 
-def test_a_share_of_the_loss_has_that_share_of_the_gradient(kernels: dict[torch.dtype, Kernels]) -> None:
+def test_a_scaled_loss_has_a_gradient_scaled_likewise(kernels: dict[torch.dtype, Kernels]) -> None:
     model = random_model(arch="nanochat")
-    model.kernels = kernels[torch.float32]
+    backend = TrainingPass(model, kernels[torch.float32])
     ids, targets = torch.randint(0, 53, (2, 2, 9), generator=torch.Generator().manual_seed(2))
-    loss, whole = learn(model, ids, targets)
-    quarter, parts = learn(model, ids, targets, share=0.25)
+    loss, whole = learn(model, backend, ids, targets)
+    quarter, parts = learn(model, backend, ids, targets, loss_scale=0.25)
     torch.testing.assert_close(4 * quarter, loss)
     for name, part in parts.items():
         torch.testing.assert_close(4 * part, whole[name], msg=name)
-    model.learn(ids, targets, share=0.75)
+    backend.accumulate_gradients(ids, targets, loss_scale=0.75)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, whole[name], msg=name)
 
@@ -174,23 +171,22 @@ def test_numbers_that_are_not_finite_show_in_the_loss(
 ) -> None:
     for dtype in kernels:
         model = random_model(arch="nanochat")
-        model.compute_dtype, model.kernels = dtype, kernels[dtype]
+        model.compute_dtype = dtype
         model.state_dict()["blocks.0.mlp.up.weight"][:2, 0] = torch.tensor([broken, -broken])
         ids = torch.zeros(1, 4, dtype=torch.int64)
-        assert not model.learn(ids, ids).isfinite()
+        assert not TrainingPass(model, kernels[dtype]).accumulate_gradients(ids, ids).isfinite()
 
 
 @pytest.mark.parametrize(
     "variant",
-    [{"arch": "gpt2", "scale_by_layer": True}, {"arch": "gpt2", "activation": "gelu"}, {"arch": "nanochat"}],
+    [{"arch": "gpt2", "scale_by_layer": True}, {"arch": "gpt2", "activation": "gelu"}],
     ids=str,
 )
 def test_other_variants_are_left_to_torch(
     kernels: dict[torch.dtype, Kernels], variant: dict[str, Any]
 ) -> None:
     model = random_model(**variant)
-    if len(variant) > 1:
-        model.kernels = kernels[torch.float32]  # and the last one has none
-    assert not fused.applies(model)
-    ids, targets = torch.randint(0, 53, (2, 2, 9), generator=torch.Generator().manual_seed(3))
-    torch.testing.assert_close(learn(model, ids, targets)[0], learn_by_torch(model, ids, targets)[0])
+    assert not TrainingPass.takes(model, kernels[torch.float32])
+    backend = Compilation(kernels[torch.float32]).backend(model)
+    assert isinstance(backend, Autograd)
+    assert backend.muon is not None

@@ -8,14 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mygpt_cli.backends.cuda.graph_decoder import LEAST_SPAN, Captured, step
-from mygpt_cli.generation.decode import Reader, decode_one_token, prefill
+from mygpt_cli.backends.cuda.graph_decoder import LEAST_SPAN, GraphDecoder, step
+from mygpt_cli.backends.reference import ReferenceDecoder
+from mygpt_cli.generation.decoding import DecodingState
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
 from tests.conftest import Command
+from tests.helpers.models import VARIANTS, random_model
 from tests.helpers.standins import random_checkpoint
 from tests.helpers.standins import random_model as standin
-from tests.model.test_gpt import VARIANTS, random_model
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -31,7 +32,7 @@ def filled(model: GPT, lengths: list[int], most: int, room: int) -> KVCache:
     cache.select(range(len(lengths)))
     for row, length in enumerate(lengths):
         part = cache.part(slice(row, row + 1))
-        prefill(model, torch.randint(0, 53, (1, length), generator=rng), part)
+        ReferenceDecoder(model).prefill(torch.randint(0, 53, (1, length), generator=rng), part)
         cache.lengths[row] = length
     return cache
 
@@ -51,11 +52,11 @@ def test_logits_and_cache_are_those_of_the_model(
     """At lengths on both sides of the first span, also after rows were left out, doubled and moved."""
     model = random_model(**VARIANTS[variant] | {"context": 2 * LEAST_SPAN})
     one, other = (filled(model, lengths, 6, 8) for _ in range(2))
-    captured = Captured(model, never)
+    captured = GraphDecoder(model, never)
     for index in range(6):
         ids = torch.arange(len(one.lengths)) + index
-        expected = decode_one_token(model, ids, one)
-        torch.testing.assert_close(captured.read(ids, other), expected, atol=1e-5, rtol=1e-5)
+        expected = ReferenceDecoder(model).decode(ids.tolist(), one)[0]
+        torch.testing.assert_close(captured.decode(ids.tolist(), other)[0], expected, atol=1e-5, rtol=1e-5)
         assert other.lengths == one.lengths
         rows = data.draw(st.lists(st.sampled_from(range(len(one.lengths))), min_size=1, max_size=6))
         one.select(rows)
@@ -83,12 +84,12 @@ def test_a_step_looks_at_no_number(variant: str) -> None:
 @pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
 def test_a_reader_goes_on_past_the_context_as_it_does_without(arch: str, window: str) -> None:
     """Prompts of different length, one of them longer than the context; rows that double, move and go."""
-    model, same = (standin(50, arch=arch, context=8) for _ in range(2))
-    same.captured = Captured(same, never)
+    model = standin(50, arch=arch, context=8)
     prompts = torch.full((3, 11), -1)
     for row, length in enumerate((3, 1, 11)):
         prompts[row, -length:] = torch.arange(length)
-    without, reader = (Reader(each, prompts, room=30, window=window, most=5) for each in (model, same))
+    decoders = (ReferenceDecoder(model), GraphDecoder(model, never))
+    without, reader = (DecodingState(each, prompts, room=30, window=window, most=5) for each in decoders)
     for index in range(30):
         torch.testing.assert_close(reader.logits(), without.logits(), atol=1e-5, rtol=0)
         rows = {2: [0, 1, 2, 2, 0], 9: [4, 0, 3], 20: [2]}.get(index, range(len(without.logits())))
@@ -99,7 +100,7 @@ def test_a_reader_goes_on_past_the_context_as_it_does_without(arch: str, window:
 
 def test_a_batch_and_a_span_are_prepared_once_and_another_cache_begins_anew() -> None:
     model = random_model(arch="nanochat", context=2 * LEAST_SPAN)
-    captured = Captured(model, never)
+    captured = GraphDecoder(model, never)
     prepared: list[object] = []
     captured._prepared = lambda work: prepared.append(work) or work  # type: ignore[method-assign, func-returns-value]
     for _ in range(2):
@@ -109,14 +110,14 @@ def test_a_batch_and_a_span_are_prepared_once_and_another_cache_begins_anew() ->
             cache.select(range(count))
             if count == 1:
                 cache.lengths = [5]
-            captured.read(torch.arange(count), cache)
+            captured.decode(torch.arange(count).tolist(), cache)[0]
         assert len(prepared) == 4  # all rows in either span, four rows, one row in the first span
 
 
 def test_a_capture_that_fails_is_said_once_and_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model(arch="gpt2")
     messages: list[str] = []
-    captured = Captured(model, messages.append)
+    captured = GraphDecoder(model, messages.append)
     captured._aside = object()  # type: ignore[assignment]
 
     def current_stream() -> None:
@@ -128,7 +129,9 @@ def test_a_capture_that_fails_is_said_once_and_done_without(monkeypatch: pytest.
         one.select(rows)
         other.select(rows)
         ids = torch.tensor(rows)
-        torch.testing.assert_close(captured.read(ids, other), decode_one_token(model, ids, one))
+        torch.testing.assert_close(
+            captured.decode(ids.tolist(), other)[0], ReferenceDecoder(model).decode(ids.tolist(), one)[0]
+        )
     assert messages == ["decoding is not captured as a CUDA graph, and slower: operation not permitted"]
 
 
@@ -137,19 +140,23 @@ def test_a_capture_that_fails_is_said_once_and_done_without(monkeypatch: pytest.
 def test_on_a_gpu_captured_logits_are_those_of_the_model(variant: str) -> None:
     """Over two spans, with fewer and fewer rows, and with a second cache while the first is still there."""
     model = random_model(**VARIANTS[variant] | {"context": 2 * LEAST_SPAN}).requires_grad_(False)
-    captured = Captured(model.to("cuda"), never)
+    captured = GraphDecoder(model.to("cuda"), never)
     caches = []
     for _ in range(2):
         one, other = (model.new_cache(5) for _ in range(2))
         caches += [one, other]
         for cache in (one, other):
-            prefill(model, torch.arange(5, device="cuda")[:, None].expand(5, LEAST_SPAN - 3), cache)
+            ReferenceDecoder(model).prefill(
+                torch.arange(5, device="cuda")[:, None].expand(5, LEAST_SPAN - 3), cache
+            )
         for count in (5, 5, 5, 5, 4, 3, 2, 1):
             for cache in (one, other):
                 cache.select(range(count))
             ids = torch.arange(count)
-            expected = decode_one_token(model, ids, one)
-            torch.testing.assert_close(captured.read(ids, other), expected, atol=1e-4, rtol=1e-4)
+            expected = ReferenceDecoder(model).decode(ids.tolist(), one)[0]
+            torch.testing.assert_close(
+                captured.decode(ids.tolist(), other)[0], expected, atol=1e-4, rtol=1e-4
+            )
 
 
 @on_a_gpu

@@ -3,47 +3,15 @@
 Shapes: B sequences of T tokens, V entries of the vocabulary.
 """
 
-import math
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from mygpt_cli.backends.interfaces import Decoder
+from mygpt_cli.backends.reference import with_best
 from mygpt_cli.base.errors import MygptError
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.model.kv_cache import KVCache
-
-
-@torch.inference_mode()
-def prefill(model: GPT, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-    """Read token ids (B, T) into an empty cache, if there is one; return the next token's logits (B, V)."""
-    if model.decoder is not None and model.decoder.alone:
-        return model.decoder.prefill(ids, cache or model.new_cache(*ids.shape))
-    return model.unembed(model.hidden(ids, cache=cache)[:, -1])
-
-
-@torch.inference_mode()
-def decode_one_token(model: GPT, ids: Tensor, cache: KVCache) -> Tensor:
-    """Read one more token (B,) for each sequence in the cache; return the next token's logits (B, V)."""
-    if model.decoder is not None:
-        return model.decoder.step(ids[:, None], cache)[:, 0]
-    if model.captured is not None:
-        return model.captured.read(ids, cache)
-    ids, logits = ids.to(cache.keys.device), []
-    for rows in list(_equally_long(cache.lengths)):
-        part = cache.part(rows)
-        logits.append(model.unembed(model.hidden(ids[rows, None], cache=part)[:, -1]))
-        cache.lengths[rows] = part.lengths
-    return torch.cat(logits)
-
-
-def _equally_long(lengths: Sequence[int]) -> Iterator[slice]:
-    """Cut sequences into stretches of the same length."""
-    end = 0
-    for _, stretch in groupby(lengths):
-        start, end = end, end + len(list(stretch))
-        yield slice(start, end)
 
 
 def window_start(length: int, start: int, context: int, window: str) -> int:
@@ -59,25 +27,27 @@ def window_start(length: int, start: int, context: int, window: str) -> int:
     return length - (context if window == "exact" else max(1, context // 2))
 
 
-class Reader:
+class DecodingState:
     """Texts that grow together, and the model's logits for what comes next.
 
     `ids` (B, T), T at least 1, are on the CPU; texts shorter than the longest have -1 in front. At most
     `room` more tokens will be read after them, and there will never be more texts than `most`, by default B.
-    Each text is read alone, and all go on as one batch.
+    Each text is read alone, and all go on as one batch. Where tokens are `guessed`, some are `right`.
     """
+
+    guessed = right = 0
 
     def __init__(
         self,
-        model: GPT,
+        decoder: Decoder,
         ids: Tensor,
         *,
         room: int,
         window: str,
         most: int | None = None,
     ) -> None:
-        context = model.config.context
-        self.model = model
+        self.decoder, self.model = decoder, decoder.model
+        context = self.model.config.context
         self.window = window
         self.length = ids.size(1)
         self._ids = ids
@@ -85,10 +55,13 @@ class Reader:
         missing = (ids < 0).sum(dim=1).tolist()
         self._starts = [max(count, self.length - context) for count in missing]
         longest = self.length - min(self._starts)
-        self._cache = model.new_cache(most or len(ids), min(context, longest + room))
+        self._cache = self.model.new_cache(most or len(ids), min(context, longest + room))
         self._cache.select(range(len(ids)))
         self._logits: Tensor | None = None
         self._best: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._starts)
 
     @property
     def ids(self) -> Tensor:
@@ -138,36 +111,28 @@ class Reader:
         return self.read()[0].double()
 
     def _read(self) -> tuple[Tensor, list[int]]:
-        """Return the logits and the best tokens, -1 where the logits are not finite."""
+        """Decode the latest token of each text, or prefill all that the model sees of it.
+
+        Returns the logits and the best tokens, -1 where the logits are not finite.
+        """
         cache = self._cache
         for row, start in enumerate(self._starts):
             self._starts[row] = window_start(self.length, start, self.model.config.context, self.window)
             if self._starts[row] != start:
                 cache.lengths[row] = 0
-        if self.model.decoder is not None and all(cache.lengths):
-            return self.model.decoder.read(self._latest, cache)
-        logits = _on_cpu(self._read_anew(self.ids))
-        best = logits.argmax(dim=-1)
-        if not math.isfinite(logits.sum().item()):  # one look at each number, and no copy
-            best = torch.where(logits.isfinite().all(dim=-1), best, -1)
-        return logits, best.tolist()
-
-    @torch.inference_mode()
-    def _read_anew(self, ids: Tensor) -> Tensor:
-        """Let the model itself read the last of the ids (B, T), or all that it sees; return logits (B, V)."""
-        cache = self._cache
         unread = [row for row, length in enumerate(cache.lengths) if not length]
+        if not unread:
+            return self.decoder.decode(self._latest, cache)
         if len(unread) < len(cache.lengths):  # what this makes of those unread is overwritten
-            logits = decode_one_token(self.model, ids[:, -1], cache)
+            logits = self.decoder.decode(self._latest, cache)[0].clone()
         else:
-            shape = (len(unread), self.model.config.vocab_size)
-            logits = cache.keys.new_empty(shape, dtype=torch.float32)
+            logits = torch.empty(len(unread), self.model.config.vocab_size)
         for row in unread:
             alone = cache.part(slice(row, row + 1))
             alone.length = 0
-            logits[row] = prefill(self.model, self._seen(row), alone)[0]
+            logits[row] = self.decoder.prefill(self._seen(row), alone)[0]
             cache.lengths[row] = alone.length
-        return logits
+        return with_best(logits)
 
     def _seen(self, row: int) -> Tensor:
         """What the model sees of a text, (1, T)."""
@@ -182,13 +147,6 @@ class Reader:
         )
 
 
-def _on_cpu(logits: Tensor) -> Tensor:
-    """Copy to the CPU; a GPU writes without a detour into memory that is pinned."""
-    if not logits.is_cuda:
-        return logits.cpu()
-    return torch.empty_like(logits, device="cpu", pin_memory=True).copy_(logits)
-
-
 @torch.inference_mode()
 def unsound_part(model: GPT, ids: Tensor) -> str:
     """Return which part of a model is the first to give numbers that go wrong for ids (B, T).
@@ -196,7 +154,7 @@ def unsound_part(model: GPT, ids: Tensor) -> str:
     They are not finite, or so large that the norm which reads them overflows: in which of these two ways a
     damaged layer shows is a matter of rounding, and so of the processor.
     """
-    if model.decoder is not None and model.decoder.alone:
+    if any(parameter.is_meta for parameter in model.parameters()):  # the decoder alone has the weights
         return "a layer that cannot be told"
     sound: list[bool] = []
 

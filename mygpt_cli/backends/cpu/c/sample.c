@@ -102,7 +102,7 @@ static int64_t fall(const float *x, long n, double number, float least, float mo
     return i < some && place - before >= near && before + w[i] - place >= near ? first + i : UNSURE;
 }
 
-static int64_t pick_one(const float *x, double *room, long n, double number, double temperature, long k, double p,
+static int64_t sample_one(const float *x, double *room, long n, double number, double temperature, long k, double p,
                         double min_p) {
     const double scale = 0x1.71547652b82fep0 / temperature;
     float least = smallest(x, n), most = largest(x, n);
@@ -141,7 +141,7 @@ static int64_t pick_one(const float *x, double *room, long n, double number, dou
 /* Pick a token for each row of finite logits (count, vocab), by a number in [0, 1): of each row from the k best
    (0: all), of these from the best that hold a share p, of these from those at least min_p times as probable as the
    best. `room` is for twice as many numbers as there are logits. */
-void pick(const argument *a) {
+void sample(const argument *a) {
     const float *logits = a[0].p;
     const double *numbers = a[1].p, temperature = a[4].r, p = a[6].r, min_p = a[7].r;
     const long count = a[2].i, vocab = a[3].i, k = a[5].i;
@@ -149,5 +149,5 @@ void pick(const argument *a) {
     int64_t *ids = a[9].p;
     const range own = own_range(count);
     for (long n = own.first; n < own.end; n++)
-        ids[n] = pick_one(logits + n * vocab, room + 2 * n * vocab, vocab, numbers[n], temperature, k, p, min_p);
+        ids[n] = sample_one(logits + n * vocab, room + 2 * n * vocab, vocab, numbers[n], temperature, k, p, min_p);
 }

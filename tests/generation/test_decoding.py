@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.base.errors import MygptError
-from mygpt_cli.generation.decode import Reader, decode_one_token, prefill, window_start
+from mygpt_cli.generation.decoding import DecodingState, window_start
 from tests.helpers.standins import random_model
 
 
@@ -29,10 +30,10 @@ def test_prefill_and_decode_one_token_give_the_logits_of_the_whole(
     whole = model(ids)
     cache = model.new_cache(batch)
     torch.testing.assert_close(
-        prefill(model, ids[:, :prompt], cache), whole[:, prompt - 1], rtol=0, atol=1e-5
+        ReferenceDecoder(model).prefill(ids[:, :prompt], cache), whole[:, prompt - 1], rtol=0, atol=1e-5
     )
     for place in range(prompt, length):
-        logits = decode_one_token(model, ids[:, place], cache)
+        logits, _ = ReferenceDecoder(model).decode(ids[:, place].tolist(), cache)
         torch.testing.assert_close(logits, whole[:, place], rtol=0, atol=1e-5)
 
 
@@ -42,11 +43,13 @@ def test_a_reader_gives_the_logits_of_its_window(arch: str, window: str) -> None
     """Each row as if its window were the whole text, also after the rows have changed places."""
     model = random_model(50, arch=arch, context=8)
     texts, begins = [[1, 2, 3], [4]], [0, 0]
-    reader = Reader(model, torch.tensor([[1, 2, 3], [-1, -1, 4]]), room=30, window=window, most=3)
+    reader = DecodingState(
+        ReferenceDecoder(model), torch.tensor([[1, 2, 3], [-1, -1, 4]]), room=30, window=window, most=3
+    )
     for index in range(30):
-        for row, ids in enumerate(texts):
-            if len(ids) - begins[row] > 8:
-                begins[row] = len(ids) - (8 if window == "exact" else 4)
+        for row, text in enumerate(texts):
+            if len(text) - begins[row] > 8:
+                begins[row] = len(text) - (8 if window == "exact" else 4)
         expected = torch.cat(
             [
                 model(torch.tensor([ids[begin:]]))[:, -1].double()
@@ -88,5 +91,5 @@ def test_logits_that_are_not_finite_are_an_error_that_names_the_layer(
     with torch.no_grad():
         model.get_parameter(name).view(-1)[0] = value
     with pytest.raises(MygptError, match=f"token 3 are not finite .* in {part}") as caught:
-        Reader(model, torch.tensor([[0, 2]]), room=1, window="half").logits()
+        DecodingState(ReferenceDecoder(model), torch.tensor([[0, 2]]), room=1, window="half").logits()
     assert caught.value.exit_code == 1

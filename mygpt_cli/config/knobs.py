@@ -1,0 +1,104 @@
+"""How a setting is declared, for training and sampling: a field of a dataclass, with its help and range."""
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from mygpt_cli.base.errors import did_you_mean
+
+
+def knob(help: str, group: str, default: Any = MISSING, **limits: Any) -> Any:  # noqa: A002
+    """Declare a setting: its help, its group, its default (none: it is chosen), and its limits.
+
+    Limits are `at_least`, `above`, `at_most`, `below`, and `choices`.
+    """
+    return field(default=default, metadata={"help": help, "group": group, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """A setting: its type (int, float, bool, str, or tuple of these), and what values it may take.
+
+    `default` is MISSING where the value is chosen when it is not given.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    group: str
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """How it is called on the command line."""
+        return flag_of(self.name)
+
+    @property
+    def given(self) -> Any:
+        """The value that it has when it is not given; None where that is chosen."""
+        return None if self.default is MISSING else self.default
+
+    def fault(self, value: Any, called: str = "") -> str | None:
+        """Say what is wrong with a value of the right type, or None; `called` is its flag by default."""
+        called = called or self.flag
+        if self.choices and value not in self.choices:
+            near = did_you_mean(str(value), self.choices)
+            return f"{called} must be one of {', '.join(self.choices)}, not '{value}'{near}"
+        checks: tuple[tuple[float | None, str, Callable[[Any, Any], bool]], ...] = (
+            (self.at_least, "at least", operator.ge),
+            (self.above, "above", operator.gt),
+            (self.at_most, "at most", operator.le),
+            (self.below, "below", operator.lt),
+        )
+        for limit, text, holds in checks:
+            if limit is not None and not holds(value, limit):
+                return f"{called} must be {text} {limit:g}, not {value:g}"
+        return None
+
+    def parse(self, text: str) -> Any:
+        """Turn the text of a flag or variable into a value, one entry of a tuple; ValueError if it cannot."""
+        if self.kind is bool:
+            known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+            if text.lower() not in known:
+                raise ValueError(f"'{text}' is neither true nor false")
+            return known[text.lower()]
+        if self.kind is int and (short := re.fullmatch(r"(\d{1,15}(?:\.\d+)?)([kM])", text)):
+            return round(float(short[1]) * {"k": 1e3, "M": 1e6}[short[2]])
+        if self.kind in (int, float):
+            try:
+                return self.kind(text.replace("_", ""))
+            except ValueError:
+                what = "a whole number" if self.kind is int else "a number"
+                raise ValueError(f"'{text}' is not {what}") from None
+        return (text,) if self.kind is tuple else text
+
+
+@cache
+def knobs(owner: type) -> Mapping[str, Knob]:
+    """Return every setting of a dataclass by name, in the order of their groups."""
+    hints = get_type_hints(owner)
+    return {
+        each.name: Knob(name=each.name, kind=_kind(hints[each.name]), default=each.default, **each.metadata)
+        for each in fields(owner)
+    }
+
+
+def _kind(hint: Any) -> type:
+    if get_origin(hint) is UnionType:
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    kind: type = get_origin(hint) or hint
+    return kind
+
+
+def flag_of(name: str) -> str:
+    """Return how a setting is called on the command line."""
+    return f"--{name.replace('_', '-')}"

@@ -1,0 +1,16 @@
+"""How a training run is told: the one place that picks."""
+
+from mygpt_cli.ui.console import stderr_console
+from mygpt_cli.ui.dashboard import Dashboard
+from mygpt_cli.ui.train import JsonReporter, PlainReporter, Reporter
+
+
+def reporter(*, json: bool, quiet: bool) -> Reporter:
+    """Return what suits the flags and the terminal."""
+    if json:
+        return JsonReporter()
+    if quiet:
+        return Reporter()
+    if stderr_console().is_terminal and not stderr_console().is_dumb_terminal:
+        return Dashboard()
+    return PlainReporter()

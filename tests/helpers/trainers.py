@@ -1,0 +1,65 @@
+"""Small trainers, and what may befall them."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.model.gpt import GPT
+from mygpt_cli.tokens.dataset import Dataset
+from mygpt_cli.training.budget import SAVE
+from mygpt_cli.training.trainer import Trainer
+
+
+def new_trainer(config: TrainConfig, dataset: Dataset) -> Trainer:
+    model = GPT(config.model(dataset.tokenizer.vocab_size))
+    model.initialise(torch.Generator().manual_seed(config.seed))
+    model.compute_dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+    return Trainer(config, dataset, model)
+
+
+def run_out_of_memory(
+    trainer: Trainer, most: int, error: Exception, monkeypatch: pytest.MonkeyPatch, calls: int = 0
+) -> None:
+    """Let the back-end fail on more than `most` sequences, after this many calls in training."""
+    backend, left = trainer.backend, [calls]
+    loss, accumulate = backend.loss, backend.accumulate_gradients
+
+    def failing_loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if left[0] <= 0 and ids.size(0) > most:
+            raise error
+        return loss(ids, targets)
+
+    def failing_gradients(ids: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        if left[0] <= 0 and ids.size(0) > most:
+            raise error
+        left[0] -= 1
+        return accumulate(ids, *arguments)
+
+    monkeypatch.setattr(backend, "loss", failing_loss)
+    monkeypatch.setattr(backend, "accumulate_gradients", failing_gradients)
+
+
+ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+ON_LINUX = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+
+ON_WINDOWS = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+
+
+ON_ONE_DNN = RuntimeError("could not create a primitive")
+
+
+def seconds_of(config: TrainConfig, done: int, pace: float, validation: float) -> float:
+    """Go through all that a run does, step by step."""
+    seconds = 0.0
+    for step in range(done + 1, config.steps + 1):
+        last = step == config.steps
+        validates = last or (config.eval_every < config.course[0][1] and step % config.eval_every == 0)
+        keeps = config.keep_every > 0 and step % config.keep_every == 0
+        saves = 2 if keeps else int(validates or step % config.save_every == 0)
+        seconds += pace + validates * validation + saves * SAVE
+    return seconds
