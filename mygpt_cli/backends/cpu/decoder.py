@@ -47,7 +47,7 @@ def round_weights(model: GPT, kind: str) -> None:
 
 def takes(config: ModelConfig) -> bool:
     """Whether `decode.c` knows all parts of such a model."""
-    return config.nonlinearity in ACTIVATIONS and not config.scales_queries and not config.unrotated
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
 
 
 def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,6 +158,7 @@ class CPUDecoder(ReferenceDecoder):
             yield from self._linear(model.head)
         for block in cast("Iterable[Block]", model.blocks):
             attention, mlp = block.attention, block.mlp
+            yield attention.rotates
             for norm in (block.attention_norm, attention.query_norm, attention.key_norm, block.mlp_norm):
                 yield from self._norm(norm)
             for linear in (attention.qkv, attention.out, mlp.gate, mlp.up, mlp.down):

@@ -32,6 +32,7 @@ typedef struct {
     const float *gain, *bias;
 } norm;
 typedef struct {
+    int64_t rotates;
     norm before_attention, query, key, before_mlp;
     linear qkv, out, gate, up, down;
 } block;
@@ -207,10 +208,10 @@ static void rotate(float *x, const float *cosines, const float *sines, long widt
 }
 
 /* Make a head of a query or key what it is matched as. */
-static void prepare(float *x, const model *m, const norm *n, long place, float eps) {
+static void prepare(float *x, const model *m, int rotates, const norm *n, long place, float eps) {
     const long width = m->head_width, at = place * (width / 2);
     if (n->kind && !m->rotated_first) normalise(x, x, n, width, eps);
-    if (m->cosines) rotate(x, m->cosines + at, m->sines + at, width);
+    if (rotates) rotate(x, m->cosines + at, m->sines + at, width);
     if (n->kind && m->rotated_first) normalise(x, x, n, width, eps);
 }
 
@@ -315,6 +316,7 @@ static void embed(const step *s, const int64_t *ids) {
 static void attend_all(const step *s, long layer) {
     const model *m = s->m;
     const block *w = m->blocks + layer;
+    const int rotates = m->cosines && w->rotates;
     const long heads = m->heads, kv_heads = m->kv_heads, group = heads / kv_heads, width = m->head_width;
     const long row = (heads + 2 * kv_heads) * width, to = padded(heads * width), area = s->capacity * width;
     const range new = own_range(s->batch * kv_heads), own = own_range(s->batch * heads);
@@ -323,7 +325,7 @@ static void attend_all(const step *s, long layer) {
         for (long t = 0; t < s->time; t++) {
             const long place = s->lengths[b] + t;
             float *k = s->split + (b * s->time + t) * row + (heads + h) * width;
-            prepare(k, m, &w->key, place, s->eps);
+            prepare(k, m, rotates, &w->key, place, s->eps);
             memcpy(s->keys + at + place * width, k, width * sizeof(float));
             memcpy(s->values + at + place * width, k + kv_heads * width, width * sizeof(float));
         }
@@ -334,7 +336,7 @@ static void attend_all(const step *s, long layer) {
         for (long t = 0; t < s->time; t++) {
             const long n = b * s->time + t, place = s->lengths[b] + t;
             float *q = s->split + n * row + h * width;
-            prepare(q, m, &w->query, place, s->eps);
+            prepare(q, m, rotates, &w->query, place, s->eps);
             attend(q, s->keys + at, s->values + at, s->mixed + n * to + h * width, place + 1, width);
         }
     }
