@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mygpt_cli.base import devices as device
-from mygpt_cli.base.devices import peak_memory, pick_device, pick_dtype
+from mygpt_cli.base.devices import available_memory, peak_memory, pick_device, pick_dtype, total_memory
 from mygpt_cli.base.errors import UsageError
 
 
@@ -61,3 +61,12 @@ def test_a_type_that_is_hopeless_is_not_measured_at_length(
     expected = torch.bfloat16 if slower < 0.8 else torch.float32
     assert pick_dtype("auto", torch.device("cpu")) == expected
     assert largest[torch.bfloat16] == tried
+
+
+def test_memory_that_is_free_is_a_part_of_all() -> None:
+    assert 2**20 < available_memory() <= total_memory(torch.device("cpu"))
+
+
+def test_all_memory_is_free_where_nothing_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *_, **__: "MemTotal: 5 kB\n")
+    assert available_memory() == total_memory(torch.device("cpu"))

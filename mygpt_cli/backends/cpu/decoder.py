@@ -22,6 +22,7 @@ from mygpt_cli.model.kv_cache import KVCache
 
 LANES, ROWS, TOKENS = 16, 32, 4  # those of `decode.c`
 LARGE_PAGE = 2**21
+ALIGNED, ALLOCATED = 4096, 2**26  # bytes: where a matrix begins, and how many are allocated at once
 PREFILLED_AT_ONCE = 48  # tokens
 ACTIVATIONS = ("relu", "relu2", "gelu_new", "gelu", "silu")  # in the order of `decode.c`
 NORMS = ("none", "rms", "layer")  # in the order of `decode.c`
@@ -46,7 +47,7 @@ def round_weights(model: GPT, kind: str) -> None:
 
 def takes(config: ModelConfig) -> bool:
     """Whether `decode.c` knows all parts of such a model."""
-    return config.nonlinearity in ACTIVATIONS and not config.scales_queries and not config.unrotated
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
 
 
 def _quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,6 +72,7 @@ class CPUDecoder(ReferenceDecoder):
         self._pack = Kernel(library, "pack", "tttiiiii")
         self.config, self.weights, self._alone = model.config, weights, model.mapped
         self._tensors: list[Tensor] = []  # that the addresses are of
+        self._free = torch.empty(0, dtype=torch.uint8)
         self._model = torch.tensor(list(self._fields(model)))
         self._scratch = torch.zeros(0)
 
@@ -156,6 +158,7 @@ class CPUDecoder(ReferenceDecoder):
             yield from self._linear(model.head)
         for block in cast("Iterable[Block]", model.blocks):
             attention, mlp = block.attention, block.mlp
+            yield attention.rotates
             for norm in (block.attention_norm, attention.query_norm, attention.key_norm, block.mlp_norm):
                 yield from self._norm(norm)
             for linear in (attention.qkv, attention.out, mlp.gate, mlp.up, mlp.down):
@@ -178,11 +181,19 @@ class CPUDecoder(ReferenceDecoder):
         """Return a matrix in the order in which `decode.c` reads it, and the scales of its rows."""
         weight = weight.detach() if weight.dtype == torch.bfloat16 else weight.detach().float()
         rows, columns = -(-len(weight) // ROWS) * ROWS, _padded(weight.size(1))
-        packed = room_for(torch.empty(rows, columns, dtype=PACKED[self.weights], device="meta"))
+        packed = self._allocate(rows * columns, PACKED[self.weights])
         scales = torch.empty(rows) if self.weights == "int8" else None
         shape = (*weight.shape, *weight.stride())
         self._pack(weight, packed, scales, *shape, weight.dtype == torch.bfloat16)
         return packed, scales
+
+    def _allocate(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Return memory for numbers: that of all matrices lies side by side, in large pages."""
+        size = -(-count * dtype.itemsize // ALIGNED) * ALIGNED
+        if size > len(self._free):
+            self._free = room_for(torch.empty(max(size, ALLOCATED), dtype=torch.uint8, device="meta"))
+        taken, self._free = self._free[:size], self._free[size:]
+        return taken.view(dtype)[:count]
 
     def _address(self, tensor: Tensor | None) -> int:
         if tensor is None:

@@ -63,7 +63,7 @@ class TrainingPass:
 
 def takes(config: ModelConfig) -> bool:
     """Whether the pass has all parts of such a model."""
-    return config.nonlinearity in ACTIVATIONS and not config.scales_queries and not config.unrotated
+    return config.nonlinearity in ACTIVATIONS and not config.scales_queries
 
 
 @dataclass
@@ -87,13 +87,14 @@ class Norm:
 class Attention:
     """Rows of queries, keys and values (N, (H + 2K)·D), and what they mix (N, H·D).
 
-    The gains are of queries and keys; the rest is as in `attention.h`.
+    The tables are of cosines and sines, the gains of queries and keys; the rest is as in `attention.h`.
     """
 
     name: str
     rows: Tensor
     rstd: Tensor
     logsumexp: Tensor
+    tables: tuple[Tensor | None, Tensor | None]
     gains: tuple[Tensor | None, Tensor | None]
     mixed: Tensor
 
@@ -140,7 +141,7 @@ class Pass:
         for layer in range(config.layers):
             block = f"blocks.{layer}"
             before = self._norm(x, branch, f"{block}.attention_norm")
-            attention = self._attend(before.normed, f"{block}.attention")
+            attention = self._attend(before.normed, layer)
             branch = self._linear(attention.mixed, f"{block}.attention.out")
             between = self._norm(before.sum, branch, f"{block}.mlp_norm")
             branch, inside = self._mlp(between.normed, f"{block}.mlp")
@@ -263,16 +264,18 @@ class Pass:
                     self._add(f"{norm.name}.{part}", gradient)
         return before, branch
 
-    def _attend(self, normed: Tensor, name: str) -> Attention:
+    def _attend(self, normed: Tensor, layer: int) -> Attention:
         b, t, h, k, d = self.shape
+        name = f"blocks.{layer}.attention"
+        tables = (None, None) if layer in self.config.unrotated else (self.cos, self.sin)
         rows = self._linear(normed, f"{name}.qkv")  # (N, (H + 2K)·D)
         mixed = rows.new_empty(b * t, h * d)
         rstd, logsumexp = torch.empty(b * t, h + k), torch.empty(b * h, t)
         query, key = (self.parameters.get(f"{name}.{norm}.weight") for norm in QK_GAINS)
-        tensors = (rows, mixed, rstd, logsumexp, self.cos, self.sin, query, key)
+        tensors = (rows, mixed, rstd, logsumexp, *tables, query, key)
         room = self.kernels.room("attention", t, d)
         self.kernels("attend", *tensors, *room, *self.shape, self._qk_norm, self.config.norm_eps)
-        return Attention(name, rows, rstd, logsumexp, (query, key), mixed)
+        return Attention(name, rows, rstd, logsumexp, tables, (query, key), mixed)
 
     def _attend_backward(self, grad: Tensor, attention: Attention) -> Tensor:
         """Return the gradient of the rows (N, (H + 2K)·D), given that of the mixed rows (N, H·D)."""
@@ -280,7 +283,7 @@ class Pass:
         before = torch.empty_like(attention.rows)
         kept = (attention.mixed, attention.rows, attention.rstd, attention.logsumexp)
         of_gains = None if attention.gains[0] is None else torch.zeros(torch.get_num_threads(), 2, d)
-        tensors = (grad, *kept, self.cos, self.sin, *attention.gains, before, of_gains)
+        tensors = (grad, *kept, *attention.tables, *attention.gains, before, of_gains)
         room = self.kernels.room("attention", t, d)
         self.kernels("attend_backward", *tensors, *room, *self.shape, self._qk_norm)
         if of_gains is not None:

@@ -201,6 +201,12 @@ static inline void slope_rows(float *scores, float *out, element *weights, eleme
     }
 }
 
+/* Pack a head's rows (T, D), as they are and transposed. */
+static void pack_both(const element *rows, lane *packed, lane *transposed, long t, long d) {
+    pack(rows, d, packed, d, t, d);
+    transpose((const lane *)rows, d / PER_LANE, transposed, t, t, d / PER_LANE);
+}
+
 /* The products of the gradients (T, D) of what a head gathered with that, row by row. */
 static void rows_along(const element *grad, const element *mixed, long step, float *along, long time, long width) {
     for (long r = 0; r < padded(time); r++) {
@@ -252,11 +258,9 @@ void attend_backward(const argument *a) {
             for (long r = 0; r < t; r++) level[r] = r < time ? logsumexp[(b * heads + head) * time + r] : INFINITY;
             rows_along(g, mixed + at_mixed, inner, along, time, width);
             gather_prepared(&p, QUERY, q, step, some, time);
-            pack(some, d, queries, d, t, d);
-            transpose((lane *)some, d / PER_LANE, queries_turned, t, t, d / PER_LANE);
+            pack_both(some, queries, queries_turned, t, d);
             gather(g, inner, some, time, width);
-            pack(some, d, grads, d, t, d);
-            transpose((lane *)some, d / PER_LANE, grads_turned, t, t, d / PER_LANE);
+            pack_both(some, grads, grads_turned, t, d);
             memset(of_queries, 0, t * d * sizeof(float));
             for (long first = 0; first < t; first += EDGE) {
                 const long count = t - first, at = first / PER_LANE * d, end = least(first + EDGE, time);

@@ -2,10 +2,7 @@
 
    Weights are float32, bfloat16, or int8 with one scale for each row; everything else is float32. Every sum is
    taken in the same order whatever B and T are, so that a sequence is the same bits alone or among others, and
-   whether it is read token by token or several at once.
-
-   Matrices are kept as they are read: of ROWS rows at a time, two columns in turn (`load`). Zeros fill the last
-   rows, and the columns of weights and activations up to a multiple of LANES. */
+   whether it is read token by token or several at once. */
 
 #include <math.h>
 #include <stdint.h>
@@ -13,56 +10,18 @@
 
 #include "parallel.h"
 #include "vectors.h"
+#include "weights.h"
 
-#define ROWS (2 * LANES) /* of weights, that are read together */
-#define STREAMS 2        /* of weights, side by side for one token: the memory gives more so */
-#define TOKENS 4         /* that share the loads of weights, or as MANY as the registers hold */
+#define STREAMS 2 /* of weights, side by side for one token: the memory gives more so */
+#define TOKENS 4  /* that share the loads of weights, or as MANY as the registers hold */
 #ifdef __AVX512F__
 #define MANY 12
 #else
 #define MANY 4
 #endif
 
-/* A part of the next two columns of ROWS rows: of the upper and the lower half of the first, then of the second.
-   AT is how many weights a part is from the next. */
-#if defined(BFLOAT16)
-#define AT (2 * PART)
-#define TOGETHER 2
-typedef uint16_t weight; /* in each 32 bits, a number of the upper half and one of the lower */
-static inline weight rounded(float x) { /* to the nearest, ties to even */
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-}
-static inline void load(const weight *from, part halves[4]) {
-    for (int column = 0; column < 2; column++) {
-        const part_bits both = *(const part_bits *)(from + column * ROWS);
-        halves[2 * column] = (part)(both << 16);
-        halves[2 * column + 1] = (part)(both & 0xffff0000u);
-    }
-}
-#elif defined(INT8)
-#define AT (4 * PART)
-#define TOGETHER 4
-typedef int8_t weight; /* in each 32 bits, a number of each half of both columns */
-static inline weight rounded(float x) { return (weight)rintf(x); }
-static inline void load(const weight *from, part halves[4]) {
-    const part_whole all = *(const part_whole *)from;
-    for (int n = 0; n < 4; n++) halves[n] = __builtin_convertvector((all << (24 - 8 * n)) >> 24, part);
-}
-#else
-#define AT PART
-#define TOGETHER 1
-typedef float weight;
-static inline weight rounded(float x) { return x; }
-static inline void load(const weight *from, part halves[4]) {
-    for (int n = 0; n < 4; n++) halves[n] = *(const part *)(from + n * LANES);
-}
-#endif
-
-/* A linear layer, a norm and a block as Python lays them out: addresses, 0 for what there is not. `rotated_first` says
-   that queries and keys are rotated before their norm. Scales and bias
-   are filled up as the rows are. */
+/* A linear layer, a norm and a block as Python lays them out: addresses, 0 for what there is not. Scales and bias are
+   filled up as the rows are. `rotated_first` says that queries and keys are rotated before their norm. */
 typedef struct {
     const weight *rows;
     const float *scales, *bias;
@@ -73,6 +32,7 @@ typedef struct {
     const float *gain, *bias;
 } norm;
 typedef struct {
+    int64_t rotates;
     norm before_attention, query, key, before_mlp;
     linear qkv, out, gate, up, down;
 } block;
@@ -83,66 +43,6 @@ typedef struct {
     linear head;
     block blocks[];
 } model;
-
-static long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
-
-/* A matrix as Python has it, in float32 or in `halves`, bfloat16. */
-typedef struct {
-    const void *numbers;
-    long rows, columns, row_step, column_step, halves;
-} matrix;
-
-#define WIDE 64 /* numbers of a row at a time */
-
-/* Read WIDE numbers of a row, zeros where there are none. */
-static void read_row(const matrix *m, long row, long column, float *restrict to) {
-    const long many = row >= m->rows ? 0 : m->columns - column < WIDE ? m->columns - column : WIDE;
-    const long step = m->column_step, at = row * m->row_step + column * step;
-    for (long j = many > 0 ? many : 0; j < WIDE; j++) to[j] = 0.0f;
-    if (m->halves) {
-        const uint16_t *from = (const uint16_t *)m->numbers + at;
-        for (long j = 0; j < many; j++) {
-            const uint32_t bits = (uint32_t)from[j * step] << 16;
-            memcpy(to + j, &bits, 4);
-        }
-    } else
-        for (long j = 0; j < many; j++) to[j] = ((const float *)m->numbers)[at + j * step];
-}
-
-/* A row's largest magnitude in 127 steps. */
-static float step_of(const matrix *m, long row) {
-    float most = 1e-30f, some[WIDE];
-    for (long k = 0; k < m->columns; k += WIDE) {
-        read_row(m, row, k, some);
-        most = fmaxf(most, fmaxf(largest(some, WIDE), -smallest(some, WIDE)));
-    }
-    return most / 127.0f;
-}
-
-/* Pack a matrix as `load` reads it. With `scales`, each row has 127 steps up to its largest magnitude. */
-void pack(const argument *a) {
-    const matrix m = {a[0].p, a[3].i, a[4].i, a[5].i, a[6].i, a[7].i};
-    float *scales = a[2].p;
-    const long in = padded(m.columns);
-    const range own = own_range((m.rows + ROWS - 1) / ROWS);
-    for (long row = own.first * ROWS; row < own.end * ROWS; row += ROWS) {
-        for (long r = 0; scales && r < ROWS; r++) scales[row + r] = step_of(&m, row + r);
-        for (long k = 0; k < in; k += WIDE) {
-            float some[ROWS][WIDE];
-            for (long r = 0; r < ROWS; r++) {
-                read_row(&m, row + r, k, some[r]);
-                for (long j = 0; scales && j < WIDE; j++) some[r][j] /= scales[row + r];
-            }
-            for (long j = 0; j < WIDE && k + j < in; j += 2) {
-                weight *to = (weight *)a[1].p + row * in + (k + j) * ROWS;
-                for (long n = 0; n < 4; n++)
-                    for (long lane = 0; lane < LANES; lane++)
-                        to[n / TOGETHER * TOGETHER * LANES + lane * TOGETHER + n % TOGETHER] =
-                            rounded(some[n % 2 * LANES + lane][j + n / 2]);
-            }
-        }
-    }
-}
 
 /* Halve the vectors whose sums are wanted: blocks of a, then of b, each half as long. */
 #define LOW8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
@@ -209,8 +109,7 @@ static inline __attribute__((always_inline)) void multiply_rows(const linear *w,
     const weight *from[STREAMS];
     part sums[STREAMS][MANY][2][PARTS_OF_VECTOR];
     for (int t = 0; t < T; t++) {
-        const long first = row + t * ROWS;
-        from[t] = w->rows + (first < rows ? first : row) * in;
+        from[t] = w->rows + (row + t * ROWS) * in;
         for (int s = 0; s < S; s++)
             for (int half = 0; half < 2; half++)
                 for (int p = 0; p < PARTS_OF_VECTOR; p++) sums[t][s][half][p] = (part){0};
@@ -246,11 +145,12 @@ static inline __attribute__((always_inline)) void multiply_rows(const linear *w,
 /* One linear layer, its rows shared out among the threads: x (N, in) to y (N, out). */
 static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long count, long kind,
                      int how) {
-    const long step = count == 1 ? STREAMS * ROWS : ROWS;
-    const range own = own_range((rows + step - 1) / step);
-    for (long row = own.first * step; row < own.end * step; row += step) {
+    const range own = own_range((rows + ROWS - 1) / ROWS);
+    long row = own.first * ROWS;
+    for (; count == 1 && row + STREAMS * ROWS <= own.end * ROWS; row += STREAMS * ROWS)
+        multiply_rows(w, x, y, row, in, rows, out, kind, how, STREAMS, 1);
+    for (; row < own.end * ROWS; row += ROWS) {
         long s = 0;
-        if (count == 1) multiply_rows(w, x, y, row, in, rows, out, kind, how, STREAMS, 1), s = 1;
         for (; s + MANY <= count; s += MANY)
             multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, how, 1, MANY);
         for (; s + TOKENS <= count; s += TOKENS)
@@ -308,10 +208,10 @@ static void rotate(float *x, const float *cosines, const float *sines, long widt
 }
 
 /* Make a head of a query or key what it is matched as. */
-static void prepare(float *x, const model *m, const norm *n, long place, float eps) {
+static void prepare(float *x, const model *m, int rotates, const norm *n, long place, float eps) {
     const long width = m->head_width, at = place * (width / 2);
     if (n->kind && !m->rotated_first) normalise(x, x, n, width, eps);
-    if (m->cosines) rotate(x, m->cosines + at, m->sines + at, width);
+    if (rotates) rotate(x, m->cosines + at, m->sines + at, width);
     if (n->kind && m->rotated_first) normalise(x, x, n, width, eps);
 }
 
@@ -416,6 +316,7 @@ static void embed(const step *s, const int64_t *ids) {
 static void attend_all(const step *s, long layer) {
     const model *m = s->m;
     const block *w = m->blocks + layer;
+    const int rotates = m->cosines && w->rotates;
     const long heads = m->heads, kv_heads = m->kv_heads, group = heads / kv_heads, width = m->head_width;
     const long row = (heads + 2 * kv_heads) * width, to = padded(heads * width), area = s->capacity * width;
     const range new = own_range(s->batch * kv_heads), own = own_range(s->batch * heads);
@@ -424,7 +325,7 @@ static void attend_all(const step *s, long layer) {
         for (long t = 0; t < s->time; t++) {
             const long place = s->lengths[b] + t;
             float *k = s->split + (b * s->time + t) * row + (heads + h) * width;
-            prepare(k, m, &w->key, place, s->eps);
+            prepare(k, m, rotates, &w->key, place, s->eps);
             memcpy(s->keys + at + place * width, k, width * sizeof(float));
             memcpy(s->values + at + place * width, k + kv_heads * width, width * sizeof(float));
         }
@@ -435,7 +336,7 @@ static void attend_all(const step *s, long layer) {
         for (long t = 0; t < s->time; t++) {
             const long n = b * s->time + t, place = s->lengths[b] + t;
             float *q = s->split + n * row + h * width;
-            prepare(q, m, &w->query, place, s->eps);
+            prepare(q, m, rotates, &w->query, place, s->eps);
             attend(q, s->keys + at, s->values + at, s->mixed + n * to + h * width, place + 1, width);
         }
     }
