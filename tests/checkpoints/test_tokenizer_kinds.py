@@ -16,7 +16,7 @@ from mygpt_cli.generation.stream import Sample, TextChunk, generate, read_prompt
 from mygpt_cli.inspection.summary import summarise
 from mygpt_cli.inspection.surprisal import encode, surprisal
 from mygpt_cli.inspection.tokens import cut
-from mygpt_cli.text.corpus import Chunk as TextChunk
+from mygpt_cli.text.corpus import Chunk
 from mygpt_cli.ui.tokens import render_tokens
 from tests.conftest import Command
 from tests.helpers.foreign import model_of
@@ -85,7 +85,7 @@ def written(loaded: Checkpoint, prompt: str, seed: int, **settings: Any) -> tupl
     sampling = Sampling(seed=seed, max_new_tokens=4, ignore_end=True, **settings)
     events = list(generate(ReferenceDecoder(loaded.model), loaded.tokenizer, [start], sampling))
     (sample,) = (event for event in events if isinstance(event, Sample))
-    assert sample.text == "".join(event.text for event in events if isinstance(event, Chunk))
+    assert sample.text == "".join(event.text for event in events if isinstance(event, TextChunk))
     return sample.text, sample.ids
 
 
@@ -108,7 +108,7 @@ def test_prompts_begin_as_in_transformers(llama: Checkpoint) -> None:
 
 def test_a_text_is_scored_from_its_first_word_on(llama: Checkpoint) -> None:
     text = "the cat sat on a mat\n"
-    ids = encode(llama.tokenizer, [TextChunk(text[:8], False), TextChunk(text[8:], True)])
+    ids = encode(llama.tokenizer, [Chunk(text[:8], False), Chunk(text[8:], True)])
     theirs = AutoTokenizer.from_pretrained(llama.folder)
     assert ids.tolist() == theirs(text)["input_ids"]
     view = surprisal(llama.model, llama.tokenizer, ids)
@@ -120,7 +120,7 @@ def test_a_text_is_scored_from_its_first_word_on(llama: Checkpoint) -> None:
 
 def test_the_token_that_begins_a_text_is_shown(llama: Checkpoint) -> None:
     text = "the cat"
-    view = cut(llama.tokenizer, encode(llama.tokenizer, [TextChunk(text, True)]), top=2)
+    view = cut(llama.tokenizer, encode(llama.tokenizer, [Chunk(text, True)]), top=2)
     assert (view.prefix, view.characters, view.size) == (1, len(text), len(text))
     shown = "\n".join(str(part) for part in render_tokens(view, 100) if not hasattr(part, "rows"))
     assert "the tokenizer has put <s> before them" in shown
