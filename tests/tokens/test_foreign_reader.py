@@ -12,7 +12,7 @@ from mygpt_cli.base.errors import CheckpointError, MygptError
 from mygpt_cli.tokens.loading import load_tokenizer
 from mygpt_cli.tokens.tokenizer import ModelIds
 from tests.helpers.foreign_tokenizers import KINDS
-from tests.tokens.test_loading import Change, set_at
+from tests.helpers.tokenizer_files import Change, set_at
 
 TRIED = ("smollm2", "qwen2", "llama 2", "metaspace with added tokens", "several splits", "llama 3")
 PATTERN = ("pre_tokenizer", "pretokenizers", 1, "pattern")

@@ -15,7 +15,7 @@ from mygpt_cli.tokens.loading import load_tokenizer
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_json import byte_alphabet
 from tests.helpers.standins import SAMPLES, corpus_text, learned
-from tests.tokens.test_tokenizer import ANY_TEXT, PROSE, characters, save
+from tests.helpers.tokenizer_files import ANY_TEXT, PROSE, Change, characters, save, set_at
 
 
 @pytest.mark.parametrize("end_of_text", [False, True])
@@ -97,21 +97,6 @@ def test_load_reads_what_gpt2_tokenizer_saves(tmp_path: Path) -> None:
 def test_byte_alphabet_is_hugging_faces() -> None:
     assert set(byte_alphabet()) == set(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     assert byte_alphabet()[ord(" ")] == "Ġ"
-
-
-Change = Callable[[dict[str, Any]], object]
-
-
-def set_at(*path: Any) -> Change:
-    """Make a change that sets the value at a path, which ends in the value."""
-
-    def change(root: dict[str, Any]) -> None:
-        *steps, last, value = path
-        for step in steps:
-            root = root[step]
-        root[last] = value
-
-    return change
 
 
 SPLIT = ("pre_tokenizer", "pretokenizers", 0)

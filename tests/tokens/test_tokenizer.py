@@ -1,6 +1,5 @@
 """Text to ids and back, as Hugging Face's libraries do it; files from elsewhere; cutting."""
 
-import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -24,24 +23,12 @@ from mygpt_cli.tokens.tokenizer import (
 )
 from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
-from tests.helpers.standins import SAMPLES, corpus_text, learned
+from tests.helpers.standins import SAMPLES, learned
+from tests.helpers.tokenizer_files import ANY_TEXT, PROSE, characters, save
 
 RANKS = Path(__file__).parents[3] / "shared" / "data" / "tiktoken"
 # Hugging Face takes special tokens out of ordinary text, and hypothesis finds their names in the source.
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "<|" not in text)
 FEW_LETTERS = st.text(st.sampled_from("ab \n1!"), min_size=1, max_size=60)
-PROSE = st.text(st.sampled_from("abcé中😀 \t\r\n'sS12.,!\u017f\u0301\u00a0"), max_size=200)
-
-
-def characters(end_of_text: bool = False) -> Tokenizer:
-    return train_tokenizer("char", [corpus_text()], end_of_text=end_of_text)
-
-
-def save(tokenizer: Tokenizer, folder: Path, model_type: str = "nanochat") -> Path:
-    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(tokenizer.to_config_json(), encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps({"model_type": model_type}), encoding="utf-8")
-    return folder
 
 
 def naive_encode(text: str, tokenizer: BytePairTokenizer) -> list[int]:
