@@ -92,7 +92,7 @@ def describe(tokenizer: Tokenizer) -> GgufVocabulary:
     names, types = _tokens(root, tokenizer.vocab_size, pieces=kind == "llama")
     begin, ends = _ends(tokenizer, notes)
     unknown = root["model"].get("unk_token")
-    return GgufVocabulary(
+    found = GgufVocabulary(
         kind=kind,
         pre=pre,
         tokens=names,
@@ -107,6 +107,10 @@ def describe(tokenizer: Tokenizer) -> GgufVocabulary:
         chat_template=_chat_template(tokenizer.carried),
         notes=tuple(notes),
     )
+    for token, name in enumerate(names):
+        if found.token_bytes(token) != tokenizer.token_bytes(token):
+            raise _refused(f"its token {name!r:.60} would stand for another text")
+    return found
 
 
 def _refused(why: str) -> CheckpointError:
@@ -190,9 +194,12 @@ def _scores(root: Mapping[str, Any]) -> dict[str, float]:
     if places != sorted(places):
         raise _refused("its merges are not in the order of the tokens that they make")
     listed = set(pairs)
-    for name in vocab:
+    # What was added is cut out of the text before. All else that two tokens make is merged there.
+    added = {entry["content"] for entry in root["added_tokens"] if not entry["special"]}
+    names = vocab.keys() - added
+    for name in names:
         for pair in _cuts(name):
-            if pair[0] in vocab and pair[1] in vocab and pair not in listed:
+            if names.issuperset(pair) and pair not in listed:
                 raise _refused(f"the pair {pair[0]!r:.60}, {pair[1]!r:.60} makes a token, and is not merged")
     return {name: -float(place) for name, place in ranks.items()}
 
