@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tokenizers import Tokenizer as Library
 from tokenizers import models
@@ -18,6 +18,7 @@ from mygpt_cli.tokens.patterns import GPT2_PATTERN, GPT4_PATTERN, LLAMA3_PATTERN
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_json import spelled_bytes
 
+BYTES, PIECES = "gpt2", "llama"  # what is merged, by the names of the tokenizers that began with it
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # gguf.TokenType
 # The patterns that llama.cpp has, by the names under which it has them. The first two of these are equal.
 NAMES = {
@@ -38,11 +39,11 @@ HINT = "`mygpt train FILE --arch llama` trains a model that can be exported, as 
 class GgufVocabulary:
     """What a GGUF file says of a tokenizer, with an entry for each of the model's ids.
 
-    `kind` is "gpt2" for bytes, with `merges`, or "llama" for pieces, with `scores`; `pre` names the splitting
+    `kind` is BYTES, with `merges`, or PIECES, with `scores`; `pre` names the splitting
     pattern. A text begins with `begin` where that is added, and `ends` are up to three ids that end one.
     """
 
-    kind: Literal["gpt2", "llama"]
+    kind: str
     pre: str
     tokens: list[str]
     types: list[int]
@@ -63,7 +64,7 @@ class GgufVocabulary:
             return b""
         if kind in (CONTROL, USER_DEFINED):
             return text.encode()
-        if self.kind == "gpt2":
+        if self.kind == BYTES:
             return spelled_bytes(text)
         if kind == BYTE and (found := BYTE_NAME.fullmatch(text)):
             return bytes.fromhex(found[1])
@@ -74,10 +75,9 @@ def describe(tokenizer: Tokenizer) -> GgufVocabulary:
     """Return a tokenizer as llama.cpp has it; CheckpointError with the reason where it has none such."""
     root = json.loads(tokenizer.to_json())
     notes: list[str] = []
-    kind: Literal["gpt2", "llama"] = "llama"
-    pre, adds_space, scores = "default", False, {}
+    kind, pre, adds_space, scores = PIECES, "default", False, {}
     if "ByteLevel" in _types(_steps(root, "pre_tokenizer", "pretokenizers")):
-        kind, pre = "gpt2", _splitting(root)
+        kind, pre = BYTES, _splitting(root)
         if not root["model"]["merges"]:
             raise _refused("it has single bytes, and no merges")
         _check_whole_pieces(root, pre)
@@ -89,7 +89,7 @@ def describe(tokenizer: Tokenizer) -> GgufVocabulary:
     for entry in root["added_tokens"]:
         if not entry["special"] and (entry["lstrip"] or entry["rstrip"] or entry["single_word"]):
             raise _refused(f"the added token {entry['content']!r:.60} matches in a way that it does not have")
-    names, types = _tokens(root, tokenizer.vocab_size, pieces=kind == "llama")
+    names, types = _tokens(root, tokenizer.vocab_size, pieces=kind == PIECES)
     begin, ends = _ends(tokenizer, notes)
     unknown = root["model"].get("unk_token")
     found = GgufVocabulary(

@@ -1,6 +1,8 @@
 """Checkpoints as GGUF files: what transformers reads out of them, and what cannot go."""
 
 import itertools
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +228,7 @@ def test_what_llama_cpp_does_not_have_is_refused(name: str, tmp_path: Path) -> N
 def test_smollm3_and_all_biases_of_llama_go(tmp_path: Path) -> None:
     _, done = write(tmp_path, arch="smollm3", unrotated=())
     assert done.architecture == "smollm3"
-    biases = {"attention_bias": True, "output_bias": True, "mlp_bias": True}
-    write(tmp_path, arch="llama", **biases)
+    write(tmp_path, arch="llama", attention_bias=True, output_bias=True, mlp_bias=True)
     names = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}
     assert {f"blk.0.{name}.bias" for name in names} < stored(tmp_path / "model.gguf").keys()
 
@@ -260,7 +261,7 @@ def test_another_vocabulary_is_not_written(
     def otherwise(writer: Any, vocabulary: Any) -> None:
         entries = getattr(vocabulary, what)
         changed = [*entries[:-2], entries[-1], entries[-1]] if what != "types" else [3, *entries[1:]]
-        describe(writer, writing.replace(vocabulary, **{what: changed}))
+        describe(writer, replace(vocabulary, **{what: changed}))
 
     monkeypatch.setattr(writing, "_describe_vocabulary", otherwise)
     with pytest.raises(MygptError, match=f"read back, has (other {what}|tokens of other types)"):
@@ -281,7 +282,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "gguf", None)
+    monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(UsageError, match="not installed") as caught:
         writing.check_gguf()
     assert caught.value.hint == "pip install 'mygpt[gguf]'"
