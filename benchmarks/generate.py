@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks import llama_cpp
 from mygpt_cli.backends.choice import decoder_for
-from mygpt_cli.backends.cpu.decoder import room_for, round_weights
+from mygpt_cli.backends.cpu.decoder import allocate, round_weights
 from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.config.sampling import resolve
@@ -78,7 +78,7 @@ def new_model(name: str) -> GPT:
 
 def read_speed() -> float:
     """Return the memory's read speed in bytes per second: the best of some products with 256 MB of it."""
-    numbers, vector = room_for(torch.empty(8192, 8192)).fill_(1.0), torch.ones(8192)
+    numbers, vector = allocate(torch.empty(8192, 8192)).fill_(1.0), torch.ones(8192)
     best = math.inf
     for _ in range(8):
         start = time.perf_counter()
