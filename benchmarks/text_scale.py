@@ -22,7 +22,7 @@ import tiktoken
 from rich.console import Console
 from rich.table import Table
 
-from mygpt_cli.tokens.tokenizer import load_tokenizer
+from mygpt_cli.tokens.loading import load_tokenizer
 from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}

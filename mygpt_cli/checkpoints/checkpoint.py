@@ -31,7 +31,8 @@ from mygpt_cli.checkpoints.tensor_files import Entry, StoredTensors, check_float
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.document import is_text
-from mygpt_cli.tokens.tokenizer import Tokenizer, load_tokenizer
+from mygpt_cli.tokens.loading import load_tokenizer
+from mygpt_cli.tokens.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
 STATE = "training_state.json"
@@ -125,14 +126,12 @@ def _write_files(
 ) -> None:
     begin, ends = tokenizer.begin, tokenizer.ends
     documents = {
-        CONFIG: json.dumps(hf.to_config(model.config, begin, ends), indent=2),
-        GENERATION: json.dumps(hf.special_ids(begin, ends), indent=2),
-        "tokenizer.json": tokenizer.to_json(),
-        "tokenizer_config.json": tokenizer.to_config_json(),
-        STATE: json.dumps(state, indent=2, allow_nan=False),
+        CONFIG: json.dumps(hf.to_config(model.config, begin, ends), indent=2).encode(),
+        GENERATION: json.dumps(hf.special_ids(begin, ends), indent=2).encode(),
+        STATE: json.dumps(state, indent=2, allow_nan=False).encode(),
     }
-    for name, text in documents.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    for name, data in (documents | tokenizer.files()).items():
+        (folder / name).write_bytes(data)
     save_file(hf.to_tensors(model), folder / WEIGHTS, metadata={"format": "pt"})
     if optimizer is not None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
@@ -270,7 +269,7 @@ def _load(path: Path, prefer: Iterable[str], is_mapped: Callable[[ModelConfig, i
     config = hf.from_config(raw)
     weights = _check_weights(folder, config)
     mapped = is_mapped(config, available_memory())
-    tokenizer = load_tokenizer(folder, ids=read_ids(folder, raw, config.vocab_size))
+    tokenizer = load_tokenizer(folder, ids=read_ids(folder, raw, config.vocab_size), carry=True)
     state = read_json(folder / STATE, SMALL) if (folder / STATE).exists() else None
     model = _load_model(config, weights, mapped=mapped)
     notes += [f"{folder}: {note}" for note in hf.notes(config)]

@@ -88,7 +88,7 @@ def _filter(name: str, sampling: Sampling, tokenizer: Tokenizer) -> Filter:
 def _logit_bias(entries: Sequence[str], tokenizer: Tokenizer) -> Filter:
     biases = []
     for target, amount in map(parse_bias, entries):
-        sequence = [target] if isinstance(target, int) else tokenizer.encode(target)
+        sequence = [target] if isinstance(target, int) else tokenizer.encode(target, begins=False)
         if sequence[0] >= tokenizer.vocab_size:
             raise UsageError(
                 f"--logit-bias: there is no token {target}", f"ids go from 0 to {tokenizer.vocab_size - 1}"

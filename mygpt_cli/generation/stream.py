@@ -35,13 +35,13 @@ class Prompt:
 def read_prompt(tokenizer: Tokenizer, text: str, context: int) -> Prompt:
     """Encode a prompt; raises what the tokenizer raises for text that it cannot express.
 
-    An empty prompt starts from the token that begins a text, or ends one, or a newline, or token 0: the first
-    that there is.
+    The tokenizer's prefix comes first. An empty prompt is the prefix, or the token that begins a text, or
+    ends one, or a newline, or token 0: the first that there is.
     """
     if not text:
-        return Prompt("", (_first_token(tokenizer),))
+        return Prompt("", tokenizer.prefix or (_first_token(tokenizer),))
     tokenizer.check_prompt(text)
-    ids = tuple(tokenizer.encode(text))
+    ids = (*tokenizer.prefix, *tokenizer.encode(text))
     note = ""
     if len(ids) > context:
         note = f"the prompt has {len(ids):,} tokens, and the model sees only the last {context:,}"
@@ -156,8 +156,11 @@ StreamEvent = TextChunk | Sample | Stats
 class _Growing:
     """A sample as it is written."""
 
-    def __init__(self, prompt: int, number: int, tokenizer: Tokenizer, sampling: Sampling) -> None:
+    def __init__(
+        self, prompt: int, number: int, tokenizer: Tokenizer, sampling: Sampling, *, begins: bool
+    ) -> None:
         self.prompt = prompt
+        self.begins = begins  # a text, since nothing was to go on from
         self.number = number
         self.tokenizer = tokenizer
         self.longest = sampling.max_new_tokens
@@ -179,7 +182,9 @@ class _Growing:
             reason = "end_of_text"
             text = self.decoder.finish()
         else:
-            text = self.decoder.push(self.tokenizer.token_bytes(token))
+            first = self.begins and len(self.ids) == 1
+            bytes_of = self.tokenizer.text_bytes if first else self.tokenizer.decode_bytes
+            text = self.decoder.push(bytes_of([token]))
             if self.decoder.stopped:
                 reason = "stop"
             elif len(self.ids) == self.longest:
@@ -265,8 +270,8 @@ class _Run:
             key=lambda numbered: len(numbered[1].ids)
         )  # without compiled code, equal lengths go together
         growing = [
-            _Growing(place, number, self.tokenizer, self.sampling)
-            for place, _ in batch
+            _Growing(place, number, self.tokenizer, self.sampling, begins=not prompt.text)
+            for place, prompt in batch
             for number in range(1, self.sampling.num_samples + 1)
         ]
         state = begin(self.decoder, [prompt.ids for _, prompt in batch], self.sampling)
@@ -305,7 +310,7 @@ class _Run:
             )
         for number, beam in enumerate(beams, 1):
             self._count(len(beam.ids))
-            sample = _Growing(place, number, tokenizer, sampling)
+            sample = _Growing(place, number, tokenizer, sampling, begins=not prompt.text)
             sample.exhausted, sample.score = beam.exhausted, beam.score(sampling.length_penalty)
             for token, logprob in zip(beam.ids, beam.logprobs, strict=True):
                 yield from sample.add(token, logprob)

@@ -15,7 +15,6 @@ from mygpt_cli.inspection.steps import StepView, view_steps
 from mygpt_cli.inspection.trace import Trace, calls_of, check_chosen, heads_of, logits_of, trace
 from mygpt_cli.model.gpt import repeat_kv
 from mygpt_cli.tokens.tokenizer import Tokenizer
-from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 
 SHOWN = 8  # first values of each stage
 # Parts whose results another stage shows: queries and keys as they meet, what the units make of `up`.
@@ -145,8 +144,8 @@ def view_life(
     traced = trace(model, before)
     logits = logits_of(traced, traced.streams[-1][-1])
     own = decoder.prefill(torch.tensor([traced.ids], device=model.embedding.device))[0]
-    token, vocabulary = tokenizer.token_bytes(before[-1]), tokenizer.vocabulary
-    merges = merges_of(token, vocabulary.ranks) if isinstance(vocabulary, BytePairVocabulary) else []
+    token = tokenizer.token_bytes(before[-1])
+    merges = merges_of(token, tokenizer.ranks) if tokenizer.ranks else []
     start = position - len(traced.ids)
     layers = range(model.config.layers) if layer is None else [layer - 1]
     return LifeView(

@@ -25,7 +25,7 @@ class TokenizerFacts:
     """The vocabulary of the tokenizer; `end_of_text` parts texts, None where there is no such token.
 
     Generation ends at each of `ends`. The model has so many ids more, its `padding`, or does not have those
-    of the tokenizer's tokens that are `missing`.
+    of the tokenizer's tokens that are `missing`. Each text begins with the tokens of the `prefix`.
     """
 
     kind: str
@@ -34,6 +34,7 @@ class TokenizerFacts:
     ends: tuple[int, ...]
     padding: int
     missing: tuple[str, ...]
+    prefix: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def summarise(checkpoint: Checkpoint) -> Summary:
             ends=tokenizer.ends,
             padding=max(0, tokenizer.vocab_size - tokenizer.own_size),
             missing=tuple(tokenizer.missing),
+            prefix=tokenizer.prefix,
         ),
         training=None if checkpoint.state is None else _training(checkpoint.state, run_of(checkpoint.folder)),
     )

@@ -79,18 +79,18 @@ def as_validated(checkpoint: Checkpoint) -> GPT:
 
 
 def encode(tokenizer: Tokenizer, chunks: Iterable[Chunk]) -> np.ndarray:
-    """Return the ids of a text, cut into pieces as training cuts it.
+    """Return the ids of a text, cut into pieces as training cuts it, after the tokenizer's prefix.
 
     Raises TextError for a character that the tokenizer does not know.
     """
-    found, place = [], 0
+    found, place = [np.array(tokenizer.prefix, np.uint32)], 0
     for chunk in texts(chunks, tokenizer=tokenizer):
         try:
-            found.append(tokenizer.encode_array(chunk.text))
+            found.append(tokenizer.encode_array(chunk.text, begins=not place))
         except UnknownCharacterError as fault:
             raise UnknownCharacterError(fault.character, fault.place + place, fault.known) from None
         place += len(chunk.text)
-    return np.concatenate(found) if found else np.empty(0, np.uint32)
+    return np.concatenate(found)
 
 
 def surprisal(
@@ -115,8 +115,10 @@ def surprisal(
         nats[here], ranks[here], best[here], best_nats[here] = part
         done = here.stop
         progress("reading the text", done / count)
-    lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)])
-    return Surprisal(ids, nats, ranks, best, best_nats, int(lengths[ids[1:]].sum()))
+    start = len(tokenizer.prefix)  # which is no text
+    size = len(tokenizer.text_bytes(ids[start:].tolist()))
+    size -= 0 if start else len(tokenizer.token_bytes(int(ids[0])))
+    return Surprisal(ids, nats, ranks, best, best_nats, size)
 
 
 def _predict(model: GPT, ids: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, ...]]:

@@ -23,7 +23,8 @@ class Cut:
     """A text of `characters` as the tokens `ids`, and what the tokenizer's vocabulary of `vocab_size` holds.
 
     `longest` are the entries of most bytes, none for characters; `frequent` those that the text has most
-    often. `distinct` counts the entries that it has at all.
+    often. `distinct` counts the entries that it has at all. The first tokens, as many as `prefix` says, are
+    not of the text but put in front of it. The text has this `size` in bytes of UTF-8.
     """
 
     ids: tuple[int, ...]
@@ -34,16 +35,13 @@ class Cut:
     distinct: int
     longest: tuple[Entry, ...]
     frequent: tuple[Entry, ...]
-
-    @property
-    def bytes(self) -> int:
-        """The length of the text in UTF-8."""
-        return sum(map(len, self.tokens))
+    prefix: int = 0
+    size: int = 0
 
     @property
     def tokens_per_character(self) -> float:
         """How many tokens a character takes; 0 without a text."""
-        return len(self.ids) / self.characters if self.characters else 0.0
+        return (len(self.ids) - self.prefix) / self.characters if self.characters else 0.0
 
 
 def cut(tokenizer: Tokenizer, ids: np.ndarray, *, top: int) -> Cut:
@@ -60,14 +58,17 @@ def cut(tokenizer: Tokenizer, ids: np.ndarray, *, top: int) -> Cut:
     learned = [token for token in range(size) if token not in specials]
     longest = sorted(learned, key=lambda token: (-len(tokenizer.token_bytes(token)), token))
     frequent = sorted(counts, key=lambda token: (-counts[token], token))
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    prefix = len(tokenizer.prefix)
+    text = tokenizer.text_bytes(sequence[prefix:])
     return Cut(
         ids=tuple(sequence),
         tokens=tokens,
-        characters=sum(len(decoder.decode(token)) for token in tokens),
+        characters=len(codecs.getincrementaldecoder("utf-8")("replace").decode(text)),
         kind=tokenizer.kind,
         vocab_size=tokenizer.own_size,
         distinct=len(counts),
         longest=() if tokenizer.kind == "char" else tuple(map(entry, longest[:top])),
         frequent=tuple(map(entry, frequent[:top])),
+        prefix=prefix,
+        size=len(text),
     )

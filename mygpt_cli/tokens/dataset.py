@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from mygpt_cli.base.locking import waited_lock
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.text.corpus import Corpus
 from mygpt_cli.tokens.bpe_dropout import BPEDropout
+from mygpt_cli.tokens.patterns import SPLIT_PATTERN
 from mygpt_cli.tokens.token_files import (
     learn,
     read_tokenizer,
@@ -28,10 +29,10 @@ from mygpt_cli.tokens.token_files import (
     write_tokens,
 )
 from mygpt_cli.tokens.tokenizer import Tokenizer
-from mygpt_cli.tokens.tokenizer_training import SPLIT_PATTERN, check_tokenizer, choose_vocab_size
+from mygpt_cli.tokens.tokenizer_training import check_tokenizer, choose_vocab_size
 
 # Raised whenever the same text and the same settings would give other files than before.
-FORMAT = 2
+FORMAT = 3
 UNUSED = 30 * 24 * 3600.0  # seconds, after which tokens go when others are made
 
 
@@ -76,6 +77,7 @@ def prepare(
     cache: Path | None = None,
     progress: OnProgress | None = None,
     existing: Tokenizer | None = None,
+    pattern: str = SPLIT_PATTERN,
 ) -> Dataset:
     """Tokenize a corpus, or find its tokens where an earlier call left them under `cache`.
 
@@ -83,7 +85,8 @@ def prepare(
     second waits for the tokens of the first. Tokens that no call has asked for in 30 days are removed before
     others are made.
 
-    `tokenizer` and `vocab_size` say what to learn or load; `existing` is used in their place.
+    `tokenizer` and `vocab_size` say what to learn or load, and `pattern` how to split the text that byte
+    pairs are learned from; `existing` is used in their place.
     `progress` is called with what is being done and the fraction of it that is done.
 
     Raises UsageError for a wrong tokenizer, TextError for a text that `existing` cannot encode or that is
@@ -93,7 +96,7 @@ def prepare(
         check_tokenizer(tokenizer, vocab_size)
     if tokenizer == "bpe" and vocab_size is None:
         vocab_size = choose_vocab_size(corpus.train.bytes)
-    keys = [[tokenizer, vocab_size, SPLIT_PATTERN]]
+    keys = [[tokenizer, vocab_size, pattern]]
     if existing is not None:
         keys.append([existing.to_json()])
     kind = "bpe" if tokenizer == "char" else tokenizer
@@ -103,7 +106,14 @@ def prepare(
         if found := _load(folder, corpus, kind, existing):
             return found
     try:
-        return _build(folders[-1], corpus, progress or _no_progress, existing, tokenizer, vocab_size, kind)
+        return _build(
+            folders[-1],
+            corpus,
+            progress or _no_progress,
+            existing,
+            lambda progress: learn(corpus, tokenizer, vocab_size, progress, pattern),
+            kind,
+        )
     except OSError as fault:
         raise ResourceError(
             f"tokens cannot be kept in {root}: {(fault.strerror or str(fault)).lower()}",
@@ -120,8 +130,7 @@ def _build(
     corpus: Corpus,
     progress: OnProgress,
     existing: Tokenizer | None,
-    spec: str,
-    vocab_size: int | None,
+    made: Callable[[OnProgress], Tokenizer],
     kind: str,
 ) -> Dataset:
     """Tokenize into `folder`, going on from what an interruption left there, one process at a time."""
@@ -133,7 +142,7 @@ def _build(
         _remove_unused(folder)
         folder.mkdir(exist_ok=True)
         try:
-            tokenizer = existing or read_tokenizer(folder, kind) or learn(corpus, spec, vocab_size, progress)
+            tokenizer = existing or read_tokenizer(folder, kind) or made(progress)
             write_tokens(folder, corpus, tokenizer, progress)
         except Exception:
             # An interruption leaves what is done; a fault, such as a full disk, leaves nothing.

@@ -22,8 +22,9 @@ from mygpt_cli.base.errors import CheckpointError, TextError
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.base.strict_json import read_json
 from mygpt_cli.text.corpus import Chunk, Corpus, Part
-from mygpt_cli.tokens.added_tokens import AddedTokens
-from mygpt_cli.tokens.tokenizer import PIECE, Tokenizer, UnknownCharacterError, load_tokenizer, safe_cut
+from mygpt_cli.tokens.loading import load_tokenizer
+from mygpt_cli.tokens.patterns import SPLIT_PATTERN
+from mygpt_cli.tokens.tokenizer import PIECE, Tokenizer, UnknownCharacterError, safe_cut
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 
 LARGE = 1 << 28  # bytes of tokens; fewer may stay in memory
@@ -48,15 +49,16 @@ class Done:
 def texts(chunks: Iterable[Chunk], size: int = PIECE, tokenizer: Tokenizer | None = None) -> Iterator[Chunk]:
     """Cut a stream of chunks anew, as `pieces_of` cuts each document, wherever its chunks end.
 
-    Their tokens are those of the whole; added ones stay whole for the `tokenizer` that has them.
+    Their tokens are those of the whole, for the `tokenizer` that is given or one that mygpt makes.
     """
-    added = tokenizer.added if tokenizer else AddedTokens({})
+    cut = tokenizer.cut if tokenizer else safe_cut
+    seen = size + tokenizer.reach + tokenizer.added.longest if tokenizer else size  # by a cut, and no more
     rest = ""
     for chunk in chunks:
         text = rest + chunk.text
         start = 0
-        while len(text) - start > size + added.longest:
-            stop = added.whole(text, start, safe_cut(text, start, start + size))
+        while len(text) - start > seen:
+            stop = cut(text, start, start + size)
             yield Chunk(text[start:stop], False)
             start = stop
         rest = text[start:]
@@ -67,7 +69,9 @@ def texts(chunks: Iterable[Chunk], size: int = PIECE, tokenizer: Tokenizer | Non
         yield Chunk(rest, False)
 
 
-def learn(corpus: Corpus, spec: str, vocab_size: int | None, progress: OnProgress) -> Tokenizer:
+def learn(
+    corpus: Corpus, spec: str, vocab_size: int | None, progress: OnProgress, pattern: str = SPLIT_PATTERN
+) -> Tokenizer:
     """Make the tokenizer `spec` for a corpus; see `train_tokenizer`.
 
     Every character must have a token, so characters are taken from all of the text; merges are learned from
@@ -79,6 +83,7 @@ def learn(corpus: Corpus, spec: str, vocab_size: int | None, progress: OnProgres
         (text for part in parts for text in _sample(part, progress, all_of_it=spec == "char")),
         vocab_size=vocab_size,
         end_of_text=corpus.documents > 1,
+        pattern=pattern,
     )
 
 
@@ -105,6 +110,7 @@ def write_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: O
         meta = {"tokenizer": _digest(text), "end": tokenizer.end_of_text}
         _write_meta(folder, meta)
     end = tokenizer.end_of_text if corpus.documents > 1 else None
+    after = tokenizer.suffix or (() if end is None else (end,))
     for name, part in (("train", corpus.train), ("val", corpus.val)):
 
         def note(done: Done, name: str = name, part: Part = part) -> None:
@@ -112,7 +118,7 @@ def write_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: O
             _write_meta(folder, meta)
             progress(f"tokenizing the {name} part", done.characters / part.characters)
 
-        done = _write_part(folder / f"{name}.bin", part, tokenizer, end, _done(meta, name), note)
+        done = _write_part(folder / f"{name}.bin", part, tokenizer, after, _done(meta, name), note)
         if done.tokens < 2:
             raise TextError(
                 f"the {name} part of the text is too short: {done.tokens} token, and two are needed to"
@@ -122,9 +128,19 @@ def write_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: O
 
 
 def _write_part(
-    path: Path, part: Part, tokenizer: Tokenizer, end: int | None, done: Done, note: Callable[[Done], None]
+    path: Path,
+    part: Part,
+    tokenizer: Tokenizer,
+    after: tuple[int, ...],
+    done: Done,
+    note: Callable[[Done], None],
 ) -> Done:
-    """Append the tokens that are missing; `note` is called at the start and after each block."""
+    """Append the tokens that are missing; `note` is called at the start and after each block.
+
+    The tokenizer's prefix goes before each document, and before a part that begins within one, where it is
+    the first that the model reads; what comes `after` goes after each document.
+    """
+    starts = {part.start, *accumulate(document.characters for document in part.documents)}
     dtype = token_type(tokenizer)
     if open_tokens(path, dtype, done) is None:
         done = Done()
@@ -133,12 +149,12 @@ def _write_part(
 
     def encode(chunk: Chunk, place: int) -> np.ndarray:
         try:
-            ids = tokenizer.encode_array(chunk.text)
+            ids = tokenizer.encode_array(chunk.text, begins=place in starts)
         except UnknownCharacterError as fault:
             raise UnknownCharacterError(fault.character, fault.place + place, fault.known) from None
-        if end is not None and chunk.ends_document:
-            ids = np.append(ids, np.uint32(end))
-        return ids.astype(dtype)
+        around = tokenizer.prefix * (place in starts), after * chunk.ends_document
+        before, behind = (np.array(tokens, np.uint32) for tokens in around)
+        return np.concatenate((before, ids, behind)).astype(dtype)
 
     with path.open("ab") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         file.truncate(done.tokens * dtype.itemsize)

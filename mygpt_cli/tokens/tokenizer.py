@@ -5,25 +5,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import tiktoken
 
 from mygpt_cli.base.errors import CheckpointError, TextError
 from mygpt_cli.tokens.added_tokens import AddedTokens
+from mygpt_cli.tokens.patterns import SPLIT_PATTERN
 from mygpt_cli.tokens.tokenizer_json import (
     END_OF_TEXT,
     BytePairVocabulary,
     CharacterVocabulary,
+    ForeignVocabulary,
     Vocabulary,
-    byte_alphabet,
-    read_vocabulary,
+    spelled_bytes,
     write_vocabulary,
 )
 
 # The regular expression engines give up on runs of white space from about a million characters on.
 PIECE = 1 << 16
+REACH = 1 << 18  # characters after which a text is cut though that may change its tokens
 
 
 class UnknownCharacterError(TextError):
@@ -57,6 +58,15 @@ class Tokenizer(ABC):
     ids that begin and end a text; `end_of_text` is the one to put between texts, if there is one. Text that
     looks like a special token is encoded as plain text.
 
+    `prefix` and `suffix` are the ids that the tokenizer's own template puts before and after a text, as
+    transformers does. Encoding leaves them out: the prefix goes where a text begins, before a prompt, a text
+    to be scored and each document to learn from, and the suffix where a document ends.
+
+    `ranks` maps the bytes of tokens to their ids, in the order of the merges that made them; it is empty
+    where tokens are made otherwise. A long text is cut into pieces of about `piece` characters, or as many as
+    `reach` more where it cannot be cut before; see `cut`. `carried` are files that go along with a model that
+    is trained further, as they are.
+
     CheckpointError for a model that lacks more than tokens that were added.
     """
 
@@ -66,8 +76,11 @@ class Tokenizer(ABC):
         self.kind = kind
         self.vocabulary = vocabulary
         self.added = AddedTokens(vocabulary.added)
+        self.ranks: Mapping[bytes, int] = {}
+        self.carried: Mapping[str, bytes] = {}
+        self.piece, self.reach = PIECE, 0
         further = {**vocabulary.specials, **self.added.ids}
-        tokens = {**tokens, **{token: text.encode() for text, token in further.items()}}
+        tokens = {**{token: text.encode() for text, token in further.items()}, **tokens}
         self.own_size = max(tokens) + 1
         end = vocabulary.specials.get(END_OF_TEXT)
         ids = ids or ModelIds(self.own_size, end, () if end is None else (end,))
@@ -79,12 +92,22 @@ class Tokenizer(ABC):
                 "the tokenizer's files and config.json must come from the same model",
             )
         self.end_of_text = next(iter(self.ends), None if end is None or end >= self.vocab_size else end)
+        template = vocabulary.template
+        self.prefix = tuple(token for _, token in template.before)
+        self.suffix = tuple(token for _, token in template.after)
+        for text, token in (*template.before, *template.after):
+            if token >= self.vocab_size:
+                raise CheckpointError(
+                    f"the tokenizer puts '{text}' around every text, which is no token of the model",
+                    "the tokenizer's files and config.json must come from the same model",
+                )
         # Not of all ids: encodings leave gaps, vocabularies are padded, and a model may still predict those.
         self._bytes = tokens
 
-    def encode_array(self, text: str) -> np.ndarray:
-        """Return the token ids of a text as a uint32 array.
+    def encode_array(self, text: str, *, begins: bool = True) -> np.ndarray:
+        """Return the token ids of a text as a uint32 array, without the prefix and the suffix.
 
+        A text that does not begin here goes on after a cut: some tokenizers put a space before the others.
         Raises TextError for a character that cannot be encoded, and for a token that the model does not have.
         """
         if not self.added.ids:
@@ -121,10 +144,19 @@ class Tokenizer(ABC):
     def _encode(self, text: str) -> np.ndarray:
         """Encode a text without regard to added tokens."""
 
-    def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text; raises TextError for a character that cannot be encoded."""
-        ids: list[int] = self.encode_array(text).tolist()
+    def encode(self, text: str, *, begins: bool = True) -> list[int]:
+        """Return the token ids of a text as `encode_array` does, as a list."""
+        ids: list[int] = self.encode_array(text, begins=begins).tolist()
         return ids
+
+    def cut(self, text: str, start: int, limit: int) -> int:
+        """Return a place to cut a text after `start`: the tokens of the parts are those of the whole.
+
+        It is the last one up to `limit`, or else the first one after it, unless that is out of reach; then it
+        is `limit`, and tokens may change. Text more than `reach` and the longest added token beyond `limit`
+        does not matter.
+        """
+        return self.added.whole(text, start, safe_cut(text, start, limit, limit + self.reach))
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that one token stands for, which need not be whole characters.
@@ -139,9 +171,22 @@ class Tokenizer(ABC):
         """Return the exact bytes of some tokens; raises TextError for an id beyond the vocabulary."""
         return b"".join(map(self.token_bytes, ids))
 
+    def text_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the bytes of tokens that begin a text, without a space that encoding has put in front."""
+        return self.decode_bytes(ids)
+
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of some tokens, with U+FFFD in place of broken characters."""
-        return self.decode_bytes(ids).decode(errors="replace")
+        """Return the text that begins with some tokens, with U+FFFD in place of broken characters."""
+        return self.text_bytes(ids).decode(errors="replace")
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files of a checkpoint with this tokenizer: those it came with, or else new ones."""
+        if self.carried:
+            return dict(self.carried)
+        return {
+            "tokenizer.json": self.to_json().encode(),
+            "tokenizer_config.json": self.to_config_json().encode(),
+        }
 
     def to_json(self) -> str:
         """Return the text of a tokenizer.json that gives the same ids in Hugging Face's libraries."""
@@ -150,7 +195,8 @@ class Tokenizer(ABC):
     @cached_property
     def _json(self) -> str:
         # A large vocabulary takes half a second.
-        return write_vocabulary(self.vocabulary)
+        vocabulary = self.vocabulary
+        return vocabulary.text if isinstance(vocabulary, ForeignVocabulary) else write_vocabulary(vocabulary)
 
     def to_config_json(self) -> str:
         """Return the text of a tokenizer_config.json that has AutoTokenizer use tokenizer.json as it is."""
@@ -194,9 +240,11 @@ class BytePairTokenizer(Tokenizer):
         self, vocabulary: BytePairVocabulary, kind: str = "bpe", ids: ModelIds | None = None
     ) -> None:
         tokens = {rank: token for token, rank in vocabulary.ranks.items()}
-        tokens |= {token: _spelled(text) for text, token in vocabulary.unmerged.items()}
+        tokens |= {token: spelled_bytes(text) for text, token in vocabulary.unmerged.items()}
         super().__init__(kind, vocabulary, tokens, ids)
-        self.pattern = vocabulary.pattern
+        self.pattern, self.ranks = vocabulary.pattern, vocabulary.ranks
+        # mygpt's own texts are tokenized as they always were; others as Hugging Face's library does it.
+        self.reach = 0 if self.pattern == SPLIT_PATTERN else REACH
         self._lengths = np.array([len(tokens.get(token, b"")) for token in range(max(tokens) + 1)])
         try:
             # Never allowed, so never found; but without any special token tiktoken's search for them, which
@@ -211,22 +259,15 @@ class BytePairTokenizer(Tokenizer):
             raise CheckpointError(f"the tokenizer's splitting pattern is unusable: {fault}") from fault
 
     def _encode(self, text: str) -> np.ndarray:
-        pieces = [self._encode_piece(piece) for piece in pieces_of(text)]
+        pieces = [self._encode_piece(piece) for piece in pieces_of(text, self.piece, self.reach)]
         return np.concatenate(pieces) if pieces else np.empty(0, np.uint32)
 
     def _encode_piece(self, text: str) -> np.ndarray:
-        try:
-            size = len(text.encode())
-        except UnicodeEncodeError as fault:
-            raise TextError(
-                f"the text has {_visible(text[fault.start])}, half of a surrogate pair and no character",
-                "the text was not UTF-8 to begin with; convert it",
-            ) from None
+        size = check_text(text)
         try:
             ids = self._encoding.encode_to_numpy(text, disallowed_special=())
         except BaseException as fault:
-            # A panic of tiktoken's, such as over a pattern that matches nothing, has no class to import.
-            if not isinstance(fault, ValueError) and type(fault).__name__ != "PanicException":
+            if not isinstance(fault, ValueError) and not is_panic(fault):
                 raise
             raise CheckpointError(f"the tokenizer's splitting pattern failed: {fault}") from fault
         if self._lengths[ids].sum() != size:
@@ -234,59 +275,74 @@ class BytePairTokenizer(Tokenizer):
         return ids
 
 
-def _spelled(text: str) -> bytes:
-    """Return the bytes of a token in the byte alphabet, or of the text itself where it is not in that."""
-    bytes_of = {character: byte for byte, character in enumerate(byte_alphabet())}
-    if all(character in bytes_of for character in text):
-        return bytes(map(bytes_of.__getitem__, text))
-    return text.encode("utf-8", "replace")
+def is_panic(fault: BaseException) -> bool:
+    """Whether an exception is a panic of a library written in Rust, which has no class to import."""
+    return type(fault).__name__ == "PanicException"
 
 
-def load_tokenizer(folder: Path, *, kind: str = "bpe", ids: ModelIds | None = None) -> Tokenizer:
-    """Read the tokenizer of a checkpoint folder: tokenizer.json, or else vocab.json with merges.txt.
+def check_text(text: str) -> int:
+    """Return the length of a text in UTF-8; TextError for half a surrogate pair, which cannot be encoded."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as fault:
+        raise TextError(
+            f"the text has {_visible(text[fault.start])}, half of a surrogate pair and no character",
+            "the text was not UTF-8 to begin with; convert it",
+        ) from None
 
-    The files do not say whether byte pairs were learned or are those of an encoding; `kind` does. `ids` are
-    those of the model that it is for.
 
-    Raises CheckpointError for files that are missing, damaged, or of a kind that mygpt does not support.
+def pieces_of(text: str, size: int = PIECE, reach: int = 0) -> Iterator[str]:
+    """Cut a text into pieces of at most `size` characters whose tokens are the tokens of the whole.
+
+    They are longer, by `reach` at most, where the text cannot be cut before.
     """
-    vocabulary = read_vocabulary(folder)
-    if isinstance(vocabulary, CharacterVocabulary):
-        return CharTokenizer(vocabulary, ids)
-    return BytePairTokenizer(vocabulary, kind, ids)
-
-
-def pieces_of(text: str, size: int = PIECE) -> Iterator[str]:
-    """Cut a text into pieces of at most `size` characters whose tokens are the tokens of the whole."""
     start = 0
     while start < len(text):
-        stop = safe_cut(text, start, start + size)
+        stop = safe_cut(text, start, start + size, start + size + reach)
         yield text[start:stop]
         start = stop
 
 
-def safe_cut(text: str, start: int, limit: int) -> int:
+def safe_cut(text: str, start: int, limit: int, furthest: int = 0) -> int:
     """Return the last place after `start` and up to `limit` where a cut leaves the tokens as they are.
 
     That is in front of a space that follows something else than white space, or of a line end that
     follows a letter or digit: every supported pattern starts a new piece there, whatever came before.
-    Where a stretch has no such place, the cut falls on `limit`. The end of the text is always one.
+    Where a stretch has no such place, it is the first one up to `furthest`, and else the cut falls on
+    `limit`. The end of the text is always one.
     """
     if limit >= len(text):
         return len(text)
-    place = max(
-        _last(text, " ", start, limit, lambda before: not before.isspace()),
-        _last(text, "\n", start, limit, str.isalnum),
-        _last(text, "\r", start, limit, str.isalnum),
-    )
-    return place if place > start else limit
+    place = max(last_place(text, mark, start, limit, fits) for mark, fits in _PLACES)
+    if place > start:
+        return place
+    if limit >= furthest:
+        return limit
+    places = [next_place(text, mark, limit, furthest, fits) for mark, fits in _PLACES]
+    after = [place for place in places if place >= 0] + [len(text)] * (furthest >= len(text))
+    return min(after, default=limit)
 
 
-def _last(text: str, after: str, start: int, limit: int, fits: Callable[[str], bool]) -> int:
-    """Return the last place of `after` past `start`, up to `limit`, behind a character that fits, or -1."""
-    place = text.rfind(after, start + 1, limit + 1)
+_PLACES: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    (" ", lambda before: not before.isspace()),
+    ("\n", str.isalnum),
+    ("\r", str.isalnum),
+)
+
+
+def last_place(text: str, mark: str, start: int, limit: int, fits: Callable[[str], bool]) -> int:
+    """Return the last place of `mark` past `start`, up to `limit`, behind a character that fits, or -1."""
+    place = text.rfind(mark, start + 1, limit + 1)
     while place > 0 and not fits(text[place - 1]):
-        place = text.rfind(after, start + 1, place)
+        place = text.rfind(mark, start + 1, place)
+    return place
+
+
+def next_place(text: str, mark: str, limit: int, furthest: int, fits: Callable[[str], bool]) -> int:
+    """Return the first place of `mark` past `limit`, to `furthest`, behind a character that fits, or -1."""
+    place = text.find(mark, limit + 1, furthest + 1)
+    while place > 0 and not fits(text[place - 1]):
+        place = text.find(mark, place + 1, furthest + 1)
     return place
 
 

@@ -8,21 +8,10 @@ import rustbpe
 import tiktoken
 
 from mygpt_cli.base.errors import ResourceError, TextError, UsageError, did_you_mean
+from mygpt_cli.tokens.patterns import GPT2_PATTERN, GPT4_PATTERN, SPLIT_PATTERN
 from mygpt_cli.tokens.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, code_points, pieces_of
-from mygpt_cli.tokens.tokenizer_json import END_OF_TEXT, GPT2_PATTERN, BytePairVocabulary, CharacterVocabulary
+from mygpt_cli.tokens.tokenizer_json import END_OF_TEXT, BytePairVocabulary, CharacterVocabulary
 
-# GPT-4's pattern with its case-insensitive endings spelled out (regular expression engines fold case
-# differently) and numbers in groups of two, which suits small vocabularies.
-SPLIT_PATTERN = (
-    r"""'(?:[sSdDmMtT]|ll|LL|ve|VE|re|RE)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"""
-    r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
-)
-# tiktoken's own spelling of these two patterns is equal but possessive, which Hugging Face's engine reads
-# differently.
-GPT4_PATTERN = (
-    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"""
-    r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
-)
 PORTABLE_PATTERNS = {
     "gpt2": GPT2_PATTERN,
     "r50k_base": GPT2_PATTERN,
@@ -56,13 +45,19 @@ def check_tokenizer(spec: str, vocab_size: int | None = None) -> None:
 
 
 def train_tokenizer(
-    spec: str, chunks: Iterable[str], *, vocab_size: int | None = None, end_of_text: bool = False
+    spec: str,
+    chunks: Iterable[str],
+    *,
+    vocab_size: int | None = None,
+    end_of_text: bool = False,
+    pattern: str = SPLIT_PATTERN,
 ) -> Tokenizer:
     """Make the tokenizer `spec`: "char", "bpe" or the name of a tiktoken encoding.
 
     "char" takes the characters of `chunks`, "bpe" learns merges from them until there are `vocab_size`
     tokens or nothing is left to merge; an encoding does not read them. With `end_of_text` a learned
-    vocabulary gets <|endoftext|> as its last token, counted in `vocab_size`.
+    vocabulary gets <|endoftext|> as its last token, counted in `vocab_size`. `pattern`, one of those in
+    `patterns`, splits the text that byte pairs are learned from.
 
     Raises UsageError for an unknown name or a size that is too small, ResourceError for an encoding that
     is not at hand and cannot be downloaded.
@@ -71,7 +66,7 @@ def train_tokenizer(
     if spec == "char":
         return _learn_characters(chunks, end_of_text)
     if spec == "bpe":
-        return _learn_byte_pairs(chunks, vocab_size or SMALLEST_CHOICE, end_of_text)
+        return _learn_byte_pairs(chunks, vocab_size or SMALLEST_CHOICE, end_of_text, pattern)
     return _named(spec)
 
 
@@ -96,7 +91,9 @@ def _learn_characters(chunks: Iterable[str], end_of_text: bool) -> CharTokenizer
     )
 
 
-def _learn_byte_pairs(chunks: Iterable[str], vocab_size: int, end_of_text: bool) -> BytePairTokenizer:
+def _learn_byte_pairs(
+    chunks: Iterable[str], vocab_size: int, end_of_text: bool, pattern: str
+) -> BytePairTokenizer:
     _check_vocab_size(vocab_size, 256 + end_of_text)
     learner = rustbpe.Tokenizer()
     # The learner gathers `buffer_size` texts before it counts them, all processors at once.
@@ -104,14 +101,14 @@ def _learn_byte_pairs(chunks: Iterable[str], vocab_size: int, end_of_text: bool)
         (piece for chunk in chunks for piece in pieces_of(chunk)),
         vocab_size - end_of_text,
         buffer_size=64,
-        pattern=SPLIT_PATTERN,
+        pattern=pattern,
     )
     learned = sorted((rank, bytes(token)) for token, rank in learner.get_mergeable_ranks())
     # What a long token is part of is longer still, so leaving those out keeps every merge whole.
     tokens = dict.fromkeys(token for _, token in learned if len(token) <= MAX_TOKEN_BYTES)
     ranks = {token: rank for rank, token in enumerate(tokens)}
     return BytePairTokenizer(
-        BytePairVocabulary(ranks, SPLIT_PATTERN, {END_OF_TEXT: len(ranks)} if end_of_text else {})
+        BytePairVocabulary(ranks, pattern, {END_OF_TEXT: len(ranks)} if end_of_text else {})
     )
 
 

@@ -130,7 +130,7 @@ class Muon:
     Each row is then divided by the root of what its mean square has been, and the whole brought back to its
     norm (NorMuon: Li et al., 2025, arXiv:2510.05491), so that all rows learn alike.
     Query, key and value, kept in one tensor, are three matrices to it. Matrices of one shape go through the
-    iteration together. `queries` are the rows of all queries, `dtype` is the type of that iteration.
+    iteration together. `dtype` is the type of that iteration.
     """
 
     MOMENTUM = 0.95

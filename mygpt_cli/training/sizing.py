@@ -20,7 +20,7 @@ from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.tokens.dataset import Dataset
-from mygpt_cli.tokens.tokenizer import BytePairTokenizer, Tokenizer
+from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import SAVE, START, Budget, typical
 from mygpt_cli.training.schedule import warmup_steps
 from mygpt_cli.training.trainer import Trainer
@@ -114,7 +114,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
             chosen[name], reasons[name] = value, reason
 
     arch = find(chosen.setdefault("arch", DEFAULT_ARCHITECTURE))
-    byte_pairs = isinstance(dataset.tokenizer, BytePairTokenizer)
+    byte_pairs = bool(dataset.tokenizer.ranks)
     if chosen.get("init_from"):
         chosen.setdefault("vocab_size", dataset.tokenizer.vocab_size)
         choose("lr", FINE_TUNING_LR * math.sqrt(768 / chosen["width"]), "low, since the model knows much")

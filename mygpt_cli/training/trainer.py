@@ -22,7 +22,6 @@ from mygpt_cli.model.masks import DropoutMasks
 from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.dataset import Batches, Dataset, val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
-from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import (
     CheckpointDue,
@@ -291,8 +290,9 @@ class Trainer:
     def _evaluate(self) -> Evaluated:
         history, dataset = self.history, self.dataset
         nats = self.validation_loss(dataset.val)
-        # The first token of the validation text has no predecessor: it is not predicted, and not counted.
-        first = dataset.tokenizer.decode_bytes(dataset.val[:1].tolist())
+        # The first token of the validation text has no predecessor: it is not predicted, and not counted. One
+        # that the tokenizer puts in front is no text.
+        first = b"" if dataset.tokenizer.prefix else dataset.tokenizer.token_bytes(int(dataset.val[0]))
         bits_per_byte = nats / math.log(2) / max(1, dataset.val_bytes - len(first))
         best = math.isfinite(nats) and bits_per_byte < (history.best_bits_per_byte or math.inf)
         history.evals_since_best = 0 if best else history.evals_since_best + 1
@@ -392,7 +392,4 @@ class Trainer:
 
 
 def _bpe_dropout(tokenizer: Tokenizer) -> BPEDropout | None:
-    vocabulary = tokenizer.vocabulary
-    if not isinstance(vocabulary, BytePairVocabulary):
-        return None
-    return BPEDropout(vocabulary.ranks, tokenizer.vocab_size)
+    return BPEDropout(tokenizer.ranks, tokenizer.vocab_size) if tokenizer.ranks else None

@@ -184,10 +184,8 @@ def _sentence(view: "LifeView", stage: "Stage") -> str:
         steps.insert(0 if view.qk_norm == "before" else 1, normed)
     rotated = f", {' and '.join(steps)}" if steps else ""
     shared = f", which {view.sharing} heads share," if view.sharing > 1 else ""
-    units = f"The feed-forward units after {view.activation}"
-    if view.gated:
-        units = f"The feed-forward units: {view.activation} of the gate, times what is widened beside it"
     but = f", but for {len(view.unrotated)} of them" if view.unrotated else ""
+    gated = " of the gate, times what comes in" if view.gated else ""
     told = {
         "embedding": f"Row {view.id} of the token table: what the model has learned about this token.",
         "position": "The row of the position table for this place, which is added.",
@@ -198,7 +196,7 @@ def _sentence(view: "LifeView", stage: "Stage") -> str:
         "value": f"What each head of values{shared} hands over to those that find it.",
         "attention": "What the heads gathered, mixed together, to be added.",
         "gate": f"What opens or closes each unit, before {view.activation}.",
-        "units": f"{units}; active are those above 0.",
+        "units": f"The feed-forward units after {view.activation}{gated}; active are those above 0.",
         "feed-forward": "What the units write, to be added.",
         "final norm": f"The residual stream for the last time, {kind}.",
         "logits": "A score for every token of the vocabulary that could come next.",

@@ -83,6 +83,8 @@ def _rotation(model: "ModelConfig") -> str:
 def _tokenizer(tokenizer: "TokenizerFacts") -> list[str]:
     kind = {"char": "characters", "bpe": "byte pairs"}.get(tokenizer.kind, tokenizer.kind)
     lines = [f"{one_line(kind)}, {tokenizer.vocab_size:,} tokens, {_ends(tokenizer)}"]
+    if tokenizer.prefix:
+        lines.append(f"each text begins with {' and '.join(map(str, tokenizer.prefix))}")
     if tokenizer.padding:
         lines.append(
             f"the model has {tokenizer.padding:,} more ids, which it may choose and which have no text"

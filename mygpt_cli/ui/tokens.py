@@ -25,7 +25,7 @@ def show_tokens(cut: "Cut", how: Shown) -> None:
         record = as_json(cut)
         pairs = zip(record.pop("ids"), cut.tokens, strict=True)
         record["tokens"] = [{"id": token, **token_fields(data)} for token, data in pairs]
-        screen.record(record | {"bytes": cut.bytes, "tokens_per_character": cut.tokens_per_character})
+        screen.record(record | {"bytes": cut.size, "tokens_per_character": cut.tokens_per_character})
         screen.show(*render_tokens(cut, screen.width, explain=how.explain))
 
 
@@ -53,11 +53,17 @@ def _running(cut: "Cut") -> Text:
 
 
 def _facts(cut: "Cut") -> Text:
+    here = len(cut.ids) - cut.prefix
     return Text(
-        f"{count_of(cut.characters, 'character')} in {count_of(cut.bytes, 'byte')} are"
-        f" {count_of(len(cut.ids), 'token')}: {cut.tokens_per_character:.3f} tokens per character,"
-        f" {cut.bytes / len(cut.ids):.2f} bytes per token"
+        f"{count_of(cut.characters, 'character')} in {count_of(cut.size, 'byte')} are"
+        f" {count_of(here, 'token')}: {cut.tokens_per_character:.3f} tokens per character,"
+        f" {cut.size / max(1, here):.2f} bytes per token{_prefix(cut)}"
     )
+
+
+def _prefix(cut: "Cut") -> str:
+    names = ", ".join(visible(token) for token in cut.tokens[: cut.prefix])
+    return f"; the tokenizer has put {names} before them" if names else ""
 
 
 def _table(cut: "Cut", width: int, explain: bool) -> Rows:

@@ -33,8 +33,8 @@ from mygpt_cli.inspection.surprisal import surprisal
 from mygpt_cli.inspection.trace import heads_of, logits_of, trace
 from mygpt_cli.text.corpus import Chunk, open_corpus
 from mygpt_cli.tokens.dataset import cache_folder, prepare
+from mygpt_cli.tokens.loading import load_tokenizer
 from mygpt_cli.tokens.token_files import texts
-from mygpt_cli.tokens.tokenizer import load_tokenizer
 from tests.conftest import Command
 from tests.helpers.foreign import (
     FOLDERS,

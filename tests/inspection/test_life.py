@@ -46,7 +46,8 @@ def test_the_stages_put_together_are_the_models_own_pass(variant: str, length: i
     assert view.difference < 1e-5
     assert len(view.context) == min(length, 24)
     numbers = [stage.number for stage in view.stages]
-    inner = [6, 6, 6, 6, 7, 7, 8, 8, 8, 8]
+    inner = [6, 6, 6, 6, 7, 7, 8, *[8] * view.gated, 8, 8, 8]
+    assert bool(named(view, "gate")) == view.gated
     assert [stage.number for stage in view.stages if stage.layer] == inner * 2
     assert [number for number in numbers if number < 6] == numbers[: numbers.index(6)]
     assert numbers[-2:] == [10, 11]

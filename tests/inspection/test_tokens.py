@@ -15,7 +15,7 @@ BYTE_PAIRS = train_tokenizer("bpe", [TEXT], vocab_size=280, end_of_text=True)
 def test_the_tokens_are_the_text(text: str) -> None:
     view = cut(BYTE_PAIRS, BYTE_PAIRS.encode_array(text), top=3)
     assert b"".join(view.tokens) == text.encode()
-    assert (view.characters, view.bytes) == (len(text), len(text.encode()))
+    assert (view.characters, view.size) == (len(text), len(text.encode()))
     assert view.distinct == len(set(view.ids))
     assert sum(entry.count for entry in view.frequent) <= len(view.ids)
 

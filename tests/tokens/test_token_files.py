@@ -212,9 +212,9 @@ def test_what_was_interrupted_is_gone_on_with(
     kind = type(whole.tokenizer)
     encode = kind.encode_array
 
-    def counted(self: Tokenizer, text: str) -> np.ndarray:
+    def counted(self: Tokenizer, text: str, **more: bool) -> np.ndarray:
         encoded.append(len(text))
-        return encode(self, text)
+        return encode(self, text, **more)
 
     monkeypatch.setattr(kind, "encode_array", counted)
     if harm in ("none", "more"):

@@ -1,51 +1,34 @@
 """Text to ids and back, as Hugging Face's libraries do it; files from elsewhere; cutting."""
 
-import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiktoken
 import tokenizers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from mygpt_cli.base.errors import CheckpointError, MygptError, TextError
+from mygpt_cli.base.errors import CheckpointError, TextError
+from mygpt_cli.tokens.loading import load_tokenizer
+from mygpt_cli.tokens.patterns import KNOWN, O200K_PATTERN
 from mygpt_cli.tokens.tokenizer import (
     BytePairTokenizer,
     Tokenizer,
     UnknownCharacterError,
-    load_tokenizer,
     pieces_of,
     safe_cut,
 )
-from mygpt_cli.tokens.tokenizer_json import GPT2_PATTERN, BytePairVocabulary, byte_alphabet
-from mygpt_cli.tokens.tokenizer_training import (
-    GPT4_PATTERN,
-    SPLIT_PATTERN,
-    train_tokenizer,
-)
-from tests.helpers.standins import SAMPLES, corpus_text, learned
+from mygpt_cli.tokens.tokenizer_json import BytePairVocabulary
+from mygpt_cli.tokens.tokenizer_training import train_tokenizer
+from tests.helpers.standins import SAMPLES, learned
+from tests.helpers.tokenizer_files import ANY_TEXT, PROSE, characters, save
 
 RANKS = Path(__file__).parents[3] / "shared" / "data" / "tiktoken"
 # Hugging Face takes special tokens out of ordinary text, and hypothesis finds their names in the source.
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "<|" not in text)
 FEW_LETTERS = st.text(st.sampled_from("ab \n1!"), min_size=1, max_size=60)
-PROSE = st.text(st.sampled_from("abcé中😀 \t\r\n'sS12.,!\u017f\u0301\u00a0"), max_size=200)
-
-
-def characters(end_of_text: bool = False) -> Tokenizer:
-    return train_tokenizer("char", [corpus_text()], end_of_text=end_of_text)
-
-
-def save(tokenizer: Tokenizer, folder: Path, model_type: str = "nanochat") -> Path:
-    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(tokenizer.to_config_json(), encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps({"model_type": model_type}), encoding="utf-8")
-    return folder
 
 
 def naive_encode(text: str, tokenizer: BytePairTokenizer) -> list[int]:
@@ -87,7 +70,7 @@ def test_auto_tokenizer_gives_the_same_ids(
         assert theirs("a<|endoftext|>")["input_ids"] == [*tokenizer.encode("a"), tokenizer.end_of_text]
 
 
-@pytest.mark.parametrize("pattern", [SPLIT_PATTERN, GPT2_PATTERN, GPT4_PATTERN], ids=["own", "gpt2", "gpt4"])
+@pytest.mark.parametrize("pattern", sorted(KNOWN))
 def test_patterns_split_alike_in_both_libraries(pattern: str) -> None:
     ranks = learned(2000).vocabulary.ranks  # type: ignore[union-attr]
     tokenizer = BytePairTokenizer(BytePairVocabulary(ranks, pattern, {}))
@@ -143,6 +126,7 @@ def test_encodings_with_gaps_between_their_ids(
     theirs = AutoTokenizer.from_pretrained(save(tokenizer, tmp_path))
     assert theirs.eos_token_id == tokenizer.end_of_text
     reference = tiktoken.get_encoding(name)
+    assert (reference._pat_str == O200K_PATTERN) == name.startswith("o200k")
     assert tokenizer.vocab_size == reference.n_vocab
     again = load_tokenizer(tmp_path)
 
@@ -176,243 +160,6 @@ def test_gpt2_has_its_published_ids(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for text in SAMPLES:
         assert gpt2.encode(text) == reference.encode_ordinary(text) == theirs(text)["input_ids"]
         assert again.encode(text) == gpt2.encode(text)
-
-
-# --- Reading back, ours and others' -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("end_of_text", [False, True])
-@pytest.mark.parametrize("make", [characters, learned])
-def test_load_reads_what_was_written(
-    tmp_path: Path, make: Callable[..., Tokenizer], end_of_text: bool
-) -> None:
-    tokenizer = make(end_of_text=end_of_text)
-    again = load_tokenizer(save(tokenizer, tmp_path))
-    assert (again.kind, again.vocab_size) == (tokenizer.kind, tokenizer.vocab_size)
-    assert again.end_of_text == tokenizer.end_of_text
-    assert again.to_json() == tokenizer.to_json()
-    for text in SAMPLES:
-        assert again.encode(text) == tokenizer.encode(text)
-
-
-def trained_elsewhere() -> tokenizers.Tokenizer:
-    """A GPT-2 style tokenizer made from scratch by Hugging Face's own trainer."""
-    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
-    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    theirs.decoder = tokenizers.decoders.ByteLevel()
-    theirs.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=500,
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>"],
-        show_progress=False,
-    )
-    theirs.train_from_iterator([corpus_text()], trainer)
-    return theirs
-
-
-def test_load_reads_a_tokenizer_json_made_elsewhere(tmp_path: Path) -> None:
-    theirs = trained_elsewhere()
-    theirs.save(str(tmp_path / "tokenizer.json"))
-    ours = load_tokenizer(tmp_path)
-    assert ours.end_of_text == theirs.token_to_id("<|endoftext|>") == 0
-
-    @settings(max_examples=200, deadline=None)
-    @given(ANY_TEXT | PROSE)
-    def check(text: str) -> None:
-        assert ours.encode(text) == theirs.encode(text).ids
-
-    check()
-    for text in SAMPLES:
-        assert ours.encode(text) == theirs.encode(text).ids
-
-
-def test_load_reads_vocab_json_and_merges_txt(tmp_path: Path) -> None:
-    theirs = trained_elsewhere()
-    theirs.model.save(str(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["merges.txt", "vocab.json"]
-    (tmp_path / "added_tokens.json").write_text('{"<pad>": 900}', encoding="utf-8")
-    ours = load_tokenizer(tmp_path)
-    assert ours.end_of_text == 0
-    assert ours.vocab_size == 901
-    assert ours.token_bytes(900) == b"<pad>"
-    for text in SAMPLES:
-        assert ours.encode(text) == theirs.encode(text).ids
-
-
-def test_load_reads_what_gpt2_tokenizer_saves(tmp_path: Path) -> None:
-    from transformers import GPT2Tokenizer
-
-    model = trained_elsewhere().model
-    model.save(str(tmp_path))
-    vocab = json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8"))
-    merges = [
-        tuple(line.split(" "))
-        for line in (tmp_path / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
-    ]
-    theirs = GPT2Tokenizer(vocab=vocab, merges=merges)
-    theirs.save_pretrained(tmp_path / "saved")
-    ours = load_tokenizer(tmp_path / "saved")
-    for text in SAMPLES:
-        assert ours.encode(text) == theirs(text)["input_ids"]
-
-
-def test_byte_alphabet_is_hugging_faces() -> None:
-    assert set(byte_alphabet()) == set(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    assert byte_alphabet()[ord(" ")] == "Ġ"
-
-
-Change = Callable[[dict[str, Any]], object]
-
-
-def set_at(*path: Any) -> Change:
-    """Make a change that sets the value at a path, which ends in the value."""
-
-    def change(root: dict[str, Any]) -> None:
-        *steps, last, value = path
-        for step in steps:
-            root = root[step]
-        root[last] = value
-
-    return change
-
-
-SPLIT = ("pre_tokenizer", "pretokenizers", 0)
-BYTE_LEVEL = ("pre_tokenizer", "pretokenizers", 1)
-DAMAGE: list[tuple[str, Change, str]] = [
-    ("no model", lambda r: r.pop("model"), "no 'model'"),
-    ("model of another type", set_at("model", "type", "WordPiece"), "WordPiece"),
-    ("vocab is a list", set_at("model", "vocab", []), "no 'vocab'"),
-    ("id is a boolean", set_at("model", "vocab", "a", True), "whole number"),
-    ("id is negative", set_at("model", "vocab", "a", -1), "whole number"),
-    ("id is huge", set_at("model", "vocab", "a", 1 << 40), "whole number"),
-    ("id is a fraction", set_at("model", "vocab", "a", 1.5), "whole number"),
-    ("id given twice", set_at("model", "vocab", "a", 98), "one id to two"),
-    ("a byte is missing", lambda r: r["model"]["vocab"].pop("\u0100"), "single bytes|not all tokens"),
-    ("a token that is no bytes", set_at("model", "vocab", "中", 5000), "'中'"),
-    ("an empty token", set_at("model", "vocab", "", 5000), "empty token"),
-    ("a merge of three", set_at("model", "merges", 0, ["a", "b", "c"]), "not a pair"),
-    ("a merge of numbers", set_at("model", "merges", 0, [1, 2]), "not a pair"),
-    ("a merge of strangers", set_at("model", "merges", 0, ["a", "zzzz"]), "not all tokens"),
-    ("merges out of order", lambda r: r["model"]["merges"].reverse(), "out of the order"),
-    ("merges are missing", lambda r: r["model"].update(merges=[], ignore_merges=False), "no merge makes"),
-    ("dropout", set_at("model", "dropout", 0.1), "dropout"),
-    ("a prefix", set_at("model", "continuing_subword_prefix", "##"), "continuing_subword_prefix"),
-    ("a normalizer", set_at("normalizer", {"type": "NFC"}), "NFC"),
-    (
-        "a post-processor that adds a token",
-        set_at("post_processor", {"type": "TemplateProcessing"}),
-        "around the text",
-    ),
-    (
-        "a template of numbers",
-        set_at("post_processor", {"type": "TemplateProcessing", "single": [1]}),
-        "around the text",
-    ),
-    ("a post-processor", set_at("post_processor", {"type": "RobertaProcessing"}), "RobertaProcessing"),
-    ("a pre-tokenizer", set_at("pre_tokenizer", {"type": "Whitespace"}), "Whitespace"),
-    ("a pre-tokenizer that is a number", set_at("pre_tokenizer", 3), "pre-tokenizer"),
-    ("no pre-tokenizer", set_at("pre_tokenizer", None), "pre-tokenizer"),
-    ("a third step", lambda r: r["pre_tokenizer"]["pretokenizers"].append({"type": "Digits"}), "Digits"),
-    ("a space in front", set_at(*BYTE_LEVEL, "add_prefix_space", True), "space in front"),
-    ("two patterns", set_at(*BYTE_LEVEL, "use_regex", True), "two"),
-    ("a pattern that is no regex", set_at(*SPLIT, "pattern", {"String": " "}), "regular expression"),
-    ("a split that removes", set_at(*SPLIT, "behavior", "Removed"), "isolate"),
-    ("an inverted split", set_at(*SPLIT, "invert", True), "isolate"),
-    ("a long pattern", set_at(*SPLIT, "pattern", "Regex", "a" * 5000), "longer"),
-    ("a broken pattern", set_at(*SPLIT, "pattern", "Regex", "(a"), "pattern is unusable"),
-    ("another decoder", set_at("decoder", {"type": "Metaspace"}), "Metaspace"),
-    ("added tokens are an object", set_at("added_tokens", {}), "added_tokens"),
-    ("an added token is a string", set_at("added_tokens", ["x"]), "not an object"),
-    ("an added token that strips", set_at("added_tokens", 0, "lstrip", True), "white space before"),
-    ("an added token for words", set_at("added_tokens", 0, "single_word", True), "whole words"),
-    ("an added token without id", set_at("added_tokens", 0, "id", None), "whole number"),
-    ("an added token with a letter's id", set_at("added_tokens", 0, "id", 97), "not its own"),
-    ("an added token twice", lambda r: r["added_tokens"].append(r["added_tokens"][0]), "twice"),
-]
-
-
-@pytest.mark.parametrize(("change", "words"), [c[1:] for c in DAMAGE], ids=[c[0] for c in DAMAGE])
-def test_damaged_and_unsupported_files_are_named(tmp_path: Path, change: Change, words: str) -> None:
-    root = json.loads(learned(end_of_text=True).to_json())
-    change(root)
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(root), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=words) as caught:
-        load_tokenizer(tmp_path)
-    if "unusable" not in words:
-        assert str(path) in caught.value.message
-
-
-CHARACTER_DAMAGE: list[tuple[str, Change]] = [
-    ("two characters", set_at("model", "vocab", "ab", 5000)),
-    ("a gap", set_at("model", "vocab", "Z", 5000)),
-    ("a surrogate", set_at("model", "vocab", "\ud800", 5000)),
-    ("a merge", set_at("model", "merges", [["a", "b"]])),
-    ("nothing", set_at("model", "vocab", {})),
-    ("special token among the characters", set_at("added_tokens", 0, "id", 1)),
-]
-
-
-@pytest.mark.parametrize("change", [c[1] for c in CHARACTER_DAMAGE], ids=[c[0] for c in CHARACTER_DAMAGE])
-def test_damaged_characters_are_refused(tmp_path: Path, change: Change) -> None:
-    root = json.loads(characters(end_of_text=True).to_json())
-    change(root)
-    (tmp_path / "tokenizer.json").write_text(json.dumps(root), encoding="utf-8")
-    with pytest.raises(CheckpointError):
-        load_tokenizer(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"model": {}, "model": {}}', "[" * 100_000, '{"a": 1e999}', "\x00"]
-)
-def test_what_is_not_a_json_object_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
-    with pytest.raises(CheckpointError):
-        load_tokenizer(tmp_path)
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data())
-def test_no_file_breaks_the_reader(tmp_path: Path, data: st.DataObject) -> None:
-    values = st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=3),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    )
-    tokenizer = data.draw(st.sampled_from([learned(270, end_of_text=True), characters(end_of_text=True)]))
-    root: Any = json.loads(tokenizer.to_json())
-    holder = root
-    while True:
-        key = data.draw(st.sampled_from(list(holder) if isinstance(holder, dict) else range(len(holder))))
-        if not holder[key] or not isinstance(holder[key], dict | list) or data.draw(st.booleans()):
-            break
-        holder = holder[key]
-    holder[key] = data.draw(values)
-    (tmp_path / "tokenizer.json").write_text(json.dumps(root), encoding="utf-8")
-    try:
-        load_tokenizer(tmp_path).encode("some text")
-    except MygptError as fault:
-        assert isinstance(fault, CheckpointError)
-
-
-def test_a_pattern_that_loses_text_is_refused(tmp_path: Path) -> None:
-    root = json.loads(learned().to_json())
-    root["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "[a-z]+"
-    (tmp_path / "tokenizer.json").write_text(json.dumps(root), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="loses text"):
-        load_tokenizer(tmp_path).encode("two words")
-
-
-def test_an_empty_folder_and_broken_merges(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
-        load_tokenizer(tmp_path)
-    trained_elsewhere().model.save(str(tmp_path))
-    (tmp_path / "merges.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(CheckpointError, match="is not UTF-8"):
-        load_tokenizer(tmp_path)
-    (tmp_path / "merges.txt").unlink()
-    with pytest.raises(CheckpointError, match="cannot read"):
-        load_tokenizer(tmp_path)
 
 
 # --- Characters -------------------------------------------------------------------------------------------
@@ -508,7 +255,7 @@ WORDS = st.lists(
 ).map("".join)
 
 
-@pytest.mark.parametrize("pattern", [SPLIT_PATTERN, GPT2_PATTERN, GPT4_PATTERN], ids=["own", "gpt2", "gpt4"])
+@pytest.mark.parametrize("pattern", sorted(KNOWN))
 def test_cuts_leave_the_tokens_as_they_are(pattern: str) -> None:
     ranks = learned(2000).vocabulary.ranks  # type: ignore[union-attr]
     tokenizer = BytePairTokenizer(BytePairVocabulary(ranks, pattern, {}))

@@ -13,6 +13,7 @@ from mygpt_cli.base.errors import ResourceError, TextError, UsageError
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import TRAINABLE
 from mygpt_cli.tokens.dataset import Dataset
+from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 from mygpt_cli.training import sizing
 from mygpt_cli.training.budget import START, Budget
 from mygpt_cli.training.sizing import fit_memory, fit_steps, plan
@@ -20,6 +21,8 @@ from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.machine import Machine
 from tests.helpers.trainers import new_trainer, seconds_of
+
+CHARACTERS = train_tokenizer("char", ["ab"])
 
 
 def slow(config: TrainConfig) -> float:
@@ -53,7 +56,7 @@ def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
 )
 def test_what_the_user_sets_is_respected(settings: dict[str, object]) -> None:
     tokens = np.zeros(5000, dtype=np.uint8)
-    dataset = Dataset(tokens, tokens, None, 5000, 5000, 5000, 5000, "")  # type: ignore[arg-type]
+    dataset = Dataset(tokens, tokens, CHARACTERS, 5000, 5000, 5000, 5000, "")
     chosen = plan(settings, dataset, slow)
     config = chosen.config(chosen.steps or 50)
     assert {name: getattr(config, name) for name in settings} == settings
@@ -84,7 +87,7 @@ def test_the_reason_of_a_shape_is_what_bounds_it(
     settings: dict[str, object], tokens: int, reason: str
 ) -> None:
     ids = np.zeros(tokens, dtype=np.uint8)
-    dataset = Dataset(ids, ids, None, tokens, tokens, tokens, tokens, "")  # type: ignore[arg-type]
+    dataset = Dataset(ids, ids, CHARACTERS, tokens, tokens, tokens, tokens, "")
     chosen = plan(settings, dataset, slow)
     assert chosen.reasons["layers"] == chosen.reasons["width"] == reason
 
@@ -188,7 +191,7 @@ def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
 def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(million: float) -> None:
     def chosen(seconds: int, tokens: int) -> TrainConfig:
         ids = np.zeros(tokens, dtype=np.uint8)
-        dataset = Dataset(ids, ids, None, tokens, tokens, tokens, tokens, "")  # type: ignore[arg-type]
+        dataset = Dataset(ids, ids, CHARACTERS, tokens, tokens, tokens, tokens, "")
         return plan({"time": f"{seconds}s"}, dataset, lambda config: 2e-5).config(100)
 
     tokens = int(million * 1e6)
@@ -203,7 +206,7 @@ def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(millio
 
 def test_a_shape_that_is_given_is_regularised_as_if_it_were_chosen() -> None:
     ids = np.zeros(300_000, dtype=np.uint16)
-    dataset = Dataset(ids, ids, None, 10**6, 10**6, 10**6, 10**6, "")  # type: ignore[arg-type]
+    dataset = Dataset(ids, ids, CHARACTERS, 10**6, 10**6, 10**6, 10**6, "")
 
     def speed(config: TrainConfig) -> float:
         return 1e-5 * (0.4 + 0.6 * config.layers * config.width**2 / (4 * 128**2))

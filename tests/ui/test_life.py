@@ -116,20 +116,20 @@ def test_stages_are_told_by_the_parts_that_a_model_has() -> None:
     }
     for arch, sentences in {
         "gpt2": ("looks for.", "units after gelu_new; active", "head of values hands over"),
-        "nanochat": ("looks for, turned by the position and brought to a fixed length.",),
+        "nanochat": ("looks for, rotated by the position and brought to a fixed length.",),
         "llama": (
-            "looks for, turned by the position.",
-            "What each head of keys, which 2 heads share, offers to be found by, turned by the position.",
+            "looks for, rotated by the position.",
+            "What each head of keys, which 2 heads share, offers to be found by, rotated by the position.",
             "What each head of values, which 2 heads share, hands over",
             "A copy of the residual stream, brought to a fixed length, then a learned gain.",
-            "units: silu of the gate, times what is widened beside it; active",
-            "by which each layer turns queries and keys.",
+            "units after silu of the gate, times what comes in; active",
+            "by which each layer rotates queries and keys.",
         ),
-        "qwen3": ("looks for, brought to a fixed length with a learned gain and turned by the position.",),
+        "qwen3": ("looks for, brought to a fixed length with a learned gain and rotated by the position.",),
         "smollm3": (
             "looks for.",
-            "looks for, turned by the position.",
-            "turns queries and keys, but for 1 of them.",
+            "looks for, rotated by the position.",
+            "rotates queries and keys, but for 1 of them.",
         ),
     }.items():
         for sentence in sentences:

@@ -72,10 +72,8 @@ class Architecture(ABC):
         """Draw a matrix's first weights; biases are 0 and gains 1 in every architecture."""
 
 
-def draw_around_identity(
-    name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator", *, embedding: float
-) -> None:
-    """Draw embeddings of this deviation, logits near 0, and uniform matrices of variance 1 / C.
+def draw_around_identity(name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator") -> None:
+    """Draw unit embeddings, logits near 0, and uniform matrices of variance 1 / C, as nanochat does.
 
     Where a block writes to the residual stream there are zeros, so that it begins as identity.
     """
@@ -85,7 +83,7 @@ def draw_around_identity(
     elif name == "head.weight":
         parameter.normal_(0.0, 0.001, generator=rng)
     elif name == "embedding":
-        parameter.normal_(0.0, embedding, generator=rng)
+        parameter.normal_(0.0, 1.0, generator=rng)
     else:
         parameter.uniform_(-bound, bound, generator=rng)
 

@@ -168,8 +168,8 @@ class Llama(Architecture):
         return {"attention_bias": bias, "output_bias": bias, "mlp_bias": read.truth("mlp_bias", False)}
 
     def initialise(self, name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator") -> None:
-        """Draw embeddings of deviation 0.02, as usual; every block begins as identity."""
-        draw_around_identity(name, parameter, config, rng, embedding=0.02)
+        """Draw them so that every block begins as identity: a deviation of 0.02 learns more slowly."""
+        draw_around_identity(name, parameter, config, rng)
 
 
 def _linear(

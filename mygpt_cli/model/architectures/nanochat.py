@@ -112,5 +112,5 @@ class Nanochat(Architecture):
         }
 
     def initialise(self, name: str, parameter: "Tensor", config: ModelConfig, rng: "torch.Generator") -> None:
-        """Draw unit embeddings; every block begins as identity."""
-        draw_around_identity(name, parameter, config, rng, embedding=1.0)
+        """Draw them so that every block begins as identity."""
+        draw_around_identity(name, parameter, config, rng)

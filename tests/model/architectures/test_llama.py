@@ -201,9 +201,7 @@ def test_two_hundred_greedy_tokens_are_those_of_transformers(variant: str, tmp_p
     ours = opened(tmp_path)
     ids = random_ids(1, 9)
     new = {"max_new_tokens": 200, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
-    expected = theirs.generate(ReferenceDecoder(ids), attention_mask=torch.ones_like(ids), **new)[
-        0, 9:
-    ].tolist()
+    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), **new)[0, 9:].tolist()
     sampling = Sampling(seed=1, max_new_tokens=200, temperature=0.0, ignore_end=True)
     events = generate(
         ReferenceDecoder(ours.model), ours.tokenizer, [Prompt("", tuple(ids[0].tolist()))], sampling

@@ -1,0 +1,124 @@
+"""What of a tokenizer.json reaches the library, and what hostile files come to."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.reliability.mutations import mutated_json
+from mygpt_cli.base.errors import CheckpointError, MygptError
+from mygpt_cli.tokens.loading import load_tokenizer
+from mygpt_cli.tokens.tokenizer import ModelIds
+from tests.helpers.foreign_tokenizers import KINDS
+from tests.helpers.tokenizer_files import Change, set_at
+
+TRIED = ("smollm2", "qwen2", "llama 2", "metaspace with added tokens", "several splits", "llama 3")
+PATTERN = ("pre_tokenizer", "pretokenizers", 1, "pattern")
+DAMAGE: list[tuple[str, str, Change, str]] = [
+    ("llama 2", "Unigram", set_at("model", "type", "Unigram"), "a model of type 'Unigram'"),
+    ("llama 2", "WordPiece", set_at("model", "type", "WordPiece"), "a model of type 'WordPiece'"),
+    ("llama 2", "another normalizer", set_at("normalizer", {"type": "Nmt"}), "'Nmt'"),
+    ("llama 2", "no normalizer", set_at("normalizer", None), "of type None over characters"),
+    ("llama 2", "a strip of two", set_at("decoder", "decoders", 3, "start", 2), "'Strip', or another one"),
+    ("llama 2", "a strip too early", lambda r: r["decoder"]["decoders"].reverse(), "a decoder of 'Strip'"),
+    ("llama 2", "no decoder", set_at("decoder", None), "a decoder of"),
+    ("llama 2", "no fallback", set_at("model", "byte_fallback", False), "does not make bytes"),
+    (
+        "llama 2",
+        "a space of another kind",
+        lambda r: r["model"]["vocab"].pop("▁"),
+        "not all tokens|lacks the",
+    ),
+    ("llama 2", "unknown in a list", set_at("model", "unk_token", ["<unk>"]), "for what is unknown"),
+    ("llama 2", "a strange template", set_at("post_processor", "single", 0, 5), "something else than a text"),
+    ("llama 2", "a template of another", lambda r: r["post_processor"]["special_tokens"].clear(), "does not"),
+    ("llama 2", "an id of another", set_at("added_tokens", 1, "id", 300), "not its own|one id"),
+    ("smollm2", "a missing byte", lambda r: r["model"]["vocab"].pop("Ā"), "256 single bytes|not all tokens"),
+    ("several splits", "no pattern", set_at(*PATTERN, {"Regex": ""}), "empty or longer"),
+    ("several splits", "a long one", set_at(*PATTERN, {"Regex": "a" * 9999}), "empty or longer"),
+    ("several splits", "a broken one", set_at(*PATTERN, {"Regex": "[["}), "unusable"),
+    ("several splits", "one that explodes", set_at(*PATTERN, {"Regex": "(a+)+$" * 50}), "unusable|too long"),
+    ("several splits", "a slow one", set_at(*PATTERN, {"Regex": "a{99999}"}), "takes too long"),
+    ("several splits", "a list", set_at(*PATTERN, {"Regex": ["a"]}), "without a pattern"),
+    (
+        "several splits",
+        "it removes",
+        set_at("pre_tokenizer", "pretokenizers", 1, "behavior", "Removed"),
+        "Rem",
+    ),
+    (
+        "several splits",
+        "many",
+        lambda r: r["pre_tokenizer"]["pretokenizers"].extend([{}] * 99),
+        "more than 64",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "what", "change", "words"), DAMAGE, ids=[f"{d[0]}: {d[1]}" for d in DAMAGE])
+def test_damaged_and_unsupported_files_are_named(
+    tmp_path: Path, kind: str, what: str, change: Change, words: str
+) -> None:
+    KINDS[kind](tmp_path)
+    path = tmp_path / "tokenizer.json"
+    root = json.loads(path.read_text(encoding="utf-8"))
+    change(root)
+    path.write_text(json.dumps(root), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=words) as caught:
+        load_tokenizer(tmp_path)
+    assert len(caught.value.message) < 600
+
+
+def test_a_sentencepiece_file_alone_is_refused_with_what_helps(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"\x0a\x0e")
+    with pytest.raises(CheckpointError, match=r"no tokenizer\.json, only tokenizer\.model") as caught:
+        load_tokenizer(tmp_path)
+    assert "save_pretrained" in caught.value.hint
+
+
+def test_no_mutation_does_harm(tmp_path: Path) -> None:
+    """A few of the trials of `benchmarks.reliability.mutations`, over the kinds that the library runs."""
+    good: dict[str, dict[str, bytes]] = {}
+    for kind in TRIED:
+        KINDS[kind](tmp_path / kind)
+        names = ("tokenizer.json", "tokenizer_config.json")
+        good[kind] = {name: (tmp_path / kind / name).read_bytes() for name in names}
+    outcomes: dict[str, int] = {}
+    for number in range(250):
+        rng = random.Random(number)
+        kind = rng.choice(TRIED)
+        name = "tokenizer.json" if rng.random() < 0.9 else "tokenizer_config.json"
+        for other, raw in good[kind].items():
+            (tmp_path / kind / other).write_bytes(mutated_json(raw, rng) if other == name else raw)
+        outcome = opened(tmp_path / kind)
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    assert outcomes.keys() == {"opened", "refused"}
+    assert min(outcomes.values()) > 12
+
+
+def opened(folder: Path) -> str:
+    try:
+        tokenizer = load_tokenizer(folder, ids=ModelIds(4000, None, ()), carry=True)
+        for text in ("the cat", "  a1 22\n\u0301é😀 <s> flat"):
+            ids = tokenizer.encode(text)
+            tokenizer.decode(ids)
+            assert all(0 <= token < 4000 for token in ids)
+    except MygptError as error:
+        assert isinstance(error, CheckpointError)
+        return "refused"
+    return "opened"
+
+
+def test_the_library_gets_nothing_but_what_was_checked(tmp_path: Path) -> None:
+    KINDS["qwen2 of another class"](tmp_path)
+    path = tmp_path / "tokenizer.json"
+    root: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    root |= {"truncation": {"max_length": 3}, "padding": {"strategy": "BatchLongest"}, "more": [1]}
+    root["pre_tokenizer"]["pretokenizers"][0]["more"] = "x"
+    path.write_text(json.dumps(root), encoding="utf-8")
+    written = json.loads(load_tokenizer(tmp_path).to_json())
+    assert (written["truncation"], written["padding"]) == (None, None)
+    assert "more" not in json.dumps(written["pre_tokenizer"])
+    assert "more" not in written
