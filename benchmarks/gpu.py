@@ -1,12 +1,13 @@
 """`python -m benchmarks.gpu [TEXT]`: proves and measures everything on a GPU, within eight minutes.
 
-One table, a line at a time as each part ends; a part that fails or takes too long does not stop the others. It needs
-no network: the models have random weights, and the text is tiny Shakespeare where it is beside the clone, or any file.
+One table, a line at a time as each part ends; a part that fails or takes too long does not stop the others.
+It needs no network: the models have random weights, and the text is tiny Shakespeare where it is beside the
+clone, or any file.
 
-The parts: tests that need a GPU; a run that is stopped and resumed, compared bit by bit; memory that runs out;
-`mygpt train TEXT --time T`; training of GPT-2 small and of a Llama-type model, with the share of the card's peak in
-bfloat16; generation, beside transformers and beside the bytes that memory gives per second. `--device cpu --quick`
-tries the parts themselves on any machine.
+The parts: tests that need a GPU; a run that is stopped and resumed, compared bit by bit; memory that runs
+out; `mygpt train TEXT --time T`; training of GPT-2 small and of a Llama-type model, with the share of the
+card's peak in bfloat16; generation, beside transformers and beside the bytes that memory gives per second.
+`--device cpu --quick` tries the parts themselves on any machine.
 """
 
 import argparse
@@ -217,10 +218,8 @@ def training(bench: Bench) -> Rows:
         flops = rate * (6 * (matrices - lookup) + attention)
         card = torch.cuda.get_device_name() if bench.device.type == "cuda" else ""
         peak = next((peak for kind, peak in PEAK.items() if kind in card), math.nan)
-        yield (
-            f"training {name}",
-            f"{rate:,.0f} tokens/s, {flops / 1e12:.1f} TFLOP/s, {flops / peak:.0%} of the peak",
-        )
+        share = "" if math.isnan(peak) else f", {flops / peak:.0%} of the peak"
+        yield f"training {name}", f"{rate:,.0f} tokens/s, {flops / 1e12:.1f} TFLOP/s{share}"
         del model, backend
 
 
