@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mygpt_cli.base.errors import MygptError, ResourceError, UsageError, is_out_of_memory
+from mygpt_cli.cli.export import export
 from mygpt_cli.cli.inspect import inspect
 from mygpt_cli.cli.interruption import Interruption, Terminated
 from mygpt_cli.cli.sample import sample
@@ -35,6 +36,7 @@ def build_app() -> typer.Typer:
     more = {"allow_extra_args": True}  # these say themselves what is wrong with one
     app.command(context_settings=more)(sample)
     app.command(context_settings=more)(inspect)
+    app.command()(export)
     return app
 
 

@@ -10,6 +10,7 @@ from mygpt_cli.base.devices import keep_freed_memory, pick_device, pick_dtype, t
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.train import Settings, TrainConfig
+from mygpt_cli.model.architectures import DEFAULT, find
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import Corpus
@@ -85,6 +86,7 @@ class Preparation:
             vocab_size=settings.get("vocab_size"),
             existing=start.tokenizer if start else None,
             progress=busy,
+            pattern=find(settings.get("arch", DEFAULT)).splitting,
         )
         self._budget = Budget()
         self.notes: list[str] = [] if resumed or start is None else list(start.notes)
