@@ -43,7 +43,7 @@ def interact(given: dict[str, Any], respond: Callable[[str, dict[str, Any]], Non
     lines = 0
     with _remembering(history) if typed else contextlib.nullcontext():
         if typed:
-            note("type a text to go on from, or /help; Ctrl-C stops the text, Ctrl-D leaves")
+            note("type a text to continue, or /help. Ctrl-C stops the text, Ctrl-D leaves")
         while True:
             try:
                 line = _read_line()
@@ -62,8 +62,8 @@ def interact(given: dict[str, Any], respond: Callable[[str, dict[str, Any]], Non
                 print_error(error.message, error.hint)
     if line is None and not lines and not typed:
         raise UsageError(
-            "--interactive asks for prompts, and there is neither a terminal to ask on nor a line to read",
-            "run it in a terminal, pipe in a prompt on each line, or give one with --prompt",
+            "--interactive has neither a terminal to ask on nor a line to read",
+            "run it in a terminal, pipe in one prompt on each line, or use --prompt",
         )
 
 
@@ -95,7 +95,9 @@ def _command(line: str, given: dict[str, Any]) -> dict[str, Any]:
         return _set(rest, given)
     else:
         known = [name.split()[0] for name in COMMANDS]
-        raise UsageError(f"there is no command {command}{did_you_mean(command, known)}", "/help lists them")
+        raise UsageError(
+            f"there is no command {command}{did_you_mean(command, known)}", "/help lists the commands"
+        )
     return given
 
 
@@ -104,7 +106,9 @@ def _set(rest: str, given: dict[str, Any]) -> dict[str, Any]:
     name = word.removeprefix("--").replace("-", "_")
     known = knobs(Sampling)
     if name not in known:
-        raise UsageError(f"there is no setting '{word}'{did_you_mean(name, known)}", "/settings lists them")
+        raise UsageError(
+            f"there is no setting '{word}'{did_you_mean(name, known)}", "/set lists the settings"
+        )
     changed = {key: value for key, value in given.items() if key != name}
     if text := _unquoted(text):
         try:
@@ -114,7 +118,7 @@ def _set(rest: str, given: dict[str, Any]) -> dict[str, Any]:
     try:
         resolve_each({"seed": 0} | changed)
     except UsageError as error:
-        raise UsageError(error.message, "/settings shows them, /set NAME puts back a default") from None
+        raise UsageError(error.message, "/set shows the settings, /set NAME restores a default") from None
     return changed
 
 
