@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +36,7 @@ from mygpt_cli.ui.units import count_of
 if TYPE_CHECKING:
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.ui.interactive import Turn
 
 SHOWN = 5  # tokens with --show-probs
 EXAMPLES = (
@@ -102,7 +103,7 @@ def sample(
         from mygpt_cli.ui.interactive import interact
 
         both = opened()
-        interact(given, lambda text, given: _ask(*both, text, given, output), cache_folder() / "history")
+        interact(given, lambda turn, given: _ask(*both, turn, given, output), cache_folder() / "history")
         return
     if prompt and prompts_by_line:
         raise UsageError(
@@ -146,9 +147,13 @@ def write(
     samplings: Sequence[Sampling],
     output: Output,
     remark: str = "",
+    turn: "Turn | None" = None,
 ) -> None:
-    """Write samples that go on from each text, with each of the settings, and a remark in the end."""
-    from mygpt_cli.generation.stream import Sample, Stats, generate, read_prompt
+    """Write samples that continue each text, with each of the settings, and a remark in the end.
+
+    The `turn` of a conversation hears the last of them; what it has shown is not written again.
+    """
+    from mygpt_cli.generation.stream import Sample, Stats, TextChunk, generate, read_prompt
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.sample import JsonWriter, TextWriter, stats_line
 
@@ -157,20 +162,25 @@ def write(
     top = SHOWN if output.show_probs else 0
     asked: dict[str, Any] = {"top": top, "logprobs": output.json or output.show_probs}
     runs = [generate(decoder, tokenizer, prompts, sampling, **asked) for sampling in samplings]
-    notes = [prompt.note for prompt in prompts if prompt.note]
+    shown = bool(turn and turn.shown)
+    notes = [prompt.note for prompt in prompts if prompt.note and not shown]
     exhausted, short, timings = 0, 0, []
     weights = output.quantize or decoder.weights
     source = {"checkpoint": str(loaded.folder), "quantize": weights}
     if not output.quiet:
         for message in notes:
             note(message)
-    with (JsonWriter if output.json else TextWriter)(prompts, samplings, tokenizer, source) as writer:
+    seen = [replace(prompt, text="") for prompt in prompts] if shown else prompts
+    with (JsonWriter if output.json else TextWriter)(seen, samplings, tokenizer, source) as writer:
         for number, events in enumerate(runs):
             for event in events:
                 if isinstance(event, Stats):
                     timings.append(event)
                 else:
                     writer.show(event, number)
+                last = number == len(runs) - 1 and samplings[number].num_samples
+                if turn and isinstance(event, TextChunk) and event.number == last:
+                    turn.hear(event.text)
                 if isinstance(event, Sample):
                     exhausted += event.exhausted
                     first = samplings[number].begin_with
@@ -189,11 +199,11 @@ def write(
 
 
 def _ask(
-    loaded: "Checkpoint", decoder: "Decoder", text: str, given: Mapping[str, Any], output: Output
+    loaded: "Checkpoint", decoder: "Decoder", turn: "Turn", given: Mapping[str, Any], output: Output
 ) -> None:
     """Write what the interactive session asks for."""
     samplings = resolve_each({"seed": fresh_seed(), **given})
-    write(loaded, decoder, [prompt_from_argument(text)], samplings, output)
+    write(loaded, decoder, [prompt_from_argument(turn.prompt)], samplings, output, turn=turn)
 
 
 def _prompt_texts(given: list[str] | None, file: Path | None, encoding: str, *, by_line: bool) -> list[str]:

@@ -218,13 +218,33 @@ def open_checkpoint(
     `text_command` is the command and flag with which a file is taken as a text, for those who give one here.
     A command that `only_writes` opens models whose weights fit into memory only as the decoder packs them.
     """
+    from mygpt_cli.ui.console import note
+    from mygpt_cli.ui.progress import waiting
+
+    warn = (lambda message: None) if quiet else note
+    with waiting("loading the model", quiet=quiet):
+        found, checkpoint, decoder = _open(given, flag, device, quantize, text_command, only_writes, warn)
+    for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
+        warn(message)
+    return checkpoint, decoder
+
+
+def _open(
+    given: str | None,
+    flag: str | None,
+    device: str,
+    quantize: str | None,
+    text_command: str,
+    only_writes: bool,
+    warn: Callable[[str], None],
+) -> "tuple[Path, Checkpoint, Decoder]":
+    """Find and load a checkpoint and what decodes it, which may `warn` later, while it decodes."""
     from mygpt_cli.backends.choice import decoder_for, weights_for
     from mygpt_cli.backends.cpu.decoder import takes
     from mygpt_cli.base.devices import pick_device
     from mygpt_cli.checkpoints.checkpoint import TextInsteadError, frozen, load
     from mygpt_cli.checkpoints.memory import keep_whole, map_where_needed
     from mygpt_cli.tokens.dataset import cache_folder
-    from mygpt_cli.ui.console import note
 
     found = find_folder(given, flag)
     place = pick_device(device)
@@ -246,9 +266,4 @@ def open_checkpoint(
             error.hint = prompt if " " in given else f"{error.hint}; {prompt}"
         raise
     model = frozen(checkpoint.model).to(place)
-    warn = (lambda message: None) if quiet else note
-    decoder = decoder_for(model, quantize, cache_folder() / "kernels", warn)
-    if not quiet:
-        for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
-            note(message)
-    return checkpoint, decoder
+    return found, checkpoint, decoder_for(model, quantize, cache_folder() / "kernels", warn)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from mygpt_cli.ui.train import Reporter
 
 SAMPLE, LAST_SAMPLE = 80, 200  # tokens, while it trains and when it has trained
-SAMPLE_LINES, SAMPLE_SECONDS = 8, 2.0  # at most
+SAMPLE_LINES = 8  # at most
+SAMPLE_SECONDS, SAMPLE_SHARE = 0.5, 0.01  # at most, the second of the time that training took
 LATEST = "latest"  # as the name of a run, unless one is called so
 EXAMPLES = (
     Example("mygpt train story.txt", "a model of one file, in five minutes"),
@@ -368,9 +369,9 @@ def _sampled(trainer: "Trainer", tokens: int) -> Any:
     tokenizer, decoder = trainer.dataset.tokenizer, ReferenceDecoder(trainer.model)
     sampling = Sampling(seed=trainer.config.seed, max_new_tokens=tokens)
     prompt = read_prompt(tokenizer, "", trainer.config.context)
-    text, began = "", time.perf_counter()
+    text, began, most = "", time.perf_counter(), max(SAMPLE_SECONDS, SAMPLE_SHARE * trainer.history.seconds)
     for part in generate(decoder, tokenizer, [prompt], sampling):
         text += part.text if isinstance(part, TextChunk) else ""
-        if text.strip().count("\n") >= SAMPLE_LINES or time.perf_counter() - began > SAMPLE_SECONDS:
+        if text.strip().count("\n") >= SAMPLE_LINES or time.perf_counter() - began > most:
             break
     return Sampled(step=trainer.history.step, text=text)

@@ -149,7 +149,7 @@ class JsonReporter(Reporter):
 
 
 class PlainReporter(Reporter):
-    """Writes plain lines to stderr, for logs and pipes; why the plan is as it is only where `explain` asks."""
+    """Writes plain lines to stderr, for logs and pipes; the plan's reasons only where `explain` asks."""
 
     wants_ending = True
 
@@ -312,8 +312,9 @@ class PlainReporter(Reporter):
 
     def sample(self, text: str) -> None:
         """Show a few lines of what the model writes when it has been trained."""
-        lines = [line.rstrip() for line in text.split("\n") if line.strip()][:SAMPLE_LINES]
-        for number, line in enumerate(lines):
+        lines = [line.rstrip() for line in text.split("\n") if line.strip()]
+        first = 1 if len(lines) > SAMPLE_LINES else 0  # it may begin within a word
+        for number, line in enumerate(lines[first : first + SAMPLE_LINES]):
             self.line("" if number else "sample", line, "italic")
 
     def finish(self, folder: Path) -> None:
@@ -369,7 +370,7 @@ def finished_line(event: "Finished") -> str:
     """Describe the end of a run."""
     best = ""
     if event.best_step is not None:
-        best = f"; best {event.best_bits_per_byte:.2f} bits per byte {BITS} at step {count(event.best_step)}"
+        best = f"; best {event.best_bits_per_byte:.2f} bits per byte at step {count(event.best_step)} {BITS}"
     why = ""
     if event.reason.startswith("SIG"):
         why = f" by {'Ctrl-C' if event.reason == 'SIGINT' else event.reason}, work saved"
