@@ -1,5 +1,6 @@
 """Help for each command: examples first, then what people need; `--help-all` has every flag."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -139,15 +140,15 @@ class Commands(TyperGroup):
 def no_command(name: str, rest: Sequence[str], commands: Iterable[str]) -> tuple[str, str]:
     """Say that there is no such command, and which one does what is meant."""
     message = f"there is no command '{name}'"
+    with contextlib.suppress(OSError):  # no such name can be
+        if Path(name).is_file():
+            return message, f"to train on that file: `mygpt {join(['train', name, *rest])}`"
+        if Path(name).is_dir():
+            return message, f"to see what is in that folder: `mygpt {join(['inspect', name, *rest])}`"
     known = list(commands)
     near = get_close_matches(name.lower(), [*known, *MEANT], n=1)
-    meant = near[0] if near and near[0] in known else MEANT.get(near[0], "") if near else ""
-    if meant:
-        return message, f"use `mygpt {_with_rest(meant, rest)}`"
-    if Path(name).is_file():
-        return message, f"to train on that file: `mygpt {join(['train', name, *rest])}`"
-    if Path(name).is_dir():
-        return message, f"to see what is in that folder: `mygpt {join(['inspect', name, *rest])}`"
+    if near:
+        return message, f"use `mygpt {_with_rest(MEANT.get(near[0], near[0]), rest)}`"
     return message, f"`mygpt --help` lists the commands: {', '.join(known)}"
 
 
