@@ -86,7 +86,7 @@ def test_metrics_have_the_fields_of_the_table(cycle_run: Path) -> None:
     import json
     from typing import get_args
 
-    from mygpt_cli.checkpoints.runs import Logged
+    from mygpt_cli.checkpoints.metrics import Logged
 
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGES["training.md"], flags=re.MULTILINE)
     table = {event: re.sub(r"\(.*?\)", "", fields) for event, fields in rows}

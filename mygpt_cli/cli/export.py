@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mygpt_cli.base.errors import ResourceError, UsageError, did_you_mean
+from mygpt_cli.cli.help import HelpAll
 from mygpt_cli.cli.options import switch
 from mygpt_cli.cli.sampling import CHECKPOINT_HELP, Json, Quiet, find_folder
+from mygpt_cli.ui.help import Example
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.model.config import ModelConfig
 
 SUFFIX = ".gguf"
+EXAMPLES = (
+    Example("mygpt export tale-001 tale.gguf --modelfile", "then: ollama create tale -f Modelfile"),
+    Example("mygpt export tale-001 tale.gguf --type q8_0", "a quarter of the size of f32"),
+    Example("mygpt export SmolLM2-135M smol.gguf --json", "for programs: what was compared"),
+)
 
 
 def export(
@@ -38,6 +45,7 @@ def export(
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Write a checkpoint as a GGUF file, read it back, and say what was compared."""
     folder, path = _arguments(checkpoint, file)

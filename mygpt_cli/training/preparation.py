@@ -93,8 +93,8 @@ class Preparation:
         if start is None and corpus.train.characters < FOR_WORDS:
             self.notes.append(
                 f"{corpus.train.characters:,} characters are too few to learn words: the model will learn "
-                f"only which letters follow which. Words need about {FOR_WORDS:,}, "
-                f"sentences {FOR_SENTENCES:,}"
+                f"only which letters follow which. Words take about {FOR_WORDS:,} characters, sentences "
+                f"{FOR_SENTENCES:,}"
             )
 
     def plan(self) -> Plan:
@@ -150,8 +150,8 @@ class Preparation:
         trainer.budget = self._budget
         if fitting != config:
             trainer.notes.append(
-                f"memory suffices for {fitting.batch_size} of a step's sequences at once, which are taken "
-                f"{fitting.accumulation} times"
+                f"to fit into memory, each step takes {fitting.accumulation} micro-batches of "
+                f"{fitting.batch_size} sequences; the effective batch stays the same"
             )
         return trainer
 

@@ -5,12 +5,12 @@ from mygpt_cli.ui.dashboard import Dashboard
 from mygpt_cli.ui.train import JsonReporter, PlainReporter, Reporter
 
 
-def reporter(*, json: bool, quiet: bool) -> Reporter:
-    """Return what suits the flags and the terminal."""
+def reporter(*, json: bool, quiet: bool, explain: bool = False) -> Reporter:
+    """Return what suits the flags and the terminal; `explain` has the plan's reasons told."""
     if json:
         return JsonReporter()
     if quiet:
         return Reporter()
     if stderr_console().is_terminal and not stderr_console().is_dumb_terminal:
-        return Dashboard()
-    return PlainReporter()
+        return Dashboard(explain=explain)
+    return PlainReporter(explain=explain)

@@ -62,7 +62,7 @@ def test_a_step_that_memory_does_not_suffice_for_is_taken_in_parts(
         config = trainer.config
         assert config.batch_size < 64
         assert config.batch_size * config.accumulation == 64
-        said = f"memory suffices for {config.batch_size} of a step's sequences at once"
+        said = f"micro-batches of {config.batch_size} sequences"
         assert sum(said in note for note in prepared.notes + trainer.notes) == 1
 
 

@@ -33,7 +33,7 @@ def slow(config: TrainConfig) -> float:
 def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
     chosen = plan({}, tiny_dataset, slow)
     assert chosen.seconds == 300
-    assert chosen.reasons["time"] == "the default, since no budget was given"
+    assert chosen.reasons["time"] == "the default budget"
     config = chosen.config(1000)
     assert config.model(65).head_width % 2 == 0
 
@@ -78,7 +78,7 @@ def test_what_nobody_set_has_a_reason_and_what_somebody_set_has_none(tiny_datase
     ("settings", "tokens", "reason"),
     [
         ({"steps": 300}, 10**7, "the largest that sees 2 tokens per parameter within 300 steps"),
-        ({"time": "5m"}, 10**5, "a larger model would learn this text by heart"),
+        ({"time": "5m"}, 10**5, "a larger model would memorise this text"),
         ({"time": "2s"}, 10**5, "the smallest, since 2s is short"),
         ({"epochs": 1000.0}, 10**8, "the largest that is chosen unasked"),
     ],
@@ -167,7 +167,7 @@ def test_a_text_shorter_than_the_context_shrinks_it(tiny_dataset: Dataset) -> No
     short = replace(tiny_dataset, train=tiny_dataset.train[:20])
     chosen = plan({"context": 64}, short, slow)
     assert chosen.config(10).context == 19
-    assert "context: 19 tokens instead of 64" in chosen.notes[0]
+    assert "--context is 19 instead of 64" in chosen.notes[0]
     with pytest.raises(TextError, match="too short"):
         plan({}, replace(tiny_dataset, train=tiny_dataset.train[:2]), slow)
 
