@@ -1,8 +1,8 @@
 """`python -m benchmarks.gguf_agreement`: whether llama.cpp reads what `mygpt export` writes as mygpt does.
 
 Five small models with random weights, exported in float32: greedy texts by llama.cpp's `llama-simple`, and
-ids of strings that are hard for tokenizers by its `llama-tokenize`. The source package of llama-cpp-python has
-llama.cpp's source; `cmake --build BUILD --target llama-simple llama-tokenize` builds both.
+ids of strings that are hard for tokenizers by its `llama-tokenize`. llama.cpp's source comes with the source
+package of llama-cpp-python; `cmake --build BUILD --target llama-simple llama-tokenize` builds both.
 """
 
 import argparse
