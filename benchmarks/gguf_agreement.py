@@ -1,8 +1,13 @@
 """`python -m benchmarks.gguf_agreement`: whether llama.cpp reads what `mygpt export` writes as mygpt does.
 
-Five small models with random weights, exported in float32: greedy texts by llama.cpp's `llama-simple`, and
-ids of strings that are hard for tokenizers by its `llama-tokenize`. llama.cpp's source comes with the source
-package of llama-cpp-python; `cmake --build BUILD --target llama-simple llama-tokenize` builds both.
+Five small models, trained for a few seconds from random weights and exported in float32: greedy texts by
+`llama-simple` of llama.cpp, and ids of strings that are hard for tokenizers by its `llama-tokenize`. Its
+source comes with the source package of llama-cpp-python; `cmake --build BUILD --target llama-simple
+llama-tokenize` builds both.
+
+llama.cpp keeps keys and values in float16, and takes its activations from tables of float16: where two tokens
+are nearly equally good it may choose the other one. By how much the best one leads there is shown, beside the
+deviation of the logits.
 """
 
 import argparse
@@ -28,6 +33,7 @@ from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 
 CONTEXT, SIZE = 256, 700
+STEPS, WINDOW = 100, 64  # of training
 SHAPE: dict[str, Any] = {"layers": 3, "heads": 4, "width": 64, "context": CONTEXT}
 SCALING = RopeScaling(kind="llama3", factor=8.0, original_context=64)
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -54,7 +60,9 @@ HARD = (
     "1" * 1500,
     "中文" * 900,
 )
-TEXT = "\n".join((*PROMPTS, *HARD[:10], "the cat sat on the flat mat and it's 2024; ")) * 20
+# No token of it is longer than the 128 bytes that llama-simple has room for.
+LINES = [f"{n} times {n} is {n * n}, isn't it? Once upon a time the cat sat on {n} mats." for n in range(300)]
+TEXT = "\n".join((*LINES, *((*PROMPTS, *HARD[2:10]) * 5)))
 
 
 @dataclass(frozen=True)
@@ -62,16 +70,27 @@ class Row:
     """What agrees of one model."""
 
     texts: int
-    same_tokens: int
+    tokens: int
     ids: int
+    margin: float = 0.0  # of the best token over the next, at most, where texts part
+    deviation: float = 0.0  # of the logits there
 
 
-def random_model(size: int, parts: dict[str, Any]) -> GPT:
-    """Return a model whose weights are random and not small, so that its texts do not repeat themselves."""
-    model = GPT(configure(vocab_size=size, **(SHAPE | parts)))
+def trained_model(tokenizer: Tokenizer, parts: dict[str, Any]) -> GPT:
+    """Return a model that has learned a little; its first weights are so large that every part matters."""
+    model = GPT(configure(vocab_size=tokenizer.vocab_size, **(SHAPE | parts)))
     rng = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
-        parameter.data.normal_(0.0, 0.2, generator=rng)
+        parameter.data.normal_(float(parameter.ndim == 1), 0.1, generator=rng)
+    ids = torch.tensor(tokenizer.encode(TEXT))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(STEPS):
+        starts = torch.randint(len(ids) - WINDOW, (8,), generator=rng)
+        windows = ids[starts[:, None] + torch.arange(WINDOW + 1)]  # (B, T + 1)
+        optimizer.zero_grad()
+        loss = model.loss(windows[:, :-1], windows[:, 1:])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
     return model.requires_grad_(False)
 
 
@@ -112,10 +131,11 @@ def agreement(name: str, simple: str, tokenize: str, count: int, folder: Path) -
     """Export a model and compare what llama.cpp makes of it."""
     pattern, parts = MODELS[name]
     tokenizer = train_tokenizer("bpe", [TEXT], vocab_size=SIZE, end_of_text=True, pattern=pattern)
-    model = random_model(tokenizer.vocab_size, parts)
+    model = trained_model(tokenizer, parts)
     path = folder / "model.gguf"
     export(Checkpoint(folder, model, tokenizer, model.config, None), path, "f32", lambda stage, done: None)
     texts = same = 0
+    margin = deviation = 0.0
     for prompt in PROMPTS:
         ids = greedy(model, tokenizer, prompt, count)
         written = theirs(simple, path, prompt, count)
@@ -123,13 +143,17 @@ def agreement(name: str, simple: str, tokenize: str, count: int, folder: Path) -
         agreed = max(n for n in range(len(ids) + 1) if written.startswith(begin + shown(tokenizer, ids[:n])))
         texts += written == begin + shown(tokenizer, ids)
         same += agreed
+        if agreed < len(ids):
+            logits = model(torch.tensor([tokenizer.encode(prompt) + ids[:agreed]]))[0, -1]
+            best, second = logits.topk(2).values.tolist()
+            margin, deviation = max((margin, deviation), (best - second, float(logits.std())))
     equal = 0
     for text in HARD:
         found = their_ids(tokenize, path, text, folder / "text.txt")
         equal += found == tokenizer.encode(text)
         if found != tokenizer.encode(text):
             print(f"{name}: other tokens for {text!r:.60}")
-    return Row(texts, same, equal)
+    return Row(texts, same, equal, margin, deviation)
 
 
 def main() -> None:
@@ -137,21 +161,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--llama-simple", default="llama-simple", help="the command, or its path")
     parser.add_argument("--llama-tokenize", default="llama-tokenize", help="the command, or its path")
-    parser.add_argument("--tokens", type=int, default=100, help="of each text")
+    parser.add_argument("--tokens", type=int, default=60, help="of each text")
     given = parser.parse_args()
     commands = [shutil.which(name) for name in (given.llama_simple, given.llama_tokenize)]
     simple, tokenize = commands
     if simple is None or tokenize is None:
         parser.error("llama-simple and llama-tokenize must be on the PATH, or their paths be given")
-    table = Table("model", "the same greedy text", "tokens that agree", "the same ids")
+    table = Table("model", "the same text", "tokens alike", "margin, where not", "the same ids")
     with tempfile.TemporaryDirectory() as folder:
         for name in MODELS:
             row = agreement(name, simple, tokenize, given.tokens, Path(folder))
             table.add_row(
                 name,
                 f"{row.texts} of {len(PROMPTS)}",
-                f"{row.same_tokens}",
-                f"{row.ids} of {len(HARD)} strings",
+                f"{row.tokens}",
+                f"{row.margin:.4f} (deviation {row.deviation:.1f})" if row.margin else "–",
+                f"{row.ids} of {len(HARD)}",
             )
     Console().print(table)
 

@@ -174,7 +174,9 @@ def _adds_space(root: Mapping[str, Any], notes: list[str]) -> bool:
             if split and any(SPACE in name[1:] for name in model["vocab"]):
                 raise _refused("it splits text at spaces that its tokens hold")
             if scheme != "never":
-                notes.append("llama.cpp puts a space also before a text that begins with one")
+                ordinary = any(not entry["special"] for entry in root["added_tokens"])
+                after = ", and after an added token" if scheme == "first" and ordinary else ""
+                notes.append(f"llama.cpp puts a space also before a text that begins with one{after}")
             return bool(scheme != "never")
     if not model["merges"]:
         raise _refused("it has a token for each character, and no merges")

@@ -135,6 +135,9 @@ def test_types_of_tokens(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tmp_path, ids=ModelIds(900, None, ()))
     found = describe(tokenizer)
     types = dict(zip(found.tokens, found.types, strict=True))
+    assert found.notes == (
+        "llama.cpp puts a space also before a text that begins with one, and after an added token",
+    )
     assert types["<unk>"] == UNKNOWN and types["<s>"] == CONTROL and types["<0x0A>"] == BYTE
     assert types["flat"] == USER_DEFINED and types["▁"] == NORMAL and types["[PAD899]"] == UNUSED
     assert found.unknown == tokenizer.vocabulary.specials["<unk>"]
