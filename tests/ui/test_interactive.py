@@ -72,10 +72,8 @@ def test_texts_are_saved_and_replace_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.txt").write_text("mine", encoding="utf-8")
-    lines = (
-        "/save a.txt\none é\n/save\n/save mine.txt\n/save no/where.txt\n"
+    lines = "/save a.txt\none é\n/save\n/save mine.txt\n/save no/where.txt\n"
     lines += "/save 'b c.txt'\n\n/save b c.txt\n"
-    )
     talk(lines, tmp_path, monkeypatch)
     assert Path("mine.txt").read_text(encoding="utf-8") == "mine"
     assert Path("b c.txt").read_text(encoding="utf-8") == "one é++"
