@@ -9,6 +9,8 @@ from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.config.sampling import Sampling
@@ -67,6 +69,12 @@ class Request:
         if prompt.note and not self.quiet:
             note(prompt.note)
         return loaded, decoder, prompt
+
+    def waiting(self, what: str) -> "AbstractContextManager[None]":
+        """Show what is being done, where someone watches."""
+        from mygpt_cli.ui.progress import waiting
+
+        return waiting(what, quiet=self.quiet)
 
     def chunks(self) -> "list[Chunk]":
         """Return the text to look at, or nothing."""
@@ -153,7 +161,8 @@ def _temperatures(request: Request) -> None:
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
     degrees, top = request.temperatures, request.shown.top
-    view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
+    with request.waiting("computing the choice at each temperature"):
+        view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
     show_temperatures(view, sampling, request.shown)
 
 
@@ -162,16 +171,17 @@ def _life(request: Request) -> None:
     from mygpt_cli.ui.life import show_life
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
-    view = view_life(
-        decoder,
-        loaded.tokenizer,
-        prompt,
-        sampling,
-        position=request.position,
-        layer=request.layer,
-        head=request.head,
-        top=request.shown.top,
-    )
+    with request.waiting("following the token"):
+        view = view_life(
+            decoder,
+            loaded.tokenizer,
+            prompt,
+            sampling,
+            position=request.position,
+            layer=request.layer,
+            head=request.head,
+            top=request.shown.top,
+        )
     show_life(view, sampling, request.shown)
 
 
@@ -200,7 +210,8 @@ def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
     from mygpt_cli.inspection.trace import trace
 
     loaded, _, prompt = request.start()
-    return loaded, trace(loaded.model, prompt.ids)
+    with request.waiting("reading the prompt"):
+        return loaded, trace(loaded.model, prompt.ids)
 
 
 def _tokens(request: Request) -> None:
