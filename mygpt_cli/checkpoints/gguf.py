@@ -107,8 +107,10 @@ def export(checkpoint: Checkpoint, path: Path, kind: str, progress: OnProgress) 
     try:
         with replaced(path) as new:
             _write(new, entries, checkpoint.config, vocabulary, kind, path.stem, progress)
-            error = _compare_tensors(new, entries, progress)
-            _compare_vocabulary(new, vocabulary, checkpoint.tokenizer)
+            reader = _library().GGUFReader(new)
+            error = _compare_tensors(reader, entries, progress)
+            _compare_vocabulary(reader, vocabulary, checkpoint.tokenizer)
+            del reader  # which keeps the file open
             size = new.stat().st_size
     except OSError as fault:
         reason = fault.strerror or str(fault)
@@ -184,11 +186,11 @@ def _numbers(model: GPT, slot: Slot) -> np.ndarray:
     return numbers
 
 
-def _packed(entry: _Entry) -> np.ndarray:
+def _packed(numbers: np.ndarray, kind: str) -> np.ndarray:
     library = _library()
-    packed: np.ndarray = library.quants.quantize(
-        entry.numbers(), library.GGMLQuantizationType[entry.type.upper()]
-    )
+    # In q8_0 the inverse of the smallest scales is infinite; such a block is read back as zeros.
+    with np.errstate(over="ignore", invalid="ignore"):
+        packed: np.ndarray = library.quants.quantize(numbers, library.GGMLQuantizationType[kind.upper()])
     return packed
 
 
@@ -220,7 +222,7 @@ def _write(
         writer.write_ti_data_to_file()
         for done, entry in enumerate(entries):
             progress("writing", done / len(entries))
-            writer.write_tensor_data(_packed(entry))
+            writer.write_tensor_data(_packed(entry.numbers(), entry.type))
     finally:
         writer.close()
 
@@ -266,9 +268,9 @@ def _describe_vocabulary(writer: Any, vocabulary: GgufVocabulary) -> None:
         writer.add_chat_template(vocabulary.chat_template)
 
 
-def _compare_tensors(path: Path, entries: list[_Entry], progress: OnProgress) -> float:
+def _compare_tensors(reader: Any, entries: list[_Entry], progress: OnProgress) -> float:
     """Compare the tensors of a file with those of the model; return the largest error of q8_0."""
-    stored = {tensor.name: tensor for tensor in _library().GGUFReader(path).tensors}
+    stored = {tensor.name: tensor for tensor in reader.tensors}
     if stored.keys() != {entry.name for entry in entries}:
         raise _differs("other tensors than the model")
     largest = 0.0
@@ -298,19 +300,19 @@ def _q8_0_errors(packed: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, n
     A number is a whole multiple, up to 127, of a scale for its block, itself rounded to float16.
     """
     library = _library()
-    read = library.quants.dequantize(packed, library.GGMLQuantizationType.Q8_0).reshape(-1, BLOCK)
+    with np.errstate(invalid="ignore"):  # of numbers too large for float16, which differ
+        read = library.quants.dequantize(packed, library.GGMLQuantizationType.Q8_0).reshape(-1, BLOCK)
     blocks = numbers.reshape(-1, BLOCK)
     scales = np.abs(blocks).max(axis=1, keepdims=True).astype(np.float64) / 127
     scale_errors = np.maximum(scales * 2.0**-11, 2.0**-25)
     return np.abs(read - blocks), (scales / 2 + 127 * scale_errors) * (1 + 1e-6)
 
 
-def _compare_vocabulary(path: Path, vocabulary: GgufVocabulary, tokenizer: Tokenizer) -> None:
+def _compare_vocabulary(reader: Any, vocabulary: GgufVocabulary, tokenizer: Tokenizer) -> None:
     """Raise an error unless a file holds this vocabulary, and that the bytes of the tokenizer's tokens."""
-    fields = _library().GGUFReader(path).fields
 
     def read(name: str) -> Any:
-        field = fields.get(f"tokenizer.ggml.{name}")
+        field = reader.fields.get(f"tokenizer.ggml.{name}")
         return [] if field is None else field.contents()
 
     for name in ("tokens", "merges", "scores"):

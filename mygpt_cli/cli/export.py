@@ -35,7 +35,8 @@ def export(
         str,
         typer.Option(
             "--type",
-            help="Numbers of the matrices: f32, bf16 or q8_0, 8 bits with a scale for each 32.",
+            help="Type of the matrices' numbers: f32, bf16, or q8_0, 8 bits with a scale for every 32"
+            " (default: bf16).",
             metavar="KIND",
             rich_help_panel="Output",
         ),
