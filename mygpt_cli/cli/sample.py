@@ -131,7 +131,7 @@ def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool,
     """Raise UsageError for flags of this command that exclude each other."""
     if interactive and (prompted or output.json):
         raise UsageError(
-            "--interactive reads its prompts from the terminal",
+            "--interactive asks for its prompts and answers in text",
             "leave out --prompt, --prompt-file and --json",
         )
     if output.show_probs and given.get("beams", 1) > 1:

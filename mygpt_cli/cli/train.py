@@ -266,8 +266,8 @@ def _check_left(folder: Path, done: int, steps: int | None, planned: int) -> Non
     again = f"mygpt train --resume {quote(str(folder))}"
     if done < planned:
         raise UsageError(
-            f"{folder} is at step {done:,} of {planned:,}; --steps counts from the start of the run, and "
-            f"{steps:,} steps are already done",
+            f"{folder} is at step {done:,} of {planned:,}; the budget counts from the start of the run, "
+            f"and its {steps:,} steps are already done",
             f"`{again}` finishes it, `{again} --steps {done + steps}` takes {steps:,} more",
         )
     raise UsageError(

@@ -346,7 +346,7 @@ def test_a_total_that_is_over_by_now_is_told_from_a_run_that_is_done(
     for budget in (("--steps", "4"), ("--tokens", "256")):
         assert run(["train", "--resume", "text-001", *budget]) == 2
         err = capfd.readouterr().err
-        assert "is at step 9 of 2,000, with 1,991 left; the budget counts the whole run" in err
+        assert "is at step 9 of 2,000; the budget counts from the start of the run" in err
         assert "its 4 steps are already done" in err
         assert "nothing left" not in err
         again = "`mygpt train --resume checkpoints/text-001"
@@ -709,7 +709,7 @@ def test_a_text_that_has_gone_is_asked_for_anew(text: Path, capfd: pytest.Captur
     assert run(["train", "--resume", "text-001", "--steps", "5"]) == 4
     err = capfd.readouterr().err
     assert "there is no file or folder" in err
-    assert "name its files anew, `mygpt train --resume checkpoints/text-001 FILES`" in err
+    assert "say where it is now, `mygpt train --resume checkpoints/text-001 FILES`" in err
     assert run(["train", "--resume", "text-001", "moved.txt", "--steps", "5", "--quiet"]) == 0
 
 
