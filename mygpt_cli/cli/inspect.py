@@ -68,6 +68,7 @@ def inspect(
     quantize: Quantize = None,
     svg: Svg = None,
     html: Html = None,
+    browse: Annotated[bool, switch("--open", "Open it as a page in the browser.", "Output")] = False,
     json: Json = False,
     quiet: Quiet = False,
     **flags: Any,
@@ -101,7 +102,7 @@ def inspect(
         quantize=quantize,
         sampling=sampling,
         quiet=quiet,
-        shown=Shown(top, explain, json, Export(svg, html)),
+        shown=Shown(top, explain, json, Export(svg, html, browse)),
     )
     show_view(view, request)
 

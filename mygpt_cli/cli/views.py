@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
+from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
     from mygpt_cli.backends.interfaces import Decoder
@@ -67,6 +68,17 @@ class Request:
         if prompt.note and not self.quiet:
             note(prompt.note)
         return loaded, decoder, prompt
+
+    def show(self, checkpoint: "Checkpoint") -> "Shown":
+        """Return how to show a view of a checkpoint, whose name and kind a page gives."""
+        config, state = checkpoint.config, checkpoint.state or {}
+        step = state.get("step")
+        model = (
+            f"{checkpoint.folder}: {config.arch}, {count_of(config.layers, 'layer')},"
+            f" {count_of(config.heads, 'head')}, width {config.width}, context {config.context:,},"
+            f" {config.vocab_size:,} tokens" + (f", step {step:,}" if isinstance(step, int) else "")
+        )
+        return replace(self.shown, model=model)
 
     def chunks(self) -> "list[Chunk]":
         """Return the text to look at, or nothing."""
@@ -135,12 +147,17 @@ def _summary(request: Request) -> None:
 
 
 def _steps(request: Request) -> None:
+    from mygpt_cli.inspection.choices import ChoiceRecorder, can_redo
     from mygpt_cli.inspection.steps import view_steps
     from mygpt_cli.ui.steps import show_steps
 
     loaded, decoder, prompt = request.start()
-    views = view_steps(decoder, loaded.tokenizer, prompt, request.sampling, top=request.shown.top)
-    show_steps(views, request.sampling, request.shown)
+    sampling, shown, page = request.sampling, request.show(loaded), None
+    if shown.to.page and can_redo(sampling):
+        page = ChoiceRecorder(sampling, loaded.config.vocab_size), loaded.tokenizer
+    watch: dict[str, Any] = {"watch": page[0].record} if page else {}
+    views = view_steps(decoder, loaded.tokenizer, prompt, sampling, top=shown.top, **watch)
+    show_steps(views, sampling, shown, page)
 
 
 def _temperatures(request: Request) -> None:
@@ -150,7 +167,7 @@ def _temperatures(request: Request) -> None:
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
     degrees, top = request.temperatures, request.shown.top
     view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
-    show_temperatures(view, sampling, request.shown)
+    show_temperatures(view, sampling, request.show(loaded))
 
 
 def _life(request: Request) -> None:
@@ -168,7 +185,7 @@ def _life(request: Request) -> None:
         head=request.head,
         top=request.shown.top,
     )
-    show_life(view, sampling, request.shown)
+    show_life(view, sampling, request.show(loaded))
 
 
 def _lens(request: Request) -> None:
@@ -176,7 +193,7 @@ def _lens(request: Request) -> None:
     from mygpt_cli.ui.lens import show_lens
 
     loaded, traced = _traced(request)
-    show_lens(view_lens(traced, loaded.tokenizer), request.shown)
+    show_lens(view_lens(traced, loaded.tokenizer), request.show(loaded))
 
 
 def _attention(request: Request) -> None:
@@ -189,7 +206,7 @@ def _attention(request: Request) -> None:
         view = view_attention(
             traced, loaded.tokenizer, layer=request.layer, head=request.head, progress=progress
         )
-    show_attention(view, request.shown)
+    show_attention(view, request.show(loaded))
 
 
 def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
@@ -205,8 +222,9 @@ def _tokens(request: Request) -> None:
     from mygpt_cli.ui.tokens import show_tokens
 
     chunks = request.chunks()
-    tokenizer = request.open().tokenizer
-    show_tokens(cut(tokenizer, encode(tokenizer, chunks), top=request.shown.top), request.shown)
+    loaded = request.open()
+    tokenizer, shown = loaded.tokenizer, request.show(loaded)
+    show_tokens(cut(tokenizer, encode(tokenizer, chunks), top=shown.top), shown)
 
 
 def _weights(request: Request) -> None:
@@ -215,7 +233,8 @@ def _weights(request: Request) -> None:
 
     if request.prompt is not None or request.file is not None:
         raise UsageError("--weights shows the tensors, and takes no text", "leave --prompt and --text out")
-    show_weights(weights_of(request.open().model), request.shown)
+    loaded = request.open()
+    show_weights(weights_of(loaded.model), request.show(loaded))
 
 
 def _surprisal(request: Request) -> None:
@@ -233,7 +252,7 @@ def _surprisal(request: Request) -> None:
         copied: Copied | str = (
             corpus if isinstance(corpus, str) else find_copied(text, corpus.train, progress=progress)
         )
-    show_surprisal(view, tokenizer, copied, text, request.shown)
+    show_surprisal(view, tokenizer, copied, text, request.show(checkpoint))
 
 
 def _copied(request: Request) -> None:
@@ -256,7 +275,7 @@ def _copied(request: Request) -> None:
     with progress_bar(quiet=request.quiet) as progress:
         text = _written(checkpoint, decoder, request) if given is None else given
         copied = find_copied(text, corpus.train, progress=progress)
-    show_copied(copied, text, request.shown)
+    show_copied(copied, text, request.show(checkpoint))
 
 
 def _written(checkpoint: "Checkpoint", decoder: "Decoder", request: Request) -> str:
@@ -300,9 +319,9 @@ def _compare(request: Request) -> None:
         prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
         views = [beside(other) for other in others]
     if kept:
-        show_kept([*map(moment_of, views), moment_of(beside(first))], request.shown)
+        show_kept([*map(moment_of, views), moment_of(beside(first))], request.show(first))
     else:
-        show_compare(views[0], first.tokenizer, request.shown)
+        show_compare(views[0], first.tokenizer, request.show(first))
 
 
 def _text(chunks: "list[Chunk]") -> str:
