@@ -197,8 +197,9 @@ def _lens(request: Request) -> None:
 
 
 def _attention(request: Request) -> None:
-    from mygpt_cli.inspection.attention import view_attention
+    from mygpt_cli.inspection.attention import maps_of, view_attention
     from mygpt_cli.ui.attention import show_attention
+    from mygpt_cli.ui.pages.attention import MOST_WEIGHTS
     from mygpt_cli.ui.progress import progress_bar
 
     loaded, traced = _traced(request)
@@ -206,7 +207,8 @@ def _attention(request: Request) -> None:
         view = view_attention(
             traced, loaded.tokenizer, layer=request.layer, head=request.head, progress=progress
         )
-    show_attention(view, request.show(loaded))
+    maps = maps_of(traced, view.heads, MOST_WEIGHTS) if request.shown.to.page else ()
+    show_attention(view, request.show(loaded), maps)
 
 
 def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
