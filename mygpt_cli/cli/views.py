@@ -189,11 +189,16 @@ def _life(request: Request) -> None:
 
 
 def _lens(request: Request) -> None:
-    from mygpt_cli.inspection.lens import view_lens
+    from mygpt_cli.inspection.lens import best_of, view_lens
     from mygpt_cli.ui.lens import show_lens
+    from mygpt_cli.ui.pages.lens import TOP, lens_page, positions_for
 
     loaded, traced = _traced(request)
-    show_lens(view_lens(traced, loaded.tokenizer), request.show(loaded))
+    views, page = view_lens(traced, loaded.tokenizer), None
+    if request.shown.to.page:
+        best = best_of(traced, TOP, positions_for(views))
+        page = lens_page(views, loaded.tokenizer, *best)
+    show_lens(views, request.show(loaded), page)
 
 
 def _attention(request: Request) -> None:
