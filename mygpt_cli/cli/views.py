@@ -132,9 +132,10 @@ def _summary(request: Request) -> None:
     from mygpt_cli.ui.summary import show_summary
 
     run = run_of(find_folder(request.folder, request.checkpoint))
-    history = read_history(run) if run else None
+    history, shown = read_history(run) if run else None, request.shown
     try:
-        summary = summarise(request.open())
+        loaded = request.open()
+        summary, shown = summarise(loaded), request.show(loaded)
     except CheckpointError as error:
         # A run has no checkpoint before its first save.
         saved = history is None or any((Path(history.folder) / name).is_dir() for name in ("last", "best"))
@@ -143,7 +144,7 @@ def _summary(request: Request) -> None:
         if not request.quiet:
             note(f"{error.message} yet")
         summary = None
-    show_summary(summary, history, request.shown)
+    show_summary(summary, history, shown)
 
 
 def _steps(request: Request) -> None:

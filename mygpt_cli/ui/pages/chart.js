@@ -39,9 +39,10 @@ function plot(box, spec, { hover = () => {}, pick = () => {}, drag = null } = {}
     svg.append(draw("path", { class: "axis", d: `M${LEFT} ${TOP}V${height - BOTTOM}H${width - RIGHT}` }),
       draw("text", { x: 2, y: 12 }, found.yLabel),
       draw("text", { x: width - RIGHT, y: height - 4, "text-anchor": "end" }, found.xLabel));
-    const inside = draw("svg", { x: LEFT, y: TOP - 4, width: width - LEFT - RIGHT, height: height - TOP - BOTTOM + 8,
-      viewBox: `${LEFT} ${TOP - 4} ${width - LEFT - RIGHT} ${height - TOP - BOTTOM + 8}` });
-    for (const line of found.lines) inside.append(...drawLine(line, toX, toY, width - RIGHT));
+    // A picture within the picture cuts off what leaves the axes, with room for a dot on the edge.
+    const [left, top, across, down] = [LEFT - 9, TOP - 9, width - LEFT - RIGHT + 18, height - TOP - BOTTOM + 18];
+    const inside = draw("svg", { x: left, y: top, width: across, height: down, viewBox: `${left} ${top} ${across} ${down}` });
+    for (const line of found.lines) inside.append(...drawLine(line, toX, toY));
     const cross = draw("path", { class: "cross", d: "" });
     const marked = draw("rect", { class: "marked", y: TOP, height: height - TOP - BOTTOM, width: 0 });
     svg.append(inside, marked, cross);
