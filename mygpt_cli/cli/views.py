@@ -10,6 +10,8 @@ from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
 from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.config.sampling import Sampling
@@ -79,6 +81,12 @@ class Request:
             f" {config.vocab_size:,} tokens" + (f", step {step:,}" if isinstance(step, int) else "")
         )
         return replace(self.shown, model=model)
+
+    def waiting(self, what: str) -> "AbstractContextManager[None]":
+        """Show what is being done, where someone watches."""
+        from mygpt_cli.ui.progress import waiting
+
+        return waiting(what, quiet=self.quiet)
 
     def chunks(self) -> "list[Chunk]":
         """Return the text to look at, or nothing."""
@@ -171,7 +179,8 @@ def _temperatures(request: Request) -> None:
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
     degrees, top = request.temperatures, request.shown.top
-    view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
+    with request.waiting("computing the choice at each temperature"):
+        view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
     show_temperatures(view, sampling, request.show(loaded))
 
 
@@ -180,16 +189,17 @@ def _life(request: Request) -> None:
     from mygpt_cli.ui.life import show_life
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
-    view = view_life(
-        decoder,
-        loaded.tokenizer,
-        prompt,
-        sampling,
-        position=request.position,
-        layer=request.layer,
-        head=request.head,
-        top=request.shown.top,
-    )
+    with request.waiting("following the token"):
+        view = view_life(
+            decoder,
+            loaded.tokenizer,
+            prompt,
+            sampling,
+            position=request.position,
+            layer=request.layer,
+            head=request.head,
+            top=request.shown.top,
+        )
     show_life(view, sampling, request.show(loaded))
 
 
@@ -225,7 +235,8 @@ def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
     from mygpt_cli.inspection.trace import trace
 
     loaded, _, prompt = request.start()
-    return loaded, trace(loaded.model, prompt.ids)
+    with request.waiting("reading the prompt"):
+        return loaded, trace(loaded.model, prompt.ids)
 
 
 def _tokens(request: Request) -> None:

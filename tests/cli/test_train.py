@@ -703,6 +703,34 @@ def test_a_text_that_was_piped_is_asked_for_again(mygpt: Command, text: Path) ->
     assert mygpt(*arguments, **piped).returncode == 0
 
 
+def test_the_newest_run_can_be_resumed_as_latest(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--resume", "latest"]) == 3
+    assert "there is no trained model in checkpoints yet" in capfd.readouterr().err
+    for name in ("a", "b"):
+        assert train("text.txt", "--steps", 2, "--name", name, "--quiet") == 0
+    assert capfd.readouterr().out.split() == ["checkpoints/a-001", "checkpoints/b-001"]
+    os.utime("checkpoints/b-001/last/manifest.json", (1, 1))
+    os.utime("checkpoints/b-001/best/manifest.json", (1, 1))
+    for out in ((), ("--out", "checkpoints")):
+        steps = 4 if out else 3
+        assert run(["train", "--resume", "latest", *out, "--steps", str(steps), "--quiet"]) == 0
+        assert capfd.readouterr().out == "checkpoints/a-001\n"
+    Path("checkpoints/b-001").rename("checkpoints/latest")  # a run of that name comes first
+    assert run(["train", "--resume", "latest", "--steps", "3", "--quiet"]) == 0
+    assert capfd.readouterr().out == "checkpoints/latest\n"
+
+
+def test_the_end_shows_a_sample_and_a_verdict(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 20, "--tokenizer", "char", "--explain") == 0
+    err = capfd.readouterr().err
+    for label in ("chosen", "sample", "verdict", "next"):
+        assert f"\n{label} " in err
+    assert train("text.txt", "--steps", 2, "--dry-run") == 0
+    assert "\nchosen " in capfd.readouterr().err  # a plan alone is explained
+    assert train("text.txt", "--steps", 2) == 0
+    assert "\nchosen " not in capfd.readouterr().err
+
+
 def test_a_text_that_has_gone_is_asked_for_anew(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 3, "--quiet") == 0
     text.rename("moved.txt")

@@ -354,9 +354,9 @@ def test_when_memory_runs_out_a_step_is_taken_in_parts(
     assert trainer.config == small.config
     assert trainer.tokens_per_step == 24 * config.context
     notes = [event.text for event in events if isinstance(event, Noted)]
-    assert [note.split(",")[0] for note in notes] == [
-        "memory ran out: each step now takes 2 micro-batches of 6 sequences",
-        "memory ran out: each step now takes 4 micro-batches of 3 sequences",
+    assert [note.split(";")[0] for note in notes] == [
+        "memory ran out: each step now takes 4 micro-batches of 6 sequences",
+        "memory ran out: each step now takes 8 micro-batches of 3 sequences",
     ]
     assert next(e.step for e in events if isinstance(e, CheckpointDue)) == 1
 
