@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mygpt_cli.base.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
+from mygpt_cli.base.processes import Processes
+from mygpt_cli.cli.launch import are_launched, joined, launch
 from mygpt_cli.cli.options import read_flags, with_settings
 from mygpt_cli.cli.sampling import run_or_path
 from mygpt_cli.config.knobs import flag_of
@@ -22,6 +24,7 @@ from mygpt_cli.config.train import Settings
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.checkpoints.runs import Run
     from mygpt_cli.text.corpus import Corpus
     from mygpt_cli.training.preparation import Preparation
     from mygpt_cli.training.trainer import Trainer
@@ -32,6 +35,7 @@ CALLED = {"batch_size": "--batch-size times --accumulation"}
 
 @with_settings
 def train(
+    context: typer.Context,
     files: Annotated[
         list[str] | None,
         typer.Argument(
@@ -50,6 +54,16 @@ def train(
     ] = None,
     resume: Annotated[
         str | None, typer.Option(help="Go on with this run.", metavar="RUN", rich_help_panel="Settings")
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Start so many processes on this machine, which share out each step.",
+            metavar="N",
+            min=1,
+            rich_help_panel="Settings",
+            show_default=False,
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", metavar="", help="Show the plan and stop.", rich_help_panel="Output")
@@ -74,6 +88,27 @@ def train(
     flag, variable, config and preset wins.
     """
     started = time.perf_counter()
+    if processes and processes > 1 and not are_launched(os.environ):
+        raise typer.Exit(launch(context.obj, processes, os.environ))
+    from mygpt_cli.ui.reporter import reporter
+
+    with (
+        joined(os.environ, processes) as those,
+        reporter(json=json, quiet=quiet, silent=not those.first) as report,
+    ):
+        given, *weaker = _sources(flags, files or [], config, preset, resume)
+        if resume is not None:
+            _resume(_find_run(resume, given), given, report, dry_run, started, those)
+        else:
+            settings = merge([given, *weaker])
+            faults = effect_faults(given, settings)
+            _train(settings, faults, report, dry_run, started, those)
+
+
+def _sources(
+    flags: dict[str, Any], files: list[str], config: Path | None, preset: str | None, resume: str | None
+) -> list[Settings]:
+    """Return the settings of the flags and then of all other sources, the strongest first."""
     if resume is not None and (config is not None or preset is not None):
         raise UsageError("--resume goes on with the run's own settings", "leave --config and --preset out")
     sources: list[Callable[[], Settings]] = [lambda: read_flags(flags)]
@@ -90,14 +125,7 @@ def train(
     for layer in (given, *weaker):
         if layer.get("init_from"):
             layer["init_from"] = str(run_or_path(layer["init_from"]).absolute())
-    from mygpt_cli.ui.reporter import reporter
-
-    with reporter(json=json, quiet=quiet) as report:
-        if resume is not None:
-            _resume(_find_run(resume, given), given, report, dry_run, started)
-        else:
-            settings = merge([given, *weaker])
-            _train(settings, effect_faults(given, settings), report, dry_run, started)
+    return [given, *weaker]
 
 
 def _absolute(name: str) -> str:
@@ -108,7 +136,14 @@ def _absolute(name: str) -> str:
     return str(Path(here, name))
 
 
-def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: bool, started: float) -> None:
+def _train(
+    settings: Settings,
+    faults: list[str],
+    report: "Reporter",
+    dry_run: bool,
+    started: float,
+    processes: Processes,
+) -> None:
     """Start a new run, unless the settings have faults, these or others."""
     from mygpt_cli.config.train import raise_faults, setting_faults
     from mygpt_cli.tokens.tokenizer_training import check_tokenizer
@@ -120,8 +155,8 @@ def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: b
     )
     out = Path(settings.get("out", "checkpoints"))
     _check_writable(out)
-    corpus = _read_text(settings, report)
-    prepared = _prepare(settings, corpus, report, settings.get("init_from"))
+    corpus = _read_text(settings, report, processes)
+    prepared = _prepare(settings, corpus, report, settings.get("init_from"), processes)
     from mygpt_cli.training.preparation import planned
 
     plan = prepared.plan()
@@ -129,6 +164,9 @@ def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: b
     report.notes(prepared.notes)
     report.plan(planned(trainer, plan))
     if dry_run:
+        return
+    if not processes.first:
+        _drive(None, trainer, report)
         return
 
     from mygpt_cli.checkpoints.runs import Run
@@ -154,7 +192,9 @@ def _check_tensorboard(settings: Settings) -> None:
         check_tensorboard()
 
 
-def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
+def _resume(
+    folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float, processes: Processes
+) -> None:
     """Go on with a run, as if it had not stopped."""
     from mygpt_cli.checkpoints.checkpoint import load, load_optimizer
     from mygpt_cli.checkpoints.runs import (
@@ -171,7 +211,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     from mygpt_cli.text.corpus import STDIN
 
     run = Run(folder)
-    with run.locked():
+    with run.locked() if processes.first else contextlib.nullcontext():
         kept = from_file(folder / CONFIG)
         if "steps" not in kept:
             fault = f"{folder / CONFIG} does not say how many steps the run has"
@@ -196,7 +236,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         history = history_of(checkpoint.state)
         _check_left(folder, history.step, settings.get("steps"), kept["steps"])
         try:
-            corpus = _read_text(settings, report)
+            corpus = _read_text(settings, report, processes)
         except TextError as error:
             again = f"mygpt train --resume {quote(str(folder))}"
             piped = STDIN in (*settings.get("files", ()), settings.get("val_file"))
@@ -211,7 +251,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
                 + (f": {join_faults(told, 'have changed')}" if told else ""),
                 "give the same files, or train a new run; --init-from goes on learning from another text",
             )
-        prepared = _prepare(settings, corpus, report, checkpoint)
+        prepared = _prepare(settings, corpus, report, checkpoint, processes)
         from mygpt_cli.training.preparation import planned
 
         plan = prepared.plan()
@@ -234,6 +274,10 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             ) from None
         report.plan(planned(trainer, plan))
         if dry_run:
+            return
+        processes.most(0)  # all have read what changes now
+        if not processes.first:
+            _drive(None, trainer, report)
             return
         run.configure(trainer.config)
         run.forget_after(history.step)
@@ -259,7 +303,11 @@ def _check_left(folder: Path, done: int, steps: int | None, planned: int) -> Non
 
 
 def _prepare(
-    settings: Settings, corpus: "Corpus", report: "Reporter", start: "Checkpoint | str | None"
+    settings: Settings,
+    corpus: "Corpus",
+    report: "Reporter",
+    start: "Checkpoint | str | None",
+    processes: Processes,
 ) -> "Preparation":
     """Prepare training, compiling what it needs while torch loads.
 
@@ -275,8 +323,9 @@ def _prepare(
     from mygpt_cli.training.preparation import Preparation
 
     if start is None or isinstance(start, str):
-        return Preparation(settings, corpus, report.busy, load(Path(start)) if start else None)
-    return Preparation(settings, corpus, report.busy, start, resumed=True)
+        begun = load(Path(start)) if start else None
+        return Preparation(settings, corpus, report.busy, begun, processes=processes)
+    return Preparation(settings, corpus, report.busy, start, resumed=True, processes=processes)
 
 
 def _find_run(name: str, given: Settings) -> Path:
@@ -295,11 +344,15 @@ def _find_run(name: str, given: Settings) -> Path:
     return folder
 
 
-def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
-    """Open the text and say what it is."""
+def _read_text(settings: Settings, report: "Reporter", processes: Processes) -> "Corpus":
+    """Open the text and say what it is; UsageError for a pipe, of which several processes each get a part."""
     from mygpt_cli.text.corpus import open_corpus
 
     files = settings.get("files", ())
+    if processes.count > 1 and "-" in (*files, settings.get("val_file")):
+        raise UsageError(
+            f"{processes.count} processes cannot all read standard input", "write the text to a file"
+        )
     typed = "-" in files and sys.stdin is not None and sys.stdin.isatty()
     report.busy("type the text and end it with Ctrl-D" if typed else "reading the text")
     corpus = open_corpus(
@@ -313,27 +366,34 @@ def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
     return corpus
 
 
-def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:
-    """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted."""
-    from mygpt_cli.checkpoints import runs
-    from mygpt_cli.cli.interruption import Interruption
-    from mygpt_cli.training.events import Evaluated
+def _drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
+    """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted.
 
+    Of several processes only the first has the run.
+    """
+    from mygpt_cli.checkpoints import runs
+    from mygpt_cli.cli.interruption import Interruption, exit_code_of
+    from mygpt_cli.training.events import Evaluated, Finished
+
+    ended = ""
     with Interruption() as interruption, contextlib.ExitStack() as closing:
-        board = None
-        if trainer.config.tensorboard:
+        board, stop = None, interruption.reason
+        if trainer.config.tensorboard and run:
             from mygpt_cli.ui.tensorboard import TensorBoard
 
             board = closing.enter_context(TensorBoard(run.folder, trainer.history.step))
-        for event in runs.train(run, trainer, stop=interruption.reason):
+        for event in runs.train(run, trainer, stop=stop) if run else trainer.run(stop):
             if board:
                 board.log(event)
             report.event(event)
             if isinstance(event, Evaluated) and report.wants_samples:
                 report.event(_sampled(trainer))
-    report.finish(run.folder)
-    if interruption.exit_code:
-        raise typer.Exit(interruption.exit_code)
+            if isinstance(event, Finished):
+                ended = event.reason
+    if run:
+        report.finish(run.folder)
+    if code := interruption.exit_code or exit_code_of(ended):
+        raise typer.Exit(code)
 
 
 def _sampled(trainer: "Trainer") -> Any:
