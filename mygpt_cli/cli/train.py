@@ -35,7 +35,7 @@ CALLED = {"batch_size": "--batch-size times --accumulation"}
 
 @with_settings
 def train(
-    context: typer.Context,
+    invoked: typer.Context,
     files: Annotated[
         list[str] | None,
         typer.Argument(
@@ -89,7 +89,7 @@ def train(
     """
     started = time.perf_counter()
     if processes and processes > 1 and not are_launched(os.environ):
-        raise typer.Exit(launch(context.obj, processes, os.environ))
+        raise typer.Exit(launch(invoked.obj, processes, os.environ))
     from mygpt_cli.ui.reporter import reporter
 
     with (
