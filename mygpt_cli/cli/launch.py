@@ -89,5 +89,7 @@ def joined(environment: Mapping[str, str], asked: int | None) -> Iterator[Proces
             raise
         except Exception as error:
             if processes.speaks():
+                # The launcher ends all processes as soon as one has ended: not this one, which tells why.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 raise
             raise typer.Exit(error.exit_code if isinstance(error, MygptError) else 1) from None

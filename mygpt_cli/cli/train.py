@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mygpt_cli.base.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
+from mygpt_cli.base.errors import (
+    CheckpointError,
+    LostProcessError,
+    ResourceError,
+    TextError,
+    UsageError,
+    join_faults,
+    together,
+)
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.cli.launch import are_launched, joined, launch
 from mygpt_cli.cli.options import read_flags, with_settings
@@ -375,21 +383,26 @@ def _drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
     from mygpt_cli.cli.interruption import Interruption, exit_code_of
     from mygpt_cli.training.events import Evaluated, Finished
 
-    ended = ""
+    ended, folder = "", trainer.processes.of(0, str(run.folder) if run else "")
     with Interruption() as interruption, contextlib.ExitStack() as closing:
         board, stop = None, interruption.reason
         if trainer.config.tensorboard and run:
             from mygpt_cli.ui.tensorboard import TensorBoard
 
             board = closing.enter_context(TensorBoard(run.folder, trainer.history.step))
-        for event in runs.train(run, trainer, stop=stop) if run else trainer.run(stop):
-            if board:
-                board.log(event)
-            report.event(event)
-            if isinstance(event, Evaluated) and report.wants_samples:
-                report.event(_sampled(trainer))
-            if isinstance(event, Finished):
-                ended = event.reason
+        try:
+            for event in runs.train(run, trainer, stop=stop) if run else trainer.run(stop):
+                if board:
+                    board.log(event)
+                report.event(event)
+                if isinstance(event, Evaluated) and report.wants_samples:
+                    report.event(_sampled(trainer))
+                if isinstance(event, Finished):
+                    ended = event.reason
+        except LostProcessError as lost:
+            if Path(folder, "last").exists():
+                lost.hint = f"`mygpt train --resume {quote(folder)}` goes on from what was saved"
+            raise
     if run:
         report.finish(run.folder)
     if code := interruption.exit_code or exit_code_of(ended):

@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from mygpt_cli import __version__
 from mygpt_cli.base.devices import cores
-from mygpt_cli.base.errors import MygptError, UsageError, is_out_of_memory, join_faults
+from mygpt_cli.base.errors import LostProcessError, UsageError, is_out_of_memory, join_faults
 from mygpt_cli.base.processes import Processes
 
 SOON = timedelta(seconds=45)  # until when the others are there for the next step
@@ -26,10 +26,6 @@ LATE = timedelta(days=2)  # and for what comes after tokenizing, compiling or sa
 JOINING = timedelta(minutes=10)
 # Of torchrun. The order of the first is that of `Connected`.
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-
-class LostProcessError(MygptError):
-    """Another process of the run has ended or cannot be reached."""
 
 
 class Connected(Processes):
@@ -152,7 +148,7 @@ def _missing() -> Iterator[None]:
             raise
         raise LostProcessError(
             "another process of this run has ended, or cannot be reached",
-            "where it has said why, that is above; `mygpt train --resume RUN` goes on from the last save",
+            "nothing was saved yet",
         ) from error
 
 

@@ -25,7 +25,12 @@ def on_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
     started = []
     for rank in range(count):
         here, there = context.Pipe(duplex=False)
-        variables = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count}
+        variables: dict[str, object] = {
+            "RANK": rank,
+            "WORLD_SIZE": count,
+            "LOCAL_RANK": rank,
+            "LOCAL_WORLD_SIZE": count,
+        }
         variables |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
         environment = {name: str(value) for name, value in variables.items()}
         process = context.Process(target=_call, args=(there, environment, function, arguments))
