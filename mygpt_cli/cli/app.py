@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from mygpt_cli.base.errors import MygptError, ResourceError, UsageError, is_out_of_memory
+from mygpt_cli.cli.export import EXAMPLES as EXPORT
+from mygpt_cli.cli.export import export
 from mygpt_cli.cli.help import Commands, teaching
 from mygpt_cli.cli.inspect import EXAMPLES as INSPECT
 from mygpt_cli.cli.inspect import inspect
@@ -41,6 +43,7 @@ def build_app() -> typer.Typer:
     app.command(cls=teaching(SAMPLE), context_settings=more)(sample)
     app.command(cls=teaching(INSPECT), context_settings=more)(inspect)
     app.command(cls=teaching(RUNS))(runs)
+    app.command(cls=teaching(EXPORT))(export)
     return app
 
 
@@ -67,7 +70,9 @@ def run(arguments: Sequence[str]) -> int:
     prepare_streams()
     try:
         with Interruption(noted=0):
-            code = build_app()(args=list(arguments), prog_name="mygpt", standalone_mode=False)
+            code = build_app()(
+                args=list(arguments), prog_name="mygpt", standalone_mode=False, obj=list(arguments)
+            )
         if sys.stdout is not None:
             sys.stdout.flush()
     except MygptError as error:

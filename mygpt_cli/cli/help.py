@@ -106,6 +106,7 @@ MEANT = {
     **dict.fromkeys(("show", "view", "explain", "info", "look", "visualize", "plot"), "inspect"),
     **dict.fromkeys(("tokenize", "tokens"), "inspect --tokens --prompt TEXT"),
     **dict.fromkeys(("eval", "evaluate", "score", "perplexity"), "inspect --text FILE"),
+    **dict.fromkeys(("convert", "gguf", "ollama", "quantize"), "export"),
     **dict.fromkeys(("list", "ls", "models", "checkpoints", "history"), "runs"),
     "help": "--help",
     "version": "--version",

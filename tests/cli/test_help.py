@@ -16,7 +16,7 @@ from mygpt_cli.config.sampling import Sampling, resolve_each
 from mygpt_cli.config.train import WITHOUT_FLAG, TrainConfig
 
 Captured = pytest.CaptureFixture[str]
-NAMES = ("train", "sample", "inspect", "runs")
+NAMES = ("train", "sample", "inspect", "runs", "export")
 
 
 def command(name: str) -> Any:

@@ -9,6 +9,8 @@ import torch
 from mygpt_cli.base.errors import ResourceError
 from mygpt_cli.config.train import Settings
 from mygpt_cli.text.corpus import Corpus, open_corpus
+from mygpt_cli.tokens.patterns import LLAMA3_PATTERN, QWEN2_PATTERN, SPLIT_PATTERN
+from mygpt_cli.tokens.tokenizer import BytePairTokenizer
 from mygpt_cli.training import preparation
 from mygpt_cli.training.preparation import Preparation
 
@@ -34,6 +36,20 @@ def test_the_same_settings_begin_with_the_same_weights(corpus: Corpus) -> None:
     first, second, other = (t.model.embedding for t in trainers)
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("arch", "pattern"), [("nanochat", SPLIT_PATTERN), ("llama", LLAMA3_PATTERN), ("qwen3", QWEN2_PATTERN)]
+)
+def test_byte_pairs_are_learned_from_text_split_as_the_architecture_does(
+    corpus: Corpus, arch: str, pattern: str
+) -> None:
+    prepared = prepare(corpus, {"steps": 1, "arch": arch, "tokenizer": "bpe", "vocab_size": 260})
+    tokenizer = prepared.new_trainer(
+        prepared.configuration(prepared.plan(), time.perf_counter())
+    ).dataset.tokenizer
+    assert isinstance(tokenizer, BytePairTokenizer)
+    assert tokenizer.pattern == pattern
 
 
 def test_a_step_that_memory_does_not_suffice_for_is_taken_in_parts(
