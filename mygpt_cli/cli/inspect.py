@@ -128,7 +128,9 @@ def inspect(
     quantize: Quantize = None,
     svg: Svg = None,
     html: Html = None,
-    browse: Annotated[bool, switch("--open", "Open it as a page in the browser.", "Output")] = False,
+    browse: Annotated[
+        bool, switch("--open", "Open the view as a web page in the browser.", "Output")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     help_all: HelpAll = False,
