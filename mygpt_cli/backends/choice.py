@@ -65,7 +65,7 @@ class Compilation:
     def _without(self, fault: ResourceError) -> "Compilation":
         if self.required:
             raise ResourceError(fault.message, fault.hint or "leave --compile on out")
-        return Compilation(note=f"training is not compiled, and slower: {fault.message}")
+        return Compilation(note=f"training without compiled code, which is slower: {fault.message}")
 
 
 def compile_training(choice: str, device: torch.device, dtype: torch.dtype, folder: Path) -> Compilation:
@@ -115,7 +115,7 @@ def weights_for(quantize: str | None) -> str:
     if quantize not in kinds:
         names = [name for name in kinds if name]
         raise UsageError(
-            f"weights cannot be quantized to '{quantize}'{did_you_mean(str(quantize), names)}",
-            ", ".join(names),
+            f"--quantize cannot be '{quantize}'{did_you_mean(str(quantize), names)}",
+            f"use one of: {', '.join(names)}",
         )
     return kinds[quantize]

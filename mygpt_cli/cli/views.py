@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
+from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.config.sampling import Sampling
@@ -68,6 +71,23 @@ class Request:
             note(prompt.note)
         return loaded, decoder, prompt
 
+    def show(self, checkpoint: "Checkpoint") -> "Shown":
+        """Return how to show a view of a checkpoint, whose name and kind a page gives."""
+        config, state = checkpoint.config, checkpoint.state or {}
+        step = state.get("step")
+        model = (
+            f"{checkpoint.folder}: {config.arch}, {count_of(config.layers, 'layer')},"
+            f" {count_of(config.heads, 'head')}, width {config.width}, context {config.context:,},"
+            f" {config.vocab_size:,} tokens" + (f", step {step:,}" if isinstance(step, int) else "")
+        )
+        return replace(self.shown, model=model)
+
+    def waiting(self, what: str) -> "AbstractContextManager[None]":
+        """Show what is being done, where someone watches."""
+        from mygpt_cli.ui.progress import waiting
+
+        return waiting(what, quiet=self.quiet)
+
     def chunks(self) -> "list[Chunk]":
         """Return the text to look at, or nothing."""
         from mygpt_cli.text.corpus import Chunk, open_text
@@ -89,7 +109,7 @@ def one_view(flags: Mapping[str, object]) -> str | None:
     """Return the name of the view whose flag was given; UsageError names them where there are several."""
     given = [flag for flag, value in flags.items() if value]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} are different views", "ask for one at a time")
+        raise UsageError(f"{' and '.join(given)} are different views", "choose one of them")
     return given[0] if given else None
 
 
@@ -100,15 +120,19 @@ def show_view(name: str | None, request: Request) -> None:
     """
     prompt, view = request.prompt, VIEWS[name]
     if prompt is not None and request.file is not None:
-        raise UsageError("--prompt and --text both give a text", "give one")
+        raise UsageError("--prompt and --text both give a text", "give one of them")
     if prompt is None and view.of_a_prompt:
-        raise UsageError(f"{name} shows {view.of_a_prompt} a prompt", 'give one with --prompt "..."')
+        raise UsageError(
+            f"{name} shows {view.of_a_prompt} a prompt", 'give one, such as --prompt "Once upon a time"'
+        )
     if request.position is not None and name != "--life":
-        raise UsageError("--position is that of the token for --life", "add --life")
+        raise UsageError("--position has no effect without --life", "add --life")
     if (request.layer is not None or request.head is not None) and name not in ("--attention", "--life"):
-        raise UsageError("--layer and --head choose heads", "add --attention or --life")
+        raise UsageError(
+            "--layer and --head have no effect without --attention or --life", "add one of these"
+        )
     if request.shown.explain and name is None:
-        raise UsageError("--explain adds sentences to a view", "add one, such as --weights")
+        raise UsageError("--explain has no effect without a view", "choose one, such as --weights")
     view.show(request)
 
 
@@ -120,9 +144,10 @@ def _summary(request: Request) -> None:
     from mygpt_cli.ui.summary import show_summary
 
     run = run_of(find_folder(request.folder, request.checkpoint))
-    history = read_history(run) if run else None
+    history, shown = read_history(run) if run else None, request.shown
     try:
-        summary = summarise(request.open())
+        loaded = request.open()
+        summary, shown = summarise(loaded), request.show(loaded)
     except CheckpointError as error:
         # A run has no checkpoint before its first save.
         saved = history is None or any((Path(history.folder) / name).is_dir() for name in ("last", "best"))
@@ -131,16 +156,21 @@ def _summary(request: Request) -> None:
         if not request.quiet:
             note(f"{error.message} yet")
         summary = None
-    show_summary(summary, history, request.shown)
+    show_summary(summary, history, shown)
 
 
 def _steps(request: Request) -> None:
+    from mygpt_cli.inspection.choices import ChoiceRecorder, can_redo
     from mygpt_cli.inspection.steps import view_steps
     from mygpt_cli.ui.steps import show_steps
 
     loaded, decoder, prompt = request.start()
-    views = view_steps(decoder, loaded.tokenizer, prompt, request.sampling, top=request.shown.top)
-    show_steps(views, request.sampling, request.shown)
+    sampling, shown, page = request.sampling, request.show(loaded), None
+    if shown.to.page and can_redo(sampling):
+        page = ChoiceRecorder(sampling, loaded.config.vocab_size), loaded.tokenizer
+    watch: dict[str, Any] = {"watch": page[0].record} if page else {}
+    views = view_steps(decoder, loaded.tokenizer, prompt, sampling, top=shown.top, **watch)
+    show_steps(views, sampling, shown, page)
 
 
 def _temperatures(request: Request) -> None:
@@ -149,8 +179,9 @@ def _temperatures(request: Request) -> None:
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
     degrees, top = request.temperatures, request.shown.top
-    view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
-    show_temperatures(view, sampling, request.shown)
+    with request.waiting("computing the choice at each temperature"):
+        view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
+    show_temperatures(view, sampling, request.show(loaded))
 
 
 def _life(request: Request) -> None:
@@ -158,30 +189,37 @@ def _life(request: Request) -> None:
     from mygpt_cli.ui.life import show_life
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
-    view = view_life(
-        decoder,
-        loaded.tokenizer,
-        prompt,
-        sampling,
-        position=request.position,
-        layer=request.layer,
-        head=request.head,
-        top=request.shown.top,
-    )
-    show_life(view, sampling, request.shown)
+    with request.waiting("following the token"):
+        view = view_life(
+            decoder,
+            loaded.tokenizer,
+            prompt,
+            sampling,
+            position=request.position,
+            layer=request.layer,
+            head=request.head,
+            top=request.shown.top,
+        )
+    show_life(view, sampling, request.show(loaded))
 
 
 def _lens(request: Request) -> None:
-    from mygpt_cli.inspection.lens import view_lens
+    from mygpt_cli.inspection.lens import best_of, view_lens
     from mygpt_cli.ui.lens import show_lens
+    from mygpt_cli.ui.pages.lens import TOP, lens_page, positions_for
 
     loaded, traced = _traced(request)
-    show_lens(view_lens(traced, loaded.tokenizer), request.shown)
+    views, page = view_lens(traced, loaded.tokenizer), None
+    if request.shown.to.page:
+        best = best_of(traced, TOP, positions_for(views))
+        page = lens_page(views, loaded.tokenizer, *best)
+    show_lens(views, request.show(loaded), page)
 
 
 def _attention(request: Request) -> None:
-    from mygpt_cli.inspection.attention import view_attention
+    from mygpt_cli.inspection.attention import maps_of, view_attention
     from mygpt_cli.ui.attention import show_attention
+    from mygpt_cli.ui.pages.attention import MOST_WEIGHTS
     from mygpt_cli.ui.progress import progress_bar
 
     loaded, traced = _traced(request)
@@ -189,14 +227,16 @@ def _attention(request: Request) -> None:
         view = view_attention(
             traced, loaded.tokenizer, layer=request.layer, head=request.head, progress=progress
         )
-    show_attention(view, request.shown)
+    maps = maps_of(traced, view.heads, MOST_WEIGHTS) if request.shown.to.page else ()
+    show_attention(view, request.show(loaded), maps)
 
 
 def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
     from mygpt_cli.inspection.trace import trace
 
     loaded, _, prompt = request.start()
-    return loaded, trace(loaded.model, prompt.ids)
+    with request.waiting("reading the prompt"):
+        return loaded, trace(loaded.model, prompt.ids)
 
 
 def _tokens(request: Request) -> None:
@@ -205,8 +245,9 @@ def _tokens(request: Request) -> None:
     from mygpt_cli.ui.tokens import show_tokens
 
     chunks = request.chunks()
-    tokenizer = request.open().tokenizer
-    show_tokens(cut(tokenizer, encode(tokenizer, chunks), top=request.shown.top), request.shown)
+    loaded = request.open()
+    tokenizer, shown = loaded.tokenizer, request.show(loaded)
+    show_tokens(cut(tokenizer, encode(tokenizer, chunks), top=shown.top), shown)
 
 
 def _weights(request: Request) -> None:
@@ -214,8 +255,9 @@ def _weights(request: Request) -> None:
     from mygpt_cli.ui.weights import show_weights
 
     if request.prompt is not None or request.file is not None:
-        raise UsageError("--weights shows the tensors, and takes no text", "leave --prompt and --text out")
-    show_weights(weights_of(request.open().model), request.shown)
+        raise UsageError("--weights shows the tensors, not a text", "leave --prompt and --text out")
+    loaded = request.open()
+    show_weights(weights_of(loaded.model), request.show(loaded))
 
 
 def _surprisal(request: Request) -> None:
@@ -233,7 +275,7 @@ def _surprisal(request: Request) -> None:
         copied: Copied | str = (
             corpus if isinstance(corpus, str) else find_copied(text, corpus.train, progress=progress)
         )
-    show_surprisal(view, tokenizer, copied, text, request.shown)
+    show_surprisal(view, tokenizer, copied, text, request.show(checkpoint))
 
 
 def _copied(request: Request) -> None:
@@ -243,20 +285,20 @@ def _copied(request: Request) -> None:
 
     if request.prompt is None and request.file is None:
         raise UsageError(
-            "--copied needs a text", "give one with --text FILE, or have one written with --prompt"
+            "--copied needs a text", "give one with --text FILE, or let the model write one with --prompt"
         )
     given = None if request.file is None else _text(request.chunks())
     checkpoint, decoder = request.open_decoder()
     corpus = training_text(checkpoint)
     if isinstance(corpus, str):
         raise TextError(
-            f"the text that {checkpoint.folder} was trained on is not at hand: {corpus}",
-            "put its files back where config.toml of the run names them",
+            f"the training text of {checkpoint.folder} cannot be read: {corpus}",
+            "put its files back to where config.toml of the run says",
         )
     with progress_bar(quiet=request.quiet) as progress:
         text = _written(checkpoint, decoder, request) if given is None else given
         copied = find_copied(text, corpus.train, progress=progress)
-    show_copied(copied, text, request.shown)
+    show_copied(copied, text, request.show(checkpoint))
 
 
 def _written(checkpoint: "Checkpoint", decoder: "Decoder", request: Request) -> str:
@@ -300,9 +342,9 @@ def _compare(request: Request) -> None:
         prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
         views = [beside(other) for other in others]
     if kept:
-        show_kept([*map(moment_of, views), moment_of(beside(first))], request.shown)
+        show_kept([*map(moment_of, views), moment_of(beside(first))], request.show(first))
     else:
-        show_compare(views[0], first.tokenizer, request.shown)
+        show_compare(views[0], first.tokenizer, request.show(first))
 
 
 def _text(chunks: "list[Chunk]") -> str:

@@ -12,6 +12,7 @@ from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.train import Settings, TrainConfig
+from mygpt_cli.model.architectures import DEFAULT, find
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import Corpus
@@ -96,14 +97,15 @@ class Preparation:
             vocab_size=settings.get("vocab_size"),
             existing=start.tokenizer if start else None,
             progress=busy,
+            pattern=find(settings.get("arch", DEFAULT)).splitting,
         )
         self._budget = Budget()
         self.notes: list[str] = [] if resumed or start is None else list(start.notes)
         if start is None and corpus.train.characters < FOR_WORDS:
             self.notes.append(
                 f"{corpus.train.characters:,} characters are too few to learn words: the model will learn "
-                f"only which letters follow which. Words need about {FOR_WORDS:,}, "
-                f"sentences {FOR_SENTENCES:,}"
+                f"only which letters follow which. Words take about {FOR_WORDS:,} characters, sentences "
+                f"{FOR_SENTENCES:,}"
             )
 
     def plan(self) -> Plan:
@@ -164,8 +166,8 @@ class Preparation:
         trainer.budget = self._budget
         if fitting != config:
             trainer.notes.append(
-                f"memory suffices for {fitting.batch_size} of a step's sequences at once, which are taken "
-                f"{fitting.accumulation} times"
+                f"to fit into memory, each step takes {fitting.accumulation} micro-batches of "
+                f"{fitting.batch_size} sequences; the effective batch stays the same"
             )
         return trainer
 

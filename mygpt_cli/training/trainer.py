@@ -269,14 +269,14 @@ class Trainer:
         if single:
             raise ResourceError(
                 f"memory ran out on a single sequence of {config.context} tokens",
-                "a smaller --batch-size, --context or model (--layers, --width) needs less; "
-                "what was saved can be resumed on a machine with more memory",
+                "use less with a smaller --context or model (--layers, --width); what was saved can be "
+                "resumed on a machine with more memory",
             )
         while self.sequences_at_once == before:
             self.config = self.config.in_smaller_parts()
         self.notes.append(
-            f"memory ran out: {self.config.batch_size} sequences at once instead of {config.batch_size}, "
-            f"{self.config.accumulation} times for each step, which learns from as many as before"
+            f"memory ran out: each step now takes {self.config.accumulation} micro-batches of "
+            f"{self.config.batch_size} sequences; the effective batch stays the same"
         )
 
     def _started(self) -> Started:
@@ -317,7 +317,7 @@ class Trainer:
             raise DivergedError(
                 f"training diverged: {REFUSALS} steps in a row, up to step {history.step + 1}, had a loss of "
                 f"{loss:.4g} and a gradient of norm {norm:.4g}",
-                "the checkpoints saved before are good; a lower --lr and --muon-lr keep training stable",
+                "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
             )
         return False
 
@@ -368,7 +368,7 @@ class Trainer:
             if not parameter.isfinite().all():
                 raise DivergedError(
                     f"training diverged: at step {self.history.step}, {name} is no longer finite",
-                    "the checkpoints saved before are good; a lower --lr and --muon-lr keep training stable",
+                    "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
                 )
 
     def _judged(self, evaluated: Evaluated) -> Iterator[Noted]:

@@ -14,8 +14,8 @@ class Silent(Reporter):
         """Leave that to the process that tells."""
 
 
-def reporter(*, json: bool, quiet: bool, silent: bool = False) -> Reporter:
-    """Return what suits the flags and the terminal."""
+def reporter(*, json: bool, quiet: bool, explain: bool = False, silent: bool = False) -> Reporter:
+    """Return what suits the flags and the terminal; `explain` has the plan's reasons told."""
     if silent:
         return Silent()
     if json:
@@ -23,5 +23,5 @@ def reporter(*, json: bool, quiet: bool, silent: bool = False) -> Reporter:
     if quiet:
         return Reporter()
     if stderr_console().is_terminal and not stderr_console().is_dumb_terminal:
-        return Dashboard()
-    return PlainReporter()
+        return Dashboard(explain=explain)
+    return PlainReporter(explain=explain)
