@@ -429,7 +429,8 @@ def _drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
         report.event(_sampled(trainer, LAST_SAMPLE))
     if run:
         report.finish(run.folder)
-    if code := interruption.exit_code or exit_code_of(ended):
+    others = exit_code_of(ended) if trainer.processes.count > 1 else 0  # a signal that another one had
+    if code := interruption.exit_code or others:
         raise typer.Exit(code)
 
 

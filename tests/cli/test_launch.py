@@ -96,7 +96,7 @@ def test_a_process_that_is_killed_ends_all_with_one_error(text: Path) -> None:
 
 
 @linux
-def test_an_interrupt_of_the_launcher_saves_once(text: Path) -> None:
+def test_an_interrupt_of_the_launcher_saves_once(mygpt: Command, text: Path) -> None:
     process = started(text, "--processes", "2")
     process.send_signal(signal.SIGINT)
     out, told = process.communicate(timeout=60)
@@ -106,7 +106,9 @@ def test_an_interrupt_of_the_launcher_saves_once(text: Path) -> None:
     last = max(event["step"] for event in events if event["event"] == "progress")
     assert [e["folder"] for e in events if e["event"] == "saved" and e["step"] == last][-1].endswith("last")
     assert not told
-    resumes("text-001")
+    done = mygpt("train", "--resume", "text-001", "--steps", last + 5, "--processes", 2, cwd=text.parent)
+    assert (done.returncode, done.stdout) == (0, b"checkpoints/text-001\n"), done.stderr.decode()
+    assert metrics("text-001", "progress", "step") == list(range(1, last + 6))
 
 
 def resumes(name: str) -> None:

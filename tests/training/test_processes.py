@@ -27,7 +27,7 @@ CURVE: dict[str, object] = {"steps": 50, "log_every": 1, "eval_every": 10, "pati
 KINDS: dict[str, dict[str, object]] = {
     # With four processes, each takes three sequences: from a pass of four, or from two.
     "muon": {"batch_size": 4, "accumulation": 3, "dropout": 0.2, "bpe_dropout": 0.2},
-    "adamw": {"batch_size": 8, "optimizer": "adamw", "arch": "gpt2", "bias": True, "dropout": 0.1},
+    "adamw": {"batch_size": 8, "optimizer": "adamw", "arch": "gpt2", "dropout": 0.1, "steps": 15},
 }
 
 
@@ -83,22 +83,22 @@ def same_bits(one: Any, other: Any) -> bool:
 def test_any_number_of_processes_trains_as_one(kind: str, folder: Path) -> None:
     config = tiny_config(**CURVE | KINDS[kind])
     [one] = on_processes(1, trained, folder, config)
-    assert len(one["losses"]) == 50
+    assert len(one["losses"]) == config.steps
     for count in (2, 4):
         first, *others = on_processes(count, trained, folder, config)
         for name in ("losses", "norms", "val"):
             assert first[name] == pytest.approx(one[name], abs=1e-4), name
         assert all(same_bits(first, other) for other in others)
-        if count == 2:
+        if count == 2 and kind == "muon":
             assert same_bits(first, on_processes(2, trained, folder, config)[0])
 
 
 def test_any_number_of_processes_goes_on_with_any(folder: Path) -> None:
-    config = tiny_config(**CURVE | KINDS["muon"])
+    config = tiny_config(**CURVE | KINDS["muon"] | {"steps": 24})
     [whole] = on_processes(1, trained, folder, config)
     state: Any = None
     losses: list[float] = []
-    for count, to in ((1, 15), (2, 30), (4, 50)):
+    for count, to in ((1, 8), (2, 16), (4, 24)):
         result = on_processes(count, trained, folder, config, state, to)[-1]
         losses += result["losses"]
         state = as_state(result)
