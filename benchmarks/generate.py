@@ -27,15 +27,14 @@ from rich.table import Table
 
 from benchmarks import llama_cpp
 from mygpt_cli.backends.choice import decoder_for
-from mygpt_cli.backends.cpu.decoder import room_for, round_weights
+from mygpt_cli.backends.cpu.decoder import allocate, round_weights
 from mygpt_cli.backends.interfaces import Decoder
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import checkpoint, hf
 from mygpt_cli.config.sampling import resolve
 from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.loop import begin, grow
 from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.model.architectures import configure
-from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
@@ -43,16 +42,14 @@ from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 
 GPT2_SMALL, LLAMA, SMALL = "GPT-2 small, 124 M", "Llama type, 135 M", "6 layers of 384, 10.6 M"
 MODELS: dict[str, dict[str, Any]] = {
-    GPT2_SMALL: {"vocab_size": 50257, "layers": 12, "heads": 12, "width": 768, "context": 1024},
-    LLAMA: {
-        **{"vocab_size": 49152, "layers": 30, "heads": 9, "kv_heads": 3, "width": 576, "context": 2048},
-        **{"mlp_width": 1536, "norm_eps": 1e-5, "rope_theta": 1e5},
+    GPT2_SMALL: {
+        **{"arch": "gpt2", "vocab_size": 50257, "layers": 12, "heads": 12, "width": 768, "context": 1024},
     },
-    SMALL: {"vocab_size": 65, "layers": 6, "heads": 6, "width": 384, "context": 256},
-}
-LLAMA_PARTS: dict[str, Any] = {
-    **{"positions": "rotary", "norm": "rms", "norm_gain": True, "norm_bias": False},
-    **{"activation": "silu", "gated": True, "tied": True},
+    LLAMA: {  # the shape of SmolLM2-135M
+        **{"arch": "llama", "vocab_size": 49152, "layers": 30, "heads": 9, "kv_heads": 3, "width": 576},
+        **{"context": 2048, "mlp_width": 1536, "tied": True},
+    },
+    SMALL: {"arch": "gpt2", "vocab_size": 65, "layers": 6, "heads": 6, "width": 384, "context": 256},
 }
 CASES = (  # model, sequences at once, new tokens, kinds of weights
     (GPT2_SMALL, 1, 100, ("none", "bfloat16", "int8")),
@@ -67,18 +64,15 @@ COLUMNS = ("model", "at once", "weights", "transformers", "llama.cpp", "mygpt", 
 
 
 def new_model(name: str) -> GPT:
-    """Return a model with random weights, of the gpt2 architecture but for Llama's parts."""
-    if name == LLAMA:
-        model = GPT(ModelConfig(arch="gpt2", **LLAMA_PARTS, **MODELS[name]))
-    else:
-        model = GPT(configure("gpt2", **MODELS[name]))
+    """Return a model with random weights."""
+    model = GPT(configure(**MODELS[name]))
     model.initialise(torch.Generator().manual_seed(1))
     return checkpoint.frozen(model)
 
 
 def read_speed() -> float:
     """Return the memory's read speed in bytes per second: the best of some products with 256 MB of it."""
-    numbers, vector = room_for(torch.empty(8192, 8192)).fill_(1.0), torch.ones(8192)
+    numbers, vector = allocate(torch.empty(8192, 8192)).fill_(1.0), torch.ones(8192)
     best = math.inf
     for _ in range(8):
         start = time.perf_counter()
@@ -113,30 +107,10 @@ def ours(decoder: Decoder, tokenizer: Tokenizer, count: int, tokens: int) -> flo
 
 def theirs(name: str, count: int, tokens: int, dtype: torch.dtype) -> float:
     """Return the tokens per second of transformers' generate with its cache."""
-    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    shape = MODELS[name]
-    tokens_of_text = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
-    common = {"vocab_size": shape["vocab_size"], **tokens_of_text}
-    if name == LLAMA:
-        config = LlamaConfig(
-            hidden_size=shape["width"],
-            intermediate_size=shape["mlp_width"],
-            num_hidden_layers=shape["layers"],
-            num_attention_heads=shape["heads"],
-            num_key_value_heads=shape["kv_heads"],
-            max_position_embeddings=shape["context"],
-            tie_word_embeddings=True,
-            **common,
-        )
-    else:
-        config = GPT2Config(
-            n_positions=shape["context"],
-            n_embd=shape["width"],
-            n_layer=shape["layers"],
-            n_head=shape["heads"],
-            **common,
-        )
+    told = hf.to_config(configure(**MODELS[name])) | {"pad_token_id": 0}
+    config = AutoConfig.for_model(**told)
     model = AutoModelForCausalLM.from_config(config).eval().to(dtype)
     ids = torch.arange(16)[None].repeat(count, 1)
     flags: dict[str, Any] = {"do_sample": False, "max_new_tokens": tokens, "min_new_tokens": tokens}

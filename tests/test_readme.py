@@ -1,4 +1,4 @@
-"""Every command that the README shows works as shown, from an empty folder with a text in it."""
+"""Every command that README and docs show works as shown, from an empty folder with a text in it."""
 
 import os
 import re
@@ -10,13 +10,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
 SET_UP = ("make ", "pip install", "python -m benchmarks.")
 
 
 def commands() -> list[str]:
-    """Return the lines of all shell blocks."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+    """Return the lines of all shell blocks, each once."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", "\n".join([README, *PAGES.values()]), re.DOTALL | re.MULTILINE)
+    return list(dict.fromkeys(line for block in blocks for line in block.splitlines() if line.strip()))
 
 
 def test_all_commands_in_their_order(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_all_commands_in_their_order(tmp_path: Path) -> None:
 
 
 def test_the_python_example(tmp_path: Path, cycle_run: Path) -> None:
-    block = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)[0]
+    block = re.findall(r"^```python\n(.*?)^```", PAGES["checkpoints.md"], flags=re.DOTALL | re.MULTILINE)[0]
     program = block.replace("checkpoints/letters-001", str(cycle_run))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
@@ -67,14 +69,14 @@ def test_make_targets_exist() -> None:
 
 
 def test_benchmarks_exist() -> None:
-    for name in re.findall(r"python -m benchmarks\.(\w+)", README):
+    for name in re.findall(r"python -m benchmarks\.(\w+)", README + RESULTS):
         assert (ROOT / "benchmarks" / f"{name}.py").is_file(), name
 
 
 def test_exit_codes_are_those_of_the_program() -> None:
     from mygpt_cli.base import errors
 
-    table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, flags=re.MULTILINE))
+    table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", PAGES["scripting.md"], flags=re.MULTILINE))
     kinds: list[type[errors.MygptError]] = [errors.MygptError, *errors.MygptError.__subclasses__()]
     assert {str(kind.exit_code) for kind in kinds} == set(table) - {"0"}
 
@@ -84,9 +86,9 @@ def test_metrics_have_the_fields_of_the_table(cycle_run: Path) -> None:
     import json
     from typing import get_args
 
-    from mygpt_cli.checkpoints.runs import Logged
+    from mygpt_cli.checkpoints.metrics import Logged
 
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGES["training.md"], flags=re.MULTILINE)
     table = {event: re.sub(r"\(.*?\)", "", fields) for event, fields in rows}
     documented = {event: ["step", *re.findall(r"`(\w+)`", fields)] for event, fields in table.items()}
     kinds = get_args(Logged)
@@ -113,3 +115,23 @@ def test_the_wheel_carries_the_recipes(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, cwd=tmp_path)
     assert done.stdout.strip() == b"2000", done.stderr.decode()
+
+
+def test_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(README.splitlines()) <= 130
+    pages = [(ROOT, README), *((ROOT / "docs", text) for text in PAGES.values())]
+    for folder, text in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (folder / target).exists(), target
+
+
+def test_troubleshooting_quotes_messages_that_there_are() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mygpt_cli").rglob("*.py"))
+    for message in re.findall(r"^\| `([^`]+)` \|", PAGES["troubleshooting.md"], flags=re.MULTILINE):
+        for part in filter(None, (part.strip() for part in message.split("…"))):
+            assert part in source, message
+
+
+def test_how_it_works_names_files_that_there_are() -> None:
+    for name in re.findall(r"`([a-z_]+/[a-z_]+\.py)`", PAGES["how-it-works.md"]):
+        assert (ROOT / "mygpt_cli" / name).is_file() or (ROOT / name).is_file(), name

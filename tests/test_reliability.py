@@ -17,7 +17,8 @@ from benchmarks.reliability.mutations import KINDS, harm, opened
 from benchmarks.reliability.samples import copy_of, make_run, vouch_for
 from mygpt_cli.base.errors import CheckpointError, ResourceError
 from mygpt_cli.checkpoints import checkpoint
-from mygpt_cli.checkpoints.runs import METRICS, Run, history_of, train
+from mygpt_cli.checkpoints.metrics import METRICS
+from mygpt_cli.checkpoints.runs import Run, history_of, train
 from mygpt_cli.cli.app import run
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.events import Finished, Noted

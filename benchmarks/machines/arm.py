@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.generate import LLAMA_PARTS
 from mygpt_cli.backends.cpu import native
 from mygpt_cli.backends.cpu.decoder import WEIGHTS, CPUDecoder
 from mygpt_cli.backends.cpu.kernels import compile_kernels
@@ -32,7 +31,6 @@ from mygpt_cli.backends.cpu.native import VARIABLE, Kernel, build_library, compi
 from mygpt_cli.backends.cpu.sampler import CompiledSampler
 from mygpt_cli.backends.cpu.training_pass import TrainingPass
 from mygpt_cli.model.architectures import configure
-from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.optimizer import Muon
 
@@ -137,18 +135,7 @@ def recording(into: Recording, known: dict[int, Tensor]) -> Iterator[None]:
 
 def new_model(arch: str, **parts: Any) -> GPT:
     """Return a small model with random weights."""
-    return with_weights(configure(arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts))
-
-
-def new_llama(**parts: Any) -> GPT:
-    """Return one of Llama's parts."""
-    shape: dict[str, Any] = {"vocab_size": 97, "layers": 2, "width": 48, "context": 70, "mlp_width": 72}
-    shape |= {"heads": 4, "kv_heads": 2, "head_width": 16, "norm_eps": 1e-5}
-    return with_weights(ModelConfig(arch="gpt2", **LLAMA_PARTS, **shape, **parts))
-
-
-def with_weights(config: ModelConfig) -> GPT:
-    """Return a model with random weights."""
+    config = configure(arch, vocab_size=97, layers=2, heads=2, width=48, context=70, **parts)
     model = GPT(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -156,12 +143,16 @@ def with_weights(config: ModelConfig) -> GPT:
     return model
 
 
+def llamas() -> tuple[GPT, GPT]:
+    """Return models with a gate, gains and shared keys, and one of them with norms of queries and keys."""
+    return new_model("llama", kv_heads=1), new_model("qwen3", kv_heads=1, head_width=32)
+
+
 def record_training(dtype: torch.dtype, folder: Path) -> Recording:
     """Record training steps, with Muon's, of models of many parts."""
     made, known = Recording(dtype=str(dtype).removeprefix("torch.")), dict[int, Tensor]()
     with recording(made, known):
-        normed = new_llama(qk_norm="before", qk_norm_gain=True)
-        for model in (new_model("gpt2"), new_model("nanochat"), new_llama(), normed):
+        for model in (new_model("gpt2"), new_model("nanochat"), *llamas()):
             model.compute_dtype = dtype
             backend = TrainingPass(model, compile_kernels(dtype, folder))
             ids = torch.randint(0, 97, (2, 5, 71), generator=torch.Generator().manual_seed(1))
@@ -186,8 +177,7 @@ def record_decoding(kind: str, folder: Path) -> Recording:
             new_model("gpt2"),
             new_model("nanochat", kv_heads=1),
             new_model("gpt2", activation="gelu"),
-            new_llama(),
-            new_llama(qk_norm="before", qk_norm_gain=True),
+            *llamas(),
         ):
             library = compile_library("decode", WEIGHTS[kind], folder)
             one = CPUDecoder(model, kind, library)

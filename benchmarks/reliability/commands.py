@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mygpt_cli.checkpoints.checkpoint import OPTIMIZER, WEIGHTS
-from mygpt_cli.checkpoints.runs import METRICS
+from mygpt_cli.checkpoints.metrics import METRICS
 from mygpt_cli.cli.app import run
 from mygpt_cli.tokens.dataset import cache_folder
 

@@ -23,7 +23,7 @@ def noticed(folder: Path, row: Row, what: str) -> None:
         checkpoint.load(folder)
         outcome = "unclean"
     except CheckpointError as error:
-        outcome = "noticed" if "best is whole" in error.hint else "unclean"
+        outcome = "noticed" if "best is intact" in error.hint else "unclean"
     except Exception as fault:
         outcome, what = "unclean", f"{what}: {type(fault).__name__}: {fault}"
     row.add(outcome, what, time.perf_counter() - begin)

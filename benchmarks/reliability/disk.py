@@ -24,7 +24,7 @@ from benchmarks.reliability.commands import TINY, mygpt, said, write_text
 from benchmarks.reliability.samples import MEMORY
 from mygpt_cli.base.errors import MygptError, ResourceError
 from mygpt_cli.base.randomness import derive
-from mygpt_cli.checkpoints import checkpoint, runs
+from mygpt_cli.checkpoints import checkpoint, metrics, runs
 from mygpt_cli.checkpoints.runs import Run, history_of
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.config.train import Settings, TrainConfig
@@ -61,7 +61,7 @@ class Trial:
         if mygpt(folder, "train", text, *TINY, *SETTINGS, "--name", "planned"):
             raise AssertionError(said(folder))
         planned: Settings = {"vocab_size": None}
-        planned |= from_file(folder / "checkpoints" / "planned-001" / runs.CONFIG)
+        planned |= from_file(folder / "checkpoints" / "planned-001" / metrics.CONFIG)
         self.config = TrainConfig(**planned)
         corpus = open_corpus([str(text)])
         self.dataset: Dataset = prepare(corpus, tokenizer="char", cache=folder / "cache")
@@ -105,7 +105,7 @@ class Trial:
     def resume(self, folder: Path) -> int:
         """Go on from what is on the disk, to the end; return the step it went on from."""
         last = checkpoint.load(folder, prefer=("last",))
-        config = replace(self.config, **from_file(folder / runs.CONFIG))
+        config = replace(self.config, **from_file(folder / metrics.CONFIG))
         trainer = Trainer(config, self.dataset, last.model, history_of(last.state))
         trainer.optimizer.load_state(checkpoint.load_optimizer(last.folder))
         step = trainer.history.step
@@ -153,7 +153,7 @@ def tried(trial: Trial, what: str, fault: int, *, stays: bool, every: int, row: 
         if what == "train":
             for name in ("last", "best"):
                 shutil.rmtree(run / name)
-            (run / runs.METRICS).unlink()
+            (run / metrics.METRICS).unlink()
 
         def struck(run: Path = run, at: int = at) -> int:
             library.faults_arm(str(run).encode(), at, fault, stays)

@@ -40,9 +40,18 @@ class Compilation:
             return TrainingPass(model, self.kernels)
         return Autograd(model, muon=self.kernels.muon)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether anything was."""
+        return self.kernels is not None or self.graph
+
+    def without(self, reason: str) -> "Compilation":
+        """Return none, for this reason; ResourceError if one was required."""
+        return self._without(ResourceError(reason))
+
     def proved(self, one_step: Callable[[], object]) -> "Compilation":
         """Take a real step; where it fails return none, or raise ResourceError if one was required."""
-        if not (self.kernels or self.graph):
+        if not self.compiled:
             return self
         try:
             one_step()
@@ -56,7 +65,7 @@ class Compilation:
     def _without(self, fault: ResourceError) -> "Compilation":
         if self.required:
             raise ResourceError(fault.message, fault.hint or "leave --compile on out")
-        return Compilation(note=f"training is not compiled, and slower: {fault.message}")
+        return Compilation(note=f"training without compiled code, which is slower: {fault.message}")
 
 
 def compile_training(choice: str, device: torch.device, dtype: torch.dtype, folder: Path) -> Compilation:
@@ -106,7 +115,7 @@ def weights_for(quantize: str | None) -> str:
     if quantize not in kinds:
         names = [name for name in kinds if name]
         raise UsageError(
-            f"weights cannot be quantized to '{quantize}'{did_you_mean(str(quantize), names)}",
-            ", ".join(names),
+            f"--quantize cannot be '{quantize}'{did_you_mean(str(quantize), names)}",
+            f"use one of: {', '.join(names)}",
         )
     return kinds[quantize]

@@ -15,7 +15,7 @@ def pick_device(name: str) -> torch.device:
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name not in ("auto", *present):
         raise UsageError(
-            f"there is no device '{name}'{did_you_mean(name, present)}", "auto, cpu, cuda or mps"
+            f"there is no device '{name}'{did_you_mean(name, present)}", "use one of: auto, cpu, cuda, mps"
         )
     if name == "auto":
         name = next(device for device, there in present.items() if there)
@@ -48,8 +48,8 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 def why_dtype(dtype: torch.dtype, device: torch.device) -> str:
     """Say why `auto` takes this type on this device."""
     if device.type == "mps":
-        return "the safe one on this device"
-    return "faster here than float32" if dtype == torch.bfloat16 else "bfloat16 is no faster here"
+        return "the safe choice on this device"
+    return "faster than float32 here" if dtype == torch.bfloat16 else "bfloat16 is no faster here"
 
 
 def _product_seconds(dtype: torch.dtype, rows: int = 1024, tries: int = 6) -> float:
@@ -61,6 +61,20 @@ def _product_seconds(dtype: torch.dtype, rows: int = 1024, tries: int = 6) -> fl
         a @ b
         best = min(best, time.perf_counter() - start)
     return best
+
+
+def cores() -> int:
+    """Return the number of processor cores that this process may use; one that runs two threads is one."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+    siblings = Path("/sys/devices/system/cpu")
+    try:
+        about = [siblings / f"cpu{n}/topology/thread_siblings_list" for n in allowed]
+        return len({path.read_text(encoding="ascii") for path in about})
+    except OSError:
+        return len(allowed)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -28,9 +28,9 @@ def name_fault(name: str) -> str | None:
     import regex
 
     if not regex.fullmatch(rf"(?V1)(?! )(?:{LETTER}|[ .+-])+", name):
-        return "is no name for a folder: letters, digits, spaces, '.', '+', '-' and '_'"
+        return "cannot name a folder: use letters, digits, spaces, '.', '+', '-' and '_'"
     if len(name) > 100 or len(name.encode()) > MOST_BYTES:
-        return f"is too long for a folder: 100 characters or {MOST_BYTES} bytes are the most"
+        return f"is too long for a folder: at most 100 characters and {MOST_BYTES} bytes"
     if regex.match(DEVICE, name):
-        return "is the name of a device on Windows"
+        return "is reserved for a device on Windows"
     return None

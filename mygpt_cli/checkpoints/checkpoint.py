@@ -188,11 +188,11 @@ def verify(folder: Path) -> None:
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}", "try again") from None
         if not whole:
-            raise _unusable(f"{path} is damaged: it is not what was saved")
+            raise _unusable(f"{path} is damaged: it differs from what was saved")
 
 
 def _unusable(message: str) -> CheckpointError:
-    return CheckpointError(message, "take another checkpoint of this run")
+    return CheckpointError(message, "use another checkpoint of this run")
 
 
 def _check_links(folder: Path) -> None:
@@ -301,7 +301,7 @@ def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
                 verify(folder)
             except CheckpointError as error:
                 damage = damage or error
-                notes.append(f"{error.message}; looking for another")
+                notes.append(f"{error.message}; trying another")
                 continue
             if (folder / CONFIG).is_file():
                 if notes:
@@ -310,9 +310,7 @@ def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
     if damage:
         others = [path / name for name in ("last", "best") if _is_complete(path / name)]
         if others:  # whole, and not what was asked for: it has no optimizer to resume with
-            damage.hint = (
-                f"{others[0]} is whole: `mygpt train --init-from {others[0]}` goes on learning from it"
-            )
+            damage.hint = f"{others[0]} is intact: `mygpt train --init-from {others[0]}` trains on from it"
         raise damage
     raise _not_found(path)
 
@@ -325,7 +323,7 @@ def _verify_or_offer(folder: Path) -> None:
         for name in ("last", "best"):
             other = folder.parent / name
             if folder.name in ("last", "best") and other != folder and _is_complete(other):
-                raise CheckpointError(error.message, f"{other} is whole: take that") from None
+                raise CheckpointError(error.message, f"{other} is intact: use that one") from None
         raise
 
 
@@ -338,7 +336,7 @@ def _not_found(path: Path) -> CheckpointError:
         newest = ", ".join(run.name for run in _runs(path.parent)[:NAMED])
         return CheckpointError(
             f"there is no checkpoint at {path}{did_you_mean(path.name, siblings)}",
-            f"the newest runs there: {newest}" if newest else "`mygpt train FILE` makes one",
+            f"the newest runs there: {newest}" if newest else "train one with `mygpt train FILE`",
         )
     if path.is_file() and path.name in (CONFIG, WEIGHTS):
         return CheckpointError(f"{path} is not a folder", f"a checkpoint is a folder: give {path.parent}")
@@ -398,7 +396,7 @@ def load_optimizer(folder: Path) -> dict[str, Tensor]:
 def newest_run(out: Path) -> Path:
     """Return the run changed last in a folder of runs; CheckpointError when it holds none."""
     if not (runs := _runs(out)):
-        raise CheckpointError(f"there is no trained model in {out}", "`mygpt train FILE` makes one")
+        raise CheckpointError(f"there is no trained model in {out} yet", "train one with `mygpt train FILE`")
     return runs[0]
 
 

@@ -4,43 +4,36 @@ import contextlib
 import json
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from mygpt_cli import __version__
 from mygpt_cli.base.errors import CheckpointError, ResourceError
 from mygpt_cli.base.files import write_whole
 from mygpt_cli.base.locking import try_lock
-from mygpt_cli.base.strict_json import open_ordinary, parse_json
 from mygpt_cli.checkpoints import checkpoint
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
+from mygpt_cli.checkpoints.metrics import (
+    CONFIG,
+    LOCK,
+    METRICS,
+    NO_LINKS,
+    Logged,
+    events,
+    is_running,
+    read_metrics,
+)
 from mygpt_cli.config.course import Course, as_course
 from mygpt_cli.config.sources import to_toml
 from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, setting_faults
-from mygpt_cli.training.events import (
-    CheckpointDue,
-    Corrected,
-    Evaluated,
-    Event,
-    Finished,
-    Noted,
-    Progress,
-    Saved,
-    Started,
-)
+from mygpt_cli.training.events import CheckpointDue, Event, Finished, Noted, Saved
 from mygpt_cli.training.history import History
 from mygpt_cli.training.trainer import Trainer
 
-METRICS = "metrics.jsonl"
-CONFIG = "config.toml"
-LOCK = ".lock"
 KEPT = "kept"
 MOST = 10**15  # of anything that a run counts
-MOST_EVENTS = 50_000  # that are looked at; default intervals give some hundreds
-LONGEST_LINE = 2**16  # bytes
 OFTEN = ("eval_every", "save_every", "keep_every", "log_every")
 CHANGEABLE = {
     *BUDGETS,
@@ -54,10 +47,6 @@ CHANGEABLE = {
     "encoding",
     "out",
 }
-NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a run from elsewhere may hold links to what is not its own
-
-Logged = Started | Progress | Corrected | Evaluated | Noted | Finished
-FIELDS = {"event"}.union(*({field.name for field in fields(kind)} for kind in get_args(Logged)))
 
 
 class Run:
@@ -113,14 +102,7 @@ class Run:
 
     def is_running(self) -> bool:
         """Whether a process holds the run right now; looking does not get in its way."""
-        try:
-            descriptor = os.open(self.folder / LOCK, os.O_RDONLY | NO_LINKS | getattr(os, "O_NONBLOCK", 0))
-        except OSError:
-            return False
-        try:
-            return not try_lock(descriptor, shared=True)
-        finally:
-            os.close(descriptor)
+        return is_running(self.folder)
 
     def save(self, trainer: Trainer, due: CheckpointDue) -> Iterator[Saved]:
         """Write `last/`, and before it `best/` when the model is the best so far, and what is to be kept.
@@ -183,7 +165,7 @@ class Run:
         """Drop the metrics and kept checkpoints of steps that a resumed run will take again."""
         path = self.folder / METRICS
         if path.exists():
-            remaining = (e for e in _events(path) if e["step"] <= step and e["event"] != "finished")
+            remaining = (e for e in events(path) if e["step"] <= step and e["event"] != "finished")
             _replace(path, (f"{json.dumps(event)}\n" for event in remaining))
         checkpoints = self.folder / KEPT
         if checkpoints.is_symlink():
@@ -200,10 +182,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the events of `metrics.jsonl`, the newest MOST_EVENTS; what is no event is left out."""
-        try:
-            return list(deque(map(_known, _events(self.folder / METRICS)), MOST_EVENTS))
-        except OSError:
-            return []
+        return read_metrics(self.folder)
 
 
 def unchangeable(settings: Settings) -> Settings:
@@ -292,21 +271,6 @@ def _step_kept(folder: Path) -> int | None:
 def _number(folder: str, name: str) -> int:
     head, _, tail = folder.rpartition("-")
     return int(tail) if head == name and tail.isdecimal() else 0
-
-
-def _events(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a file, one at a time; lines cut off by a crash, and what else is none, are not."""
-    with open_ordinary(path) as file:
-        while line := file.readline(LONGEST_LINE):
-            with contextlib.suppress(CheckpointError):
-                event = parse_json(line, METRICS)
-                if type(event.get("step")) is int and isinstance(event.get("event"), str):
-                    yield event
-
-
-def _known(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of an event what mygpt may have written."""
-    return {name: v for name, v in event.items() if name in FIELDS and not isinstance(v, list | dict)}
 
 
 def history_of(state: dict[str, Any] | None) -> History:

@@ -10,10 +10,18 @@ from typing import Annotated
 import typer
 
 from mygpt_cli.base.errors import MygptError, ResourceError, UsageError, is_out_of_memory
+from mygpt_cli.cli.export import EXAMPLES as EXPORT
+from mygpt_cli.cli.export import export
+from mygpt_cli.cli.help import Commands, teaching
+from mygpt_cli.cli.inspect import EXAMPLES as INSPECT
 from mygpt_cli.cli.inspect import inspect
 from mygpt_cli.cli.interruption import Interruption, Terminated
+from mygpt_cli.cli.runs import EXAMPLES as RUNS
+from mygpt_cli.cli.runs import runs
+from mygpt_cli.cli.sample import EXAMPLES as SAMPLE
 from mygpt_cli.cli.sample import sample
-from mygpt_cli.cli.train import train
+from mygpt_cli.cli.train import EXAMPLES as TRAIN
+from mygpt_cli.cli.train import ORDER, SETTINGS_NOTE, train
 from mygpt_cli.ui.console import prepare_streams, silence
 from mygpt_cli.ui.errors import print_error, print_version
 
@@ -24,27 +32,32 @@ def build_app() -> typer.Typer:
     """Return the Typer application."""
     app = typer.Typer(
         name="mygpt",
-        help="Train a GPT on any text, generate from it, and see how it comes to each word.",
-        no_args_is_help=True,
-        rich_markup_mode="rich",
+        help="Train a GPT on any text, let it write, and see how it chooses each token.",
+        cls=Commands,
+        invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"]},
-        epilog="MYGPT_DEBUG=1 shows the traceback of an error.",
     )
     app.callback()(_root)
-    app.command()(train)
+    app.command(cls=teaching(TRAIN, ORDER, SETTINGS_NOTE))(train)
     more = {"allow_extra_args": True}  # these say themselves what is wrong with one
-    app.command(context_settings=more)(sample)
-    app.command(context_settings=more)(inspect)
+    app.command(cls=teaching(SAMPLE), context_settings=more)(sample)
+    app.command(cls=teaching(INSPECT), context_settings=more)(inspect)
+    app.command(cls=teaching(RUNS))(runs)
+    app.command(cls=teaching(EXPORT))(export)
     return app
 
 
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=print_version),
+        typer.Option(
+            "--version", help="Show the version.", is_eager=True, callback=print_version, metavar=""
+        ),
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help())
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -57,7 +70,9 @@ def run(arguments: Sequence[str]) -> int:
     prepare_streams()
     try:
         with Interruption(noted=0):
-            code = build_app()(args=list(arguments), prog_name="mygpt", standalone_mode=False)
+            code = build_app()(
+                args=list(arguments), prog_name="mygpt", standalone_mode=False, obj=list(arguments)
+            )
         if sys.stdout is not None:
             sys.stdout.flush()
     except MygptError as error:
@@ -82,7 +97,8 @@ def run(arguments: Sequence[str]) -> int:
             return ResourceError.exit_code
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             print_error(
-                "a name is longer than the file system allows", "is a text meant as --prompt or a file?"
+                "a file name is longer than the file system allows",
+                "to give a text instead of a file, use --prompt",
             )
             return UsageError.exit_code
         # Typer's own errors know how to put themselves; all else is a fault of mygpt.
@@ -92,7 +108,8 @@ def run(arguments: Sequence[str]) -> int:
             )
             return 2
         print_error(
-            f"{type(error).__name__}: {error}", "this should not happen; MYGPT_DEBUG=1 shows where it did"
+            f"{type(error).__name__}: {error}",
+            "this is a bug in mygpt; run again with MYGPT_DEBUG=1 to see where",
         )
         return 1
     return code if isinstance(code, int) else 0
@@ -101,7 +118,7 @@ def run(arguments: Sequence[str]) -> int:
 def _shortage(error: Exception) -> tuple[str, str] | None:
     """Describe an error that means that memory or disk ran out."""
     if is_out_of_memory(error):
-        return "memory ran out", "a smaller model, --batch-size or --context needs less"
+        return "memory ran out", "use less with a smaller model, --batch-size or --context"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         return f"cannot write: {error.strerror}", "free some space, or write somewhere else"
     return None

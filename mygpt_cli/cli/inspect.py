@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mygpt_cli.base.errors import UsageError
+from mygpt_cli.cli.help import HelpAll
 from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
@@ -27,9 +28,18 @@ from mygpt_cli.cli.sampling import (
 from mygpt_cli.cli.views import Request, one_view, show_view
 from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.sampling import FILTERS, Sampling, field_of, resolve
+from mygpt_cli.ui.help import Example
 
 CHOICE = {"filters", "seed", "window", *map(field_of, FILTERS)} - {"min_new_tokens"}
-COPIED = "What of the text, or of what follows --prompt, stands in the training text."
+VIEWS, OUTPUT = "Views of a prompt", "Output"
+OTHERS = "Other views"
+EXAMPLES = (
+    Example("mygpt inspect", "the newest run: its losses, and what the model is made of"),
+    Example('mygpt inspect --prompt "Once upon a time" --steps 3', "how each token was chosen"),
+    Example('mygpt inspect --prompt "Once upon a" --life --explain', "from text to prediction, in words"),
+    Example('mygpt inspect --prompt "Once upon a" --attention', "what each attention head looks at"),
+    Example("mygpt inspect --text story.txt --html story.html", "which words surprise the model, as a page"),
+)
 
 
 @with_sampling(name for name in knobs(Sampling) if name in CHOICE)
@@ -38,31 +48,81 @@ def inspect(
     folder: Folder = None,
     checkpoint: FolderFlag = None,
     prompt: Annotated[
-        str | None, value("Go on from this text, and show each choice.", "TEXT", "Steps")
+        str | None,
+        value("Continue this text, and show how each token is chosen (or a view below).", "TEXT", VIEWS),
     ] = None,
-    steps: Annotated[int | None, value("Tokens to write [dim](5)[/dim].", "N", "Steps", min=1)] = None,
-    top: Annotated[int, value("Candidates to show [dim](5)[/dim].", "N", "Steps", min=1)] = 5,
+    steps: Annotated[
+        int | None, value("Tokens to write after the prompt.", "N", VIEWS, default="5", at_least=1)
+    ] = None,
+    top: Annotated[
+        int, value("Candidate tokens to show at each step.", "N", VIEWS, default="5", at_least=1)
+    ] = 5,
     temperatures: Annotated[
-        str | None, value("Show the next token at each of these.", "X,Y,…", "Views")
+        str | None,
+        value("Show the next token's probabilities at each of these temperatures.", "X,Y,...", VIEWS),
     ] = None,
-    life: Annotated[bool, switch("--life", "Show all stages of a token.", "Views")] = False,
-    position: Annotated[
-        int | None, value("Of which token, from 1 [dim](the last)[/dim].", "P", "Views")
-    ] = None,
-    lens: Annotated[bool, switch("--lens", "What it would say after each layer.", "Views")] = False,
-    attention: Annotated[
-        bool, switch("--attention", "What each head looks at, and what it does.", "Views")
+    life: Annotated[
+        bool, switch("--life", "Follow one token through the model, from its bytes to the prediction.", VIEWS)
     ] = False,
-    layer: Annotated[int | None, value("This layer only, from 1.", "L", "Views")] = None,
-    head: Annotated[int | None, value("Heads of this number only, from 1.", "H", "Views")] = None,
-    tokens: Annotated[bool, switch("--tokens", "How a text is cut into tokens.", "Views")] = False,
-    text: Annotated[str | None, value("How surprising a text is.", "FILE", "Views")] = None,
-    copied: Annotated[bool, switch("--copied", COPIED, "Views")] = False,
-    compare: Annotated[
-        str | None, value("How another checkpoint differs, or all that a run has kept.", "OTHER", "Views")
+    position: Annotated[
+        int | None,
+        value(
+            "Position of the token for --life to follow, counted from 1.",
+            "P",
+            VIEWS,
+            default="the last",
+            expert=True,
+        ),
     ] = None,
-    weights: Annotated[bool, switch("--weights", "The tensors, in numbers.", "Views")] = False,
-    explain: Annotated[bool, switch("--explain", "Add a plain sentence to every row.", "Output")] = False,
+    lens: Annotated[
+        bool, switch("--lens", "Show the prediction after each layer (logit lens).", VIEWS)
+    ] = False,
+    attention: Annotated[
+        bool, switch("--attention", "Show what each attention head looks at and how it matters.", VIEWS)
+    ] = False,
+    layer: Annotated[
+        int | None,
+        value(
+            "Layer whose heads --attention and --life show, counted from 1.",
+            "L",
+            VIEWS,
+            default="all",
+            expert=True,
+        ),
+    ] = None,
+    head: Annotated[
+        int | None,
+        value(
+            "Head that --attention and --life show in each layer, counted from 1.",
+            "H",
+            VIEWS,
+            default="all",
+            expert=True,
+        ),
+    ] = None,
+    tokens: Annotated[
+        bool, switch("--tokens", "Show how a prompt or file is split into tokens.", OTHERS)
+    ] = False,
+    text: Annotated[
+        str | None,
+        value("Score a file: colour each token by how unlikely the model found it.", "FILE", OTHERS),
+    ] = None,
+    copied: Annotated[
+        bool,
+        switch(
+            "--copied", "Find what a file, or the model's own text, repeats of the training text.", OTHERS
+        ),
+    ] = False,
+    compare: Annotated[
+        str | None,
+        value("Compare with another checkpoint, or with all that a run has kept.", "CHECKPOINT", OTHERS),
+    ] = None,
+    weights: Annotated[
+        bool, switch("--weights", "List the weight tensors: shapes, norms, ranges.", OTHERS)
+    ] = False,
+    explain: Annotated[
+        bool, switch("--explain", "Explain every row of a view in a sentence.", OUTPUT)
+    ] = False,
     device: Device = "auto",
     encoding: Encoding = None,
     quantize: Quantize = None,
@@ -71,9 +131,10 @@ def inspect(
     browse: Annotated[bool, switch("--open", "Open it as a page in the browser.", "Output")] = False,
     json: Json = False,
     quiet: Quiet = False,
+    help_all: HelpAll = False,
     **flags: Any,
 ) -> None:
-    """Show how a run has gone and what its checkpoint is; with --prompt, show how it comes to each word."""
+    """Look inside a model: how its training went, what it consists of, and how it chooses each token."""
     refuse_more(context, folder)
     asked = {"--steps": steps is not None and not copied, "--temperatures": temperatures is not None}
     asked |= {"--life": life, "--lens": lens, "--attention": attention, "--tokens": tokens}
@@ -110,11 +171,13 @@ def inspect(
 def _temperatures(text: str, flags: Mapping[str, Any]) -> tuple[float, ...]:
     """Read temperatures with commas between them; UsageError where that is not what they are."""
     if flags.get("temperature") is not None:
-        raise UsageError("--temperatures and --temperature exclude each other", "give one of them")
+        raise UsageError("--temperatures and --temperature cannot be combined", "give one of them")
     try:
         degrees = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--temperatures are numbers with commas, not '{text}'", "0.1,0.5,1,1.5,2") from None
+        raise UsageError(
+            f"--temperatures must be numbers separated by commas, not '{text}'", "such as 0.1,0.5,1,1.5,2"
+        ) from None
     for degree in degrees:
         Sampling(seed=0, temperature=degree)  # says what is wrong with it
     return degrees

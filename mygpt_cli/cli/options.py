@@ -2,25 +2,46 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING
 from typing import Annotated, Any
 
 import typer
 
-from mygpt_cli.config.knobs import flag_of, knobs
+from mygpt_cli.config.knobs import explained, flag_of, knobs
 from mygpt_cli.config.train import WITHOUT_FLAG, Settings, TrainConfig, raise_faults, setting_faults
 
-_METAVARS = {int: "N", float: "X", str: "TEXT"}
+_METAVARS = {int: "N", float: "X", str: "NAME"}
+_METAVARS_BY_NAME = {"time": "TIME", "val_file": "FILE", "out": "FOLDER", "init_from": "CHECKPOINT"}
 
 
-def value(text: str, metavar: str, panel: str, **limits: Any) -> Any:
-    """Return a flag that takes a value; its name is that of the parameter."""
-    return typer.Option(help=text, metavar=metavar, rich_help_panel=panel, show_default=False, **limits)
+def value(
+    text: str,
+    metavar: str,
+    panel: str,
+    *,
+    default: str = "",
+    at_least: int | None = None,
+    expert: bool = False,
+) -> Any:
+    """Return a flag that takes a value; its name is that of the parameter, its default is told in words.
+
+    Only `--help-all` shows those for an `expert`.
+    """
+    limits = "" if at_least is None else f"at least {at_least}"
+    return typer.Option(
+        help=explained(text, limits, default),
+        metavar=metavar,
+        min=at_least,
+        rich_help_panel=panel,
+        show_default=False,
+        hidden=expert,
+    )
 
 
-def switch(flag: str, text: str, panel: str, *short: str) -> Any:
+def switch(flag: str, text: str, panel: str, *short: str, expert: bool = False) -> Any:
     """Return a flag that takes no value and has no opposite."""
-    return typer.Option(flag, *short, help=text, metavar="", rich_help_panel=panel, show_default=False)
+    return typer.Option(
+        flag, *short, help=text, metavar="", rich_help_panel=panel, show_default=False, hidden=expert
+    )
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -45,24 +66,17 @@ def add_flags(command: Callable[..., None], annotations: Mapping[str, Any]) -> C
 
 def _annotation(name: str) -> Any:
     knob = knobs(TrainConfig)[name]
-    text = knob.help.rstrip(".")
-    flag, default = knob.flag, knob.default
-    if default is MISSING:
-        text += " [dim](chosen to fit)[/dim]"
-    elif default is not None:
-        text += f" [dim]({default})[/dim]"
-    kind, panel = knob.kind, knob.group
-    if kind is bool:
-        return Annotated[
-            bool | None,
-            typer.Option(
-                f"{flag}/--no-{flag[2:]}", metavar="", help=text, rich_help_panel=panel, show_default=False
-            ),
-        ]
-    metavar = "|".join(knob.choices) or _METAVARS[kind]
-    return Annotated[
-        str | None, typer.Option(flag, help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
-    ]
+    shared: dict[str, Any] = {
+        "help": knob.explained,
+        "rich_help_panel": knob.group,
+        "show_default": False,
+        "hidden": knob.expert,
+    }
+    if knob.kind is bool:
+        both = f"{knob.flag}/--no-{knob.flag[2:]}"
+        return Annotated[bool | None, typer.Option(both, metavar="", **shared)]
+    metavar = _METAVARS_BY_NAME.get(name, _METAVARS[knob.kind])
+    return Annotated[str | None, typer.Option(knob.flag, metavar=metavar, **shared)]
 
 
 def read_flags(flags: Mapping[str, Any]) -> Settings:

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mygpt_cli.base.errors import TextError, UsageError
+from mygpt_cli.cli.help import HelpAll
 from mygpt_cli.cli.options import switch, value
 from mygpt_cli.cli.sampling import (
     Device,
@@ -29,13 +30,22 @@ from mygpt_cli.cli.sampling import (
 )
 from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.sampling import Sampling, resolve_each
+from mygpt_cli.ui.help import Example
 from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.ui.interactive import Turn
 
 SHOWN = 5  # tokens with --show-probs
+EXAMPLES = (
+    Example('mygpt sample --prompt "Once upon a time"', "the newest model continues a text"),
+    Example("mygpt sample story-001 --interactive", "choose a run; type one prompt after the other"),
+    Example('mygpt sample --prompt "Once" --temperature 0.5 --num-samples 3', "three texts, played safe"),
+    Example("mygpt sample --prompt-file start.txt --max-new-tokens 500 > more.txt", "from a file, to a file"),
+    Example('mygpt sample --prompt "Once" --json --seed 1', "for programs; the seed repeats the text"),
+)
 
 
 @with_sampling(knobs(Sampling), several=["temperature"])
@@ -45,25 +55,33 @@ def sample(
     checkpoint: FolderFlag = None,
     prompt: Annotated[
         list[str] | None,
-        value("Text to go on from; without one, standard input; repeatable.", "TEXT", "Input"),
+        value("Continue this text; may be repeated.", "TEXT", "Input", default="what is piped in"),
     ] = None,
-    prompt_file: Annotated[Path | None, value("A file with the text to go on from.", "FILE", "Input")] = None,
+    prompt_file: Annotated[Path | None, value("Continue the text in this file.", "FILE", "Input")] = None,
     encoding: Encoding = None,
-    prompts_by_line: Annotated[bool, switch("--prompts-by-line", "Each line is a prompt.", "Input")] = False,
+    prompts_by_line: Annotated[
+        bool,
+        switch(
+            "--prompts-by-line", "Take each line of the file as a prompt of its own.", "Input", expert=True
+        ),
+    ] = False,
     interactive: Annotated[
-        bool, switch("--interactive", "Ask for prompts until Ctrl-D.", "Input", "-i")
+        bool, switch("--interactive", "Type prompts and read the answers, until Ctrl-D.", "Input", "-i")
     ] = False,
     device: Device = "auto",
     quantize: Quantize = None,
     show_probs: Annotated[
-        bool, switch("--show-probs", f"Show the {SHOWN} likeliest tokens at each place.", "Output")
+        bool, switch("--show-probs", f"Show the {SHOWN} most probable tokens at each position.", "Output")
     ] = False,
-    stats: Annotated[bool, switch("--stats", "Say how fast it went.", "Output")] = False,
+    stats: Annotated[
+        bool, switch("--stats", "Say how many tokens were written, and how fast.", "Output", expert=True)
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
+    help_all: HelpAll = False,
     **flags: Any,
 ) -> None:
-    """Write text with a model."""
+    """Let a model write text, continuing a prompt or from nothing."""
     refuse_more(context, folder)
     given = read_flags(flags)
     output = Output(json=json, quiet=quiet, show_probs=show_probs, stats=stats, quantize=quantize)
@@ -85,14 +103,16 @@ def sample(
         from mygpt_cli.ui.interactive import interact
 
         both = opened()
-        interact(given, lambda text, given: _ask(*both, text, given, output), cache_folder() / "history")
+        interact(given, lambda turn, given: _ask(*both, turn, given, output), cache_folder() / "history")
         return
     if prompt and prompts_by_line:
-        raise UsageError("--prompts-by-line is for a file or standard input", "give --prompt several times")
+        raise UsageError(
+            "--prompts-by-line needs a file or standard input", "for several prompts, repeat --prompt"
+        )
     texts = _prompt_texts(prompt, prompt_file, encoding, by_line=prompts_by_line)
     loaded, decoder = opened()
     told = "seed" in given or samplings[0].greedy or samplings[0].beams > 1 or json or quiet
-    remark = "" if told else f"--seed {samplings[0].seed} writes this again"
+    remark = "" if told else f"repeat this text with --seed {samplings[0].seed}"
     write(loaded, decoder, texts, samplings, output, remark)
 
 
@@ -111,11 +131,12 @@ def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool,
     """Raise UsageError for flags of this command that exclude each other."""
     if interactive and (prompted or output.json):
         raise UsageError(
-            "--interactive asks for prompts and shows text", "leave --prompt, --prompt-file, --json out"
+            "--interactive asks for its prompts and answers in text",
+            "leave out --prompt, --prompt-file and --json",
         )
     if output.show_probs and given.get("beams", 1) > 1:
         raise UsageError(
-            "--show-probs shows what was drawn, and --beams draws nothing", "leave one of them out"
+            "--show-probs has no effect with --beams, which does not sample", "remove one of them"
         )
 
 
@@ -126,10 +147,15 @@ def write(
     samplings: Sequence[Sampling],
     output: Output,
     remark: str = "",
+    turn: "Turn | None" = None,
 ) -> None:
-    """Write samples that go on from each text, with each of the settings, and a remark in the end."""
-    from mygpt_cli.generation.stream import Sample, Stats, generate, read_prompt
+    """Write samples that continue each text, with each of the settings, and a remark in the end.
+
+    The `turn` of a conversation hears the last of them; what it has shown is not written again.
+    """
+    from mygpt_cli.generation.stream import Sample, Stats, TextChunk, generate, read_prompt
     from mygpt_cli.ui.console import note
+    from mygpt_cli.ui.progress import waiting
     from mygpt_cli.ui.sample import JsonWriter, TextWriter, stats_line
 
     tokenizer = loaded.tokenizer
@@ -137,20 +163,28 @@ def write(
     top = SHOWN if output.show_probs else 0
     asked: dict[str, Any] = {"top": top, "logprobs": output.json or output.show_probs}
     runs = [generate(decoder, tokenizer, prompts, sampling, **asked) for sampling in samplings]
-    notes = [prompt.note for prompt in prompts if prompt.note]
+    shown = bool(turn and turn.shown)
+    notes = [prompt.note for prompt in prompts if prompt.note and not shown]
     exhausted, short, timings = 0, 0, []
     weights = output.quantize or decoder.weights
     source = {"checkpoint": str(loaded.folder), "quantize": weights}
     if not output.quiet:
         for message in notes:
             note(message)
-    with (JsonWriter if output.json else TextWriter)(prompts, samplings, tokenizer, source) as writer:
+    seen = [replace(prompt, text="") for prompt in prompts] if shown else prompts
+    if samplings[0].beams > 1:  # it says nothing before its end
+        with waiting("searching for the most probable text", quiet=output.quiet):
+            runs = [iter(list(events)) for events in runs]
+    with (JsonWriter if output.json else TextWriter)(seen, samplings, tokenizer, source) as writer:
         for number, events in enumerate(runs):
             for event in events:
                 if isinstance(event, Stats):
                     timings.append(event)
                 else:
                     writer.show(event, number)
+                last = number == len(runs) - 1 and samplings[number].num_samples
+                if turn and isinstance(event, TextChunk) and event.number == last:
+                    turn.hear(event.text)
                 if isinstance(event, Sample):
                     exhausted += event.exhausted
                     first = samplings[number].begin_with
@@ -160,7 +194,7 @@ def write(
             writer.notes.append(f"{ended} inside --begin-with")
         if exhausted and not output.quiet:
             writer.notes.append(
-                f"the filters left no token {count_of(exhausted, 'time')}; the best one stood in"
+                f"the filters left no token to choose {count_of(exhausted, 'time')}; the likeliest was taken"
             )
         for sampling, stats in zip(samplings, timings, strict=True) if output.stats else ():
             title = f"temperature {sampling.temperature:g}: " if len(samplings) > 1 else ""
@@ -169,17 +203,17 @@ def write(
 
 
 def _ask(
-    loaded: "Checkpoint", decoder: "Decoder", text: str, given: Mapping[str, Any], output: Output
+    loaded: "Checkpoint", decoder: "Decoder", turn: "Turn", given: Mapping[str, Any], output: Output
 ) -> None:
     """Write what the interactive session asks for."""
     samplings = resolve_each({"seed": fresh_seed(), **given})
-    write(loaded, decoder, [prompt_from_argument(text)], samplings, output)
+    write(loaded, decoder, [prompt_from_argument(turn.prompt)], samplings, output, turn=turn)
 
 
 def _prompt_texts(given: list[str] | None, file: Path | None, encoding: str, *, by_line: bool) -> list[str]:
     """Return the prompts: given, from a file or standard input, or an empty one."""
     if given and file is not None:
-        raise UsageError("--prompt and --prompt-file contradict each other", "give one")
+        raise UsageError("--prompt and --prompt-file cannot be combined", "give one of them")
     if given:
         return [prompt_from_argument(text) for text in given]
     text = _read_text(file, encoding)

@@ -13,7 +13,7 @@ import typer
 
 from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.options import add_flags, switch, value
-from mygpt_cli.config.knobs import flag_of, knobs
+from mygpt_cli.config.knobs import explained, flag_of, knobs
 from mygpt_cli.config.sampling import HINT, Sampling
 from mygpt_cli.text.document import Document
 from mygpt_cli.text.encoding import encoding_fault
@@ -23,30 +23,44 @@ if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.model.config import ModelConfig
 
-CHECKPOINT_HELP = "A run, a checkpoint or a Hugging Face folder; by default the newest run in checkpoints/."
+CHECKPOINT_HELP = "A run by name, or the folder of a run, a checkpoint or a Hugging Face model."
+CHECKPOINT_DEFAULT = "the newest run in checkpoints/"
 
 Folder = Annotated[
-    str | None, typer.Argument(help=CHECKPOINT_HELP, metavar="[CHECKPOINT]", show_default=False)
+    str | None,
+    typer.Argument(
+        help=explained(CHECKPOINT_HELP, default=CHECKPOINT_DEFAULT),
+        metavar="[CHECKPOINT]",
+        show_default=False,
+    ),
 ]
 FolderFlag = Annotated[
-    str | None, typer.Option("--checkpoint", help="The same.", metavar="FOLDER", rich_help_panel="Input")
+    str | None,
+    value("The model to use; does the same as the argument CHECKPOINT.", "CHECKPOINT", "Input", expert=True),
 ]
-Device = Annotated[str, value("Where to compute: auto, cpu, cuda or mps.", "NAME", "Input")]
+Device = Annotated[
+    str, value("Device to compute on: auto, cpu, cuda or mps.", "NAME", "Input", default="auto", expert=True)
+]
 Quantize = Annotated[
     str | None,
     value(
-        "Bits of the weights: bfloat16 [dim](on a CPU)[/dim], int8, or none to keep them as they are.",
-        "KIND",
+        "Precision of the weights: bfloat16, int8, or none to keep that of the checkpoint.",
+        "NAME",
         "Input",
+        default="bfloat16 where a CPU writes text, else none",
+        expert=True,
     ),
 ]
 Encoding = Annotated[
-    str | None, value("Encoding of the file [dim](utf-8)[/dim], such as cp1252 or utf-16.", "NAME", "Input")
+    str | None,
+    value(
+        "Encoding of the text file, such as cp1252 or utf-16.", "NAME", "Input", default="utf-8", expert=True
+    ),
 ]
-Json = Annotated[bool, switch("--json", "Write JSON, a record on each line.", "Output")]
-Quiet = Annotated[bool, switch("--quiet", "Write nothing but the result.", "Output", "-q")]
-Svg = Annotated[Path | None, value("Also draw it into this file.", "FILE", "Output")]
-Html = Annotated[Path | None, value("Also write it as a page into this file.", "FILE", "Output")]
+Json = Annotated[bool, switch("--json", "Write JSON to stdout, one record on each line.", "Output")]
+Quiet = Annotated[bool, switch("--quiet", "Write only the result: no notes, no progress.", "Output", "-q")]
+Svg = Annotated[Path | None, value("Also save the view as an SVG picture.", "FILE", "Output")]
+Html = Annotated[Path | None, value("Also save the view as a web page.", "FILE", "Output")]
 
 _METAVARS = {"logit_bias": "TOKEN=X", "filters": "NAMES"}
 _KINDS: dict[type, tuple[str, Any]] = {float: ("X", str), int: ("N", str), tuple: ("TEXT", list[str])}
@@ -66,15 +80,17 @@ def with_sampling(
 
 def _annotation(name: str, *, several: bool) -> Any:
     knob = knobs(Sampling)[name]
-    default = knob.given
-    text = knob.help.rstrip(".") + ("; repeatable" if several else "")
-    if default not in (None, (), "", False):
-        text += f" [dim]({default:g})[/dim]" if isinstance(default, float) else f" [dim]({default})[/dim]"
-    metavar, hint = _KINDS.get(knob.kind, ("|".join(knob.choices) or "TEXT", knob.kind))
+    text = knob.explained + (" May be repeated, for one section each." if several else "")
+    metavar, hint = _KINDS.get(knob.kind, ("NAME" if knob.choices else "TEXT", knob.kind))
     metavar = "" if knob.kind is bool else _METAVARS.get(name, metavar)
     hint = list[hint] if several else hint  # type: ignore[valid-type]
     option = typer.Option(
-        knob.flag, help=text, metavar=metavar, rich_help_panel=knob.group, show_default=False
+        knob.flag,
+        help=text,
+        metavar=metavar,
+        rich_help_panel=knob.group,
+        show_default=False,
+        hidden=knob.expert,
     )
     return Annotated[hint | None, option]
 
@@ -119,7 +135,7 @@ def decode_prompt(data: bytes, source: str, encoding: str) -> str:
 def file_encoding(given: str | None, *, used: bool) -> str:
     """Return the encoding of the file that is read; UsageError where there is none, or none is."""
     if given is not None and not used:
-        raise UsageError("--encoding has no effect: no file is read", "leave it out")
+        raise UsageError("--encoding has no effect, since no file is read", "leave it out")
     if given is not None and (fault := encoding_fault(given)):
         raise UsageError(f"--encoding: {fault}")
     return given or "utf-8"
@@ -152,7 +168,7 @@ def find_folder(given: str | None, flag: str | None) -> Path:
     if given and flag:
         raise UsageError(
             f"the checkpoint is given twice: '{given}' and '{flag}'",
-            "give one; use --prompt for the text to continue",
+            "give it once; for a text to continue, use --prompt",
         )
     path = given or flag
     return run_or_path(path) if path else newest_run(runs_folder())
@@ -163,13 +179,13 @@ def refuse_more(context: typer.Context, folder: str | None) -> None:
     if context.args:
         text = " ".join(context.args)
         raise UsageError(
-            f"'{text}' comes after the checkpoint, which is all that is taken without a flag",
+            f"unexpected argument '{text}' after the checkpoint",
             _prompt_hint(text, f"{context.info_name} {quote(folder or '')}"),
         )
 
 
 def _prompt_hint(text: str, command: str) -> str:
-    return f"use --prompt for the text to continue: `mygpt {command} --prompt {quote(text)}`"
+    return f"for a text to continue, use --prompt: `mygpt {command} --prompt {quote(text)}`"
 
 
 @contextlib.contextmanager
@@ -202,13 +218,33 @@ def open_checkpoint(
     `text_command` is the command and flag with which a file is taken as a text, for those who give one here.
     A command that `only_writes` opens models whose weights fit into memory only as the decoder packs them.
     """
+    from mygpt_cli.ui.console import note
+    from mygpt_cli.ui.progress import waiting
+
+    warn = (lambda message: None) if quiet else note
+    with waiting("loading the model", quiet=quiet):
+        found, checkpoint, decoder = _open(given, flag, device, quantize, text_command, only_writes, warn)
+    for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
+        warn(message)
+    return checkpoint, decoder
+
+
+def _open(
+    given: str | None,
+    flag: str | None,
+    device: str,
+    quantize: str | None,
+    text_command: str,
+    only_writes: bool,
+    warn: Callable[[str], None],
+) -> "tuple[Path, Checkpoint, Decoder]":
+    """Find and load a checkpoint and what decodes it, which may `warn` later, while it decodes."""
     from mygpt_cli.backends.choice import decoder_for, weights_for
     from mygpt_cli.backends.cpu.decoder import takes
     from mygpt_cli.base.devices import pick_device
     from mygpt_cli.checkpoints.checkpoint import TextInsteadError, frozen, load
     from mygpt_cli.checkpoints.memory import keep_whole, map_where_needed
     from mygpt_cli.tokens.dataset import cache_folder
-    from mygpt_cli.ui.console import note
 
     found = find_folder(given, flag)
     place = pick_device(device)
@@ -221,7 +257,7 @@ def open_checkpoint(
     try:
         checkpoint = load(found, is_mapped=is_mapped)
     except TextInsteadError as error:
-        error.hint += f", `mygpt {text_command} {quote(str(found))}` takes it as it is"
+        error.hint += f", `mygpt {text_command} {quote(str(found))}` reads it as a text"
         raise
     except CheckpointError as error:
         # The most natural mistake is to give a prompt here.
@@ -230,9 +266,4 @@ def open_checkpoint(
             error.hint = prompt if " " in given else f"{error.hint}; {prompt}"
         raise
     model = frozen(checkpoint.model).to(place)
-    warn = (lambda message: None) if quiet else note
-    decoder = decoder_for(model, quantize, cache_folder() / "kernels", warn)
-    if not quiet:
-        for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
-            note(message)
-    return checkpoint, decoder
+    return found, checkpoint, decoder_for(model, quantize, cache_folder() / "kernels", warn)

@@ -13,69 +13,131 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mygpt_cli.base.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
-from mygpt_cli.cli.options import read_flags, with_settings
-from mygpt_cli.cli.sampling import run_or_path
+from mygpt_cli.base.errors import (
+    CheckpointError,
+    LostProcessError,
+    ResourceError,
+    TextError,
+    UsageError,
+    join_faults,
+    together,
+)
+from mygpt_cli.base.processes import Processes
+from mygpt_cli.cli.help import HelpAll
+from mygpt_cli.cli.launch import are_launched, joined, launch
+from mygpt_cli.cli.options import read_flags, switch, value, with_settings
+from mygpt_cli.cli.sampling import run_or_path, runs_folder
 from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.sources import effect_faults, from_environment, from_file, from_preset, merge
 from mygpt_cli.config.train import Settings
+from mygpt_cli.ui.help import Example
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.checkpoints.runs import Run
     from mygpt_cli.text.corpus import Corpus
     from mygpt_cli.training.preparation import Preparation
     from mygpt_cli.training.trainer import Trainer
     from mygpt_cli.ui.train import Reporter
 
+SAMPLE, LAST_SAMPLE = 80, 200  # tokens, while it trains and when it has trained
+SAMPLE_LINES = 8  # at most
+SAMPLE_SECONDS, SAMPLE_SHARE = 0.5, 0.01  # at most, the second of the time that training took
+LATEST = "latest"  # as the name of a run, unless one is called so
+EXAMPLES = (
+    Example("mygpt train story.txt", "a model of one file, in five minutes"),
+    Example("mygpt train story.txt poems/ --time 20m", "of a file and a folder, in twenty minutes"),
+    Example("mygpt train story.txt --dry-run", "see what would be trained, and why"),
+    Example("mygpt train --resume latest --time 10m", "train the newest run for ten minutes more"),
+    Example("mygpt train chat.txt --init-from story-001", "fine-tune a trained model on another text"),
+)
+# Of the help's sections: what people ask for first.
+ORDER = ("Arguments", "Budget (one of these)", "Run", "Text", "Model", "Optimizer", "Schedule", "Intervals")
+SETTINGS_NOTE = (
+    "Every setting can also be given as a variable MYGPT_NAME (such as MYGPT_LAYERS=4), in a file for "
+    "--config, or by a --preset. A flag wins over a variable, that over --config, and that over --preset."
+)
 CALLED = {"batch_size": "--batch-size times --accumulation"}
 
 
 @with_settings
 def train(
+    invoked: typer.Context,
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders, globs, or - for standard input. With none: a text that comes with Python.",
+            help="Text files, folders, globs such as '*.md', or - for standard input (default: the Python "
+            "language reference, which comes with Python).",
             metavar="[FILES]...",
             show_default=False,
         ),
     ] = None,
+    resume: Annotated[
+        str | None,
+        value("Continue this run where it stopped; latest is the newest one.", "RUN", "Run"),
+    ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="Settings from a TOML file.", metavar="FILE", rich_help_panel="Settings"),
+        value("Take settings from a TOML file, such as the config.toml of a run.", "FILE", "Run"),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="Settings that come with mygpt.", metavar="NAME", rich_help_panel="Settings"),
+        value(
+            "Take settings from a recipe that comes with mygpt, such as classic-cpu.",
+            "NAME",
+            "Run",
+            expert=True,
+        ),
     ] = None,
-    resume: Annotated[
-        str | None, typer.Option(help="Go on with this run.", metavar="RUN", rich_help_panel="Settings")
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Start this many processes on this machine, which share the work of each step.",
+            metavar="N",
+            min=1,
+            rich_help_panel="Run",
+            show_default=False,
+            hidden=True,
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", metavar="", help="Show the plan and stop.", rich_help_panel="Output")
+        bool, switch("--dry-run", "Show the plan with its reasons, and stop before training.", "Output")
+    ] = False,
+    explain: Annotated[
+        bool, switch("--explain", "Say why each setting was chosen, and train.", "Output")
     ] = False,
     json: Annotated[
-        bool,
-        typer.Option(
-            "--json", metavar="", help="Write each event as a line of JSON.", rich_help_panel="Output"
-        ),
+        bool, switch("--json", "Write JSON to stdout, one event on each line.", "Output")
     ] = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", "-q", metavar="", help="Write only the run's folder.", rich_help_panel="Output"
-        ),
-    ] = False,
+    quiet: Annotated[bool, switch("--quiet", "Write only the folder of the run.", "Output", "-q")] = False,
+    help_all: HelpAll = False,
     **flags: Any,
 ) -> None:
-    """Train a GPT on a text.
-
-    Any setting can also come from a variable MYGPT_<NAME>, from --config or from --preset; the first of
-    flag, variable, config and preset wins.
-    """
+    """Train a GPT on any text. What you do not set is chosen to suit the text, the time and the machine."""
     started = time.perf_counter()
+    if processes and processes > 1 and not are_launched(os.environ):
+        raise typer.Exit(launch(invoked.obj, processes, os.environ))
+    from mygpt_cli.ui.reporter import reporter
+
+    with (
+        joined(os.environ, processes) as those,
+        reporter(json=json, quiet=quiet, explain=explain or dry_run, silent=not those.first) as report,
+    ):
+        given, *weaker = _sources(flags, files or [], config, preset, resume)
+        if resume is not None:
+            _resume(_find_run(resume, given), given, report, dry_run, started, those)
+        else:
+            settings = merge([given, *weaker])
+            faults = effect_faults(given, settings)
+            _train(settings, faults, report, dry_run, started, those)
+
+
+def _sources(
+    flags: dict[str, Any], files: list[str], config: Path | None, preset: str | None, resume: str | None
+) -> list[Settings]:
+    """Return the settings of the flags and then of all other sources, the strongest first."""
     if resume is not None and (config is not None or preset is not None):
-        raise UsageError("--resume goes on with the run's own settings", "leave --config and --preset out")
+        raise UsageError("--resume uses the settings of the run itself", "leave --config and --preset out")
     sources: list[Callable[[], Settings]] = [lambda: read_flags(flags)]
     if resume is None:
         sources.append(lambda: from_environment(os.environ))
@@ -90,14 +152,7 @@ def train(
     for layer in (given, *weaker):
         if layer.get("init_from"):
             layer["init_from"] = str(run_or_path(layer["init_from"]).absolute())
-    from mygpt_cli.ui.reporter import reporter
-
-    with reporter(json=json, quiet=quiet) as report:
-        if resume is not None:
-            _resume(_find_run(resume, given), given, report, dry_run, started)
-        else:
-            settings = merge([given, *weaker])
-            _train(settings, effect_faults(given, settings), report, dry_run, started)
+    return [given, *weaker]
 
 
 def _absolute(name: str) -> str:
@@ -108,7 +163,14 @@ def _absolute(name: str) -> str:
     return str(Path(here, name))
 
 
-def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: bool, started: float) -> None:
+def _train(
+    settings: Settings,
+    faults: list[str],
+    report: "Reporter",
+    dry_run: bool,
+    started: float,
+    processes: Processes,
+) -> None:
     """Start a new run, unless the settings have faults, these or others."""
     from mygpt_cli.config.train import raise_faults, setting_faults
     from mygpt_cli.tokens.tokenizer_training import check_tokenizer
@@ -120,8 +182,8 @@ def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: b
     )
     out = Path(settings.get("out", "checkpoints"))
     _check_writable(out)
-    corpus = _read_text(settings, report)
-    prepared = _prepare(settings, corpus, report, settings.get("init_from"))
+    corpus = _read_text(settings, report, processes)
+    prepared = _prepare(settings, corpus, report, settings.get("init_from"), processes)
     from mygpt_cli.training.preparation import planned
 
     plan = prepared.plan()
@@ -129,6 +191,9 @@ def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: b
     report.notes(prepared.notes)
     report.plan(planned(trainer, plan))
     if dry_run:
+        return
+    if not processes.first:
+        _drive(None, trainer, report)
         return
 
     from mygpt_cli.checkpoints.runs import Run
@@ -154,11 +219,13 @@ def _check_tensorboard(settings: Settings) -> None:
         check_tensorboard()
 
 
-def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
+def _resume(
+    folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float, processes: Processes
+) -> None:
     """Go on with a run, as if it had not stopped."""
     from mygpt_cli.checkpoints.checkpoint import load, load_optimizer
+    from mygpt_cli.checkpoints.metrics import CONFIG
     from mygpt_cli.checkpoints.runs import (
-        CONFIG,
         Run,
         course_of,
         history_of,
@@ -171,7 +238,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     from mygpt_cli.text.corpus import STDIN
 
     run = Run(folder)
-    with run.locked():
+    with run.locked() if processes.first else contextlib.nullcontext():
         kept = from_file(folder / CONFIG)
         if "steps" not in kept:
             fault = f"{folder / CONFIG} does not say how many steps the run has"
@@ -191,17 +258,17 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             if before != after
         ]
         if changed:
-            hint = f"leave these out, or put them back in {folder / CONFIG}, or train a new run"
-            raise UsageError(f"a run goes on as it began, and {join_faults(changed, 'differ')}", hint)
+            hint = f"leave them out, or change them back in {folder / CONFIG}, or train a new run"
+            raise UsageError(f"cannot resume with changed settings: {join_faults(changed, 'differ')}", hint)
         history = history_of(checkpoint.state)
         _check_left(folder, history.step, settings.get("steps"), kept["steps"])
         try:
-            corpus = _read_text(settings, report)
+            corpus = _read_text(settings, report, processes)
         except TextError as error:
             again = f"mygpt train --resume {quote(str(folder))}"
             piped = STDIN in (*settings.get("files", ()), settings.get("val_file"))
-            error.hint = "a run goes on with the text that it began with: " + (
-                f"pipe it in again, `{again} < FILE`" if piped else f"name its files anew, `{again} FILES`"
+            error.hint = "resuming needs the text of the run: " + (
+                f"pipe it in again, `{again} < FILE`" if piped else f"say where it is now, `{again} FILES`"
             )
             raise
         if checkpoint.state is None or checkpoint.state.get("text") != corpus.fingerprint:
@@ -209,9 +276,9 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
             raise TextError(
                 f"the text is not the one that {folder} was trained on"
                 + (f": {join_faults(told, 'have changed')}" if told else ""),
-                "give the same files, or train a new run; --init-from goes on learning from another text",
+                "give the same files, or train a new run; --init-from fine-tunes this one on another text",
             )
-        prepared = _prepare(settings, corpus, report, checkpoint)
+        prepared = _prepare(settings, corpus, report, checkpoint, processes)
         from mygpt_cli.training.preparation import planned
 
         plan = prepared.plan()
@@ -235,6 +302,10 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         report.plan(planned(trainer, plan))
         if dry_run:
             return
+        processes.most(0)  # all have read what changes now
+        if not processes.first:
+            _drive(None, trainer, report)
+            return
         run.configure(trainer.config)
         run.forget_after(history.step)
         report.past(read_history(folder))
@@ -248,18 +319,22 @@ def _check_left(folder: Path, done: int, steps: int | None, planned: int) -> Non
     again = f"mygpt train --resume {quote(str(folder))}"
     if done < planned:
         raise UsageError(
-            f"{folder} is at step {done:,} of {planned:,}, with {planned - done:,} left; the budget counts "
-            f"the whole run, and its {steps:,} steps are already done",
+            f"{folder} is at step {done:,} of {planned:,}; the budget counts from the start of the run, "
+            f"and its {steps:,} steps are already done",
             f"`{again}` finishes it, `{again} --steps {done + steps}` takes {steps:,} more",
         )
     raise UsageError(
-        f"{folder} is at step {done} and has nothing left to do",
-        f"give it more with --steps {2 * done} or with --time 5m",
+        f"{folder} is finished: it has taken all of its {done:,} steps",
+        f"train it for longer with `{again} --time 5m` or `{again} --steps {2 * done}`",
     )
 
 
 def _prepare(
-    settings: Settings, corpus: "Corpus", report: "Reporter", start: "Checkpoint | str | None"
+    settings: Settings,
+    corpus: "Corpus",
+    report: "Reporter",
+    start: "Checkpoint | str | None",
+    processes: Processes,
 ) -> "Preparation":
     """Prepare training, compiling what it needs while torch loads.
 
@@ -275,33 +350,41 @@ def _prepare(
     from mygpt_cli.training.preparation import Preparation
 
     if start is None or isinstance(start, str):
-        return Preparation(settings, corpus, report.busy, load(Path(start)) if start else None)
-    return Preparation(settings, corpus, report.busy, start, resumed=True)
+        begun = load(Path(start)) if start else None
+        return Preparation(settings, corpus, report.busy, begun, processes=processes)
+    return Preparation(settings, corpus, report.busy, start, resumed=True, processes=processes)
 
 
 def _find_run(name: str, given: Settings) -> Path:
-    """Return the run folder that a path or a bare name means."""
-    from mygpt_cli.checkpoints.checkpoint import locate
-    from mygpt_cli.checkpoints.runs import CONFIG
+    """Return the run folder that a path or a bare name means, or the newest one for `latest`."""
+    from mygpt_cli.checkpoints.checkpoint import locate, newest_run
+    from mygpt_cli.checkpoints.metrics import CONFIG
 
     folder = Path(given["out"], name) if "out" in given else run_or_path(name)
+    if name == LATEST and not folder.exists():
+        folder = newest_run(Path(given["out"]) if "out" in given else runs_folder())
     if folder.name in ("last", "best") and (folder.parent / CONFIG).is_file():
         folder = folder.parent
     locate(folder, ("last",))
     if not (folder / CONFIG).is_file():
         raise CheckpointError(
-            f"{folder} is not a run: it has no {CONFIG}", "--resume takes a folder made by `mygpt train`"
+            f"{folder} is not a run: it has no {CONFIG}",
+            "--resume continues a run of `mygpt train`; `mygpt runs` lists them",
         )
     return folder
 
 
-def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
-    """Open the text and say what it is."""
+def _read_text(settings: Settings, report: "Reporter", processes: Processes) -> "Corpus":
+    """Open the text and say what it is; UsageError for a pipe, of which several processes each get a part."""
     from mygpt_cli.text.corpus import open_corpus
 
     files = settings.get("files", ())
+    if processes.count > 1 and "-" in (*files, settings.get("val_file")):
+        raise UsageError(
+            f"{processes.count} processes cannot all read standard input", "write the text to a file"
+        )
     typed = "-" in files and sys.stdin is not None and sys.stdin.isatty()
-    report.busy("type the text and end it with Ctrl-D" if typed else "reading the text")
+    report.busy("type the text, and end it with Ctrl-D on an empty line" if typed else "reading the text")
     corpus = open_corpus(
         files,
         errors=settings.get("errors", "strict"),
@@ -313,40 +396,56 @@ def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
     return corpus
 
 
-def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:
-    """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted."""
-    from mygpt_cli.checkpoints import runs
-    from mygpt_cli.cli.interruption import Interruption
-    from mygpt_cli.training.events import Evaluated
+def _drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
+    """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted.
 
+    Of several processes only the first has the run.
+    """
+    from mygpt_cli.checkpoints import runs
+    from mygpt_cli.cli.interruption import Interruption, exit_code_of
+    from mygpt_cli.training.events import Evaluated, Finished
+
+    ended, folder = "", trainer.processes.of(0, str(run.folder) if run else "")
     with Interruption() as interruption, contextlib.ExitStack() as closing:
-        board = None
-        if trainer.config.tensorboard:
+        board, stop = None, interruption.reason
+        if trainer.config.tensorboard and run:
             from mygpt_cli.ui.tensorboard import TensorBoard
 
             board = closing.enter_context(TensorBoard(run.folder, trainer.history.step))
-        for event in runs.train(run, trainer, stop=interruption.reason):
-            if board:
-                board.log(event)
-            report.event(event)
-            if isinstance(event, Evaluated) and report.wants_samples:
-                report.event(_sampled(trainer))
-    report.finish(run.folder)
-    if interruption.exit_code:
-        raise typer.Exit(interruption.exit_code)
+        try:
+            for event in runs.train(run, trainer, stop=stop) if run else trainer.run(stop):
+                if board:
+                    board.log(event)
+                report.event(event)
+                if isinstance(event, Evaluated) and report.wants_samples:
+                    report.event(_sampled(trainer, SAMPLE))
+                if isinstance(event, Finished):
+                    ended = event.reason
+        except LostProcessError as lost:
+            if Path(folder, "last").exists():
+                lost.hint = f"`mygpt train --resume {quote(folder)}` resumes from what was saved"
+            raise
+    if report.wants_ending and not interruption.signal:
+        report.event(_sampled(trainer, LAST_SAMPLE))
+    if run:
+        report.finish(run.folder)
+    if code := interruption.exit_code or exit_code_of(ended):
+        raise typer.Exit(code)
 
 
-def _sampled(trainer: "Trainer") -> Any:
-    """Let the model write a little, always from the same draws, to show how it learns."""
+def _sampled(trainer: "Trainer", tokens: int) -> Any:
+    """Let the model write a few lines, always from the same draws, to show how it learns."""
     from mygpt_cli.backends.reference import ReferenceDecoder
     from mygpt_cli.config.sampling import Sampling
     from mygpt_cli.generation.stream import TextChunk, generate, read_prompt
     from mygpt_cli.training.events import Sampled
 
     tokenizer, decoder = trainer.dataset.tokenizer, ReferenceDecoder(trainer.model)
-    sampling = Sampling(seed=trainer.config.seed, max_new_tokens=80)
+    sampling = Sampling(seed=trainer.config.seed, max_new_tokens=tokens)
     prompt = read_prompt(tokenizer, "", trainer.config.context)
-    parts = generate(decoder, tokenizer, [prompt], sampling)
-    return Sampled(
-        step=trainer.history.step, text="".join(part.text for part in parts if isinstance(part, TextChunk))
-    )
+    text, began, most = "", time.perf_counter(), max(SAMPLE_SECONDS, SAMPLE_SHARE * trainer.history.seconds)
+    for part in generate(decoder, tokenizer, [prompt], sampling):
+        text += part.text if isinstance(part, TextChunk) else ""
+        if text.strip().count("\n") >= SAMPLE_LINES or time.perf_counter() - began > most:
+            break
+    return Sampled(step=trainer.history.step, text=text)

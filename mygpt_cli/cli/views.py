@@ -10,6 +10,8 @@ from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
 from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.config.sampling import Sampling
@@ -80,6 +82,12 @@ class Request:
         )
         return replace(self.shown, model=model)
 
+    def waiting(self, what: str) -> "AbstractContextManager[None]":
+        """Show what is being done, where someone watches."""
+        from mygpt_cli.ui.progress import waiting
+
+        return waiting(what, quiet=self.quiet)
+
     def chunks(self) -> "list[Chunk]":
         """Return the text to look at, or nothing."""
         from mygpt_cli.text.corpus import Chunk, open_text
@@ -101,7 +109,7 @@ def one_view(flags: Mapping[str, object]) -> str | None:
     """Return the name of the view whose flag was given; UsageError names them where there are several."""
     given = [flag for flag, value in flags.items() if value]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} are different views", "ask for one at a time")
+        raise UsageError(f"{' and '.join(given)} are different views", "choose one of them")
     return given[0] if given else None
 
 
@@ -112,15 +120,19 @@ def show_view(name: str | None, request: Request) -> None:
     """
     prompt, view = request.prompt, VIEWS[name]
     if prompt is not None and request.file is not None:
-        raise UsageError("--prompt and --text both give a text", "give one")
+        raise UsageError("--prompt and --text both give a text", "give one of them")
     if prompt is None and view.of_a_prompt:
-        raise UsageError(f"{name} shows {view.of_a_prompt} a prompt", 'give one with --prompt "..."')
+        raise UsageError(
+            f"{name} shows {view.of_a_prompt} a prompt", 'give one, such as --prompt "Once upon a time"'
+        )
     if request.position is not None and name != "--life":
-        raise UsageError("--position is that of the token for --life", "add --life")
+        raise UsageError("--position has no effect without --life", "add --life")
     if (request.layer is not None or request.head is not None) and name not in ("--attention", "--life"):
-        raise UsageError("--layer and --head choose heads", "add --attention or --life")
+        raise UsageError(
+            "--layer and --head have no effect without --attention or --life", "add one of these"
+        )
     if request.shown.explain and name is None:
-        raise UsageError("--explain adds sentences to a view", "add one, such as --weights")
+        raise UsageError("--explain has no effect without a view", "choose one, such as --weights")
     view.show(request)
 
 
@@ -167,7 +179,8 @@ def _temperatures(request: Request) -> None:
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
     degrees, top = request.temperatures, request.shown.top
-    view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
+    with request.waiting("computing the choice at each temperature"):
+        view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
     show_temperatures(view, sampling, request.show(loaded))
 
 
@@ -176,16 +189,17 @@ def _life(request: Request) -> None:
     from mygpt_cli.ui.life import show_life
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
-    view = view_life(
-        decoder,
-        loaded.tokenizer,
-        prompt,
-        sampling,
-        position=request.position,
-        layer=request.layer,
-        head=request.head,
-        top=request.shown.top,
-    )
+    with request.waiting("following the token"):
+        view = view_life(
+            decoder,
+            loaded.tokenizer,
+            prompt,
+            sampling,
+            position=request.position,
+            layer=request.layer,
+            head=request.head,
+            top=request.shown.top,
+        )
     show_life(view, sampling, request.show(loaded))
 
 
@@ -221,7 +235,8 @@ def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
     from mygpt_cli.inspection.trace import trace
 
     loaded, _, prompt = request.start()
-    return loaded, trace(loaded.model, prompt.ids)
+    with request.waiting("reading the prompt"):
+        return loaded, trace(loaded.model, prompt.ids)
 
 
 def _tokens(request: Request) -> None:
@@ -240,7 +255,7 @@ def _weights(request: Request) -> None:
     from mygpt_cli.ui.weights import show_weights
 
     if request.prompt is not None or request.file is not None:
-        raise UsageError("--weights shows the tensors, and takes no text", "leave --prompt and --text out")
+        raise UsageError("--weights shows the tensors, not a text", "leave --prompt and --text out")
     loaded = request.open()
     show_weights(weights_of(loaded.model), request.show(loaded))
 
@@ -270,15 +285,15 @@ def _copied(request: Request) -> None:
 
     if request.prompt is None and request.file is None:
         raise UsageError(
-            "--copied needs a text", "give one with --text FILE, or have one written with --prompt"
+            "--copied needs a text", "give one with --text FILE, or let the model write one with --prompt"
         )
     given = None if request.file is None else _text(request.chunks())
     checkpoint, decoder = request.open_decoder()
     corpus = training_text(checkpoint)
     if isinstance(corpus, str):
         raise TextError(
-            f"the text that {checkpoint.folder} was trained on is not at hand: {corpus}",
-            "put its files back where config.toml of the run names them",
+            f"the training text of {checkpoint.folder} cannot be read: {corpus}",
+            "put its files back to where config.toml of the run says",
         )
     with progress_bar(quiet=request.quiet) as progress:
         text = _written(checkpoint, decoder, request) if given is None else given

@@ -10,20 +10,24 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from mygpt_cli.base.errors import did_you_mean
 
+SHOWN_BELOW = 1_000_000  # a higher limit only guards against nonsense, and help does not name it
 
-def knob(help: str, group: str, default: Any = MISSING, **limits: Any) -> Any:  # noqa: A002
-    """Declare a setting: its help, its group, its default (none: it is chosen), and its limits.
 
-    Limits are `at_least`, `above`, `at_most`, `below`, and `choices`.
+def knob(help: str, group: str, default: Any = MISSING, **details: Any) -> Any:  # noqa: A002
+    """Declare a setting: its help, its group, its default (none: it is chosen), and what else a `Knob` has.
+
+    That is its limits, `at_least`, `above`, `at_most`, `below` and `choices`; `expert`, for what `--help`
+    leaves to `--help-all`; and `means`, what the default amounts to.
     """
-    return field(default=default, metadata={"help": help, "group": group, **limits})
+    return field(default=default, metadata={"help": help, "group": group, **details})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
     """A setting: its type (int, float, bool, str, or tuple of these), and what values it may take.
 
-    `default` is MISSING where the value is chosen when it is not given.
+    `default` is MISSING where the value is chosen when it is not given; `means` says in words what it amounts
+    to. Only `--help-all` shows those for an `expert`.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Knob:
     at_most: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    expert: bool = False
+    means: str = ""
 
     @property
     def flag(self) -> str:
@@ -46,6 +52,32 @@ class Knob:
     def given(self) -> Any:
         """The value that it has when it is not given; None where that is chosen."""
         return None if self.default is MISSING else self.default
+
+    @property
+    def explained(self) -> str:
+        """Its help, with its range and its default behind it."""
+        return explained(self.help, self._range(), self._default())
+
+    def _range(self) -> str:
+        """Say which values it may take, in words; nothing where any will do."""
+        if self.choices:
+            return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
+        low, high = self.at_least, self.at_most
+        low = None if low is not None and low <= -SHOWN_BELOW else low
+        high = None if high is not None and high >= SHOWN_BELOW else high
+        if low is not None and high is not None:
+            return f"{low:,g} to {high:,g}"
+        below = None if self.below is not None and self.below >= SHOWN_BELOW else self.below
+        limits = {"at least": low, "above": self.above, "at most": high, "below": below}
+        return ", ".join(f"{word} {limit:,g}" for word, limit in limits.items() if limit is not None)
+
+    def _default(self) -> str:
+        """Say what it is when it is not given; nothing for what is then simply off."""
+        value = self.given
+        if value in (None, (), "") or value is False:
+            return self.means or ("automatic" if self.default is MISSING else "")
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        return f"{shown}, {self.means}" if self.means else shown
 
     def fault(self, value: Any, called: str = "") -> str | None:
         """Say what is wrong with a value of the right type, or None; `called` is its flag by default."""
@@ -80,6 +112,13 @@ class Knob:
                 what = "a whole number" if self.kind is int else "a number"
                 raise ValueError(f"'{text}' is not {what}") from None
         return (text,) if self.kind is tuple else text
+
+
+def explained(text: str, limits: str = "", default: str = "") -> str:
+    """Return the help of a flag: what it does, and in parentheses its range and its default."""
+    parts = [limits] if limits else []
+    parts += [f"default: {default}"] if default else []
+    return f"{text.rstrip('.')} ({'; '.join(parts)})." if parts else text
 
 
 @cache

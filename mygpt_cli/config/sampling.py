@@ -9,7 +9,7 @@ from mygpt_cli.config.knobs import flag_of, knob, knobs
 
 COOLEST = 1e-6
 FARTHEST = 1e6
-HINT = "`mygpt sample --help` lists every setting"
+HINT = "`mygpt sample --help-all` lists every setting with its range"
 
 # The order in which the filters act, each named as its setting: what a text may say at all, then how boldly
 # to choose among what is left. It is the order of transformers, for those that transformers has.
@@ -37,94 +37,143 @@ class Sampling:
     """How tokens are chosen, and how many; raises UsageError listing everything that is wrong."""
 
     temperature: float = knob(
-        "Below 1 plays safe, above 1 takes risks; 0 always takes the best token.",
-        "Choice",
+        "How boldly to choose: below 1 the likely tokens become likelier, above 1 all become more alike; 0 "
+        "always takes the likeliest.",
+        "Choice of tokens",
         0.8,
         at_least=0,
         at_most=FARTHEST,
     )
-    top_k: int = knob("Choose among the N best tokens; 0 for all.", "Choice", 0, at_least=0)
+    top_k: int = knob(
+        "Sample from the K likeliest tokens only.", "Choice of tokens", 0, at_least=0, means="off"
+    )
     top_p: float = knob(
-        "Choose among the fewest tokens that hold this much of the probability.",
-        "Choice",
+        "Sample from the smallest set of tokens whose probabilities add up to X, such as 0.9.",
+        "Choice of tokens",
         1.0,
         above=0,
         at_most=1,
+        means="off",
     )
     min_p: float = knob(
-        "Choose among tokens at least this probable, as a share of the best.",
-        "Choice",
+        "Sample only from tokens at least X times as probable as the likeliest, such as 0.05.",
+        "Choice of tokens",
         0.0,
         at_least=0,
         below=1,
+        means="off",
     )
     typical_p: float = knob(
-        "Choose among the tokens nearest to the expected surprise that hold this much of the probability.",
-        "Choice",
+        "Locally typical sampling: sample from the tokens whose surprisal is nearest to the expected one and "
+        "whose probabilities add up to X.",
+        "Choice of tokens",
         1.0,
         above=0,
         at_most=1,
+        expert=True,
+        means="off",
     )
     filters: str = knob(
-        f"Filters to apply, in this order, with commas; by default {', '.join(FILTERS)}.", "Choice", ""
+        "Filters to apply, separated by commas, in this order.",
+        "Choice of tokens",
+        "",
+        expert=True,
+        means=", ".join(FILTERS),
     )
     seed: int = knob(
-        "Seed of the random draws; the default is a new one.", "Choice", at_most=2**63 - 1, at_least=0
+        "Seed of the random draws: the same seed gives the same text.",
+        "Choice of tokens",
+        at_most=2**63 - 1,
+        at_least=0,
+        means="a new one each time",
     )
 
     repetition_penalty: float = knob(
-        "Divide the logits of tokens already seen; above 1 avoids them.",
+        "Avoid tokens that the prompt or the text already has, by dividing their logits by X, such as 1.1.",
         "Repetition",
         1.0,
         above=0,
         at_most=FARTHEST,
+        means="off",
     )
     frequency_penalty: float = knob(
-        "Take this from a token's logit for each time it was written.",
+        "Subtract X from a token's logit for each time that it has been written.",
         "Repetition",
         0.0,
         at_least=-FARTHEST,
         at_most=FARTHEST,
+        expert=True,
+        means="off",
     )
     presence_penalty: float = knob(
-        "Take this from the logits of all tokens written so far.",
+        "Subtract X once from the logit of every token that has been written.",
         "Repetition",
         0.0,
         at_least=-FARTHEST,
         at_most=FARTHEST,
+        expert=True,
+        means="off",
     )
     no_repeat_ngram: int = knob(
-        "Never repeat a sequence of N tokens; 0 for no limit.", "Repetition", 0, at_least=0, at_most=1_000_000
+        "Never write the same N tokens in a row twice.",
+        "Repetition",
+        0,
+        at_least=0,
+        at_most=1_000_000,
+        expert=True,
+        means="off",
     )
 
     logit_bias: tuple[str, ...] = knob(
-        "Add X to the logit of a token, given by id (a whole number) or text; repeatable.", "Words", ()
+        "Add X to the logit of a token, named by its id (a whole number) or its text; may be repeated.",
+        "Words",
+        (),
+        expert=True,
     )
-    ban: tuple[str, ...] = knob("Text never to write; repeatable.", "Words", ())
-    begin_with: str = knob("Text to begin with.", "Words", "")
+    ban: tuple[str, ...] = knob("Never write this text; may be repeated.", "Words", (), expert=True)
+    begin_with: str = knob("Begin the continuation with this text.", "Words", "", expert=True)
 
-    max_new_tokens: int = knob("Tokens to write at most.", "Length", 200, at_least=1, at_most=1_000_000_000)
-    min_new_tokens: int = knob("Tokens to write before the text may end.", "Length", 0, at_least=0)
-    num_samples: int = knob("Texts to write from the same prompt.", "Length", 1, at_least=1, at_most=1000)
-    stop: tuple[str, ...] = knob("Text to stop before; repeatable.", "Length", ())
-    ignore_end: bool = knob("Never choose the token that ends the text.", "Length", False)
+    max_new_tokens: int = knob(
+        "Write at most this many tokens.", "Length", 200, at_least=1, at_most=1_000_000_000
+    )
+    min_new_tokens: int = knob(
+        "Do not end the text before this many tokens.", "Length", 0, at_least=0, expert=True
+    )
+    num_samples: int = knob("Write this many texts from each prompt.", "Length", 1, at_least=1, at_most=1000)
+    stop: tuple[str, ...] = knob("Stop before this text, which is left out; may be repeated.", "Length", ())
+    ignore_end: bool = knob("Never choose an end-of-text token.", "Length", False, expert=True)
     window: str = knob(
-        "Past the context, half drops its older half when it is full; exact moves it token by token.",
+        "What to do once the context is full: half drops its older half, exact drops one token at a time and "
+        "is slow.",
         "Length",
         "half",
         choices=("half", "exact"),
+        expert=True,
     )
     speculate: bool = knob(
-        "Read ahead what the text has said before: faster where it repeats itself, and the same text.",
+        "Prompt-lookup decoding: guess that repeated passages continue as before. The text stays the same; "
+        "repetitive passages come faster.",
         "Length",
         False,
+        expert=True,
     )
 
     beams: int = knob(
-        "Search for the most probable text, N at a time.", "Beam search", 1, at_least=1, at_most=1000
+        "Beam search: look for the most probable text, keeping the N best at each step, instead of sampling.",
+        "Beam search",
+        1,
+        at_least=1,
+        at_most=1000,
+        expert=True,
+        means="off",
     )
     length_penalty: float = knob(
-        "Above 0 favours long texts, below 0 short ones.", "Beam search", 1.0, at_least=-100, at_most=100
+        "How --beams compares texts of different length: above 0 favours long ones, below 0 short ones.",
+        "Beam search",
+        1.0,
+        at_least=-100,
+        at_most=100,
+        expert=True,
     )
 
     def __post_init__(self) -> None:
@@ -142,7 +191,7 @@ class Sampling:
             )
         if 1 < self.beams < self.num_samples:
             faults.append(
-                f"{self.beams} beams give no more than {self.beams} samples: --num-samples {self.num_samples}"
+                f"--num-samples {self.num_samples} is more than the {self.beams} texts that --beams finds"
             )
         for name in ("stop", "ban"):
             if "" in getattr(self, name):
@@ -166,7 +215,7 @@ class Sampling:
             return []
         named = self.order
         faults = [
-            f"--filters: there is no '{name}'{did_you_mean(name, FILTERS)}"
+            f"--filters: there is no filter '{name}'{did_you_mean(name, FILTERS)}"
             for name in named
             if name not in FILTERS
         ]
@@ -174,7 +223,7 @@ class Sampling:
         for name in FILTERS:
             value = getattr(self, field_of(name))
             if name not in named and value != knobs(Sampling)[field_of(name)].given:
-                faults.append(f"--{name} is set, and --filters leaves it out")
+                faults.append(f"--{name} is set, but --filters leaves it out")
         return faults
 
     @property
@@ -226,11 +275,17 @@ def contradictions(given: Mapping[str, Any]) -> list[str]:
     """Say which of the settings that were given exclude each other."""
     if given.get("beams", 1) > 1:
         drawing = [f"--{name}" for name in DRAWING if field_of(name) in given]
-        faults = [f"--beams contradicts {' and '.join(drawing)}: it draws nothing"] if drawing else []
+        have = "have" if len(drawing) > 1 else "has"
+        sampled = f"{' and '.join(drawing)} {have} no effect with --beams, which does not sample; remove "
+        faults = [f"{sampled}{'one' if len(drawing) == 1 else 'them or --beams'}"] if drawing else []
         if given.get("speculate"):
-            faults.append("--beams contradicts --speculate: it writes several texts")
+            faults.append(
+                "--speculate has no effect with --beams, which follows several texts at once; remove one"
+            )
         return faults
-    return ["--length-penalty needs --beams"] if "length_penalty" in given else []
+    if "length_penalty" in given:
+        return ["--length-penalty has no effect without --beams; add --beams 5 or remove it"]
+    return []
 
 
 def resolve(given: Mapping[str, Any]) -> Sampling:

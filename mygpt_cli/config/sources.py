@@ -45,7 +45,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             except ValueError as error:
                 faults.append(f"{variable}: {error}")
         elif near := did_you_mean(variable, names, MISSPELT):
-            faults.append(f"{variable} is no setting{near}")
+            faults.append(f"unknown setting {variable}{near}")
     raise_faults(faults + setting_faults(settings, _variable_of))
     return settings
 

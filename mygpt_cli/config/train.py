@@ -40,97 +40,220 @@ def parse_duration(text: str) -> float:
 class TrainConfig:
     """Everything a training run depends on; raises UsageError listing everything that is wrong."""
 
-    files: tuple[str, ...] = knob("Texts to learn from.", "Text", ())
-    val_file: str | None = knob("Validate on this file instead of a part of the text.", "Text", None)
+    files: tuple[str, ...] = knob("Texts to train on.", "Text", ())
+    val_file: str | None = knob("Validate on this file instead of on the end of the text.", "Text", None)
     val_fraction: float = knob(
-        "Last part of the text, kept for validation; unless set, at most a million characters.",
+        "Fraction of the text, taken from its end, that is kept for validation; unless set, a million "
+        "characters at most.",
         "Text",
         0.1,
         above=0,
         at_most=0.5,
+        expert=True,
     )
-    encoding: str = knob("Encoding of the files, such as cp1252 or utf-16.", "Text", "utf-8")
+    encoding: str = knob("Encoding of the text files, such as cp1252 or utf-16.", "Text", "utf-8")
     errors: str = knob(
-        "What to do with bytes that are invalid in that encoding.",
+        "What to do with bytes that are invalid in the encoding: stop, or replace each by �.",
         "Text",
         "strict",
         choices=("strict", "replace"),
+        expert=True,
     )
 
     tokenizer: str = knob(
-        "char, bpe (learned from the text), or a tiktoken encoding such as gpt2.", "Tokens", "bpe"
+        "What tokens are: char (characters), bpe (byte pairs learned from the text), or a tiktoken encoding "
+        "such as gpt2.",
+        "Text",
+        "bpe",
     )
-    vocab_size: int | None = knob("Entries of a learned vocabulary.", "Tokens", at_least=2, at_most=131_072)
+    vocab_size: int | None = knob(
+        "Number of tokens in the vocabulary that bpe learns.",
+        "Text",
+        at_least=2,
+        at_most=131_072,
+        means="one that suits the size of the text",
+    )
 
-    init_from: str | None = knob("Start from this checkpoint, with its tokenizer and shape.", "Model", None)
-    arch: str = knob("Architecture.", "Model", DEFAULT, choices=TRAINABLE)
-    layers: int = knob("Number of blocks.", "Model", at_least=1, at_most=1000)
-    heads: int = knob("Attention heads in each block.", "Model", at_least=1, at_most=1000)
-    width: int = knob("Channels of the residual stream.", "Model", at_least=2, at_most=100_000)
-    context: int = knob("Tokens the model sees at once.", "Model", at_least=2, at_most=LONGEST_CONTEXT)
-    dropout: float = knob("Share of activations dropped while training.", "Model", at_least=0, below=1)
+    init_from: str | None = knob(
+        "Fine-tune this checkpoint: a run, or a Hugging Face folder. Its tokenizer and shape are kept.",
+        "Model",
+        None,
+    )
+    arch: str = knob("Architecture of the model.", "Model", DEFAULT, choices=TRAINABLE)
+    layers: int = knob("Number of transformer layers.", "Model", at_least=1, at_most=1000)
+    heads: int = knob("Number of attention heads in each layer.", "Model", at_least=1, at_most=1000)
+    width: int = knob(
+        "Width of the residual stream: how many numbers stand for each token.",
+        "Model",
+        at_least=2,
+        at_most=100_000,
+    )
+    context: int = knob(
+        "Context length: how many tokens the model sees at once.",
+        "Model",
+        at_least=2,
+        at_most=LONGEST_CONTEXT,
+    )
+    dropout: float = knob(
+        "Fraction of activations set to zero in training, against memorising.", "Model", at_least=0, below=1
+    )
     bpe_dropout: float = knob(
-        "Share of tokens split into their parts while training.", "Model", at_least=0, below=1
+        "Fraction of tokens split into smaller ones in training, against memorising.",
+        "Model",
+        at_least=0,
+        below=1,
+        expert=True,
     )
     softcap: float = knob(
-        "Soft cap of the logits; 0 for none (nanochat only).", "Model", 0.0, at_least=0, below=1e6
+        "Soft cap of the output logits, for --arch nanochat.",
+        "Model",
+        0.0,
+        at_least=0,
+        below=1e6,
+        expert=True,
+        means="off",
     )
-    bias: bool = knob("Biases in norms and linear layers (gpt2 only).", "Model")
+    bias: bool = knob("Give norms and linear layers biases, for --arch gpt2.", "Model", expert=True)
 
-    steps: int = knob("Number of optimizer steps.", "Budget", at_least=1, at_most=MOST_STEPS)
-    epochs: float | None = knob("Times to go through the text.", "Budget", None, above=0, at_most=1_000_000)
+    time: str | None = knob(
+        "Train for about this long, such as 90s, 5m or 1h30m, tokenizing included.",
+        "Budget (one of these)",
+        None,
+        means="5m if no other budget is given",
+    )
+    steps: int = knob(
+        "Train for this many optimizer steps.",
+        "Budget (one of these)",
+        at_least=1,
+        at_most=MOST_STEPS,
+        means="as many as fit into the time",
+    )
+    epochs: float | None = knob(
+        "Train for this many passes over the text.", "Budget (one of these)", None, above=0, at_most=1_000_000
+    )
     tokens: int | None = knob(
-        "Tokens to learn from, such as 20M.", "Budget", None, at_least=1, at_most=10**15
+        "Train on this many tokens, such as 20M.",
+        "Budget (one of these)",
+        None,
+        at_least=1,
+        at_most=10**15,
+        expert=True,
     )
-    time: str | None = knob("Time for all of it, such as 90s, 5m or 1h30m.", "Budget", None)
     corrections: tuple[tuple[int, int], ...] = knob(
-        "Total steps as adjusted to keep a budget of time: [from step, total] pairs.", "Budget", ()
+        "Total steps as adjusted to keep a budget of time: [from step, total] pairs.",
+        "Budget (one of these)",
+        (),
     )
 
-    batch_size: int = knob("Sequences in one forward pass.", "Optimizer", at_least=1, at_most=1_000_000)
+    batch_size: int = knob(
+        "Sequences in one forward pass, each as long as the context.",
+        "Optimizer",
+        at_least=1,
+        at_most=1_000_000,
+    )
     accumulation: int = knob(
-        "Forward passes for one optimizer step.", "Optimizer", 1, at_least=1, at_most=100_000
+        "Forward passes whose gradients are added up for one optimizer step.",
+        "Optimizer",
+        1,
+        at_least=1,
+        at_most=100_000,
+        expert=True,
     )
     optimizer: str = knob(
-        "muon (matrices; AdamW for the rest) or adamw.", "Optimizer", "muon", choices=("muon", "adamw")
+        "Optimizer of the weight matrices; everything else is always trained by AdamW.",
+        "Optimizer",
+        "muon",
+        choices=("muon", "adamw"),
+        expert=True,
     )
     lr: float = knob("Peak learning rate of AdamW.", "Optimizer", above=0, at_most=10)
-    muon_lr: float = knob("Peak learning rate of Muon.", "Optimizer", above=0, at_most=10)
+    muon_lr: float = knob("Peak learning rate of Muon.", "Optimizer", above=0, at_most=10, expert=True)
     weight_decay: float = knob(
-        "Decay of the matrices, times the learning rate.", "Optimizer", at_least=0, at_most=100
+        "Weight decay of the matrices, scaled by the learning rate.",
+        "Optimizer",
+        at_least=0,
+        at_most=100,
+        expert=True,
     )
-    beta1: float = knob("AdamW's memory of the gradient.", "Optimizer", at_least=0, below=1)
-    beta2: float = knob("AdamW's memory of the squared gradient.", "Optimizer", at_least=0, below=1)
-    clip: float = knob("Largest gradient norm; 0 for no clipping.", "Optimizer", 1.0, at_least=0)
+    beta1: float = knob(
+        "AdamW's beta1, the momentum of the gradient.", "Optimizer", at_least=0, below=1, expert=True
+    )
+    beta2: float = knob(
+        "AdamW's beta2, the momentum of the squared gradient.", "Optimizer", at_least=0, below=1, expert=True
+    )
+    clip: float = knob(
+        "Clip the gradient to this norm; 0 turns clipping off.", "Optimizer", 1.0, at_least=0, expert=True
+    )
 
-    schedule: str = knob("How the learning rate falls.", "Schedule", choices=("linear", "cosine", "constant"))
-    warmup: int = knob("Steps over which the learning rate rises.", "Schedule", at_least=0)
-    decay_share: float = knob("Share of the steps over which it falls.", "Schedule", at_least=0, at_most=1)
+    schedule: str = knob(
+        "How the learning rate falls after the warm-up.",
+        "Schedule",
+        choices=("linear", "cosine", "constant"),
+        expert=True,
+    )
+    warmup: int = knob(
+        "Warm-up: steps over which the learning rate rises to its peak.", "Schedule", at_least=0, expert=True
+    )
+    decay_share: float = knob(
+        "Fraction of the steps, at the end, over which the learning rate falls.",
+        "Schedule",
+        at_least=0,
+        at_most=1,
+        expert=True,
+    )
     final_lr: float = knob(
-        "Learning rate at the end, as a share of the peak.", "Schedule", at_least=0, at_most=1
+        "Learning rate at the end, as a fraction of its peak.",
+        "Schedule",
+        at_least=0,
+        at_most=1,
+        expert=True,
     )
 
     patience: int = knob(
-        "Validations without a better one before training may end early; 0: never.", "Budget", at_least=0
+        "End early after this many validations without improvement; 0: never.",
+        "Schedule",
+        at_least=0,
+        expert=True,
     )
 
-    name: str | None = knob("Name of the run; the default is the text's.", "Run", None)
-    out: str = knob("Folder in which runs are kept.", "Run", "checkpoints")
-    seed: int = knob("Seed of every random draw.", "Run", 1337, at_least=0, at_most=2**63 - 1)
-    device: str = knob("Where to compute.", "Run", "auto", choices=("auto", "cpu", "cuda", "mps"))
+    name: str | None = knob(
+        "Name of the run, to which a number is added.", "Run", None, means="the name of the text"
+    )
+    out: str = knob("Folder in which runs are kept.", "Run", "checkpoints", expert=True)
+    seed: int = knob(
+        "Seed of everything random: the same seed gives the same run.",
+        "Run",
+        1337,
+        at_least=0,
+        at_most=2**63 - 1,
+    )
+    device: str = knob("Device to train on.", "Run", "auto", choices=("auto", "cpu", "cuda", "mps"))
     dtype: str = knob(
-        "Arithmetic of the matrix products.", "Run", "auto", choices=("auto", "float32", "bfloat16")
+        "Number format of the matrix products.",
+        "Run",
+        "auto",
+        choices=("auto", "float32", "bfloat16"),
+        expert=True,
     )
     compile: str = knob(
-        "Compile what a step does between its matrix products.", "Run", "auto", choices=("auto", "on", "off")
+        "Train with compiled code: where that is impossible, auto uses plain PyTorch, and on fails.",
+        "Run",
+        "auto",
+        choices=("auto", "on", "off"),
+        expert=True,
     )
-    eval_every: int = knob("Steps between validations.", "Run", at_least=1)
-    save_every: int = knob("Steps between checkpoints.", "Run", at_least=1)
+    tensorboard: bool = knob("Also write event files for TensorBoard.", "Run", False, expert=True)
+    eval_every: int = knob("Steps between validations.", "Intervals", at_least=1, expert=True)
+    save_every: int = knob("Steps between saves of the run, to last/.", "Intervals", at_least=1, expert=True)
     keep_every: int = knob(
-        "Steps between checkpoints that stay, in the run's kept/; 0: none.", "Run", 0, at_least=0
+        "Steps between checkpoints that are kept for good, in kept/.",
+        "Intervals",
+        0,
+        at_least=0,
+        expert=True,
+        means="none",
     )
-    log_every: int = knob("Steps between progress lines.", "Run", at_least=1)
-    tensorboard: bool = knob("Also write event files for TensorBoard.", "Run", False)
+    log_every: int = knob("Steps between progress lines.", "Intervals", at_least=1, expert=True)
 
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -183,7 +306,7 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
         return faults
     given = [called(name) for name in BUDGETS if settings.get(name) is not None]
     if len(given) > 1:
-        faults.append(f"{' and '.join(given)} contradict each other: give one")
+        faults.append(f"{' and '.join(given)} cannot be combined: give one of them")
     corrections, steps = settings.get("corrections"), settings.get("steps")
     if corrections and steps != corrections[-1][1]:
         names = called("corrections"), called("steps")
@@ -193,8 +316,8 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
     architecture = find(settings.get("arch", DEFAULT))
     if not architecture.trainable and not settings.get("init_from"):
         faults.append(
-            f"{called('arch')} {architecture.name} is only fine-tuned, with {called('init_from')}: "
-            f"a text alone trains {', '.join(TRAINABLE)}"
+            f"{called('arch')} {architecture.name} can only be fine-tuned, with {called('init_from')}; "
+            f"a new model can be {', '.join(TRAINABLE)}"
         )
     if settings.get("bias") and "bias" not in architecture.options:
         others = " or ".join(f"--arch {name}" for name, it in ARCHITECTURES.items() if "bias" in it.options)
@@ -208,7 +331,7 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
 def _value_fault(name: str, value: Any, called: str) -> str | None:
     known = knobs(TrainConfig)
     if name not in known:
-        return f"{called} is no setting{did_you_mean(name, known)}"
+        return f"unknown setting {called}{did_you_mean(name, known)}"
     if name == "corrections":
         return None if is_course(value) else f"{called} must be pairs of whole numbers in ascending order"
     knob = known[name]
@@ -252,4 +375,4 @@ def _has_type(value: Any, kind: type) -> bool:
 def raise_faults(faults: list[str]) -> None:
     """Raise one UsageError for all faults, if there are any."""
     if faults:
-        raise UsageError(faults, "`mygpt train --help` lists every setting with its range")
+        raise UsageError(faults, "`mygpt train --help-all` lists every setting with its range")

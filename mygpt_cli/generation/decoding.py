@@ -143,7 +143,7 @@ class DecodingState:
         return MygptError(
             f"the model's logits for token {number} are not finite numbers:"
             f" they go wrong in {unsound_part(self.model, self._seen(row))}",
-            "the checkpoint's weights are damaged, or its training diverged: take an earlier one",
+            "the weights are damaged, or training diverged: use an earlier checkpoint",
         )
 
 

@@ -44,7 +44,7 @@ def read_prompt(tokenizer: Tokenizer, text: str, context: int) -> Prompt:
     ids = (*tokenizer.prefix, *tokenizer.encode(text))
     note = ""
     if len(ids) > context:
-        note = f"the prompt has {len(ids):,} tokens, and the model sees only the last {context:,}"
+        note = f"the prompt has {len(ids):,} tokens; the model sees only the last {context:,}"
     return Prompt(text, ids, note)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from mygpt_cli.base.errors import MygptError
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
-from mygpt_cli.checkpoints.runs import CONFIG, run_of
+from mygpt_cli.checkpoints.metrics import CONFIG
+from mygpt_cli.checkpoints.runs import run_of
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.text.corpus import STDIN, Corpus, Part, open_corpus
 from mygpt_cli.text.manifest import changes

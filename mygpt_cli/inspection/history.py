@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mygpt_cli.checkpoints.runs import Run
+from mygpt_cli.checkpoints.metrics import is_running, read_metrics
 
 Record = dict[str, Any]
 
@@ -72,9 +72,8 @@ class RunHistory:
 
 def read_history(folder: Path) -> RunHistory:
     """Read the history of a run; what a damaged line says is left out, and a run may have none yet."""
-    run = Run(folder)
-    running = run.is_running()  # asked first: a run that ends in between has then written its last line
-    records = run.metrics()
+    running = is_running(folder)  # asked first: a run that ends in between has then written its last line
+    records = read_metrics(folder)
     intervals = _intervals(_by_step(records, "progress"))
     validations = _validations(_by_step(records, "evaluated"))
     notes = [record.get("text") for record in records if record.get("event") == "noted"]

@@ -12,7 +12,8 @@ from torch import Tensor
 from mygpt_cli.base.errors import MygptError, ResourceError, TextError, UsageError, is_out_of_memory
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
-from mygpt_cli.checkpoints.runs import CONFIG, run_of
+from mygpt_cli.checkpoints.metrics import CONFIG
+from mygpt_cli.checkpoints.runs import run_of
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.generation.decoding import unsound_part
 from mygpt_cli.model.gpt import GPT

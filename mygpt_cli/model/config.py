@@ -118,7 +118,7 @@ class ModelConfig:
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, size)
         if faults := self._faults(own_heads=own_heads):
-            raise UsageError(faults, "`mygpt train --help` lists the settings of a model")
+            raise UsageError(faults, "`mygpt train --help-all` lists the settings of a model")
 
     @property
     def nonlinearity(self) -> str:

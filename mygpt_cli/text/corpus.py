@@ -215,7 +215,7 @@ def _collect(
                     is_text[key] = True
                 except NotTextError as fault:
                     if isinstance(fault, UndecodableError):
-                        fault.hint += "; `--errors replace` puts U+FFFD in place of wrong bytes and goes on"
+                        fault.hint += "; `--errors replace` replaces invalid bytes by U+FFFD"
                     if not found:
                         raise
                     hint = hint or fault.hint
@@ -240,7 +240,7 @@ def _first_reasons(skipped: Sequence[Skipped]) -> str:
 def _paths(source: str, skipped: list[Skipped]) -> list[tuple[Path, bool]]:
     """List the files of a source, each with whether it was found (in a folder, by a pattern) or named."""
     if not source:
-        raise UsageError("an empty name is no file", "is a variable in the command unset?")
+        raise UsageError("a file name is empty", "is a variable in the command unset?")
     path = Path(source)
     if source == STDIN or (os.path.lexists(source) and not path.is_dir()):
         return [(path, False)]

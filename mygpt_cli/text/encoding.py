@@ -46,7 +46,7 @@ def encoding_fault(name: str) -> str | None:
     if known:
         return None
     near = did_you_mean(name.lower().replace("-", "_"), aliases) or ", such as utf-8, cp1252 or utf-16"
-    return f"'{name}' is no encoding of texts{near}"
+    return f"'{name}' is not a text encoding{near}"
 
 
 def marked_encoding(head: bytes) -> str | None:

@@ -53,9 +53,9 @@ def changes(folder: Path, corpus: Corpus) -> list[str]:
         f"'{file.name}' is no longer part of it" for file in before if not there & {file.name, file.sha256}
     ]
     if not told and [f.sha256 for f in before] != [f.sha256 for f in now]:
-        told.append("its files come in another order, or not as often as before")
+        told.append("its files are in another order, or repeated another number of times")
     if not told:
-        told.append("it is divided in another way into training and validation")
+        told.append("it is split differently into training and validation")
     more = len(told) - MOST_NAMED
     return told if more <= 0 else [*told[:MOST_NAMED], f"and {more:,} more"]
 
@@ -73,6 +73,6 @@ def _change(before: _File, now: _File) -> list[str]:
         return []
     longer = now.characters - before.characters
     if not longer:
-        return [f"'{now.name}' has other text of the same length"]
+        return [f"'{now.name}' has a different text of the same length"]
     unit = "character" if abs(longer) == 1 else "characters"
     return [f"'{now.name}' has {abs(longer):,} {unit} {'more' if longer > 0 else 'fewer'}"]

@@ -1,12 +1,18 @@
 """Whether training still makes the model better, and what to tell the user when it does not."""
 
 import math
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.events import Evaluated
 from mygpt_cli.training.history import History
 
 HOPELESS = 1.05  # times the best bits per byte
+ROSE = 1.01  # times the lowest loss on new text: a last one above has risen
+FALLING = 0.02  # fraction of the loss on new text that the last fifth of a run takes off while it still falls
+FRESH_PASSES = 4  # over a text, which teach nearly as much as new text would (Muennighoff et al. 2023)
+APART = 0.25  # by which fraction the loss on new text is above that on the training text when it is memorised
 USELESS = 1.05  # times the loss of guessing; a model that has only begun may be just above it
 
 
@@ -24,9 +30,9 @@ def overfitting(history: History, evaluated: Evaluated) -> str | None:
         return None
     history.overfitting = True
     return (
-        "the model begins to learn the text by heart: its loss no longer falls on what it has not seen "
-        f"({evaluated.val_loss:.2f}), only on what it trains on ({evaluated.train_loss:.2f}). The best "
-        "checkpoint is kept; more text helps, or a smaller model, or more --dropout"
+        "the model has begun to memorise the text: its loss still falls on the training text "
+        f"({evaluated.train_loss:.2f}), but no longer on the validation text ({evaluated.val_loss:.2f}). The "
+        "best checkpoint is kept. More text helps, or a smaller model, or more --dropout"
     )
 
 
@@ -38,7 +44,44 @@ def useless(history: History, config: TrainConfig, evaluated: Evaluated, vocab_s
         return None
     history.useless = True
     return (
-        f"the model does worse than guessing: its loss is {evaluated.val_loss:.2f}, where taking every "
-        f"token for equally likely gives {guessing:.2f}. Its learning rate is too high: begin again with "
+        f"the model does worse than random guessing: its loss is {evaluated.val_loss:.2f}, that of guessing "
+        f"{guessing:.2f}. The learning rate is too high: start again with "
         f"a lower --lr{' and --muon-lr' if config.optimizer == 'muon' else ''}"
     )
+
+
+class Measured(Protocol):
+    """A validation, as an event or as a run recorded it."""
+
+    @property
+    def step(self) -> int:
+        """After how many steps."""
+
+    @property
+    def train_loss(self) -> float | None:
+        """Mean over the steps before, in nats per token."""
+
+    @property
+    def val_loss(self) -> float:
+        """Over the validation text, in nats per token."""
+
+
+Verdict = Literal["good", "still improving", "memorising"]
+
+
+def verdict(validations: Sequence[Measured], passes: float, reason: str) -> Verdict | None:
+    """Judge a run that has ended after so many passes over its text; None where too little is known.
+
+    `reason` is that of `Finished`. A run that a signal has stopped is not judged.
+    """
+    if not validations or reason.startswith("SIG"):
+        return None
+    last, lowest = validations[-1], min(each.val_loss for each in validations)
+    if reason != "done" or last.val_loss > ROSE * lowest:
+        return "memorising"
+    earlier = [each.val_loss for each in validations if each.step <= 0.8 * last.step]
+    falls = bool(earlier) and last.val_loss < (1 - FALLING) * earlier[-1]
+    if falls or passes < FRESH_PASSES:
+        return "still improving"
+    apart = last.train_loss is not None and last.val_loss > (1 + APART) * last.train_loss
+    return "memorising" if apart else "good"

@@ -101,7 +101,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     train_tokens, val_tokens = len(dataset.train), len(dataset.val)
     if train_tokens < 3 or val_tokens < 2:
         raise TextError(
-            f"the text is too short: {train_tokens} tokens to train on and {val_tokens} to validate on",
+            f"the text is too short: {train_tokens} tokens to train on, {val_tokens} to validate on",
             "give a longer text, or --tokenizer char, which makes more tokens of it",
         )
     chosen = {name: value for name, value in settings.items() if value is not None}
@@ -117,9 +117,9 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     byte_pairs = bool(dataset.tokenizer.ranks)
     if chosen.get("init_from"):
         chosen.setdefault("vocab_size", dataset.tokenizer.vocab_size)
-        choose("lr", FINE_TUNING_LR * math.sqrt(768 / chosen["width"]), "low, since the model knows much")
+        choose("lr", FINE_TUNING_LR * math.sqrt(768 / chosen["width"]), "low, as suits fine-tuning")
     elif byte_pairs and chosen.get("tokenizer", "bpe") == "bpe":
-        choose("vocab_size", dataset.tokenizer.vocab_size, "near the square root of the text's bytes")
+        choose("vocab_size", dataset.tokenizer.vocab_size, f"suits a text of {_size(dataset.train_bytes)}")
         chosen["vocab_size"] = dataset.tokenizer.vocab_size  # fewer than asked for, if the text has no more
     chosen.setdefault("vocab_size", None)
     chosen.setdefault("bias", arch.parts.get("mlp_bias", False))
@@ -134,19 +134,23 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
 
     longest = train_tokens - 1
     if chosen.get("context", 0) > longest:
-        notes.append(f"context: {longest} tokens instead of {chosen['context']}, since the text has no more")
+        notes.append(f"--context is {longest} instead of {chosen['context']}: the text has no more tokens")
         chosen["context"] = longest
-    choose("context", min(CONTEXT, longest), DEFAULT if longest >= CONTEXT else "the text has no more")
+    choose("context", min(CONTEXT, longest), DEFAULT if longest >= CONTEXT else "all tokens of the text")
     most = min(TOKENS_PER_STEP, train_tokens)  # more would be the same text again, and take its time
-    reason = f"{TOKENS_PER_STEP:,} tokens a step" if most == TOKENS_PER_STEP else "the text once in a step"
+    reason = (
+        f"{TOKENS_PER_STEP:,} tokens in each step"
+        if most == TOKENS_PER_STEP
+        else "the whole text in each step"
+    )
     choose("batch_size", max(1, most // chosen["context"]), reason)
     tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
 
     if not any(name in chosen for name in BUDGETS):
-        choose("time", DEFAULT_TIME, "the default, since no budget was given")
+        choose("time", DEFAULT_TIME, "the default budget")
     steps, seconds, budget = _budget(chosen, train_tokens, tokens_per_step)
     if seconds is not None:
-        reasons["steps"] = "as many as fit, measured"
+        reasons["steps"] = "as many as fit into the time, from the measured speed"
 
     def tokens(layers: int, width: int) -> float:
         """Estimate how many tokens a model of this shape learns from within the budget."""
@@ -161,9 +165,9 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         pace /= _cost(base["layers"], base["width"])  # of a shape that was given
     layers, width, reason = _shape(chosen, dataset.train_bytes, tokens, budget)
     for name, value in _with_shape(chosen, layers, width).items():
-        choose(name, value, f"about {HEAD_WIDTH} channels each" if name == "heads" else reason)
+        choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
-    reason = "suits how often the text is seen"
+    reason = "suits the number of passes over the text"
     choose("dropout", _dropout(epochs, chosen["width"]), reason)
     if byte_pairs:
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
@@ -171,18 +175,19 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     if "schedule" not in chosen:
         reasons |= dict.fromkeys({"schedule", "warmup", "decay_share"} - chosen.keys(), DEFAULT)
     if "eval_every" not in chosen:
-        reasons["eval_every"] = "validating takes a twentieth of the time at most"
+        reasons["eval_every"] = "validation takes at most a twentieth of the time"
     # A prediction costs a third of what learning from it does.
     return Plan(chosen, steps, seconds, tuple(notes), reasons, max(1.0, val_tokens / 3 / tokens_per_step))
 
 
-def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig:
+def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int = 1) -> TrainConfig:
     """Return the configuration with its batches in parts that this many bytes suffice for.
 
+    Of several `processes`, each takes its part of a step's sequences.
     Raises ResourceError when they do not suffice for a single sequence; it names the largest number of
     layers, and the largest width, that leave a fifth of them free.
     """
-    while (needed := _bytes_needed(config, config.layers, config.width, vocab_size)) > memory:
+    while (needed := _bytes_needed(config, config.layers, config.width, vocab_size, processes)) > memory:
         if config.batch_size == 1:
             break
         config = config.in_smaller_parts()
@@ -190,7 +195,7 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig
         return config
 
     def too_large(layers: int, width: int) -> bool:
-        return _bytes_needed(config, layers, width, vocab_size) > 0.8 * memory
+        return _bytes_needed(config, layers, width, vocab_size, processes) > 0.8 * memory
 
     unit = 2 * config.heads
     layers = bisect.bisect_left(range(1, config.layers), True, key=lambda n: too_large(n, config.width))
@@ -201,18 +206,22 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig
     if config.init_from:
         fitting = []  # its shape is what it is
     raise ResourceError(
-        f"training this model takes about {needed / 1e9:.0f} GB, and there are {memory / 1e9:.0f} GB",
+        f"training this model takes about {needed / 1e9:.0f} GB of memory; there are {memory / 1e9:.0f} GB",
         f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less",
     )
 
 
-def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int) -> float:
-    """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps."""
+def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int, processes: int) -> float:
+    """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
+
+    Several processes send each other gradients and weights from copies.
+    """
     parameters = 12 * layers * width**2 + 2 * vocab_size * width
     size = 2 if config.dtype == "bfloat16" else 4
-    tokens = config.batch_size * config.context
+    sequences = min(config.batch_size, -(-config.batch_size * config.accumulation // processes))
+    tokens = sequences * config.context
     kept = layers * (26 * width + 3 * config.heads * config.context) + 3 * vocab_size
-    return 18.0 * parameters + float(size * tokens * kept)
+    return (18.0 if processes == 1 else 26.0) * parameters + float(size * tokens * kept)
 
 
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:
@@ -231,7 +240,9 @@ def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer)
     if context > model.context:
         faults.append(f"--context {context} is more than the checkpoint's {model.context}")
     if faults:
-        raise UsageError(f"--init-from brings its own shape: {join_faults(faults)}", "leave these out")
+        raise UsageError(
+            f"--init-from fixes the shape of the model: {join_faults(faults)}", "leave these settings out"
+        )
     return shape | {
         "tokenizer": tokenizer.kind,
         "context": context,
@@ -251,6 +262,11 @@ def _budget(
     if tokens is not None:
         return max(1, round(tokens / tokens_per_step)), None, f"{tokens:,} tokens"
     return steps, None, f"{steps:,} steps"
+
+
+def _size(number: int) -> str:
+    """Write a number of bytes of text as kB or MB."""
+    return f"{number / 1e6:,.1f} MB" if number >= 999_500 else f"{max(1, round(number / 1e3))} kB"
 
 
 def _cost(layers: int, width: int) -> float:
@@ -275,15 +291,15 @@ def _shape(
         shape for shape in shapes if parameters(shape) <= min(most, tokens(*shape) / TOKENS_PER_PARAMETER)
     ]
     if not enough:
-        return *shapes[0], f"the smallest, since {budget} is short"
+        return *shapes[0], f"the smallest, because {budget} is short"
     best = enough[-1]
     larger = next((shape for shape in shapes if parameters(shape) > parameters(best)), None)
     if larger is None:
-        reason = "the largest that is chosen unasked"
+        reason = "the largest that is chosen automatically"
     elif parameters(larger) > most:
-        reason = "a larger model would learn this text by heart"
+        reason = "a larger model would memorise this text"
     else:
-        reason = f"the largest that sees {TOKENS_PER_PARAMETER:g} tokens per parameter within {budget}"
+        reason = f"the largest model that {budget} can train well"
     return *best, reason
 
 
@@ -318,10 +334,12 @@ def seconds_per_step(scratch: Trainer, limit: float) -> float:
     scratch.update(0)  # takes longer, by far on a GPU
     start = time.perf_counter()
     times: list[float] = []
-    while (spent := time.perf_counter() - start) < limit or not times:
+    while scratch.processes.of(0, (spent := time.perf_counter() - start) < limit or not times):
         scratch.update(1 + len(times))
         times.append(time.perf_counter() - start - spent)
-    return typical(times[min(2, len(times) // 2) :])  # so do the next, a little
+    later = times[min(2, len(times) // 2) :]  # the next take longer too, a little
+    seconds: float = scratch.processes.of(0, typical(later))
+    return seconds
 
 
 def seconds_per_token(scratch: Trainer) -> float:
@@ -343,10 +361,11 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, done: int = 0) -> tuple[
     steps = int(left / pace)
     for _ in range(3):  # the fewer steps, the fewer validations
         steps = budget.steps(plan.config(done + max(1, steps)), done)
+    steps = scratch.processes.of(0, steps)
     if steps < SHORTEST:
         needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace
         raise UsageError(
-            f"the time is too short for training: {SHORTEST} steps are the least, and {steps} fit",
+            f"the time is too short for training: {steps} steps fit into it, and {SHORTEST} are needed",
             f"--time {math.ceil(needed * 1.2) + 1}s is enough, or a smaller model by --layers and --width",
         )
     return steps, budget

@@ -17,7 +17,7 @@ from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.chart import Chart, Line, Panel, Point, draw, thin
 from mygpt_cli.ui.history import loss_range
 from mygpt_cli.ui.text import one_line
-from mygpt_cli.ui.train import LABEL, WIDEST, PlainReporter, Reporter
+from mygpt_cli.ui.train import BITS, LABEL, WIDEST, PlainReporter, Reporter
 from mygpt_cli.ui.units import count, duration, size
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Dashboard(PlainReporter):
 
     wants_samples = True
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, explain: bool = False) -> None:
+        super().__init__(explain=explain)
         self._view = RunView()
         self._live: Live | None = None
         self._status = self.console.status("")
@@ -62,6 +62,7 @@ class Dashboard(PlainReporter):
 
     def past(self, history: "RunHistory") -> None:
         """Let the view begin with what happened before."""
+        super().past(history)
         self._view.losses = thin(
             [(i.step, i.loss) for i in history.intervals if i.loss is not None], MOST_POINTS
         )
@@ -81,7 +82,9 @@ class Dashboard(PlainReporter):
             Started,
         )
 
+        self.remember(event)
         view = self._view
+        view.dropout = self._dropout
         if isinstance(event, Corrected) and view.started:
             view.started = replace(view.started, steps=event.steps)
             self.corrected(event)
@@ -101,6 +104,8 @@ class Dashboard(PlainReporter):
                 view.validations.append((event.step, event.val_loss))
             if event.best:
                 view.best = event
+        elif isinstance(event, Sampled) and view.ended:
+            self.sample(event.text)
         elif isinstance(event, Sampled):
             view.sample = event.text
         elif isinstance(event, Noted):
@@ -113,8 +118,8 @@ class Dashboard(PlainReporter):
             self.ended(event)
 
     def finish(self, folder: Path) -> None:
-        """Say what can be done next, and name the run's folder where stdout leads elsewhere."""
-        self.next_commands(folder)
+        """Judge the run, say what can be done next, and name its folder where stdout leads elsewhere."""
+        self.conclude(folder)
         if not sys.stdout.isatty():
             Reporter.finish(self, folder)
 
@@ -131,6 +136,7 @@ class RunView:
         self.validations: list[Point] = []
         self.sample = ""
         self.ended = ""
+        self.dropout = False
         self.began_at = self.progress_at = 0.0
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -144,14 +150,14 @@ class RunView:
         if self.progress:
             grid.add_row("loss", self._loss_line())
             if self.best and self.best.bits_per_byte is not None:
-                best = (f"{self.best.bits_per_byte:.3f}", "bold green")
-                at = (f" bits per byte at step {count(self.best.step)}", "dim")
+                best = (f"{self.best.bits_per_byte:.2f}", "bold green")
+                at = (f" bits per byte at step {count(self.best.step)} {BITS}", "dim")
                 grid.add_row("best", Text.assemble(best, at))
             if curve := self._curve(width - LABEL, ascii_only=options.ascii_only):
                 grid.add_row("", curve)
             grid.add_row("speed", self._speed_line(width - LABEL))
         if self.sample and not self.ended:
-            grid.add_row("it writes", self._sample_lines())
+            grid.add_row("sample", self._sample_lines())
         yield grid
 
     def _progress_line(self, width: int) -> Table:
@@ -176,6 +182,8 @@ class RunView:
             line.append_text(
                 Text.assemble("   ", (f"{self.evaluated.val_loss:.3f}", "bold"), (" validation", "dim"))
             )
+            if self.dropout and self.progress.loss > self.evaluated.val_loss:
+                line.append("   training is higher because of dropout", "dim")
         return line
 
     def _curve(self, width: int, *, ascii_only: bool) -> Text | None:
@@ -193,9 +201,9 @@ class RunView:
         p = self.progress
         parts = [
             f"{count(round(p.tokens_per_second))} tokens/s",
-            f"rate {p.lr:.1e}",
-            f"gradient {p.grad_norm:.2f}",
+            f"learning rate {p.lr:.1e}",
             f"{p.epoch:.1f} epochs",
+            f"gradient norm {p.grad_norm:.2f}",
             size(p.memory) if p.memory else "",
         ]
         text = ""

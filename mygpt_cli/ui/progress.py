@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.text import Text
+
 from mygpt_cli.ui.console import stderr_console
 
 
@@ -24,3 +26,14 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
             progress.update(tasks[stage], completed=share)
 
         yield tell
+
+
+@contextmanager
+def waiting(what: str, *, quiet: bool) -> Iterator[None]:
+    """Show beside a spinner what is being done, until it is; it leaves no trace."""
+    console = stderr_console()
+    if quiet or not console.is_terminal or console.is_dumb_terminal:
+        yield
+        return
+    with console.status(Text(what, style="dim")):
+        yield

@@ -197,14 +197,14 @@ def _decision(view: "StepView") -> RenderableType:
     else:
         drawn = Text(f"draw {view.draw:.6f} in [{picked.low:.6f}, {picked.high:.6f}): ", style="dim")
     drawn.append(visible(picked.token), style="bold not dim")
-    spread = Text(f"entropy {_spread(view.model_spread)}", style="dim")
+    spread = Text(f"uncertainty: like choosing among {_choices(view.model_spread)} tokens", style="dim")
     if _is_filtered(view):
-        spread.append(f" → {_spread(view.final_spread)}")
+        spread.append(f" → {_choices(view.final_spread)}")
     return Padding(Group(drawn, spread), (0, 0, 0, 2))
 
 
-def _spread(spread: "Spread") -> str:
-    return f"{spread.entropy:.2f} bits, {spread.choices:,.1f} choices"
+def _choices(spread: "Spread") -> str:
+    return f"{spread.choices:,.{0 if spread.choices >= 10 else 1}f}"
 
 
 def _is_filtered(view: "StepView") -> bool:

@@ -89,7 +89,9 @@ def show_surprisal(
             *render_surprisal(view, tokenizer, screen.width, top=how.top, explain=how.explain), Text()
         )
         if isinstance(copied, str):
-            words = f"What of it was copied is not known: no training text is at hand ({one_line(copied)})."
+            words = (
+                f"Whether it was copied is unknown: the training text cannot be read ({one_line(copied)})."
+            )
             screen.show(Text(words, style="dim"))
         else:
             screen.show(*render_copied(copied, text, screen.width, explain=how.explain))

@@ -3,7 +3,7 @@
 import json as jsonlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.training.judging import Measured, Verdict, verdict
 from mygpt_cli.ui.console import silence, stderr_console
 from mygpt_cli.ui.text import safe
 from mygpt_cli.ui.units import count, count_of, duration, size
@@ -29,6 +30,17 @@ LABEL = 10  # cells before the text of a line
 WIDEST = 100
 SMALL = 0.1  # share of the steps; a correction of less is not worth a line
 QUIET_SECONDS = 10.0  # between two lines on what is being prepared
+BITS = "(lower is better; 8 is random bytes)"
+SAMPLE_LINES = 5
+VERDICTS: Mapping[Verdict, str] = {
+    "good": "good: the loss has levelled off, on new text as on the training text",
+    "still improving": "still improving: give it more time",
+    "memorising": "memorising: it learns its text by heart rather than the language; more text helps most",
+}
+ABOVE = (
+    "the training loss is measured with dropout, which makes it harder, and the validation loss without: "
+    "that is why training is above validation"
+)
 
 
 def write_line(line: str) -> None:
@@ -43,7 +55,8 @@ def write_line(line: str) -> None:
 class Reporter:
     """Tells nothing but, at the end and on stdout, the folder of the run; the others build on it."""
 
-    wants_samples = False
+    wants_samples = False  # while it trains
+    wants_ending = False  # a sample when it has trained
 
     def __enter__(self) -> Self:
         return self
@@ -136,10 +149,17 @@ class JsonReporter(Reporter):
 
 
 class PlainReporter(Reporter):
-    """Writes plain lines to stderr, for logs and pipes."""
+    """Writes plain lines to stderr, for logs and pipes; the plan's reasons only where `explain` asks."""
 
-    def __init__(self) -> None:
+    wants_ending = True
+
+    def __init__(self, *, explain: bool = False) -> None:
         self.console = stderr_console()
+        self._explain = explain
+        self._validations: list[Measured] = []
+        self._passes = self._seconds = 0.0
+        self._reason = ""
+        self._dropout = self._told_dropout = False
         self._steps = self._said = 0
         self._interrupted = False
         self._piped = False
@@ -175,7 +195,7 @@ class PlainReporter(Reporter):
         names = {"-": "standard input"}
         what = ", ".join(names.get(source, Path(source).name) for source in corpus.sources[:3])
         if not corpus.sources:
-            what = "the Python language reference that comes with Python, since no file was named"
+            what = "the Python language reference, since no file was given"
         elif len(corpus.sources) > 3:
             what += f" and {len(corpus.sources) - 3} more"
         total = corpus.train.bytes + corpus.val.bytes
@@ -198,10 +218,11 @@ class PlainReporter(Reporter):
             self.line("note", note, "dim")
 
     def plan(self, plan: "Planned") -> None:
-        """Say what will be trained, in three lines, and why mygpt chose what nobody set."""
+        """Say what will be trained, in three lines, and where it is asked for why mygpt chose what it did."""
         config, tokens = plan.config, plan.train_tokens
         self._planned = True
         self._piped = "-" in (*config.files, config.val_file)
+        self._dropout = bool(config.dropout or config.bpe_dropout)
         self.line(
             "tokens",
             f"{plan.tokenizer}, {count(plan.vocab_size)} entries: {count(tokens)} to train on, "
@@ -222,13 +243,37 @@ class PlainReporter(Reporter):
             f"{count_of(left, 'step')} of {count(plan.tokens_per_step)} tokens{again}{within}, "
             f"{epochs:.1f} times through the text; {config.optimizer}, {plan.dtype} on {plan.device}",
         )
-        for number, line in enumerate(reason_lines(plan)):
+        for number, line in enumerate(reason_lines(plan) if self._explain else ()):
             self.line("" if number else "chosen", line, "dim")
+
+    def past(self, history: "RunHistory") -> None:
+        """Remember the validations before a run was resumed."""
+        self._validations = list(history.validations)
+
+    def remember(self, event: "Event") -> None:
+        """Keep what the verdict at the end is about."""
+        from mygpt_cli.training.events import Evaluated, Finished, Progress
+
+        if isinstance(event, Progress):
+            self._passes = event.epoch
+        elif isinstance(event, Evaluated):
+            self._validations.append(event)
+        elif isinstance(event, Finished):
+            self._reason, self._seconds = event.reason, event.seconds
 
     def event(self, event: "Event") -> None:
         """Write one line for an interval, a validation, or the end."""
-        from mygpt_cli.training.events import Corrected, Evaluated, Finished, Noted, Progress, Started
+        from mygpt_cli.training.events import (
+            Corrected,
+            Evaluated,
+            Finished,
+            Noted,
+            Progress,
+            Sampled,
+            Started,
+        )
 
+        self.remember(event)
         if isinstance(event, Started):
             self._steps = event.steps
         elif isinstance(event, Corrected):
@@ -243,6 +288,11 @@ class PlainReporter(Reporter):
             )
         elif isinstance(event, Evaluated):
             self.line("validate", evaluated_line(event))
+            if self._dropout and not self._told_dropout and event.train_loss > event.val_loss:
+                self._told_dropout = True
+                self.line("note", ABOVE, "dim")
+        elif isinstance(event, Sampled):
+            self.sample(event.text)
         elif isinstance(event, Noted):
             self.line("note", event.text)
         elif isinstance(event, Finished):
@@ -260,18 +310,34 @@ class PlainReporter(Reporter):
         self._interrupted = event.reason.startswith("SIG")
         self.line("stopped" if self._interrupted else "done", finished_line(event))
 
+    def sample(self, text: str) -> None:
+        """Show a few lines of what the model writes when it has been trained."""
+        lines = [line.rstrip() for line in text.split("\n") if line.strip()]
+        first = 1 if len(lines) > SAMPLE_LINES else 0  # it may begin within a word
+        for number, line in enumerate(lines[first : first + SAMPLE_LINES]):
+            self.line("" if number else "sample", line, "italic")
+
     def finish(self, folder: Path) -> None:
-        """Say what can be done next, and name the run's folder on stdout."""
-        self.next_commands(folder)
+        """Judge the run, say what can be done next, and name the run's folder on stdout."""
+        self.conclude(folder)
         super().finish(folder)
 
-    def next_commands(self, folder: Path) -> None:
-        """Write the commands that make sense now."""
+    def conclude(self, folder: Path) -> None:
+        """Write a verdict, and the commands that make sense now."""
+        judged = verdict(self._validations, self._passes, self._reason)
+        if judged:
+            self.line("verdict", VERDICTS[judged], "bold")
         name = quote(str(folder))
-        commands = [f"mygpt sample --checkpoint {name}", f"mygpt inspect {name}"]
+        again = " < FILE  # the same text" if self._piped else ""
+        commands = [f'mygpt sample {name} --prompt "The"']
         if self._interrupted:
-            again = " < FILE  # the same text" if self._piped else ""
             commands.insert(0, f"mygpt train --resume {name}{again}")
+        elif judged == "still improving":
+            minutes = max(1, round(self._seconds / 60))
+            commands.append(f"mygpt train --resume {name} --time {minutes}m{again}")
+        elif judged == "memorising":
+            commands.append(f'mygpt inspect {name} --copied --prompt "The"')
+        commands.append(f"mygpt inspect {name}")
         for number, command in enumerate(commands):
             self.line("" if number else "next", command, "bold")
 
@@ -304,14 +370,14 @@ def finished_line(event: "Finished") -> str:
     """Describe the end of a run."""
     best = ""
     if event.best_step is not None:
-        best = f"; best {event.best_bits_per_byte:.4f} bits per byte at step {count(event.best_step)}"
+        best = f"; best {event.best_bits_per_byte:.2f} bits per byte at step {count(event.best_step)} {BITS}"
     why = ""
     if event.reason.startswith("SIG"):
         why = f" by {'Ctrl-C' if event.reason == 'SIGINT' else event.reason}, work saved"
     elif event.reason != "done":
         why = f", since validation {event.reason}"
     refused = (
-        f"; {count_of(event.refused, 'step')} refused, their numbers were out of bounds"
+        f"; {count_of(event.refused, 'step')} skipped, since their loss or gradient was not usable"
         if event.refused
         else ""
     )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mygpt_cli.base.errors import CheckpointError, ResourceError
-from mygpt_cli.checkpoints import checkpoint, runs
+from mygpt_cli.checkpoints import checkpoint, metrics, runs
 from mygpt_cli.checkpoints.runs import Run, history_of, run_of
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.tokens.dataset import Dataset
@@ -88,7 +88,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, tiny_datase
     trainer = new_trainer(config, tiny_dataset)
     list(runs.train(halves, trainer, stop_at(trainer, 7)))
     for _ in range(2):  # a crash after the save: the metrics go further than the checkpoint
-        with (halves.folder / runs.METRICS).open("a", encoding="utf-8") as file:
+        with (halves.folder / metrics.METRICS).open("a", encoding="utf-8") as file:
             file.write('{"event": "progress", "step": 8}\n{"event": "prog')
         trainer = resumed(halves, tiny_dataset)
     list(runs.train(halves, trainer))
@@ -188,7 +188,7 @@ def test_a_state_without_history_is_explained() -> None:
 
 def test_metrics_survive_a_line_cut_off(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "text", tiny_config())
-    (run.folder / runs.METRICS).write_text(
+    (run.folder / metrics.METRICS).write_text(
         json.dumps({"event": "started", "step": 0}) + '\n{"event": "pro', encoding="utf-8"
     )
     assert run.metrics() == [{"event": "started", "step": 0}]
@@ -224,12 +224,12 @@ def test_smaller_parts_are_kept_when_a_run_is_resumed(
 def test_hostile_metrics_take_no_time_and_memory(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "MOST_EVENTS", 100)
+    monkeypatch.setattr(metrics, "MOST_EVENTS", 100)
     run = Run.create(tmp_path, "text", tiny_config())
-    path, line = run.folder / runs.METRICS, '{"event": "noted", "step": 3, "text": ""}\n'
+    path, line = run.folder / metrics.METRICS, '{"event": "noted", "step": 3, "text": ""}\n'
     if what == "pipe":
         os.mkfifo(path)
-        os.mkfifo(run.folder / runs.LOCK)
+        os.mkfifo(run.folder / metrics.LOCK)
         assert not run.is_running()
     elif what == "device":
         path.symlink_to("/dev/zero")

@@ -182,8 +182,11 @@ def test_life_and_temperatures_as_json_and_as_pages(copied: Path, capsys: pytest
         (["--prompt", "I", "--lens", "--attention"], "--lens and --attention are different views"),
         (["--prompt", "I", "--lens", "--steps", "2"], "--steps and --lens are different views"),
         (["--lens"], "--lens shows what each layer would say after a prompt"),
-        (["--prompt", "I", "--lens", "--layer", "1"], "--layer and --head choose heads"),
-        (["--explain"], "--explain adds sentences to a view"),
+        (
+            ["--prompt", "I", "--lens", "--layer", "1"],
+            "--layer and --head have no effect",
+        ),
+        (["--explain"], "--explain has no effect without a view"),
         (["--prompt", "I", "--attention", "--layer", "3"], "--layer 3: the model has layers 1 to 2"),
         (
             ["--prompt", "I", "--life", "--layer", "0", "--head", "3"],
@@ -195,12 +198,15 @@ def test_life_and_temperatures_as_json_and_as_pages(copied: Path, capsys: pytest
         (["--temperatures", "1,2"], "--temperatures shows the choice after a prompt"),
         (["--prompt", "I", "--life", "--steps", "2"], "--steps and --life are different views"),
         (["--prompt", "I", "--life", "--temperatures", "1"], "--temperatures and --life are different"),
-        (["--prompt", "I", "--position", "1"], "--position is that of the token for --life"),
+        (["--prompt", "I", "--position", "1"], "--position has no effect without --life"),
         (["--prompt", "I", "--life", "--position", "2"], "the prompt has positions 1 to 1"),
-        (["--prompt", "I", "--temperatures", "1,x"], "--temperatures are numbers with commas, not '1,x'"),
+        (
+            ["--prompt", "I", "--temperatures", "1,x"],
+            "--temperatures must be numbers separated",
+        ),
         (["--prompt", "I", "--temperatures", "1,-1"], "--temperature must be"),
         (["--prompt", "I", "--temperatures", "1,nan"], "--temperature"),
-        (["--prompt", "I", "--temperatures", "1", "--temperature", "0"], "exclude each other"),
+        (["--prompt", "I", "--temperatures", "1", "--temperature", "0"], "cannot be combined"),
     ],
 )
 def test_views_that_cannot_be_shown(

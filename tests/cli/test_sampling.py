@@ -8,7 +8,7 @@ import pytest
 from mygpt_cli.cli.app import run
 from tests.conftest import Command
 
-NO_CHECKPOINT, NO_FLAG, A_TEXT = "there is no checkpoint at", "comes after the checkpoint", "is a text, not"
+NO_CHECKPOINT, NO_FLAG, A_TEXT = "there is no checkpoint at", "after the checkpoint", "is a text, not"
 
 
 @pytest.mark.parametrize(
@@ -16,9 +16,9 @@ NO_CHECKPOINT, NO_FLAG, A_TEXT = "there is no checkpoint at", "comes after the c
     [
         (["sample", "I walked"], 3, NO_CHECKPOINT, "`mygpt sample --prompt 'I walked'`"),
         (["inspect", "I walked"], 3, NO_CHECKPOINT, "`mygpt inspect --prompt 'I walked'`"),
-        (["inspect", "It's"], 3, NO_CHECKPOINT, "the newest runs there: cycle-001; use --prompt"),
+        (["inspect", "It's"], 3, NO_CHECKPOINT, "the newest runs there: cycle-001; for a text to"),
         (["sample", "cycle-01"], 3, "did you mean 'cycle-001'?", "the newest runs there: cycle-001\n"),
-        (["sample", "no/where"], 3, NO_CHECKPOINT, "`mygpt train FILE` makes one\n"),
+        (["sample", "no/where"], 3, NO_CHECKPOINT, "train one with `mygpt train FILE`\n"),
         (["sample", "cycle-001", "I walked"], 2, NO_FLAG, "`mygpt sample cycle-001 --prompt 'I walked'`"),
         (
             ["inspect", "cycle-001", "I", "walked"],
@@ -30,11 +30,11 @@ NO_CHECKPOINT, NO_FLAG, A_TEXT = "there is no checkpoint at", "comes after the c
             ["sample", "--checkpoint", "cycle-001", "I"],
             2,
             "given twice",
-            "use --prompt for the text to continue",
+            "for a text to continue, use --prompt",
         ),
-        (["sample", "cycle.txt"], 3, A_TEXT, "`mygpt sample --prompt-file cycle.txt` takes it"),
+        (["sample", "cycle.txt"], 3, A_TEXT, "`mygpt sample --prompt-file cycle.txt` reads it"),
         (["sample", "--checkpoint", "cycle.txt"], 3, A_TEXT, "`mygpt train cycle.txt` trains a model on it"),
-        (["inspect", "cycle.txt"], 3, A_TEXT, "`mygpt inspect --text cycle.txt` takes it"),
+        (["inspect", "cycle.txt"], 3, A_TEXT, "`mygpt inspect --text cycle.txt` reads it"),
         (["inspect", "--compare", "cycle.txt"], 3, A_TEXT, "`mygpt train cycle.txt` trains a model on it"),
         (["train", "--resume", "cycle.txt"], 3, A_TEXT, "`mygpt train cycle.txt` trains a model on it"),
         (["train", "--init-from", "cycle.txt"], 3, A_TEXT, "cycle.txt` trains a model on it"),
@@ -71,5 +71,5 @@ def test_the_most_natural_mistake(mygpt: Command, cycle_run: Path) -> None:
     done = mygpt("sample", "I love", cwd=cycle_run.parents[1])
     assert done.returncode == 3
     assert done.stderr.decode().endswith(
-        "use --prompt for the text to continue: `mygpt sample --prompt 'I love'`\n"
+        "for a text to continue, use --prompt: `mygpt sample --prompt 'I love'`\n"
     )

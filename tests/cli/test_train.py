@@ -136,8 +136,8 @@ def test_the_faults_of_all_sources_are_told_at_once(
         "  - --lr: 'fast' is not a number",
         "  - --time must be above 0",
         "  - MYGPT_LAYERS: 'many' is not a whole number",
-        "  - MYGPT_DROPUOT is no setting (did you mean 'MYGPT_DROPOUT'?)",
-        "  - recipe.toml: widht is no setting (did you mean 'width'?)",
+        "  - unknown setting MYGPT_DROPUOT (did you mean 'MYGPT_DROPOUT'?)",
+        "  - unknown setting recipe.toml: widht (did you mean 'width'?)",
         "  - unknown preset 'classic' (did you mean 'classic-cpu'?)",
     ]
     Path("recipe.toml").write_text("width = 30\n", encoding="utf-8")
@@ -190,19 +190,19 @@ def test_a_folder_names_what_it_skips(text: Path, capfd: pytest.CaptureFixture[s
         (b"some text", ("--optimizer", "muom"), 2, "did you mean 'muon'"),
         (b"some text", ("--tokenizer", "cahr"), 2, "did you mean 'char'"),
         (b"some text", ("--vocab-size", "100"), 2, "256"),
-        (b"some text", ("--steps", "5", "--time", "1m"), 2, "contradict"),
+        (b"some text", ("--steps", "5", "--time", "1m"), 2, "cannot be combined"),
         (b"some text", ("--time", "soon"), 2, "not a duration"),
         (b"some text", ("--preset", "classic"), 2, "classic-cpu"),
         (b"some text", ("--val-fraction", "0.9"), 2, "--val-fraction must be at most 0.5"),
         (b"some text", ("--device", "tpu"), 2, "must be one of auto, cpu, cuda, mps"),
         (b"some text", ("--bias",), 2, "nanochat has no biases"),
         (b"some text", ("--resume", "nowhere"), 3, "there is no checkpoint"),
-        (b"some text", ("--name", "../evil"), 2, "is no name for a folder"),
+        (b"some text", ("--name", "../evil"), 2, "cannot name a folder"),
         (b"some text", ("--out", "text.txt/runs"), 5, "cannot write to text.txt/runs"),
         (b"some text", ("x" * 5000,), 4, "there is no file"),
         (b"some text", ("--out", "x" * 5000), 2, "longer than the file system allows"),
         (b"some text", ("--clip", "inf"), 2, "clip must be a number"),
-        (b"some text", ("",), 2, "an empty name is no file"),
+        (b"some text", ("",), 2, "a file name is empty"),
     ],
 )
 def test_bad_input_is_explained(
@@ -238,7 +238,7 @@ def test_a_short_text_shrinks_the_context(text: Path, capfd: pytest.CaptureFixtu
     text.write_text("Too short for its context.", encoding="utf-8")
     assert run(["train", "text.txt", "--tokenizer", "char", "--steps", "3", "--context", "64"]) == 0
     err = capfd.readouterr().err
-    assert "context: 22 tokens instead of 64" in err
+    assert "--context is 22 instead of 64" in err
     assert "23 characters are too few to learn words: " in err
 
 
@@ -250,7 +250,7 @@ def test_an_output_folder_that_cannot_be_written(text: Path, capfd: pytest.Captu
 def test_a_changed_text_or_shape_is_not_resumed(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 4, "--quiet") == 0
     assert run(["train", "--resume", "text-001"]) == 2
-    assert "is at step 4 and has nothing left to do" in capfd.readouterr().err
+    assert "is finished: it has taken all of its 4 steps" in capfd.readouterr().err
     assert run(["train", "--resume", "text-001", "--steps", "8", "--width", "32"]) == 2
     assert "--width is 16 in this run, not 32" in capfd.readouterr().err
     assert run(["train", "--resume", "text-001", "--steps", "8", "--width", "32", "--lr", "1"]) == 2
@@ -299,7 +299,7 @@ def test_a_longer_run_is_recorded(text: Path, capfd: pytest.CaptureFixture[str])
     assert run(["train", "--resume", "text-001", "--steps", "8", "--quiet"]) == 0
     assert "steps = 8\n" in Path("checkpoints/text-001/config.toml").read_text(encoding="utf-8")
     assert run(["train", "--resume", "text-001"]) == 2
-    assert "is at step 8 and has nothing left to do" in capfd.readouterr().err
+    assert "is finished: it has taken all of its 8 steps" in capfd.readouterr().err
     config = Path("checkpoints/text-001/config.toml")
     config.write_text(config.read_text(encoding="utf-8").replace("steps = 8\n", ""), encoding="utf-8")
     assert run(["train", "--resume", "text-001", "--steps", "9"]) == 2
@@ -331,7 +331,7 @@ def test_resuming_with_fewer_epochs_than_done_is_refused(
 ) -> None:
     assert train("text.txt", "--steps", 40, "--quiet") == 0
     assert run(["train", "--resume", "text-001", "--epochs", "0.5"]) == 2
-    assert "is at step 40 and has nothing left to do" in capfd.readouterr().err
+    assert "is finished: it has taken all of its 40 steps" in capfd.readouterr().err
 
 
 def test_a_total_that_is_over_by_now_is_told_from_a_run_that_is_done(
@@ -346,7 +346,7 @@ def test_a_total_that_is_over_by_now_is_told_from_a_run_that_is_done(
     for budget in (("--steps", "4"), ("--tokens", "256")):
         assert run(["train", "--resume", "text-001", *budget]) == 2
         err = capfd.readouterr().err
-        assert "is at step 9 of 2,000, with 1,991 left; the budget counts the whole run" in err
+        assert "is at step 9 of 2,000; the budget counts from the start of the run" in err
         assert "its 4 steps are already done" in err
         assert "nothing left" not in err
         again = "`mygpt train --resume checkpoints/text-001"
@@ -362,11 +362,11 @@ def test_a_budget_in_tokens_is_a_total(text: Path, capfd: pytest.CaptureFixture[
     assert train("text.txt", "--tokens", "1.28k", "--quiet") == 0
     assert "steps = 20\n" in Path("checkpoints/text-001/config.toml").read_text(encoding="utf-8")
     assert run(["train", "--resume", "text-001", "--tokens", "1_280"]) == 2
-    assert "is at step 20 and has nothing left to do" in capfd.readouterr().err
+    assert "is finished: it has taken all of its 20 steps" in capfd.readouterr().err
     assert run(["train", "--resume", "text-001", "--tokens", "1920", "--quiet"]) == 0
     assert "steps = 30\n" in Path("checkpoints/text-001/config.toml").read_text(encoding="utf-8")
     assert train("text.txt", "--tokens", 100, "--time", "5m", "--steps", 3) == 2
-    assert "--tokens and --time and --steps contradict each other: give one" in capfd.readouterr().err
+    assert "--tokens and --time and --steps cannot be combined: give one" in capfd.readouterr().err
 
 
 def test_a_time_to_go_on_for(
@@ -481,7 +481,7 @@ def test_a_corrected_run_can_be_given_more_steps(
     folder = timed_run("timed", monkeypatch)
     capfd.readouterr()
     assert run(["train", "--resume", "timed-001", "--steps", "64"]) == 2
-    assert "nothing left to do" in capfd.readouterr().err
+    assert "is finished" in capfd.readouterr().err
     assert run(["train", "--resume", "timed-001", "--steps", "200"]) == 0
     said = capfd.readouterr().err
     assert "ends at step 200 instead of 64; its learning rate had fallen to" in said
@@ -703,13 +703,41 @@ def test_a_text_that_was_piped_is_asked_for_again(mygpt: Command, text: Path) ->
     assert mygpt(*arguments, **piped).returncode == 0
 
 
+def test_the_newest_run_can_be_resumed_as_latest(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--resume", "latest"]) == 3
+    assert "there is no trained model in checkpoints yet" in capfd.readouterr().err
+    for name in ("a", "b"):
+        assert train("text.txt", "--steps", 2, "--name", name, "--quiet") == 0
+    assert capfd.readouterr().out.split() == ["checkpoints/a-001", "checkpoints/b-001"]
+    os.utime("checkpoints/b-001/last/manifest.json", (1, 1))
+    os.utime("checkpoints/b-001/best/manifest.json", (1, 1))
+    for out in ((), ("--out", "checkpoints")):
+        steps = 4 if out else 3
+        assert run(["train", "--resume", "latest", *out, "--steps", str(steps), "--quiet"]) == 0
+        assert capfd.readouterr().out == "checkpoints/a-001\n"
+    Path("checkpoints/b-001").rename("checkpoints/latest")  # a run of that name comes first
+    assert run(["train", "--resume", "latest", "--steps", "3", "--quiet"]) == 0
+    assert capfd.readouterr().out == "checkpoints/latest\n"
+
+
+def test_the_end_shows_a_sample_and_a_verdict(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 20, "--tokenizer", "char", "--explain") == 0
+    err = capfd.readouterr().err
+    for label in ("chosen", "sample", "verdict", "next"):
+        assert f"\n{label} " in err
+    assert train("text.txt", "--steps", 2, "--dry-run") == 0
+    assert "\nchosen " in capfd.readouterr().err  # a plan alone is explained
+    assert train("text.txt", "--steps", 2) == 0
+    assert "\nchosen " not in capfd.readouterr().err
+
+
 def test_a_text_that_has_gone_is_asked_for_anew(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 3, "--quiet") == 0
     text.rename("moved.txt")
     assert run(["train", "--resume", "text-001", "--steps", "5"]) == 4
     err = capfd.readouterr().err
     assert "there is no file or folder" in err
-    assert "name its files anew, `mygpt train --resume checkpoints/text-001 FILES`" in err
+    assert "say where it is now, `mygpt train --resume checkpoints/text-001 FILES`" in err
     assert run(["train", "--resume", "text-001", "moved.txt", "--steps", "5", "--quiet"]) == 0
 
 

@@ -106,7 +106,7 @@ def test_a_training_text_that_is_gone(
     assert run(arguments) == 0
     assert "no longer the same" in " ".join(capsys.readouterr().out.split())
     assert run([*arguments, "--copied"]) == 4
-    assert "is not at hand" in capsys.readouterr().err
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_a_checkpoint_and_itself(mygpt: Command, trained: Path) -> None:

@@ -63,10 +63,10 @@ def test_filters_reorders_the_chain() -> None:
 @pytest.mark.parametrize(
     ("filters", "fault"),
     [
-        ("top-q", "there is no 'top-q' (did you mean 'top-p'?)"),
+        ("top-q", "there is no filter 'top-q' (did you mean 'top-p'?)"),
         ("top-p,top-p", "names 'top-p' twice"),
-        ("temperature", "--top-p is set, and --filters leaves it out"),
-        (",", "there is no ''"),
+        ("temperature", "--top-p is set, but --filters leaves it out"),
+        (",", "there is no filter ''"),
     ],
 )
 def test_filters_that_cannot_be(filters: str, fault: str) -> None:
@@ -143,11 +143,14 @@ def test_a_bias_is_for_a_token_or_a_text() -> None:
     [
         (
             {"beams": 5, "temperature": knobs(Sampling)["temperature"].given},
-            "--beams contradicts --temperature",
+            "--temperature has no effect with --beams, which does not sample; remove one",
         ),
-        ({"beams": 5, "top_k": 4, "min_p": 0.1}, "--beams contradicts --top-k and --min-p"),
-        ({"length_penalty": 2.0}, "--length-penalty needs --beams"),
-        ({"beams": 5, "speculate": True}, "--beams contradicts --speculate"),
+        (
+            {"beams": 5, "top_k": 4, "min_p": 0.1},
+            "--top-k and --min-p have no effect with --beams",
+        ),
+        ({"length_penalty": 2.0}, "--length-penalty has no effect without --beams"),
+        ({"beams": 5, "speculate": True}, "--speculate has no effect with --beams"),
     ],
 )
 def test_what_was_given_can_contradict_itself(given: dict[str, Any], fault: str) -> None:

@@ -69,8 +69,8 @@ def test_variables_that_look_misspelt_are_named_and_others_left_alone() -> None:
     with pytest.raises(UsageError) as fault:
         from_environment(others | {"MYGPT_LAYER": "2", "MYGPT_BATCHSIZE": "4", "MYGPT_HEADS": "0"})
     assert fault.value.faults == [
-        "MYGPT_LAYER is no setting (did you mean 'MYGPT_LAYERS'?)",
-        "MYGPT_BATCHSIZE is no setting (did you mean 'MYGPT_BATCH_SIZE'?)",
+        "unknown setting MYGPT_LAYER (did you mean 'MYGPT_LAYERS'?)",
+        "unknown setting MYGPT_BATCHSIZE (did you mean 'MYGPT_BATCH_SIZE'?)",
         "MYGPT_HEADS must be at least 1, not 0",
     ]
 
@@ -79,9 +79,9 @@ def test_toml_lists_every_unknown_key_with_its_source() -> None:
     with pytest.raises(UsageError) as fault:
         from_toml("lauers = 3\nheads = 'two'\nwidht = 9", "recipe.toml")
     assert fault.value.faults == [
-        "recipe.toml: lauers is no setting (did you mean 'layers'?)",
+        "unknown setting recipe.toml: lauers (did you mean 'layers'?)",
         "recipe.toml: heads must be a whole number, not 'two'",
-        "recipe.toml: widht is no setting (did you mean 'width'?)",
+        "unknown setting recipe.toml: widht (did you mean 'width'?)",
     ]
 
 

@@ -38,12 +38,12 @@ def test_all_faults_are_reported_at_once() -> None:
     assert message.startswith("2 things are wrong")  # ranges first: combinations of wrong values mean nothing
     with pytest.raises(UsageError, match="2 things are wrong") as fault:
         tiny_config(width=10, heads=4, time="5m")
-    assert "--time and --steps contradict each other" in fault.value.message
+    assert "--time and --steps cannot be combined" in fault.value.message
     assert "width 10 is not divisible by 4 heads (width 8 is)" in fault.value.message
 
 
 def test_an_unknown_setting_gets_a_suggestion() -> None:
-    assert setting_faults({"lauers": 3}) == ["--lauers is no setting (did you mean 'layers'?)"]
+    assert setting_faults({"lauers": 3}) == ["unknown setting --lauers (did you mean 'layers'?)"]
 
 
 @pytest.mark.parametrize("value", ["3", True, 3.5, None])
@@ -102,8 +102,8 @@ def test_what_is_only_fine_tuned_is_offered_to_nobody_who_begins_from_a_text() -
     assert knobs(TrainConfig)["arch"].choices == ("nanochat", "gpt2", "llama", "qwen3")
     (fault,) = setting_faults({"arch": "mistral"})
     assert fault == (
-        "--arch mistral is only fine-tuned, with --init-from: "
-        "a text alone trains nanochat, gpt2, llama, qwen3"
+        "--arch mistral can only be fine-tuned, with --init-from; "
+        "a new model can be nanochat, gpt2, llama, qwen3"
     )
     assert setting_faults({"arch": "mistral", "init_from": "folder"}) == []
     (fault,) = setting_faults({"arch": "misttral"})

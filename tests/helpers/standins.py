@@ -47,7 +47,7 @@ def random_checkpoint(folder: Path, *, arch: str = "gpt2", context: int = 24) ->
 def random_model(size: int, *, arch: str = "gpt2", context: int = 24, **parts: Any) -> GPT:
     """Return a model that has learned nothing, whose logits differ enough to be told apart."""
     shape: dict[str, Any] = {"layers": 2, "heads": 2, "width": 16, "context": context}
-    model = GPT(configure(arch, vocab_size=size, **shape, **parts))
+    model = GPT(configure(arch, vocab_size=size, **(shape | parts)))
     rng = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():

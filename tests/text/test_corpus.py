@@ -294,7 +294,7 @@ def test_missing_files_suggest_their_neighbours(tmp_path: Path) -> None:
     write(tmp_path / "shakespeare.txt", "text")
     with pytest.raises(TextError, match=r"no file or folder .*did you mean 'shakespeare\.txt'"):
         open_corpus([str(tmp_path / "shakespear.txt")])
-    with pytest.raises(UsageError, match="an empty name is no file"):
+    with pytest.raises(UsageError, match="a file name is empty"):
         open_corpus([""])
     for missing in ("no/such/place.txt", str(tmp_path / "x" / "y.txt"), "a\0b", "n" * 5000):
         with pytest.raises(TextError, match="no file or folder"):

@@ -194,7 +194,7 @@ def test_texts_are_read_as_python_reads_them(
     "name", ["hex", "rot13", "utf-7", "idna", "utf-99", "", "a\0b", "é", "../x", "x" * 999]
 )
 def test_names_that_are_no_encodings_of_texts(name: str) -> None:
-    assert "is no encoding of texts" in (encoding_fault(name) or "")
+    assert "is not a text encoding" in (encoding_fault(name) or "")
 
 
 def test_a_misspelt_encoding_is_corrected() -> None:
@@ -242,4 +242,4 @@ def test_a_prompt_in_utf16(tmp_path: Path, cycle_run: Path, capfd: pytest.Captur
     assert run(["sample", str(cycle_run), "--prompt-file", str(path), *greedy]) == 0
     assert capfd.readouterr().out == "I love AI !"
     assert run(["sample", str(cycle_run), "--prompt", "I", *greedy]) == 2
-    assert "--encoding has no effect: no file is read" in capfd.readouterr().err
+    assert "--encoding has no effect, since no file is read" in capfd.readouterr().err

@@ -26,7 +26,7 @@ def corpus(folder: Path) -> Corpus:
     [
         ("a", "The text of a, so that there is one..", "a' has 1 character more"),
         ("b", "Short.", "b' has 30 characters fewer"),
-        ("c", "The text of C, so that there is one.", "c' has other text of the same length"),
+        ("c", "The text of C, so that there is one.", "c' has a different text of the same length"),
         ("c", None, "c' is no longer part of it"),
         ("d", "More.", "d' is new"),
     ],
@@ -43,13 +43,15 @@ def test_what_changed_is_named(name: str, text: str | None, told: str, folder: P
 def test_another_order_is_named(folder: Path) -> None:
     record(folder, corpus(folder))
     (folder / "texts" / "a").rename(folder / "texts" / "x")
-    assert changes(folder, corpus(folder)) == ["its files come in another order, or not as often as before"]
+    assert changes(folder, corpus(folder)) == [
+        "its files are in another order, or repeated another number of times"
+    ]
 
 
 def test_another_split_is_named(folder: Path) -> None:
     record(folder, corpus(folder))
     other = open_corpus([str(folder / "texts")], val_fraction=0.3)
-    assert changes(folder, other) == ["it is divided in another way into training and validation"]
+    assert changes(folder, other) == ["it is split differently into training and validation"]
 
 
 def test_many_changes_are_counted(folder: Path) -> None:

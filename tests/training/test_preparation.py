@@ -9,6 +9,8 @@ import torch
 from mygpt_cli.base.errors import ResourceError
 from mygpt_cli.config.train import Settings
 from mygpt_cli.text.corpus import Corpus, open_corpus
+from mygpt_cli.tokens.patterns import LLAMA3_PATTERN, QWEN2_PATTERN, SPLIT_PATTERN
+from mygpt_cli.tokens.tokenizer import BytePairTokenizer
 from mygpt_cli.training import preparation
 from mygpt_cli.training.preparation import Preparation
 
@@ -36,6 +38,20 @@ def test_the_same_settings_begin_with_the_same_weights(corpus: Corpus) -> None:
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize(
+    ("arch", "pattern"), [("nanochat", SPLIT_PATTERN), ("llama", LLAMA3_PATTERN), ("qwen3", QWEN2_PATTERN)]
+)
+def test_byte_pairs_are_learned_from_text_split_as_the_architecture_does(
+    corpus: Corpus, arch: str, pattern: str
+) -> None:
+    prepared = prepare(corpus, {"steps": 1, "arch": arch, "tokenizer": "bpe", "vocab_size": 260})
+    tokenizer = prepared.new_trainer(
+        prepared.configuration(prepared.plan(), time.perf_counter())
+    ).dataset.tokenizer
+    assert isinstance(tokenizer, BytePairTokenizer)
+    assert tokenizer.pattern == pattern
+
+
 def test_a_step_that_memory_does_not_suffice_for_is_taken_in_parts(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,7 +62,7 @@ def test_a_step_that_memory_does_not_suffice_for_is_taken_in_parts(
         config = trainer.config
         assert config.batch_size < 64
         assert config.batch_size * config.accumulation == 64
-        said = f"memory suffices for {config.batch_size} of a step's sequences at once"
+        said = f"micro-batches of {config.batch_size} sequences"
         assert sum(said in note for note in prepared.notes + trainer.notes) == 1
 
 
@@ -67,7 +83,7 @@ def test_a_text_too_small_for_words_is_told(characters: int, warned: bool, tmp_p
     path.write_text("".join(map(str, range(characters)))[:characters], encoding="utf-8")
     notes = prepare(open_corpus([str(path)]), {"steps": 5, "context": 2}).notes
     assert any("too few to learn words" in note for note in notes) is warned
-    assert all("Words need about 10,000, sentences 100,000" in note for note in notes)
+    assert all("Words take about 10,000 characters, sentences 100,000" in note for note in notes)
 
 
 def test_a_step_takes_a_small_text_once(tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def test_training_ends_when_it_no_longer_helps(tiny_dataset: Dataset) -> None:
     assert [e.step for e in events if isinstance(e, CheckpointDue) and e.best][-1] == finished.best_step
     notes = [e.text for e in events if isinstance(e, Noted)]
     assert len(notes) == 1
-    assert "by heart" in notes[0]
+    assert "memorise" in notes[0]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -354,9 +354,9 @@ def test_when_memory_runs_out_a_step_is_taken_in_parts(
     assert trainer.config == small.config
     assert trainer.tokens_per_step == 24 * config.context
     notes = [event.text for event in events if isinstance(event, Noted)]
-    assert [note.split(",")[0] for note in notes] == [
-        "memory ran out: 6 sequences at once instead of 12",
-        "memory ran out: 3 sequences at once instead of 6",
+    assert [note.split(";")[0] for note in notes] == [
+        "memory ran out: each step now takes 4 micro-batches of 6 sequences",
+        "memory ran out: each step now takes 8 micro-batches of 3 sequences",
     ]
     assert next(e.step for e in events if isinstance(e, CheckpointDue)) == 1
 

@@ -33,7 +33,7 @@ step 1  Once upon
        1,000 more                     12.5%   20.0%     cut    cut
 
   draw 0.375000 in [0.250000, 0.500000): ↵
-  entropy 2.50 bits, 5.7 choices → 0.81 bits, 1.8 choices
+  uncertainty: like choosing among 5.7 tokens → 1.8
 
 """
     )
@@ -54,7 +54,7 @@ step 1  Once upon
          1,000 more                    12.5%  █▊
 
   picked as the best: ↵
-  entropy 2.50 bits, 5.7 choices
+  uncertainty: like choosing among 5.7 tokens
 
 """
     )

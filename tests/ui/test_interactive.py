@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mygpt_cli.base.errors import UsageError
-from mygpt_cli.ui.interactive import interact
+from mygpt_cli.base.errors import TextError, UsageError
+from mygpt_cli.ui.interactive import Turn, interact
 from tests.conftest import Command
 from tests.helpers.standins import random_checkpoint
 
@@ -22,13 +22,17 @@ Captured = pytest.CaptureFixture[str]
 def talk(
     lines: str, path: Path, monkeypatch: pytest.MonkeyPatch, **given: Any
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Type lines and return what was asked of the model, with which settings."""
+    """Type lines and return what was asked of the model, with which settings; it answers with a `+`."""
     asked: list[tuple[str, dict[str, Any]]] = []
 
-    def respond(text: str, given: dict[str, Any]) -> None:
-        if text == "stop":
+    def respond(turn: Turn, given: dict[str, Any]) -> None:
+        if turn.prompt == "bad":
+            raise TextError("no such text")
+        turn.hear("+")
+        if turn.prompt == "stop":
             raise KeyboardInterrupt
-        asked.append((text, given))
+        asked.append((turn.prompt, given))
+        assert turn.shown == turn.prompt.endswith("+")
 
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     interact(given, respond, path / "history")
@@ -39,7 +43,7 @@ def test_lines_are_prompts_and_commands_change_the_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     lines = (
-        "one\n/set top-k 5\n\ntwo\n/set --temperature 0\n/set stop  END\nthree\n/set top_k\nfour\n/quit\nx\n"
+        "one\n/set top-k 5\ntwo\n/set --temperature 0\n/set stop  END\nthree\n/set top_k\nfour\n/quit\nx\n"
     )
     assert talk(lines, tmp_path, monkeypatch, temperature=[0.5, 1.0]) == [
         ("one", {"temperature": [0.5, 1.0]}),
@@ -47,7 +51,49 @@ def test_lines_are_prompts_and_commands_change_the_settings(
         ("three", {"temperature": 0.0, "top_k": 5, "stop": (" END",)}),
         ("four", {"temperature": 0.0, "stop": (" END",)}),
     ]
-    assert capsys.readouterr() == ("\n" * 4, "")
+    out, err = capsys.readouterr()
+    assert out == "\n" * 4
+    assert [line.split() for line in err.splitlines()] == [
+        ["top-k", "5"],
+        ["temperature", "0"],
+        ["stop", "'", "END'"],
+        ["top-k", "0", "(default)"],
+    ]
+
+
+def test_an_empty_line_continues_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "\none\n\n\nstop\n\nbad\n\n"
+    asked = [text for text, _ in talk(lines, tmp_path, monkeypatch)]
+    assert asked == ["one", "one+", "one++", "stop+", "stop++"]  # what cannot be read is no text
+
+
+def test_texts_are_saved_and_replace_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("mine", encoding="utf-8")
+    lines = "/save a.txt\none é\n/save\n/save mine.txt\n/save no/where.txt\n"
+    lines += "/save 'b c.txt'\n\n/save b c.txt\n"
+    talk(lines, tmp_path, monkeypatch)
+    assert Path("mine.txt").read_text(encoding="utf-8") == "mine"
+    assert Path("b c.txt").read_text(encoding="utf-8") == "one é++"
+    assert not Path("a.txt").exists()
+    said = " ".join(capsys.readouterr().err.split())
+    for words in (
+        "there is no text to save yet",
+        "/save needs the name of a file",
+        "mine.txt exists already",
+        "cannot write to no/where.txt",
+        "6 characters saved to b c.txt",
+        "7 characters saved to b c.txt",
+    ):
+        assert words in said
+
+
+def test_what_is_saved_is_utf_8_whatever_the_model_writes() -> None:
+    turn = Turn("a")
+    turn.hear("\udcff!")
+    assert turn.text == "a�!"
 
 
 def test_values_can_be_quoted_and_prompts_begin_with_a_slash(
@@ -68,7 +114,7 @@ def test_values_can_be_quoted_and_prompts_begin_with_a_slash(
         ("/set temprature 1", "there is no setting 'temprature' (did you mean 'temperature'?)"),
         ("/set top-p 2", "--top-p must be at most 1"),
         ("/set top-k many", "'many' is not a whole number"),
-        ("/set beams 3", "--beams contradicts --temperature"),
+        ("/set beams 3", "--temperature has no effect with --beams"),
         ("/sett", "there is no command /sett (did you mean '/set'?)"),
         ("/set", "temperature         0.5\n"),
     ],
@@ -106,12 +152,14 @@ def test_without_a_terminal_and_without_a_line_nothing_can_be_asked(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", stdin)
     with pytest.raises(UsageError, match="neither a terminal to ask on nor a line to read"):
-        interact({}, lambda text, given: None, tmp_path / "history")
+        interact({}, lambda turn, given: None, tmp_path / "history")
     assert not (tmp_path / "history").exists()
 
 
 def test_lines_of_a_pipe_are_prompts(mygpt: Command, cycle_run: Path) -> None:
     asked = ("sample", cycle_run, "--interactive", "--max-new-tokens", 3)
+    done = mygpt(*asked, input=b"/set temperature 0\nI lo\n\n", cwd=cycle_run)
+    assert (done.returncode, done.stdout) == (0, b"I love \nAI \n")  # with what was written before it
     done = mygpt(*asked, input="/set temperature 0\nI lo\nI love é\n".encode())
     assert (done.returncode, done.stdout.decode()) == (0, "I love \n")
     assert "'é'" in done.stderr.decode()  # which the model has never seen

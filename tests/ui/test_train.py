@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.reliability.samples import vouch_for
 from mygpt_cli.tokens.dataset import Dataset
-from mygpt_cli.training.events import Corrected, Evaluated, Progress, Started
+from mygpt_cli.training.events import Corrected, Evaluated, Finished, Progress, Sampled, Started
 from mygpt_cli.training.preparation import planned
 from mygpt_cli.training.sizing import plan
 from mygpt_cli.ui.dashboard import Dashboard, RunView
@@ -102,14 +102,14 @@ def test_the_live_view_fits_and_is_safe(width: int) -> None:
     assert all(cell_len(line) <= width for line in text.splitlines())
     assert "\x1b[31m" not in text
     assert "\u202e" not in text
-    for shown in ("47%", "700/1,500", "3.250 training", "2.010 bits per byte", "21,300 tokens/s"):
+    for shown in ("47%", "700/1,500", "3.250 training", "2.01 bits per byte", "21,300 tokens/s"):
         assert shown in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Dataset) -> None:
     chosen = plan({"width": 32}, tiny_dataset, lambda config: 1e-4)
-    reporter = PlainReporter()
+    reporter = PlainReporter(explain=True)
     reporter.console = Console(width=width, force_terminal=True, color_system=None)
     with reporter.console.capture() as capture:
         reporter.plan(planned(new_trainer(chosen.config(1234), tiny_dataset), chosen))
@@ -120,11 +120,89 @@ def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Datase
     text = " ".join(capture.get().split())
     for shown in (
         "context 256, lr 0.005, muon-lr 0.02, schedule linear, warmup 12, decay-share 0.6: the default",
-        "time 5 m 00 s: the default, since no budget was given",
+        "time 5 m 00 s: the default budget",
         "steps 1,234: as many as fit",
     ):
         assert shown in text
     assert "width 32:" not in text
+
+
+def test_reasons_are_told_only_when_asked_for(
+    tiny_dataset: Dataset, capfd: pytest.CaptureFixture[str]
+) -> None:
+    chosen = plan({"width": 32}, tiny_dataset, lambda config: 1e-4)
+    PlainReporter().plan(planned(new_trainer(chosen.config(1234), tiny_dataset), chosen))
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == ["tokens", "model", "training"]
+
+
+EVALUATED = view().evaluated
+
+
+def ended(*losses: tuple[float, float], epoch: float = 10.0, reason: str = "done") -> PlainReporter:
+    """Return a reporter of a run with these losses, of training and validation, in equal distances."""
+    reporter, shown = PlainReporter(), view()
+    assert shown.progress
+    assert isinstance(shown.evaluated, Evaluated)
+    for number, (train, val) in enumerate(losses, 1):
+        reporter.event(replace(shown.evaluated, step=10 * number, train_loss=train, val_loss=val))
+    reporter.event(replace(shown.progress, epoch=epoch))
+    end = Finished(
+        step=10 * len(losses), reason=reason, seconds=130.0, best_step=10, best_bits_per_byte=2.339, refused=0
+    )
+    reporter.event(end)
+    return reporter
+
+
+def test_the_end_has_a_sample_a_verdict_and_the_next_commands(capfd: pytest.CaptureFixture[str]) -> None:
+    reporter = ended((3.0, 3.0), (2.0, 2.0))
+    reporter.event(Sampled(step=20, text="half\n\none\ntwo\n three\x1b[31m\nfour\nfive\nsix\n"))
+    reporter.finish(Path("checkpoints/a-001"))
+    out, err = capfd.readouterr()
+    assert out == "checkpoints/a-001\n"
+    lines = err.splitlines()
+    assert "best 2.34 bits per byte at step 10 (lower is better; 8 is random bytes)" in err
+    start = next(number for number, line in enumerate(lines) if line.startswith("sample"))
+    shown = [line[10:] for line in lines[start : start + 6]]
+    assert shown == ["one", "two", " three␛[31m", "four", "five", "still improving: give it more time"]
+    assert [line[10:] for line in lines[start + 6 :]] == [
+        'mygpt sample checkpoints/a-001 --prompt "The"',
+        "mygpt train --resume checkpoints/a-001 --time 2m",
+        "mygpt inspect checkpoints/a-001",
+    ]
+
+
+def test_a_run_that_memorises_is_told_so(capfd: pytest.CaptureFixture[str]) -> None:
+    ended((2.0, 2.0), (1.0, 2.5)).finish(Path("a-001"))
+    err = capfd.readouterr().err
+    assert "verdict   memorising: " in err
+    assert "mygpt inspect a-001 --copied" in err
+    ended((2.0, 2.0), (1.99, 1.99)).finish(Path("a-001"))
+    assert "verdict   good: " in capfd.readouterr().err
+    ended((2.0, 2.0), reason="SIGINT").finish(Path("a-001"))
+    err = capfd.readouterr().err
+    assert "verdict" not in err
+    assert "next      mygpt train --resume a-001" in err
+
+
+def test_why_training_loss_is_above_is_said_once_and_only_with_dropout(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    reporter = ended((3.0, 2.0))
+    assert "dropout" not in capfd.readouterr().err
+    assert isinstance(EVALUATED, Evaluated)
+    reporter._dropout = True
+    for train in (1.0, 3.0, 4.0):
+        reporter.event(replace(EVALUATED, train_loss=train, val_loss=2.0))
+    assert capfd.readouterr().err.count("measured with dropout") == 1
+    shown = view()
+    for dropout in (False, True):
+        shown.dropout = dropout
+        shown.evaluated = replace(EVALUATED, val_loss=3.0)
+        console = Console(width=100, force_terminal=True, color_system=None)
+        with console.capture() as capture:
+            console.print(shown)
+        assert ("training is higher because of dropout" in capture.get()) is dropout
 
 
 def test_the_view_is_as_high_for_a_short_sample_as_for_a_long_one() -> None:
@@ -159,7 +237,7 @@ def test_the_end_leaves_no_time_left_and_no_sample() -> None:
         console.print(ended)
     assert "100%" in capture.get()
     assert " left" not in capture.get()
-    assert "it writes" not in capture.get()
+    assert "sample" not in capture.get()
 
 
 def test_plain_lines_tell_of_long_preparations_and_not_of_short_ones(
@@ -207,7 +285,7 @@ def test_a_resumed_run_shows_what_came_before(tmp_path: Path, mygpt: Command) ->
     os.close(ours)
     assert process.returncode == 0
     screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert "0.750 bits per byte at step 12" in screen
+    assert "0.75 bits per byte at step 12" in screen
     curve = [line for line in screen.split("best")[-2].splitlines() if "│" in line or "┤" in line]
     assert sum(line.count("•") for line in curve) >= 4  # validations
     assert (

@@ -112,7 +112,7 @@ class CPUDecoder(ReferenceDecoder):
             cache.keys.stride(0) // cache.keys.stride(1),  # more than it has, where it is a part of another
             cache.keys,
             cache.values,
-            self._room(count),
+            self._workspace(count),
             logits,
             best,
             self.config.norm_eps,
@@ -135,7 +135,7 @@ class CPUDecoder(ReferenceDecoder):
             last = logits.view(*some.shape, -1)[:, -1]
         return last
 
-    def _room(self, count: int) -> Tensor:
+    def _workspace(self, count: int) -> Tensor:
         config = self.config
         inner, kv = config.heads * config.head_width, config.kv_heads * config.head_width
         filled = sum(map(_padded, (config.width, inner, config.mlp_width)))
@@ -191,7 +191,7 @@ class CPUDecoder(ReferenceDecoder):
         """Return memory for numbers: that of all matrices lies side by side, in large pages."""
         size = -(-count * dtype.itemsize // ALIGNED) * ALIGNED
         if size > len(self._free):
-            self._free = room_for(torch.empty(max(size, ALLOCATED), dtype=torch.uint8, device="meta"))
+            self._free = allocate(torch.empty(max(size, ALLOCATED), dtype=torch.uint8, device="meta"))
         taken, self._free = self._free[:size], self._free[size:]
         return taken.view(dtype)[:count]
 
@@ -207,7 +207,7 @@ def _filled(bias: Tensor) -> Tensor:
     return F.pad(bias.detach(), (0, -len(bias) % ROWS))
 
 
-def room_for(tensor: Tensor) -> Tensor:
+def allocate(tensor: Tensor) -> Tensor:
     """Return memory for a tensor, in large pages where it is large: addresses are looked up faster."""
     if tensor.nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format)

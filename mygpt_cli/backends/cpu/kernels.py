@@ -29,7 +29,7 @@ SIGNATURES = {
     "mlp": "tttttiiiii",
     "mlp_backward": "ttttttttiiiii",
 }
-ROOMS = ("attention", "muon", "cross_entropy", "linear", "linear_backward", "mlp", "mlp_backward")
+WORKSPACES = ("attention", "muon", "cross_entropy", "linear", "linear_backward", "mlp", "mlp_backward")
 # Of `linear.h` and `matmul.h`: with more threads, each would lay out the same numbers for less and less work;
 # and what is made of a larger matrix leaves the caches, so that torch is as fast.
 MOST_THREADS, LARGEST = 4, 2**20
@@ -38,7 +38,7 @@ MOST_THREADS, LARGEST = 4, 2**20
 class Kernels:
     """The functions of `kernels.c` for numbers of one type, by name; tensors are contiguous, on the CPU.
 
-    They share the room in which they work: one at a time.
+    They share one workspace: only one runs at a time.
     """
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
@@ -48,33 +48,37 @@ class Kernels:
             for name, letters in SIGNATURES.items()
             if hasattr(library, name)
         }
-        self._room = torch.empty(0)
-        self._rooms = {name: library[f"{name}_room"] for name in ROOMS if hasattr(library, f"{name}_room")}
-        for function in self._rooms.values():
+        self._workspace = torch.empty(0)
+        self._sizes = {
+            name: library[f"{name}_workspace_size"]
+            for name in WORKSPACES
+            if hasattr(library, f"{name}_workspace_size")
+        }
+        for function in self._sizes.values():
             function.argtypes, function.restype = [ctypes.c_long] * 2, ctypes.c_long
 
     def __call__(self, name: str, *arguments: Tensor | float | None) -> None:
         """Call a function of `kernels.c`."""
         self._kernels[name](*arguments)
 
-    def room(self, what: str, *shape: int) -> tuple[Tensor, int]:
-        """Return room for the threads to work in, and how much each has, for what a `_room` in C is asked.
+    def workspace(self, what: str, *shape: int) -> tuple[Tensor, int]:
+        """Return a workspace for the threads, and how much of it each has, as `…_workspace_size` in C says.
 
-        All functions work in the same, which stays near the processor; it grows and is kept.
+        All functions share it, so that it stays near the processor; it grows and is kept.
         """
-        size, threads = self._rooms[what](*shape), torch.get_num_threads()
-        if self._room.numel() < threads * size:
-            self._room = torch.empty(0)  # not both at once
-            self._room = torch.empty(threads * size)
-        return self._room, size
+        size, threads = self._sizes[what](*shape), torch.get_num_threads()
+        if self._workspace.numel() < threads * size:
+            self._workspace = torch.empty(0)  # not both at once
+            self._workspace = torch.empty(threads * size)
+        return self._workspace, size
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Return a (M, K) · b (K, N); K or the other dimension runs along the memory of each."""
         if "matmul" not in self._kernels or torch.get_num_threads() > MOST_THREADS:
             return a @ b
         c = a.new_empty(a.size(0), b.size(1))
-        a_along, b_along = a.stride(1) == 1, b.stride(1) != 1
-        strides = (max(a.stride()), a_along, max(b.stride()), b_along)
+        a_row_major, b_column_major = a.stride(1) == 1, b.stride(1) != 1
+        strides = (max(a.stride()), a_row_major, max(b.stride()), b_column_major)
         self("matmul", a, b, c, *c.shape, a.size(1), *strides)
         return c
 
@@ -88,7 +92,7 @@ class Kernels:
         if not self.takes(w):
             return self.product(x, w.T)
         y = x.new_empty(x.size(0), w.size(0))
-        self("linear", x, w, y, *self.room("linear", *w.T.shape), *x.shape, w.size(0))
+        self("linear", x, w, y, *self.workspace("linear", *w.T.shape), *x.shape, w.size(0))
         return y
 
     def linear_backward(self, grad: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,14 +100,14 @@ class Kernels:
         if not self.takes(w):
             return self.product(grad, w), self.product(grad.T, x).float()
         before, of_w = torch.empty_like(x), torch.empty(w.shape)
-        room = self.room("linear_backward", *w.T.shape)
-        self("linear_backward", grad, x, w, before, of_w, *room, *x.shape, w.size(0))
+        workspace = self.workspace("linear_backward", *w.T.shape)
+        self("linear_backward", grad, x, w, before, of_w, *workspace, *x.shape, w.size(0))
         return before, of_w
 
     def mlp(self, x: Tensor, up: Tensor, down: Tensor, activation: int) -> Tensor:
         """Return down (C, F) · activation(up (F, C) · x), for each row of x (N, C), which `takes` both."""
         y = torch.empty_like(x)
-        self("mlp", x, up, down, y, *self.room("mlp", *down.shape), activation, x.size(0), *down.shape)
+        self("mlp", x, up, down, y, *self.workspace("mlp", *down.shape), activation, x.size(0), *down.shape)
         return y
 
     def mlp_backward(
@@ -111,9 +115,9 @@ class Kernels:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of x and, in float32, of up and down, given that of what `mlp` returned."""
         before, of_up, of_down = torch.empty_like(x), torch.empty(up.shape), torch.empty(down.shape)
-        room = self.room("mlp_backward", *down.shape)
+        workspace = self.workspace("mlp_backward", *down.shape)
         tensors = (grad, x, up, down, before, of_up, of_down)
-        self("mlp_backward", *tensors, *room, activation, x.size(0), *down.shape)
+        self("mlp_backward", *tensors, *workspace, activation, x.size(0), *down.shape)
         return before, of_up, of_down
 
     def muon(self, matrices: Iterable[tuple[Tensor, ...]], momentum: float, lr: float, decay: float) -> None:
@@ -121,7 +125,9 @@ class Kernels:
         table = [[*(tensor.data_ptr() for tensor in each), *each[0].shape] for each in matrices]
         m, n = (max(pick(row[4:]) for row in table) for pick in (min, max))
         taken = torch.zeros(1, dtype=torch.int64)
-        self("muon", torch.tensor(table), *self.room("muon", m, n), taken, len(table), momentum, lr, decay)
+        self(
+            "muon", torch.tensor(table), *self.workspace("muon", m, n), taken, len(table), momentum, lr, decay
+        )
 
 
 def compile_kernels(dtype: torch.dtype, folder: Path) -> Kernels:

@@ -97,7 +97,9 @@ def compile_library(name: str, options: Sequence[str], folder: Path) -> ctypes.C
         library.unlink(missing_ok=True)
         return ctypes.CDLL(str(build_library(name, options, folder)))
     except OSError as fault:
-        raise ResourceError(f"compiled code cannot be used: {fault}", "name another one with CC") from None
+        raise ResourceError(
+            f"compiled code cannot be used: {fault}", "name another compiler with the variable CC"
+        ) from None
 
 
 def build_library(name: str, options: Sequence[str], folder: Path) -> Path:
@@ -117,9 +119,13 @@ def build_library(name: str, options: Sequence[str], folder: Path) -> Path:
                     _build(compiler, flags, source, library)
     except subprocess.CalledProcessError as fault:
         last = fault.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise ResourceError(f"the C compiler failed: {last[0]}", "name another one with CC") from None
+        raise ResourceError(
+            f"the C compiler failed: {last[0]}", "name another compiler with the variable CC"
+        ) from None
     except OSError as fault:
-        raise ResourceError(f"compiled code cannot be used: {fault}", "name another one with CC") from None
+        raise ResourceError(
+            f"compiled code cannot be used: {fault}", "name another compiler with the variable CC"
+        ) from None
     return library
 
 
@@ -149,7 +155,9 @@ def c_compiler() -> list[str]:
         return command
     found = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not found:
-        raise ResourceError("there is no C compiler", "install gcc or clang, or name one with CC")
+        raise ResourceError(
+            "there is no C compiler", "install gcc or clang, or name one with the variable CC"
+        )
     return [found]
 
 
@@ -186,7 +194,7 @@ def _run(command: list[str]) -> bytes:
         return subprocess.run(command, check=True, capture_output=True).stdout  # noqa: S603
     except FileNotFoundError:
         raise ResourceError(
-            f"there is no C compiler '{command[0]}'", "install gcc or clang, or name one with CC"
+            f"there is no C compiler '{command[0]}'", "install gcc or clang, or name one with the variable CC"
         ) from None
 
 

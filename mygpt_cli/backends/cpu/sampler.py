@@ -20,7 +20,7 @@ class CompiledSampler:
 
     def __init__(self, folder: Path) -> None:
         self._kernel = Kernel(compile_library("sample", (), folder), "sample", "ttiirirrtt")
-        self._room = torch.empty(0)
+        self._workspace = torch.empty(0)
 
     def __call__(
         self,
@@ -38,8 +38,8 @@ class CompiledSampler:
         make a difference to the token, it is -1.
         """
         logits, count = logits.contiguous(), len(draws)
-        if self._room.numel() < 2 * logits.numel():
-            self._room = torch.empty(2 * logits.numel(), dtype=torch.float64)
+        if self._workspace.numel() < 2 * logits.numel():
+            self._workspace = torch.empty(2 * logits.numel(), dtype=torch.float64)
         ids = (ctypes.c_int64 * count)()
         self._kernel(
             logits,
@@ -50,7 +50,7 @@ class CompiledSampler:
             top_k,
             top_p,
             min_p,
-            self._room,
+            self._workspace,
             ids,
             alone=count == 1 or logits.numel() <= FEW,
         )

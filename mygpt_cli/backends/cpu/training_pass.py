@@ -67,7 +67,7 @@ def takes(config: ModelConfig) -> bool:
 
 
 @dataclass
-class Norm:
+class NormRecord:
     """A sum (N, C) on the residual stream, and what came of it.
 
     LayerNorm has means, RMSNorm has none. There is a gain, if only of ones, unless it is an RMSNorm without
@@ -78,13 +78,13 @@ class Norm:
     sum: Tensor
     normed: Tensor
     means: Tensor | None
-    scales: Tensor
+    rstd: Tensor
     gain: Tensor | None
     mask: Tensor | None
 
 
 @dataclass
-class Attention:
+class AttentionRecord:
     """Rows of queries, keys and values (N, (H + 2K)·D), and what they mix (N, H·D).
 
     The tables are of cosines and sines, the gains of queries and keys; the rest is as in `attention.h`.
@@ -137,7 +137,7 @@ class Pass:
         if config.embedding_norm:
             self.embedded = self._norm(None, branch, "", masked=False)
             branch = self.embedded.normed
-        self.layers: list[tuple[Norm, Attention, Norm, Inside]] = []
+        self.layers: list[tuple[NormRecord, AttentionRecord, NormRecord, Inside]] = []
         for layer in range(config.layers):
             block = f"blocks.{layer}"
             before = self._norm(x, branch, f"{block}.attention_norm")
@@ -152,9 +152,9 @@ class Pass:
         self.logits = self.kernels.linear(self.final.normed, self.weights[self.head])
         losses = torch.empty(n)
         vocab, rows = config.vocab_size, targets.flatten()
-        room = self.kernels.room("cross_entropy", vocab, n)
+        workspace = self.kernels.workspace("cross_entropy", vocab, n)
         numbers = (n, vocab, config.softcap, loss_scale / n)
-        self.kernels("cross_entropy", self.logits, rows, losses, *room, *numbers)
+        self.kernels("cross_entropy", self.logits, rows, losses, *workspace, *numbers)
         return losses.mean() * loss_scale
 
     def backward(self) -> dict[str, Tensor]:
@@ -230,7 +230,7 @@ class Pass:
     def _mlp_weights(self, name: str) -> tuple[Tensor, Tensor]:
         return self.weights[f"{name}.up.weight"], self.weights[f"{name}.down.weight"]
 
-    def _norm(self, x: Tensor | None, branch: Tensor, name: str, *, masked: bool = True) -> Norm:
+    def _norm(self, x: Tensor | None, branch: Tensor, name: str, *, masked: bool = True) -> NormRecord:
         """Add to the residual stream (N, C) what a branch gives, under its dropout, and normalise the sum."""
         n, c = branch.shape
         mask = self.masks.draw(n, c) if self.masks and masked else None
@@ -240,13 +240,13 @@ class Pass:
             gain = torch.ones(c)
         total = branch if x is None and mask is None else torch.empty_like(branch)
         means = torch.empty(n) if layer else None
-        norm = Norm(name, total, torch.empty_like(branch), means, torch.empty(n), gain, mask)
+        norm = NormRecord(name, total, torch.empty_like(branch), means, torch.empty(n), gain, mask)
         out = None if total is branch else total
-        tensors = (x, branch, mask, out, norm.normed, norm.means, norm.scales, gain, bias)
+        tensors = (x, branch, mask, out, norm.normed, norm.means, norm.rstd, gain, bias)
         self.kernels("add_norm", *tensors, n, c, self.config.norm_eps)
         return norm
 
-    def _norm_backward(self, norm: Norm, grad: Tensor, later: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _norm_backward(self, norm: NormRecord, grad: Tensor, later: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the gradients (N, C) of the residual stream and of the branch that was added to it.
 
         `grad` is that of the normalised sum, `later` what the sum's other way onward has brought.
@@ -256,7 +256,7 @@ class Pass:
         x = norm.normed if norm.gain is None else norm.sum
         before = torch.empty_like(grad)
         branch = before if norm.mask is None else torch.empty_like(grad)
-        tensors = (grad, x, norm.means, norm.scales, norm.gain, later, norm.mask, before, branch, by_thread)
+        tensors = (grad, x, norm.means, norm.rstd, norm.gain, later, norm.mask, before, branch, by_thread)
         self.kernels("norm_backward", *tensors, n, c)
         if by_thread is not None:
             for part, gradient in zip(("weight", "bias"), by_thread.sum(0), strict=True):
@@ -264,7 +264,7 @@ class Pass:
                     self._add(f"{norm.name}.{part}", gradient)
         return before, branch
 
-    def _attend(self, normed: Tensor, layer: int) -> Attention:
+    def _attend(self, normed: Tensor, layer: int) -> AttentionRecord:
         b, t, h, k, d = self.shape
         name = f"blocks.{layer}.attention"
         tables = (None, None) if layer in self.config.unrotated else (self.cos, self.sin)
@@ -273,19 +273,19 @@ class Pass:
         rstd, logsumexp = torch.empty(b * t, h + k), torch.empty(b * h, t)
         query, key = (self.parameters.get(f"{name}.{norm}.weight") for norm in QK_GAINS)
         tensors = (rows, mixed, rstd, logsumexp, *tables, query, key)
-        room = self.kernels.room("attention", t, d)
-        self.kernels("attend", *tensors, *room, *self.shape, self._qk_norm, self.config.norm_eps)
-        return Attention(name, rows, rstd, logsumexp, tables, (query, key), mixed)
+        workspace = self.kernels.workspace("attention", t, d)
+        self.kernels("attend", *tensors, *workspace, *self.shape, self._qk_norm, self.config.norm_eps)
+        return AttentionRecord(name, rows, rstd, logsumexp, tables, (query, key), mixed)
 
-    def _attend_backward(self, grad: Tensor, attention: Attention) -> Tensor:
+    def _attend_backward(self, grad: Tensor, attention: AttentionRecord) -> Tensor:
         """Return the gradient of the rows (N, (H + 2K)·D), given that of the mixed rows (N, H·D)."""
         _, t, _, _, d = self.shape
         before = torch.empty_like(attention.rows)
         kept = (attention.mixed, attention.rows, attention.rstd, attention.logsumexp)
         of_gains = None if attention.gains[0] is None else torch.zeros(torch.get_num_threads(), 2, d)
         tensors = (grad, *kept, *attention.tables, *attention.gains, before, of_gains)
-        room = self.kernels.room("attention", t, d)
-        self.kernels("attend_backward", *tensors, *room, *self.shape, self._qk_norm)
+        workspace = self.kernels.workspace("attention", t, d)
+        self.kernels("attend_backward", *tensors, *workspace, *self.shape, self._qk_norm)
         if of_gains is not None:
             for norm, gradient in zip(QK_GAINS, of_gains.sum(0), strict=True):
                 self._add(f"{attention.name}.{norm}.weight", gradient)

@@ -110,7 +110,7 @@ class GraphDecoder(ReferenceDecoder):
             self._steps.clear()  # for the reason of `_begin`
             self._aside = None
             reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
-            self._warn(f"decoding is not captured as a CUDA graph, and slower: {reason}")
+            self._warn(f"decoding without a CUDA graph, which is slower: {reason}")
             return work
 
     def _captured(self, work: Callable[[], Tensor], aside: torch.cuda.Stream) -> Callable[[], Tensor]:

@@ -39,5 +39,5 @@ def configure(arch: str, *, bias: bool | None = None, **parts: Any) -> ModelConf
         parts["mlp_width"] = architecture.mlp_width(parts["width"])
     config = ModelConfig(arch=arch, **(dict(architecture.parts) | biases | parts))
     if faults := architecture.faults(config):
-        raise UsageError(faults, "`mygpt train --help` lists the settings of a model")
+        raise UsageError(faults, "`mygpt train --help-all` lists the settings of a model")
     return config

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mygpt_cli.base.errors import CheckpointError
 from mygpt_cli.model.config import ModelConfig
+from mygpt_cli.tokens.patterns import SPLIT_PATTERN
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,9 @@ class Architecture(ABC):
 
     `parts` are those of ModelConfig, beside its shape; `options` are the settings of training that choose
     among them. `rates` are learning rates of some parameters beside Muon, as multiples of AdamW's.
+    `splitting` is the pattern that splits a text before byte pairs are learned from it. `gguf` is llama.cpp's
+    name for models of this kind, empty where it has none; where its rotation is `interleaved` it rotates the
+    channels 2d and 2d + 1 of a head together, and we rotate d and d + D/2.
     """
 
     name: ClassVar[str]
@@ -46,6 +50,9 @@ class Architecture(ABC):
     prefix: ClassVar[str] = ""  # of tensors, which files from elsewhere may lack
     buffers: ClassVar[tuple[str, ...]] = ()  # ends of names of what old files carry, and is no weight
     trainable: ClassVar[bool] = True  # from a text alone, which some are only opened for
+    splitting: ClassVar[str] = SPLIT_PATTERN
+    gguf: ClassVar[str] = ""
+    interleaved: ClassVar[bool] = False
 
     def faults(self, config: ModelConfig) -> list[str]:
         """Say which parts this architecture does not take; by default all that ModelConfig does."""
@@ -54,6 +61,10 @@ class Architecture(ABC):
     def mlp_width(self, width: int) -> int:
         """Return how wide the feed-forward part is where nothing says so."""
         return 4 * width
+
+    def gguf_faults(self, config: ModelConfig) -> list[str]:
+        """Say what llama.cpp does not have of a model, where it has the architecture."""
+        return []
 
     @abstractmethod
     def slots(self, config: ModelConfig) -> Iterator[Slot]:

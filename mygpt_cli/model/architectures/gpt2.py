@@ -41,10 +41,16 @@ class GPT2(Architecture):
     embedding = "transformer.wte.weight"
     prefix = "transformer."
     buffers = (".attn.bias", ".attn.masked_bias")  # causal masks
+    gguf = "gpt2"
 
     def faults(self, config: ModelConfig) -> list[str]:
         """Say which parts GPT-2 does not have."""
         return ["gpt2 has one key/value head for each head"] if config.kv_heads != config.heads else []
+
+    def gguf_faults(self, config: ModelConfig) -> list[str]:
+        """Say which parts llama.cpp's gpt2 does not have."""
+        faults = [] if config.nonlinearity == "gelu_new" else [f"its activation is {config.activation}"]
+        return faults + (["its attention scores are scaled by layer"] if config.scales_queries else [])
 
     def slots(self, cfg: ModelConfig) -> Iterator[Slot]:
         """List the tensors; linear layers are kept as (in, out)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mygpt_cli.model.architectures.base import HEAD, Architecture, Reader, Slot, draw_around_identity
 from mygpt_cli.model.architectures.rotary import THETA, read_rotary, rope_in_both_names
 from mygpt_cli.model.config import LARGEST_TABLE, LONGEST_CONTEXT, MOST_LAYERS, ModelConfig
+from mygpt_cli.tokens.patterns import LLAMA3_PATTERN
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,9 @@ class Llama(Architecture):
     embedding = "model.embed_tokens.weight"
     prefix = "model."
     buffers = (".rotary_emb.inv_freq",)  # of files from before 2024
+    splitting = LLAMA3_PATTERN
+    gguf = "llama"
+    interleaved = True
 
     def mlp_width(self, width: int) -> int:
         """Return 8/3 of the width: three matrices, with as many numbers as two of four times the width."""
@@ -81,6 +85,17 @@ class Llama(Architecture):
         ]
         if "output_bias" in self.free and config.attention_bias != config.output_bias:
             faults.append(f"{self.name} models have biases in all of attention or nowhere in it")
+        return faults
+
+    def gguf_faults(self, config: ModelConfig) -> list[str]:
+        """Say which parts llama.cpp does not have; of scaling and biases only its llama has all."""
+        faults = [] if config.nonlinearity == "silu" else [f"its activation is {config.activation}"]
+        if self.gguf != Llama.gguf and config.output_bias:
+            faults.append("its attention has an output bias")
+        if self.gguf != Llama.gguf and config.mlp_bias:
+            faults.append("its feed-forward part has biases")
+        if self.gguf != Llama.gguf and config.rope_scaling and config.rope_scaling.kind == "llama3":
+            faults.append("its rotation is scaled as llama3")
         return faults
 
     def slots(self, cfg: ModelConfig) -> Iterator[Slot]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from mygpt_cli.model.architectures.base import Reader
 from mygpt_cli.model.architectures.llama import Llama
 from mygpt_cli.model.config import ModelConfig
+from mygpt_cli.tokens.patterns import QWEN2_PATTERN
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -28,6 +29,16 @@ class Qwen2(Llama):
         "max_position_embeddings": 32768,
     }
     kv_heads = 32
+    splitting = QWEN2_PATTERN
+    gguf = "qwen2"
+    interleaved = False
+
+    def gguf_faults(self, config: ModelConfig) -> list[str]:
+        """Say which parts llama.cpp does not have."""
+        faults = super().gguf_faults(config)
+        if self.gguf == Qwen2.gguf and config.heads * config.head_width != config.width:
+            faults.append("its heads together are not as wide as the model")
+        return faults
 
     def own_names(self, config: ModelConfig) -> dict[str, Any]:
         """Return the window, and in which layers it is."""

@@ -23,6 +23,7 @@ class Qwen3(Qwen2):
     free = frozenset(("norm_eps", "activation", "tied", "windowed", "attention_bias", "output_bias"))
     family = "Qwen3"
     head_width = 128
+    gguf = "qwen3"
 
     def own_names(self, config: ModelConfig) -> dict[str, Any]:
         """Return the window and the biases."""

@@ -31,6 +31,14 @@ class SmolLM3(Llama):
     kv_heads = 4
     theta = 2000000.0
     tied = True
+    gguf = "smollm3"
+
+    def gguf_faults(self, config: ModelConfig) -> list[str]:
+        """Say which parts llama.cpp does not have: in its smollm3 every fourth layer does not rotate."""
+        faults = super().gguf_faults(config)
+        if config.unrotated != tuple(range(3, config.layers, 4)):
+            faults.append("other layers than every fourth do not rotate")
+        return faults
 
     def own_names(self, config: ModelConfig) -> dict[str, Any]:
         """Return the layers that rotate, and those of attention that looks back a window."""

@@ -1,19 +1,15 @@
 /* Causal attention of B sequences of T tokens over H heads of D channels, of which K groups share keys and values; one
    group of one sequence at a time, with what it works on in the thread's own cache. Scores are never kept: the way back
    makes them anew from each row's `logsumexp` (Dao, 2023, arXiv:2307.08691). */
+#ifndef ATTENTION_H
+#define ATTENTION_H
 
-typedef struct {
-    char *at;
-} room;
-
-static void *take(room *from, long count) { /* so many numbers of 32 bits */
-    char *taken = from->at;
-    from->at += (count * 4 + 63) / 64 * 64;
-    return taken;
-}
+#include "parallel.h"
+#include "products.h"
+#include "workspace.h"
 
 /* How many numbers of 32 bits each thread needs. */
-long attention_room(long time, long width) {
+long attention_workspace_size(long time, long width) {
     const long t = padded(time), d = padded(width);
     return 12 * t * d + 5 * EDGE * t + 3 * t + 64 * 20;
 }
@@ -97,13 +93,13 @@ static void gather_prepared(const preparation *p, int what, const element *from,
     }
 }
 
-/* The gradient of a head as it came, given that of it as it is matched and what `prepare` made of it. Adds up that of the
-   gain. */
+/* The gradient of a head as it came, given that of it as it is matched and what `prepare` made of it. Adds up that of
+   the gain. */
 static void prepare_backward(const preparation *p, int what, const float *grad, const element *prepared, float rstd,
                              long place, float *restrict of_gain, element *restrict before) {
     const long width = p->width;
     const float *gain = p->gains[what];
-    float v[width], along = 0.0f;
+    float v[width], dot = 0.0f;
     for (long j = 0; j < width; j++) v[j] = grad[j];
     if (p->cosines && p->qk_norm == NORM_BEFORE) rotate(p, v, place, 1);
     if (gain)
@@ -112,9 +108,9 @@ static void prepare_backward(const preparation *p, int what, const float *grad, 
             v[j] *= gain[j];
         }
     if (p->qk_norm) {
-        for (long j = 0; j < width; j++) along += v[j] * get(prepared[j]);
-        along /= width;
-        for (long j = 0; j < width; j++) v[j] = (v[j] - get(prepared[j]) * along) * rstd;
+        for (long j = 0; j < width; j++) dot += v[j] * get(prepared[j]);
+        dot /= width;
+        for (long j = 0; j < width; j++) v[j] = (v[j] - get(prepared[j]) * dot) * rstd;
     }
     if (p->cosines && p->qk_norm != NORM_BEFORE) rotate(p, v, place, 1);
     for (long j = 0; j < width; j++) before[j] = put(v[j]);
@@ -140,7 +136,7 @@ static inline void softmax_rows(float *scores, element *weights, long t, long fi
 }
 
 /* From rows of queries, keys and values, (B·T, (H + 2·K)·D), to what each head gathers, as rows (B·T, H·D). Queries and
-   keys are prepared where they are. Keeps `rstd` (B·T, H + K) and `logsumexp` (B·H, T); `rooms` are those of the
+   keys are prepared where they are. Keeps `rstd` (B·T, H + K) and `logsumexp` (B·H, T); `workspaces` are those of the
    threads. */
 void attend(const argument *a) {
     element *rows = a[0].p, *restrict mixed = a[1].p;
@@ -151,10 +147,10 @@ void attend(const argument *a) {
     const long all = heads + kv_heads, step = (all + kv_heads) * width;
     const float factor = 1.0f / sqrtf((float)width);
     tiles_begin();
-    room own = {(char *)((float *)a[8].p + thread_number() * a[9].i)};
-    element *queries = take(&own, t * d), *values = take(&own, t * d), *weights = take(&own, EDGE * t);
-    lane *keys = take(&own, t * d), *packed = take(&own, t * d);
-    float *scores = take(&own, EDGE * t), *out = take(&own, EDGE * d);
+    workspace own = {(char *)((float *)a[8].p + thread_number() * a[9].i)};
+    element *queries = allocate(&own, t * d), *values = allocate(&own, t * d), *weights = allocate(&own, EDGE * t);
+    lane *keys = allocate(&own, t * d), *packed = allocate(&own, t * d);
+    float *scores = allocate(&own, EDGE * t), *out = allocate(&own, EDGE * d);
     const range groups = own_range(batch * kv_heads);
     for (long i = groups.first; i < groups.end; i++) {
         const long b = i / kv_heads, h = i % kv_heads;
@@ -188,13 +184,13 @@ void attend(const argument *a) {
 /* For EDGE keys, from `first` on, and `count` queries, from the first that sees one of them: scores become weights, and
    the gradients of weights, `out`, those of scores. */
 static inline void slope_rows(float *scores, float *out, element *weights, element *slopes, long t, long count,
-                              const float *logsumexp, const float *along, float factor) {
+                              const float *logsumexp, const float *dot, float factor) {
     for (long r = 0; r < EDGE; r++) {
         float *restrict s = scores + r * t, *restrict o = out + r * t;
         for (long j = 0; j < EDGE; j++) s[j] = j < r ? -INFINITY : s[j];
         for (long j = 0; j < WHOLE(count); j++) {
             s[j] = exponential(s[j] * factor - logsumexp[j]);
-            o[j] = s[j] * (o[j] - along[j]) * factor;
+            o[j] = s[j] * (o[j] - dot[j]) * factor;
         }
         put_row(s, weights + r * t, count);
         put_row(o, slopes + r * t, count);
@@ -208,13 +204,13 @@ static void pack_both(const element *rows, lane *packed, lane *transposed, long 
 }
 
 /* The products of the gradients (T, D) of what a head gathered with that, row by row. */
-static void rows_along(const element *grad, const element *mixed, long step, float *along, long time, long width) {
+static void rows_dot(const element *grad, const element *mixed, long step, float *dot, long time, long width) {
     for (long r = 0; r < padded(time); r++) {
-        along[r] = 0.0f;
+        dot[r] = 0.0f;
         prefetch_row(grad, step, r, time, width);
         prefetch_row(mixed, step, r, time, width);
         if (r < time)
-            for (long j = 0; j < width; j++) along[r] += get(grad[r * step + j]) * get(mixed[r * step + j]);
+            for (long j = 0; j < width; j++) dot[r] += get(grad[r * step + j]) * get(mixed[r * step + j]);
     }
 }
 
@@ -233,14 +229,15 @@ void attend_backward(const argument *a) {
     float *of_query = a[10].p, *of_key = of_query;
     if (of_query) of_query += thread_number() * 2 * width, of_key = of_query + width;
     tiles_begin();
-    room own = {(char *)((float *)a[11].p + thread_number() * a[12].i)};
-    element *keys = take(&own, t * d), *values = take(&own, t * d), *some = take(&own, t * d);
-    element *keys_turned = take(&own, t * d), *weights = take(&own, EDGE * t), *slopes = take(&own, EDGE * t);
-    lane *queries = take(&own, t * d), *queries_turned = take(&own, t * d);
-    lane *grads = take(&own, t * d), *grads_turned = take(&own, t * d), *packed = take(&own, EDGE * t);
-    float *of_queries = take(&own, t * d), *scores = take(&own, EDGE * t), *out = take(&own, EDGE * t);
-    float *level = take(&own, t), *along = take(&own, t), *block = take(&own, t * d);
-    float *of_keys = group > 1 ? take(&own, t * d) : block, *of_values = group > 1 ? take(&own, t * d) : block;
+    workspace own = {(char *)((float *)a[11].p + thread_number() * a[12].i)};
+    element *keys = allocate(&own, t * d), *values = allocate(&own, t * d), *some = allocate(&own, t * d);
+    element *keys_transposed = allocate(&own, t * d), *weights = allocate(&own, EDGE * t),
+            *slopes = allocate(&own, EDGE * t);
+    lane *queries = allocate(&own, t * d), *queries_transposed = allocate(&own, t * d);
+    lane *grads = allocate(&own, t * d), *grads_transposed = allocate(&own, t * d), *packed = allocate(&own, EDGE * t);
+    float *of_queries = allocate(&own, t * d), *scores = allocate(&own, EDGE * t), *out = allocate(&own, EDGE * t);
+    float *logsumexps = allocate(&own, t), *dot = allocate(&own, t), *block = allocate(&own, t * d);
+    float *of_keys = group > 1 ? allocate(&own, t * d) : block, *of_values = group > 1 ? allocate(&own, t * d) : block;
     const range groups = own_range(batch * kv_heads);
     for (long i = groups.first; i < groups.end; i++) {
         const long b = i / kv_heads, h = i % kv_heads, at_key = b * time * step + (heads + h) * width;
@@ -249,34 +246,34 @@ void attend_backward(const argument *a) {
         const float *rstds = rstd + b * time * all;
         gather_prepared(&p, KEY, k, step, keys, time);
         pack(keys, d, queries, d, t, d);
-        transpose(queries, d, (lane *)keys_turned, t / PER_LANE, t / PER_LANE, d);
+        transpose(queries, d, (lane *)keys_transposed, t / PER_LANE, t / PER_LANE, d);
         gather(v, step, values, time, width);
         for (long head = h * group; head < (h + 1) * group; head++) {
             const long at_query = b * time * step + head * width, at_mixed = b * time * inner + head * width;
             const element *q = rows + at_query, *g = grad + at_mixed;
             const int add = head > h * group, last = head + 1 == (h + 1) * group;
-            for (long r = 0; r < t; r++) level[r] = r < time ? logsumexp[(b * heads + head) * time + r] : INFINITY;
-            rows_along(g, mixed + at_mixed, inner, along, time, width);
+            for (long r = 0; r < t; r++) logsumexps[r] = r < time ? logsumexp[(b * heads + head) * time + r] : INFINITY;
+            rows_dot(g, mixed + at_mixed, inner, dot, time, width);
             gather_prepared(&p, QUERY, q, step, some, time);
-            pack_both(some, queries, queries_turned, t, d);
+            pack_both(some, queries, queries_transposed, t, d);
             gather(g, inner, some, time, width);
-            pack_both(some, grads, grads_turned, t, d);
+            pack_both(some, grads, grads_transposed, t, d);
             memset(of_queries, 0, t * d * sizeof(float));
             for (long first = 0; first < t; first += EDGE) {
                 const long count = t - first, at = first / PER_LANE * d, end = least(first + EDGE, time);
                 float *of_value = of_values + first * kept, *of_k = of_keys + first * kept;
-                product(keys + first * d, d, queries_turned + first, t, scores, t, EDGE, count, d, 0);
-                product(values + first * d, d, grads_turned + first, t, out, t, EDGE, count, d, 0);
-                slope_rows(scores, out, weights, slopes, t, count, level + first, along + first, factor);
+                product(keys + first * d, d, queries_transposed + first, t, scores, t, EDGE, count, d, 0);
+                product(values + first * d, d, grads_transposed + first, t, out, t, EDGE, count, d, 0);
+                slope_rows(scores, out, weights, slopes, t, count, logsumexps + first, dot + first, factor);
                 product(weights, t, grads + at, d, of_value, d, EDGE, d, count, add);
                 for (long r = first; last && r < end; r++)
                     for (long j = 0; j < width; j++) to_value[r * step + j] = put(of_value[(r - first) * d + j]);
                 product(slopes, t, queries + at, d, of_k, d, EDGE, d, count, add);
                 for (long r = first; last && r < end; r++)
-                    prepare_backward(&p, KEY, of_k + (r - first) * d, k + r * step, rstds[r * all + heads + h], r, of_key,
-                                     to_key + r * step);
+                    prepare_backward(&p, KEY, of_k + (r - first) * d, k + r * step, rstds[r * all + heads + h], r,
+                                     of_key, to_key + r * step);
                 pack(slopes, t, packed, t, EDGE, count);
-                product(keys_turned + first, t, packed, t, of_queries + first, t, d, count, EDGE, 1);
+                product(keys_transposed + first, t, packed, t, of_queries + first, t, d, count, EDGE, 1);
             }
             transpose((lane *)of_queries, t, (lane *)block, d, d, t);
             for (long r = 0; r < time; r++)
@@ -286,3 +283,4 @@ void attend_backward(const argument *a) {
     }
     tiles_end();
 }
+#endif

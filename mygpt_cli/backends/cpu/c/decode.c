@@ -288,9 +288,9 @@ static int64_t place_of_largest(const float *x, long count) {
     return bad == 0.0f ? first : -1;
 }
 
-/* What a step works on, and where. Of N = B · T tokens: the residual stream (N, width), rows of queries, keys and values
-   (N, qkv), and what goes into linear layers, their widths filled up: normalised (by all threads, or by each `alone`),
-   mixed and active. */
+/* What a step works on, and where. Of N = B · T tokens: the residual stream (N, width), rows of queries, keys and
+   values (N, qkv), and what goes into linear layers, their widths filled up: normalised (by all threads, or by each
+   `alone`), mixed and active. */
 typedef struct {
     const model *m;
     const int64_t *lengths;
@@ -375,9 +375,22 @@ void decode(const argument *a) {
     const float eps = a[13].r, cap = a[14].r;
     const int few = count <= TOKENS;
     float zeros[few ? count * in : 1], *alone = few ? memset(zeros, 0, sizeof zeros) : 0;
-    const step s = {.m = m, .lengths = a[2].p, .batch = batch, .time = time, .count = count, .capacity = a[6].i,
-                    .sequences = a[7].i, .keys = a[8].p, .values = a[9].p, .x = x, .split = split, .normed = normed,
-                    .alone = alone, .mixed = mixed, .active = mixed + count * padded(inner), .eps = eps};
+    const step s = {.m = m,
+                    .lengths = a[2].p,
+                    .batch = batch,
+                    .time = time,
+                    .count = count,
+                    .capacity = a[6].i,
+                    .sequences = a[7].i,
+                    .keys = a[8].p,
+                    .values = a[9].p,
+                    .x = x,
+                    .split = split,
+                    .normed = normed,
+                    .alone = alone,
+                    .mixed = mixed,
+                    .active = mixed + count * padded(inner),
+                    .eps = eps};
     embed(&s, a[1].p);
     for (long layer = 0; layer < m->layers; layer++) block_step(&s, layer);
     const float *y = normalise_all(x, normed, alone, &m->last, m->width, count, eps);

@@ -1,5 +1,5 @@
 /* What a training step does: here what is done with each row, one trip through memory each; attention in
-   `attention.h`, Muon in `muon.h`, and the products of these in `products.h`. Where the processor has tiles, the linear
+   `attention.h`, Muon in `muon.h`, and the products of these in `products.h`. Where the processor has AMX, the linear
    layers are in `linear.h`, or in float32 their products in `matmul.h`; elsewhere these are torch's, as are large ones.
 
    Rows are B sequences of T tokens, one after the other: row b * T + t. Numbers are kept as `element`, bfloat16
@@ -10,57 +10,22 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "activations.h"
+#include "attention.h"
+#include "linear.h"
+#include "matmul.h"
+#include "muon.h"
+#include "numbers.h"
 #include "parallel.h"
 #include "vectors.h"
 
-#ifdef BFLOAT16
-typedef uint16_t element;
-static inline float get(element x) {
-    uint32_t bits = (uint32_t)x << 16;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-static inline element put(float value) { /* rounded to the nearest, ties to even */
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return (element)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-#else
-typedef float element;
-static inline float get(element x) { return x; }
-static inline element put(float value) { return value; }
-#endif
-
-static inline long least(long a, long b) { return a < b ? a : b; }
-
-/* e to the x by 2^n · 2^f with f in [-1/2, 1/2], and 0 for what is smaller than a number can be; NaN stays NaN. */
-static inline float exponential(float v) {
-    const float x = v < -87.0f ? -87.0f : v > 88.0f ? 88.0f : v;
-    float n = __builtin_rintf(x * 1.44269504f);
-    float f = x * 1.44269504f - n;
-    float p = 1.5403530e-4f;
-    p = p * f + 1.3333558e-3f;
-    p = p * f + 9.6181291e-3f;
-    p = p * f + 5.5504109e-2f;
-    p = p * f + 2.4022651e-1f;
-    p = p * f + 6.9314718e-1f;
-    p = p * f + 1.0f;
-    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, 4);
-    return v < -87.0f ? 0.0f : p * power;
-}
-
-static inline float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
-
-/* out = x + mask · branch, and normed = norm(out): RMSNorm, or LayerNorm where there is room for means.
+/* out = x + mask · branch, and normed = norm(out): RMSNorm, or LayerNorm where `means` are wanted.
    Any of x, branch, mask, out and bias may be missing, and the gain of an RMSNorm without bias. Keeps each row's mean
-   (of LayerNorm) and scale. */
+   (of LayerNorm) and rstd. */
 void add_norm(const argument *a) {
     const element *x = a[0].p, *branch = a[1].p, *mask = a[2].p;
     element *restrict out = a[3].p, *restrict normed = a[4].p;
-    float *restrict means = a[5].p, *restrict scales = a[6].p;
+    float *restrict means = a[5].p, *restrict rstds = a[6].p;
     const float *gain = a[7].p, *bias = a[8].p, eps = a[11].r;
     const long rows = a[9].i, width = a[10].i;
     const range own = own_range(rows);
@@ -84,14 +49,14 @@ void add_norm(const argument *a) {
             means[r] = mean;
         }
         for (long j = 0; j < width; j++) square += (v[j] - mean) * (v[j] - mean);
-        const float scale = 1.0f / sqrtf(square / width + eps);
-        scales[r] = scale;
+        const float rstd = 1.0f / sqrtf(square / width + eps);
+        rstds[r] = rstd;
         if (gain && bias)
-            for (long j = 0; j < width; j++) normed[at + j] = put((v[j] - mean) * scale * gain[j] + bias[j]);
+            for (long j = 0; j < width; j++) normed[at + j] = put((v[j] - mean) * rstd * gain[j] + bias[j]);
         else if (gain)
-            for (long j = 0; j < width; j++) normed[at + j] = put((v[j] - mean) * scale * gain[j]);
+            for (long j = 0; j < width; j++) normed[at + j] = put((v[j] - mean) * rstd * gain[j]);
         else
-            for (long j = 0; j < width; j++) normed[at + j] = put(v[j] * scale);
+            for (long j = 0; j < width; j++) normed[at + j] = put(v[j] * rstd);
     }
 }
 
@@ -100,7 +65,7 @@ void add_norm(const argument *a) {
    collects the gradients of gain and bias. */
 void norm_backward(const argument *a) {
     const element *grad_normed = a[0].p, *x = a[1].p;
-    const float *means = a[2].p, *scales = a[3].p, *gain = a[4].p;
+    const float *means = a[2].p, *rstds = a[3].p, *gain = a[4].p;
     const element *before = a[5].p, *mask = a[6].p;
     element *restrict grad = a[7].p, *restrict masked = a[8].p;
     const long rows = a[10].i, width = a[11].i;
@@ -110,28 +75,28 @@ void norm_backward(const argument *a) {
     for (long r = own.first; r < own.end; r++) {
         const long at = r * width;
         float d[width], unit[width];
-        const float scale = scales[r];
-        float along = 0.0f, mean = 0.0f;
+        const float rstd = rstds[r];
+        float dot = 0.0f, mean = 0.0f;
         if (gain) {
             const float center = means ? means[r] : 0.0f;
             for (long j = 0; j < width; j++) {
                 const float g = get(grad_normed[at + j]);
-                unit[j] = (get(x[at + j]) - center) * scale;
+                unit[j] = (get(x[at + j]) - center) * rstd;
                 grad_gain[j] += g * unit[j];
                 grad_bias[j] += g;
                 d[j] = g * gain[j];
                 mean += d[j];
-                along += d[j] * unit[j];
+                dot += d[j] * unit[j];
             }
             mean = means ? mean / width : 0.0f;
         } else
             for (long j = 0; j < width; j++) {
                 d[j] = get(grad_normed[at + j]);
                 unit[j] = get(x[at + j]);
-                along += d[j] * unit[j];
+                dot += d[j] * unit[j];
             }
-        along /= width;
-        for (long j = 0; j < width; j++) d[j] = scale * (d[j] - mean - unit[j] * along);
+        dot /= width;
+        for (long j = 0; j < width; j++) d[j] = rstd * (d[j] - mean - unit[j] * dot);
         if (before)
             for (long j = 0; j < width; j++) d[j] += get(before[at + j]);
         for (long j = 0; j < width; j++) grad[at + j] = put(d[j]);
@@ -140,42 +105,7 @@ void norm_backward(const argument *a) {
     }
 }
 
-enum { RELU, RELU2, GELU_NEW, SILU };
-
 #define BLOCK 1024
-
-static inline float sigmoid(float v) { return 1.0f / (1.0f + exponential(-v)); }
-static inline float gelu_sigmoid(float v) { return sigmoid(1.5957691f * (v + 0.044715f * v * v * v)); }
-
-/* The activation of some numbers. */
-static inline void activate_some(const float *x, float *y, long kind, long count) {
-    if (kind == GELU_NEW)
-        for (long i = 0; i < count; i++) y[i] = x[i] * gelu_sigmoid(x[i]);
-    else if (kind == SILU)
-        for (long i = 0; i < count; i++) y[i] = x[i] * sigmoid(x[i]);
-    else if (kind == RELU2)
-        for (long i = 0; i < count; i++) y[i] = x[i] < 0.0f ? 0.0f : x[i] * x[i];
-    else
-        for (long i = 0; i < count; i++) y[i] = x[i] < 0.0f ? 0.0f : x[i];
-}
-
-/* grad, of what the activation gave, becomes that of x, what it was given. */
-static inline void activate_some_backward(const float *x, float *restrict grad, long kind, long count) {
-    if (kind == GELU_NEW)
-        for (long i = 0; i < count; i++) {
-            const float v = x[i], g = gelu_sigmoid(v), slope = 1.5957691f * (1.0f + 0.134145f * v * v);
-            grad[i] *= g * (1.0f + v * slope * (1.0f - g));
-        }
-    else if (kind == SILU)
-        for (long i = 0; i < count; i++) {
-            const float g = sigmoid(x[i]);
-            grad[i] *= g * (1.0f + x[i] * (1.0f - g));
-        }
-    else if (kind == RELU2)
-        for (long i = 0; i < count; i++) grad[i] *= x[i] < 0.0f ? 0.0f : 2.0f * x[i];
-    else
-        for (long i = 0; i < count; i++) grad[i] = x[i] <= 0.0f ? 0.0f : grad[i];
-}
 
 /* y = activation(x), times `up` where the feed-forward part is gated; where no `mlp` has it. */
 void activate(const argument *a) {
@@ -219,14 +149,14 @@ void activate_backward(const argument *a) {
 }
 
 /* Cross-entropy in nats of each row of logits, capped where there is a cap, which become their gradients. Each thread
-   needs room for a row. */
-long cross_entropy_room(long vocab, long rows) { return rows ? vocab : 0; }
+   needs a row of workspace. */
+long cross_entropy_workspace_size(long vocab, long rows) { return rows ? vocab : 0; }
 void cross_entropy(const argument *a) {
     element *logits = a[0].p;
     const int64_t *targets = a[1].p;
     float *restrict losses = a[2].p, *restrict v = (float *)a[3].p + thread_number() * a[4].i;
     const long rows = a[5].i, vocab = a[6].i;
-    const float cap = a[7].r, share = a[8].r;
+    const float cap = a[7].r, loss_scale = a[8].r;
     const range own = own_range(rows);
     for (long r = own.first; r < own.end; r++) {
         element *restrict z = logits + r * vocab;
@@ -246,27 +176,9 @@ void cross_entropy(const argument *a) {
         if (cap > 0.0f)
             for (long j = 0; j < vocab; j++) {
                 const float capped = hyperbolic_tangent(get(z[j]) / cap);
-                z[j] = put(v[j] * share * (1.0f - capped * capped));
+                z[j] = put(v[j] * loss_scale * (1.0f - capped * capped));
             }
         else
-            for (long j = 0; j < vocab; j++) z[j] = put(v[j] * share);
+            for (long j = 0; j < vocab; j++) z[j] = put(v[j] * loss_scale);
     }
 }
-
-#include "products.h"
-#include "attention.h"
-#include "muon.h"
-#ifdef TILES
-/* What is this thread's of so many rows or columns, of which EDGE stay together. */
-static long own_part(long count, long *end) {
-    const long threads = thread_count(), own = thread_number(), strips = padded(count) / EDGE;
-    *end = least(strips * (own + 1) / threads * EDGE, count);
-    return strips * own / threads * EDGE;
-}
-
-#ifdef BFLOAT16
-#include "linear.h"
-#else
-#include "matmul.h"
-#endif
-#endif

@@ -1,24 +1,33 @@
-/* Linear layers by the processor's tiles of bfloat16. What they read and write is more than the caches hold, so that
-   each thread takes some rows at a time from one end of a layer to the other: what lies between never leaves its
+/* Linear layers by the processor's AMX tiles of bfloat16. What they read and write is more than the caches hold, so
+   that each thread takes some rows at a time from one end of a layer to the other: what lies between never leaves its
    cache, and what the way back needs of it is made anew.
 
-   For a product a (M, K) · b (K, N), 16 of M or of N are laid out as a strip of tiles, of 32 of K each and filled up
-   with zeros. A lane, of 32 bits, holds a number and the next one of K. Strips come in pairs. */
+   For a product a (M, K) · b (K, N), 16 of M or of N are laid out as a panel of tiles, of 32 of K each and filled up
+   with zeros. A lane, of 32 bits, holds a number and the next one of K. Panels come in pairs. */
+#ifndef LINEAR_H
+#define LINEAR_H
 
+#include "activations.h"
+#include "parallel.h"
+#include "products.h"
+#include "workspace.h"
+
+#if defined(TILES) && defined(BFLOAT16)
 #define TILE (16 * LANES)
 #define ROWS_AT_ONCE 256
 
-/* How many numbers of 32 bits a strip takes, and all strips of a matrix: multiples of 64 bytes. */
-static long strip_size(long deep) { return padded(deep) / 32 * TILE; }
-static long strips_size(long across, long deep) { return padded(across) / 16 * strip_size(deep); }
+/* How many numbers of 32 bits a panel takes, and all panels of a matrix: multiples of 64 bytes. */
+static long panel_size(long deep) { return padded(deep) / 32 * TILE; }
+static long panels_size(long across, long deep) { return padded(across) / 16 * panel_size(deep); }
 
-/* Lay out 16 of M or N and 32 of K, filled up with zeros where there are fewer. `along` says that K runs along the rows
-   of memory, `down` that it is to run down those of the tiles. */
-static inline void lay_tile(const element *from, long ld, int along, int down, long across, long deep, lane *to) {
+/* Lay out 16 of M or N and 32 of K, filled up with zeros where there are fewer. `row_major` says that K runs along the
+   rows of memory, `column_major` that it is to run down those of the tiles. */
+static inline void lay_tile(const element *from, long ld, int row_major, int column_major, long across, long deep,
+                            lane *to) {
     element whole[32 * 32];
     if (across < 16 || deep < 32) {
-        const long rows = least(along ? across : deep, along ? 16 : 32);
-        const long columns = least(along ? deep : across, along ? 32 : 16);
+        const long rows = least(row_major ? across : deep, row_major ? 16 : 32);
+        const long columns = least(row_major ? deep : across, row_major ? 32 : 16);
         memset(whole, 0, sizeof whole);
         for (long r = 0; r < rows; r++)
             for (long c = 0; c < columns; c++) whole[r * 32 + c] = from[r * ld + c];
@@ -26,50 +35,51 @@ static inline void lay_tile(const element *from, long ld, int along, int down, l
     }
     lanes v[16];
     UNROLL for (int i = 0; i < 16; i++)
-        v[i] = along ? *(const lanes *)(from + i * ld) : pairs(from + 2 * i * ld, from + (2 * i + 1) * ld);
-    if (along == down) turn_block(v);
-    UNROLL for (int i = 0; i < 16; i++) *(lanes *)(to + i * LANES) = v[i];
+        v[i] = row_major ? *(const lanes *)(from + i * ld) : pairs(from + 2 * i * ld, from + (2 * i + 1) * ld);
+    if (row_major == column_major) transpose_block(v);
+    UNROLL for (int i = 0; i < 16; i++)
+        *(lanes *)(to + i * LANES) = v[i];
 }
 
 /* Lay out a matrix, in the order in which its numbers lie in memory. */
-static __attribute__((noinline)) void lay_along(const element *from, long ld, int down, long across, long deep,
-                                                lane *to) {
+static __attribute__((noinline)) void lay_row_major(const element *from, long ld, int column_major, long across,
+                                                    long deep, lane *to) {
     for (long i = 0; i < padded(across); i += 16)
         for (long k = 0; k < deep; k += 32, to += TILE)
-            lay_tile(from + i * ld + k, ld, 1, down, across - i, deep - k, to);
+            lay_tile(from + i * ld + k, ld, 1, column_major, across - i, deep - k, to);
 }
-static __attribute__((noinline)) void lay_across(const element *from, long ld, int down, long across, long deep,
-                                                 lane *to) {
-    const long strip = strip_size(deep);
+static __attribute__((noinline)) void lay_column_major(const element *from, long ld, int column_major, long across,
+                                                       long deep, lane *to) {
+    const long panel = panel_size(deep);
     for (long k = 0; k < deep; k += 32, to += TILE)
         for (long i = 0; i < padded(across); i += 16)
-            lay_tile(from + k * ld + i, ld, 0, down, across - i, deep - k, to + i / 16 * strip);
+            lay_tile(from + k * ld + i, ld, 0, column_major, across - i, deep - k, to + i / 16 * panel);
 }
 
-/* Lay out a block (32, 32) as two tiles of a pair of strips. */
-static void lay_block(const element *block, int along, int down, lane *to, long strip) {
+/* Lay out a block (32, 32) as two tiles of a pair of panels. */
+static void lay_block(const element *block, int row_major, int column_major, lane *to, long panel) {
     for (int half = 0; half < 2; half++)
-        if (along)
-            lay_tile(block + half * 16 * 32, 32, 1, down, 16, 32, to + half * strip);
+        if (row_major)
+            lay_tile(block + half * 16 * 32, 32, 1, column_major, 16, 32, to + half * panel);
         else
-            lay_tile(block + half * 16, 32, 0, down, 16, 32, to + half * strip);
+            lay_tile(block + half * 16, 32, 0, column_major, 16, 32, to + half * panel);
 }
 
-/* c (32, 32), = or += the product of two strips each of a and b. */
+/* c (32, 32), = or += the product of two panels each of a and b. */
 static inline void multiply(const lane *a, const lane *b, long deep, float *c, long ldc, int add) {
-    const long strip = strip_size(deep);
-    load_sums(c, ldc, add);
+    const long panel = panel_size(deep);
+    load_accumulators(c, ldc, add);
     for (long k = 0; k < deep; k += 32, a += TILE, b += TILE) {
         TILE_LOAD(4, a, 64L);
         TILE_LOAD(6, b, 64L);
-        TILE_LOAD(5, a + strip, 64L);
-        TILE_LOAD(7, b + strip, 64L);
+        TILE_LOAD(5, a + panel, 64L);
+        TILE_LOAD(7, b + panel, 64L);
         TILE_ADD(0, 4, 6);
         TILE_ADD(1, 4, 7);
         TILE_ADD(2, 5, 6);
         TILE_ADD(3, 5, 7);
     }
-    store_sums(c, ldc);
+    store_accumulators(c, ldc);
 }
 
 /* Keep a block (32, 32) as numbers. */
@@ -78,12 +88,13 @@ static inline void put_block(const float *block, element *to) {
 }
 
 /* to (M, N) = a · b, as numbers. */
-static __attribute__((noinline)) void multiply_rows(const lane *a, const lane *b, long m, long n, long deep, element *to) {
+static __attribute__((noinline)) void multiply_rows(const lane *a, const lane *b, long m, long n, long deep,
+                                                    element *to) {
     for (long i = 0; i < m; i += 32)
         for (long j = 0; j < n; j += 32) {
             const long rows = least(32, m - i), columns = least(32, n - j);
             float block[32 * 32];
-            multiply(a + i / 16 * strip_size(deep), b + j / 16 * strip_size(deep), deep, block, 32, 0);
+            multiply(a + i / 16 * panel_size(deep), b + j / 16 * panel_size(deep), deep, block, 32, 0);
             for (long r = 0; r < rows; r++)
                 if (columns == 32)
                     put_row(block + r * 32, to + (i + r) * n + j, 32);
@@ -92,21 +103,21 @@ static __attribute__((noinline)) void multiply_rows(const lane *a, const lane *b
         }
 }
 
-/* sums (M, N), both filled up, = or += a · b. */
-static __attribute__((noinline)) void multiply_sums(const lane *a, const lane *b, long m, long n, long deep, float *sums,
-                                                    int add) {
-    const long strip = strip_size(deep), ld = padded(n);
+/* accumulators (M, N), both filled up, = or += a · b. */
+static __attribute__((noinline)) void multiply_accumulators(const lane *a, const lane *b, long m, long n, long deep,
+                                                            float *accumulators, int add) {
+    const long panel = panel_size(deep), ld = padded(n);
     for (long i = 0; i < m; i += 32)
         for (long j = 0; j < n; j += 32)
-            multiply(a + i / 16 * strip, b + j / 16 * strip, deep, sums + i * ld + j, ld, add);
+            multiply(a + i / 16 * panel, b + j / 16 * panel, deep, accumulators + i * ld + j, ld, add);
 }
 
 /* gradient (M, N) = the sums of all threads, which are `apart` numbers apart. */
-static void gather_sums(const float *sums, long apart, float *gradient, long m, long n) {
+static void reduce_accumulators(const float *accumulators, long apart, float *gradient, long m, long n) {
     const long threads = thread_count(), own = thread_number();
     for (long r = m * own / threads; r < m * (own + 1) / threads; r++) {
         float *restrict to = gradient + r * n;
-        const float *from = sums + r * padded(n);
+        const float *from = accumulators + r * padded(n);
         for (long c = 0; c < n; c++) to[c] = from[c];
         for (long t = 1; t < threads; t++) {
             from += apart;
@@ -115,92 +126,93 @@ static void gather_sums(const float *sums, long apart, float *gradient, long m, 
     }
 }
 
-/* y (rows, N) = x (rows, K) · w (N, K), turned. */
-long linear_room(long in, long out) { return strips_size(out, in) + strips_size(ROWS_AT_ONCE, in); }
+/* y (rows, N) = x (rows, K) · w (N, K), transposed. */
+long linear_workspace_size(long in, long out) { return panels_size(out, in) + panels_size(ROWS_AT_ONCE, in); }
 void linear(const argument *a) {
     const element *x = a[0].p, *w = a[1].p;
     element *y = a[2].p;
-    float *rooms = a[3].p;
+    float *workspaces = a[3].p;
     const long size = a[4].i, rows = a[5].i, in = a[6].i, out = a[7].i;
-    room own = {(char *)(rooms + thread_number() * size)};
-    lane *weights = take(&own, strips_size(out, in)), *inputs = take(&own, strips_size(ROWS_AT_ONCE, in));
+    workspace own = {(char *)(workspaces + thread_number() * size)};
+    lane *weights = allocate(&own, panels_size(out, in)), *inputs = allocate(&own, panels_size(ROWS_AT_ONCE, in));
     long end, begin = own_part(rows, &end);
     tiles_begin();
-    if (begin < end) lay_along(w, in, 1, out, in, weights);
+    if (begin < end) lay_row_major(w, in, 1, out, in, weights);
     for (long first = begin; first < end; first += ROWS_AT_ONCE) {
         const long count = least(ROWS_AT_ONCE, end - first);
-        lay_along(x + first * in, in, 0, count, in, inputs);
+        lay_row_major(x + first * in, in, 0, count, in, inputs);
         multiply_rows(inputs, weights, count, out, in, y + first * out);
     }
     tiles_end();
 }
 
 /* The gradients of x and w, given that of y. */
-long linear_backward_room(long in, long out) {
+long linear_backward_workspace_size(long in, long out) {
     const long r = ROWS_AT_ONCE;
-    return padded(in) * padded(out) + strips_size(in, out) + strips_size(r, out) + strips_size(out, r) +
-           strips_size(in, r);
+    return padded(in) * padded(out) + panels_size(in, out) + panels_size(r, out) + panels_size(out, r) +
+           panels_size(in, r);
 }
 void linear_backward(const argument *a) {
     const element *grad = a[0].p, *x = a[1].p, *w = a[2].p;
     element *before = a[3].p;
-    float *gradient = a[4].p, *rooms = a[5].p;
+    float *gradient = a[4].p, *workspaces = a[5].p;
     const long size = a[6].i, rows = a[7].i, in = a[8].i, out = a[9].i;
     const long r = ROWS_AT_ONCE;
-    room own = {(char *)(rooms + thread_number() * size)};
-    float *sums = take(&own, padded(in) * padded(out));
-    lane *weights = take(&own, strips_size(in, out)), *grads = take(&own, strips_size(r, out));
-    lane *grads_turned = take(&own, strips_size(out, r)), *inputs = take(&own, strips_size(in, r));
+    workspace own = {(char *)(workspaces + thread_number() * size)};
+    float *accumulators = allocate(&own, padded(in) * padded(out));
+    lane *weights = allocate(&own, panels_size(in, out)), *grads = allocate(&own, panels_size(r, out));
+    lane *grads_transposed = allocate(&own, panels_size(out, r)), *inputs = allocate(&own, panels_size(in, r));
     long end, begin = own_part(rows, &end);
     tiles_begin();
     if (begin < end)
-        lay_across(w, in, 1, in, out, weights);
+        lay_column_major(w, in, 1, in, out, weights);
     else
-        memset(sums, 0, padded(in) * padded(out) * sizeof(float));
+        memset(accumulators, 0, padded(in) * padded(out) * sizeof(float));
     for (long first = begin; first < end; first += r) {
         const long count = least(r, end - first);
-        lay_along(grad + first * out, out, 0, count, out, grads);
-        lay_across(grad + first * out, out, 0, out, count, grads_turned);
-        lay_across(x + first * in, in, 1, in, count, inputs);
+        lay_row_major(grad + first * out, out, 0, count, out, grads);
+        lay_column_major(grad + first * out, out, 0, out, count, grads_transposed);
+        lay_column_major(x + first * in, in, 1, in, count, inputs);
         multiply_rows(grads, weights, count, in, out, before + first * in);
-        multiply_sums(grads_turned, inputs, out, in, count, sums, first > begin);
+        multiply_accumulators(grads_transposed, inputs, out, in, count, accumulators, first > begin);
     }
     tiles_end();
     barrier();
-    gather_sums(rooms, size, gradient, out, in);
+    reduce_accumulators(workspaces, size, gradient, out, in);
 }
 
 /* y (rows, C) = w_down (C, F) · activation(w_up (F, C) · x), row by row. */
-long mlp_room(long width, long wide) {
+long mlp_workspace_size(long width, long wide) {
     const long r = ROWS_AT_ONCE;
-    return strips_size(wide, width) + strips_size(width, wide) + strips_size(r, width) + strips_size(r, wide);
+    return panels_size(wide, width) + panels_size(width, wide) + panels_size(r, width) + panels_size(r, wide);
 }
 void mlp(const argument *a) {
     const element *x = a[0].p, *up = a[1].p, *down = a[2].p;
     element *y = a[3].p;
-    float *rooms = a[4].p;
+    float *workspaces = a[4].p;
     const long size = a[5].i, kind = a[6].i, rows = a[7].i, width = a[8].i, wide = a[9].i;
-    room own = {(char *)(rooms + thread_number() * size)};
-    lane *ups = take(&own, strips_size(wide, width)), *downs = take(&own, strips_size(width, wide));
-    lane *inputs = take(&own, strips_size(ROWS_AT_ONCE, width)), *active = take(&own, strips_size(ROWS_AT_ONCE, wide));
-    const long short_strip = strip_size(width), long_strip = strip_size(wide);
+    workspace own = {(char *)(workspaces + thread_number() * size)};
+    lane *ups = allocate(&own, panels_size(wide, width)), *downs = allocate(&own, panels_size(width, wide));
+    lane *inputs = allocate(&own, panels_size(ROWS_AT_ONCE, width)),
+         *active = allocate(&own, panels_size(ROWS_AT_ONCE, wide));
+    const long short_panel = panel_size(width), long_panel = panel_size(wide);
     long end, begin = own_part(rows, &end);
     tiles_begin();
     if (begin < end) {
-        lay_along(up, width, 1, wide, width, ups);
-        lay_along(down, wide, 1, width, wide, downs);
+        lay_row_major(up, width, 1, wide, width, ups);
+        lay_row_major(down, wide, 1, width, wide, downs);
     }
     for (long first = begin; first < end; first += ROWS_AT_ONCE) {
         const long count = least(ROWS_AT_ONCE, end - first);
-        lay_along(x + first * width, width, 0, count, width, inputs);
+        lay_row_major(x + first * width, width, 0, count, width, inputs);
         for (long i = 0; i < count; i += 32)
             for (long j = 0; j < wide; j += 32) {
                 float block[32 * 32];
                 element kept[32 * 32];
-                multiply(inputs + i / 16 * short_strip, ups + j / 16 * short_strip, width, block, 32, 0);
+                multiply(inputs + i / 16 * short_panel, ups + j / 16 * short_panel, width, block, 32, 0);
                 activate_some(block, block, kind, 32 * 32);
                 put_block(block, kept);
-                lay_block(kept, 1, 0, active + i / 16 * long_strip + j / 32 * TILE, long_strip);
+                lay_block(kept, 1, 0, active + i / 16 * long_panel + j / 32 * TILE, long_panel);
             }
         multiply_rows(active, downs, count, width, wide, y + first * width);
     }
@@ -208,62 +220,65 @@ void mlp(const argument *a) {
 }
 
 /* The gradients of x, w_up and w_down, given that of y. */
-long mlp_backward_room(long width, long wide) {
+long mlp_backward_workspace_size(long width, long wide) {
     const long r = ROWS_AT_ONCE;
-    return 2 * padded(width) * padded(wide) + 2 * strips_size(wide, width) + strips_size(width, wide) +
-           2 * strips_size(r, width) + 2 * strips_size(width, r) + strips_size(r, wide) + 2 * strips_size(wide, r);
+    return 2 * padded(width) * padded(wide) + 2 * panels_size(wide, width) + panels_size(width, wide) +
+           2 * panels_size(r, width) + 2 * panels_size(width, r) + panels_size(r, wide) + 2 * panels_size(wide, r);
 }
 void mlp_backward(const argument *arguments) {
     const element *grad = arguments[0].p, *x = arguments[1].p, *up = arguments[2].p, *down = arguments[3].p;
     element *before = arguments[4].p;
-    float *of_up = arguments[5].p, *of_down = arguments[6].p, *rooms = arguments[7].p;
+    float *of_up = arguments[5].p, *of_down = arguments[6].p, *workspaces = arguments[7].p;
     const long size = arguments[8].i, kind = arguments[9].i, rows = arguments[10].i;
     const long width = arguments[11].i, wide = arguments[12].i, half = padded(width) * padded(wide);
-    const long r = ROWS_AT_ONCE, short_strip = strip_size(width), long_strip = strip_size(wide);
-    room own = {(char *)(rooms + thread_number() * size)};
-    float *sums_up = take(&own, half), *sums_down = take(&own, half);
-    lane *ups = take(&own, strips_size(wide, width)), *downs = take(&own, strips_size(wide, width));
-    lane *ups_turned = take(&own, strips_size(width, wide));
-    lane *inputs = take(&own, strips_size(r, width)), *grads = take(&own, strips_size(r, width));
-    lane *inputs_turned = take(&own, strips_size(width, r)), *grads_turned = take(&own, strips_size(width, r));
-    lane *slopes = take(&own, strips_size(r, wide)), *slopes_turned = take(&own, strips_size(wide, r));
-    lane *active = take(&own, strips_size(wide, r));
+    const long r = ROWS_AT_ONCE, short_panel = panel_size(width), long_panel = panel_size(wide);
+    workspace own = {(char *)(workspaces + thread_number() * size)};
+    float *accumulators_up = allocate(&own, half), *accumulators_down = allocate(&own, half);
+    lane *ups = allocate(&own, panels_size(wide, width)), *downs = allocate(&own, panels_size(wide, width));
+    lane *ups_transposed = allocate(&own, panels_size(width, wide));
+    lane *inputs = allocate(&own, panels_size(r, width)), *grads = allocate(&own, panels_size(r, width));
+    lane *inputs_transposed = allocate(&own, panels_size(width, r)),
+         *grads_transposed = allocate(&own, panels_size(width, r));
+    lane *slopes = allocate(&own, panels_size(r, wide)), *slopes_transposed = allocate(&own, panels_size(wide, r));
+    lane *active = allocate(&own, panels_size(wide, r));
     long end, begin = own_part(rows, &end);
     tiles_begin();
     if (begin < end) {
-        lay_along(up, width, 1, wide, width, ups);
-        lay_across(up, width, 1, width, wide, ups_turned);
-        lay_across(down, wide, 1, wide, width, downs);
+        lay_row_major(up, width, 1, wide, width, ups);
+        lay_column_major(up, width, 1, width, wide, ups_transposed);
+        lay_column_major(down, wide, 1, wide, width, downs);
     } else
-        memset(sums_up, 0, 2 * half * sizeof(float));
+        memset(accumulators_up, 0, 2 * half * sizeof(float));
     for (long first = begin; first < end; first += r) {
-        const long count = least(r, end - first), strip = strip_size(count);
-        lay_along(x + first * width, width, 0, count, width, inputs);
-        lay_along(grad + first * width, width, 0, count, width, grads);
-        lay_across(x + first * width, width, 1, width, count, inputs_turned);
-        lay_across(grad + first * width, width, 0, width, count, grads_turned);
+        const long count = least(r, end - first), panel = panel_size(count);
+        lay_row_major(x + first * width, width, 0, count, width, inputs);
+        lay_row_major(grad + first * width, width, 0, count, width, grads);
+        lay_column_major(x + first * width, width, 1, width, count, inputs_transposed);
+        lay_column_major(grad + first * width, width, 0, width, count, grads_transposed);
         for (long i = 0; i < count; i += 32)
             for (long j = 0; j < wide; j += 32) {
-                const long a = i / 16 * short_strip, b = j / 16 * short_strip;
-                const long turned = j / 16 * strip + i / 32 * TILE;
+                const long a = i / 16 * short_panel, b = j / 16 * short_panel;
+                const long transposed = j / 16 * panel + i / 32 * TILE;
                 float block[32 * 32], slope[32 * 32];
                 element kept[32 * 32];
                 multiply(inputs + a, ups + b, width, block, 32, 0);
                 multiply(grads + a, downs + b, width, slope, 32, 0);
                 activate_some_backward(block, slope, kind, 32 * 32);
                 put_block(slope, kept);
-                lay_block(kept, 1, 0, slopes + i / 16 * long_strip + j / 32 * TILE, long_strip);
-                lay_block(kept, 0, 0, slopes_turned + turned, strip);
+                lay_block(kept, 1, 0, slopes + i / 16 * long_panel + j / 32 * TILE, long_panel);
+                lay_block(kept, 0, 0, slopes_transposed + transposed, panel);
                 activate_some(block, block, kind, 32 * 32);
                 put_block(block, kept);
-                lay_block(kept, 0, 1, active + turned, strip);
+                lay_block(kept, 0, 1, active + transposed, panel);
             }
-        multiply_rows(slopes, ups_turned, count, width, wide, before + first * width);
-        multiply_sums(slopes_turned, inputs_turned, wide, width, count, sums_up, first > begin);
-        multiply_sums(grads_turned, active, width, wide, count, sums_down, first > begin);
+        multiply_rows(slopes, ups_transposed, count, width, wide, before + first * width);
+        multiply_accumulators(slopes_transposed, inputs_transposed, wide, width, count, accumulators_up, first > begin);
+        multiply_accumulators(grads_transposed, active, width, wide, count, accumulators_down, first > begin);
     }
     tiles_end();
     barrier();
-    gather_sums(rooms, size, of_up, wide, width);
-    gather_sums(rooms + half, size, of_down, width, wide);
+    reduce_accumulators(workspaces, size, of_up, wide, width);
+    reduce_accumulators(workspaces + half, size, of_down, width, wide);
 }
+#endif
+#endif

@@ -2,7 +2,10 @@
 
    a is kept by rows. b is packed, in lanes of 32 bits, each a number of row k, or in bfloat16 one of row 2k and one
    of row 2k + 1. M, N and K are multiples of EDGE, filled up with zeros. */
+#ifndef PRODUCTS_H
+#define PRODUCTS_H
 
+#include "numbers.h"
 #include "vectors.h"
 
 #define PER_LANE (4 / sizeof(element))
@@ -25,33 +28,35 @@ typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_a
 #define ODD4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
 #define EVEN8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
 #define ODD8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
-#define SWAP(n)                                                                                                        \
-    UNROLL for (int i = 0; i < LANES; i++)                                                                             \
-        if (!(i & n)) {                                                                                                \
-            const lanes a = v[i], b = v[i + n];                                                                        \
-            v[i] = SHUFFLE(a, b, EVEN##n);                                                                             \
-            v[i + n] = SHUFFLE(a, b, ODD##n);                                                                          \
+#define SWAP(n)                                 \
+    UNROLL for (int i = 0; i < LANES; i++)      \
+        if (!(i & n)) {                         \
+            const lanes a = v[i], b = v[i + n]; \
+            v[i] = SHUFFLE(a, b, EVEN##n);      \
+            v[i + n] = SHUFFLE(a, b, ODD##n);   \
         }
 
 /* Turn a block of LANES by LANES. */
-static inline __attribute__((always_inline)) void turn_block(lanes *v) { SWAP(1) SWAP(2) SWAP(4) SWAP(8) }
+static inline __attribute__((always_inline)) void transpose_block(lanes *v) { SWAP(1) SWAP(2) SWAP(4) SWAP(8) }
 
-/* to (columns, rows) = from (rows, columns) turned, both multiples of LANES. */
+/* to (columns, rows) = from (rows, columns) transposed, both multiples of LANES. */
 static __attribute__((noinline)) void transpose(const lane *from, long ld_from, lane *to, long ld_to, long rows,
                                                 long columns) {
 #ifdef __AVX512F__
     for (long r = 0; r < rows; r += LANES)
         for (long c = 0; c < columns; c += LANES) {
             lanes v[LANES];
-            UNROLL for (int i = 0; i < LANES; i++) v[i] = *(const lanes *)(from + (r + i) * ld_from + c);
-            turn_block(v);
-            UNROLL for (int i = 0; i < LANES; i++) *(lanes *)(to + (c + i) * ld_to + r) = v[i];
+            UNROLL for (int i = 0; i < LANES; i++)
+                v[i] = *(const lanes *)(from + (r + i) * ld_from + c);
+            transpose_block(v);
+            UNROLL for (int i = 0; i < LANES; i++)
+                *(lanes *)(to + (c + i) * ld_to + r) = v[i];
         }
 #else /* where gcc would shuffle vectors number by number */
     for (long r = 0; r < rows; r += 8)
-        for (long c = 0; c < columns; c += 8)
-            UNROLL for (int i = 0; i < 8; i++)
-                UNROLL for (int j = 0; j < 8; j++) to[(c + j) * ld_to + r + i] = from[(r + i) * ld_from + c + j];
+        for (long c = 0; c < columns; c += 8) UNROLL
+            for (int i = 0; i < 8; i++) UNROLL
+                for (int j = 0; j < 8; j++) to[(c + j) * ld_to + r + i] = from[(r + i) * ld_from + c + j];
 #endif
 }
 
@@ -72,7 +77,8 @@ static inline void put_row(const float *restrict from, element *restrict to, lon
 #ifdef BFLOAT16
 /* Two rows' numbers in pairs. */
 static inline lanes pairs(const element *row, const element *next) {
-    return __builtin_convertvector(*(const halves *)row, lanes) | __builtin_convertvector(*(const halves *)next, lanes) << 16;
+    return __builtin_convertvector(*(const halves *)row, lanes) | __builtin_convertvector(*(const halves *)next, lanes)
+                                                                      << 16;
 }
 #endif
 
@@ -110,13 +116,13 @@ static void tiles_begin(void) {
 }
 static void tiles_end(void) { __asm__ volatile("tilerelease"); }
 
-#define TILE_LOAD(t, from, step) __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(from), "r"(step) : "memory")
+#define TILE_LOAD(t, from, step) __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t::"r"(from), "r"(step) : "memory")
 #define TILE_STORE(t, to, step) __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(to), "r"(step) : "memory")
-#define TILE_ZERO(t) __asm__ volatile("tilezero %%tmm" #t ::)
-#define TILE_ADD(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+#define TILE_ZERO(t) __asm__ volatile("tilezero %%tmm" #t::)
+#define TILE_ADD(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c::)
 
 /* Begin the sums of c (32, 32), in tiles 0 to 3, from what there is or from 0; and keep them. */
-static inline void load_sums(const float *c, long ldc, int add) {
+static inline void load_accumulators(const float *c, long ldc, int add) {
     const long step = ldc * sizeof(float);
     const float *lower = c + 16 * ldc;
     if (add) {
@@ -131,7 +137,7 @@ static inline void load_sums(const float *c, long ldc, int add) {
         TILE_ZERO(3);
     }
 }
-static inline void store_sums(float *c, long ldc) {
+static inline void store_accumulators(float *c, long ldc) {
     const long step = ldc * sizeof(float);
     float *lower = c + 16 * ldc;
     TILE_STORE(0, c, step);
@@ -153,7 +159,7 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
         for (long i = 0; i < m; i += 32) {
             const element *a0 = a + i * lda, *a1 = a0 + 16 * lda;
             float *to = c + i * ldc + j;
-            load_sums(to, ldc, add);
+            load_accumulators(to, ldc, add);
             const lane *b0 = b + j, *b1 = b0 + 16;
             for (long left = k; left; left -= 32) {
                 TILE_LOAD(4, a0, a_step);
@@ -166,7 +172,7 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
                 TILE_ADD(2, 5, 6);
                 TILE_ADD(3, 5, 7);
             }
-            store_sums(to, ldc);
+            store_accumulators(to, ldc);
         }
 }
 #else
@@ -199,8 +205,8 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
     for (long j = 0; j < n; j += 2 * COLUMNS)
         for (long i = 0; i < m; i += ROWS) {
             floats sums[ROWS][2];
-            UNROLL for (int r = 0; r < ROWS; r++)
-                UNROLL for (int h = 0; h < 2; h++)
+            UNROLL for (int r = 0; r < ROWS; r++) UNROLL
+                for (int h = 0; h < 2; h++)
                     sums[r][h] = add ? *(const floats *)(c + (i + r) * ldc + j + h * COLUMNS) : (floats){0};
             for (long at = 0; at < k; at += PER_LANE) {
                 const packed *row = (const packed *)(b + at / PER_LANE * ldb + j);
@@ -211,8 +217,9 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
                     sums[r][1] = add_product(sums[r][1], x, second);
                 }
             }
-            UNROLL for (int r = 0; r < ROWS; r++)
-                UNROLL for (int h = 0; h < 2; h++) *(floats *)(c + (i + r) * ldc + j + h * COLUMNS) = sums[r][h];
+            UNROLL for (int r = 0; r < ROWS; r++) UNROLL
+                for (int h = 0; h < 2; h++) *(floats *)(c + (i + r) * ldc + j + h * COLUMNS) = sums[r][h];
         }
 }
+#endif
 #endif

@@ -102,17 +102,17 @@ static int64_t fall(const float *x, long n, double number, float least, float mo
     return i < some && place - before >= near && before + w[i] - place >= near ? first + i : UNSURE;
 }
 
-static int64_t sample_one(const float *x, double *room, long n, double number, double temperature, long k, double p,
-                        double min_p) {
+static int64_t sample_one(const float *x, double *workspace, long n, double number, double temperature, long k,
+                          double p, double min_p) {
     const double scale = 0x1.71547652b82fep0 / temperature;
     float least = smallest(x, n), most = largest(x, n);
     int32_t *ids = 0;
     if (n > MOST || !(fabs(most) < FAR * temperature)) return UNSURE;
     if (k && k < n) least = reach(x, 0, n, least, most, scale, n, k);
     if (p < 1.0) { /* those below `low` weigh less than 1 - p together: only the others are looked at further */
-        const double total = add_up(x, room, n, least, most, scale);
+        const double total = add_up(x, workspace, n, least, most, scale);
         const double low = most + log2((1.0 - p) * total / n) / scale;
-        float *better = (float *)(room + n);
+        float *better = (float *)(workspace + n);
         ids = (int32_t *)(better + n);
         long count = 0;
         for (long i = 0; i < n; i++) {
@@ -121,8 +121,8 @@ static int64_t sample_one(const float *x, double *room, long n, double number, d
             count += x[i] >= low;
         }
         x = better, n = count;
-        const double all = weigh(x, room, n, least, most, scale);
-        least = reach(x, room, n, least, most, scale, all, p * total);
+        const double all = weigh(x, workspace, n, least, most, scale);
+        least = reach(x, workspace, n, least, most, scale, all, p * total);
     }
     if (min_p > 0.0) {
         const double edge = most + log2(min_p) / scale;
@@ -140,14 +140,14 @@ static int64_t sample_one(const float *x, double *room, long n, double number, d
 
 /* Pick a token for each row of finite logits (count, vocab), by a number in [0, 1): of each row from the k best
    (0: all), of these from the best that hold a share p, of these from those at least min_p times as probable as the
-   best. `room` is for twice as many numbers as there are logits. */
+   best. `workspace` is for twice as many numbers as there are logits. */
 void sample(const argument *a) {
     const float *logits = a[0].p;
     const double *numbers = a[1].p, temperature = a[4].r, p = a[6].r, min_p = a[7].r;
     const long count = a[2].i, vocab = a[3].i, k = a[5].i;
-    double *room = a[8].p;
+    double *workspace = a[8].p;
     int64_t *ids = a[9].p;
     const range own = own_range(count);
     for (long n = own.first; n < own.end; n++)
-        ids[n] = sample_one(logits + n * vocab, room + 2 * n * vocab, vocab, numbers[n], temperature, k, p, min_p);
+        ids[n] = sample_one(logits + n * vocab, workspace + 2 * n * vocab, vocab, numbers[n], temperature, k, p, min_p);
 }

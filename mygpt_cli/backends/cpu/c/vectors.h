@@ -44,19 +44,19 @@ static inline vector choose(whole where, vector yes, vector no) {
 /* The largest and the smallest of some numbers, NaN left aside; by vectors of 8, which AVX2 has registers for. */
 typedef float eight __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t mask __attribute__((vector_size(32), may_alias));
-#define EXTREME(name, beyond, first)                                                                                   \
-    static inline float name(const float *x, long count) {                                                            \
-        eight some = (eight){0} + (first);                                                                             \
-        long i = 0;                                                                                                    \
-        for (; i + 8 <= count; i += 8) {                                                                               \
-            const eight v = *(const eight *)(x + i);                                                                   \
-            const mask better = v beyond some;                                                                         \
-            some = (eight)((better & (mask)v) | (~better & (mask)some));                                               \
-        }                                                                                                              \
-        float found = first;                                                                                           \
-        for (int lane = 0; lane < 8; lane++) found = some[lane] beyond found ? some[lane] : found;                     \
-        for (; i < count; i++) found = x[i] beyond found ? x[i] : found;                                               \
-        return found;                                                                                                  \
+#define EXTREME(name, beyond, first)                                                               \
+    static inline float name(const float *x, long count) {                                         \
+        eight some = (eight){0} + (first);                                                         \
+        long i = 0;                                                                                \
+        for (; i + 8 <= count; i += 8) {                                                           \
+            const eight v = *(const eight *)(x + i);                                               \
+            const mask better = v beyond some;                                                     \
+            some = (eight)((better & (mask)v) | (~better & (mask)some));                           \
+        }                                                                                          \
+        float found = first;                                                                       \
+        for (int lane = 0; lane < 8; lane++) found = some[lane] beyond found ? some[lane] : found; \
+        for (; i < count; i++) found = x[i] beyond found ? x[i] : found;                           \
+        return found;                                                                              \
     }
 EXTREME(largest, >, -INFINITY)
 EXTREME(smallest, <, INFINITY)

@@ -1,6 +1,6 @@
-/* Weights of the decoder, in float32, bfloat16, or int8 with a scale for each row: packed as they are read, of ROWS rows
-   at a time, two columns in turn (`load`). Zeros fill the last rows, and the columns of weights and activations up to a
-   multiple of LANES. */
+/* Weights of the decoder, in float32, bfloat16, or int8 with a scale for each row: packed as they are read, of ROWS
+   rows at a time, two columns in turn (`load`). Zeros fill the last rows, and the columns of weights and activations up
+   to a multiple of LANES. */
 #ifndef WEIGHTS_H
 #define WEIGHTS_H
 
@@ -20,7 +20,7 @@ static long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
 #if defined(BFLOAT16)
 #define AT (2 * PART)
 #define TOGETHER 2
-typedef uint16_t weight; /* in each 32 bits, a number of the upper half and one of the lower */
+typedef uint16_t weight;                /* in each 32 bits, a number of the upper half and one of the lower */
 static inline weight rounded(float x) { /* to the nearest, ties to even */
     uint32_t bits;
     memcpy(&bits, &x, 4);

@@ -1,0 +1,52 @@
+"""The verdict on a run that has ended."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mygpt_cli.training.judging import verdict
+
+
+@dataclass
+class Validation:
+    step: int
+    train_loss: float | None
+    val_loss: float
+
+
+def run_of(*losses: float, train: float | None = None) -> list[Validation]:
+    """Return validations at equal distances; the training loss is as good as that on new text."""
+    return [
+        Validation(10 * number, loss if train is None else train, loss)
+        for number, loss in enumerate(losses, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("validations", "passes", "reason", "expected"),
+    [
+        ([], 10.0, "done", None),
+        (run_of(2.0, 1.9), 10.0, "SIGINT", None),
+        (run_of(3.0, 2.5, 2.4, 2.2, 2.1), 10.0, "done", "still improving"),
+        (run_of(3.0, 2.5, 2.2, 2.01, 2.0), 10.0, "done", "good"),
+        (run_of(3.0, 2.5, 2.2, 2.01, 2.0), 1.5, "done", "still improving"),  # most of the text is new to it
+        (run_of(2.0), 2.0, "done", "still improving"),
+        (run_of(2.0), 10.0, "done", "good"),
+        (run_of(3.0, 2.5, 2.2, 2.01, 2.0, train=1.0), 10.0, "done", "memorising"),
+        (run_of(3.0, 2.0, 2.1), 10.0, "done", "memorising"),
+        (run_of(3.0, 2.0, 2.01), 10.0, "no longer improves", "memorising"),
+        ([Validation(10, None, 2.0)], 10.0, "done", "good"),
+    ],
+)
+def test_verdicts(validations: list[Validation], passes: float, reason: str, expected: str | None) -> None:
+    assert verdict(validations, passes, reason) == expected
+
+
+@given(st.lists(st.floats(0.01, 12.0), min_size=1, max_size=12), st.floats(0, 1000), st.floats(0.01, 12.0))
+def test_a_rise_is_never_called_good(losses: list[float], passes: float, train: float) -> None:
+    judged = verdict(run_of(*losses, train=train), passes, "done")
+    assert judged in ("good", "still improving", "memorising")
+    if losses[-1] > 1.05 * min(losses):
+        assert judged == "memorising"
