@@ -130,9 +130,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Look at an element."""
-        self.policy = self.policy or next(
-            (value for _, value in attrs if value and "script-src" in value), ""
-        )
+        policies = [value for _, value in attrs if value and "script-src" in value]
+        self.policy = self.policy or "".join(policies)
         if tag == "script" and ("type", "application/json") not in attrs:
             self._script = []
         strange = [name for name, _ in attrs if name not in ATTRIBUTES]

@@ -25,6 +25,7 @@ STEP = 0.05  # between the temperatures that can be chosen, from 0 to 2
 class Rest:
     """All tokens whose logits are not kept: how many, and what they have in common.
 
+    `ranks` are those of the kept tokens among all, from 1, by the model's logits.
     `own` and `stages` are the logsumexp of the model's logits and of those after each filter, `alive` how
     many those filters left and `best` the highest of their logits. For each temperature, `sums` has the
     logsumexp of what is left, and `picks` the token, of all, on which the draw falls when nothing else
@@ -32,6 +33,7 @@ class Rest:
     `line` are the intervals (id, low, high) of the best tokens in the recorded choice.
     """
 
+    ranks: tuple[int, ...]
     count: int
     alive: int
     best: float
@@ -101,9 +103,11 @@ class ChoiceRecorder:
         others = torch.ones_like(own, dtype=torch.bool).index_fill(0, ids, False)
         left = early[-1] if early else own
         each = [greedy(left) if degree == 0 else temperature(left, degree) for degree in self.degrees]
-        ends = step.choice.ends[0]
+        ends, order = step.choice.ends[0], own.sort(descending=True, stable=True).indices
+        ranks = torch.empty_like(order).scatter(0, order, torch.arange(1, len(order) + 1))
         best = sorted({*left.topk(DRAWN).indices.tolist(), int(step.choice.ids[0])})
         return Rest(
+            ranks=tuple(ranks[ids].tolist()),
             count=int(others.sum()),
             alive=int(left[others].isfinite().sum()),
             best=float(left[others].max()),

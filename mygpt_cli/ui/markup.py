@@ -25,7 +25,7 @@ def _variables(colours: dict[str, str]) -> str:
 
 SCHEME = f"""
 :root {{ color-scheme: light dark; {_variables(_LIGHT)} }}
-@media (prefers-color-scheme: dark) {{ :root {{ {_variables(_DARK)} }} }}
+@media screen and (prefers-color-scheme: dark) {{ :root {{ {_variables(_DARK)} }} }}
 .page {{ fill: var(--page); }}
 .screen {{ font: 14px/1.35 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre; }}
 .screen text {{ fill: var(--ink); white-space: pre; }}

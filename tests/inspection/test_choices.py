@@ -53,6 +53,8 @@ def test_of_a_large_one_the_best_and_what_the_rest_amounts_to(
     for choice, full in zip(recorder.choices, everything.choices, strict=True):
         rest = choice.rest
         assert rest is not None
+        ranked = sorted(range(420), key=lambda token: (-full.logits[token], token))
+        assert [ranked.index(token) + 1 for token in choice.ids] == list(rest.ranks)
         assert rest.count == 420 - len(choice.ids)
         left = torch.tensor(full.stages[-1][1] if full.stages else full.logits, dtype=torch.float64)
         others = [token for token in range(420) if token not in choice.ids]

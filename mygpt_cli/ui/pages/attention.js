@@ -206,10 +206,10 @@ function show() {
 showRow();
 root.append(
   make("p", {}, "After this text, the model says ", make("strong", { class: "token" }, `'${data.answer}'`), `, with probability ${percent(data.probability)}.`),
-  section("Heads", note("Choose a head. The darker, the more the answer depends on it."), heads()),
+  section("Heads", note("Choose a head. The stronger its colour, the more the answer depends on it."), heads()),
   make("section", {}, title, about, note("Point at a token, or walk with the arrow keys, to see what it looks at."
     + (data.first ? ` The page holds the weights among the last ${count(size)} of ${count(data.total)} tokens.` : "")), strip, panel),
-  make("div", { class: "columns" }, section("All weights", note("Rows look at columns; the darker, the more. Weights are rounded to 0.1%."), matrix), section("In numbers", looks)),
+  make("div", { class: "columns" }, section("All weights", note("Rows look at columns; the stronger the colour, the more. Weights are rounded to 0.1%."), matrix), section("In numbers", looks)),
   section("What the answer is made of", parts()));
 show();
 new ResizeObserver(showMatrix).observe(matrix.parentElement);

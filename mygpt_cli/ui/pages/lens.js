@@ -17,7 +17,7 @@ function grid() {
   const whole = make("table", { class: "lens" }, make("caption", {}, make("span", {}, "The token that would be said after each layer (rows) at each position (columns)")),
     make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "after"), ...heads)), make("tbody", {}, ...rows, decided));
   walk(whole, "td.cell", { columns: () => positions.length, visit: (node) => show(Number(node.dataset.layer), Number(node.dataset.at)) });
-  return make("div", { class: "scroll" }, whole);
+  return make("div", { class: "scroll tall" }, whole);
 }
 
 function cell(found, layer, at) {
@@ -48,7 +48,7 @@ if (positions.length) {
   const part = positions.length < data.total ? ` The page holds the last ${count(positions.length)} of ${count(data.total)} positions.` : "";
   const shown = grid();
   root.append(
-    section("After each layer", note("The darker, the more probable. Underlined is the model's own answer; ▸ marks the layer from which on it stays, 0 being the embedding. "
+    section("After each layer", note("The stronger the colour, the more probable. Underlined is the model's own answer; ▸ marks the layer from which on it stays, 0 being the embedding. "
       + `Point at a cell, or walk with the arrow keys.${part}`), shown, panel),
     section("The best tokens of a cell", best));
   show(positions[0].guesses.length - 1, positions.length - 1);

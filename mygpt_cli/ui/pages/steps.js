@@ -36,7 +36,7 @@ function changed() {
 }
 
 function name(id) {
-  return data.tokens[id];
+  return data.tokens[id] || `(no text: id ${id})`;
 }
 
 function showText() {
@@ -153,7 +153,7 @@ function showCandidates(step, result) {
     { title: "logit", number: true }, { title: "model", number: true },
     ...result.stages.map((stage) => ({ title: `after ${HEADS[stage.name] ?? stage.name}`, number: true })),
     { title: "final", bar: true }];
-  const ranks = new Map(order.map((place, rank) => [place, rank + 1]));
+  const ranks = new Map(order.map((place, rank) => [place, step.rest ? step.rest.ranks[place] : rank + 1]));
   const end = result.stages.length ? result.stages[result.stages.length - 1] : null;
   const lines = listed.map((place) => {
     const cut = result.stages.find((stage) => !stage.partial && stage.logits[place] === CUT);
@@ -216,7 +216,7 @@ function showControls() {
 function about() {
   const step = data.steps[0];
   const kept = step.rest
-    ? `Of each step, this page holds the logits of the best ${count(step.ids.length)} of ${count(step.ids.length + step.rest.count)} tokens; the rest is one row. `
+    ? `Of each step, this page holds the logits of ${count(step.ids.length)} of ${count(step.ids.length + step.rest.count)} tokens, the best and the one picked; the rest is one row. `
     : `Of each step, this page holds the logits of all ${count(step.logits.length)} tokens. `;
   const fixed = [...data.early, ...(data.settings["typical-p"] === 1 ? [] : ["typical-p"])];
   const left = data.made > data.steps.length ? `It holds the first ${count(data.steps.length)} of ${count(data.made)} steps. ` : "";

@@ -26,7 +26,6 @@ def steps_page(context: bytes, recorder: "ChoiceRecorder", tokenizer: "Tokenizer
         "early": recorder.early,
         "temperatures": recorder.degrees,
         "tokens": {token: visible(tokenizer.token_bytes(token)) for token in sorted(ids)},
-        "ends": [token for token in tokenizer.ends if token in ids],
         "made": recorder.steps,
         "steps": [_step(choice) for choice in choices],
     }
@@ -66,6 +65,7 @@ def _step(choice: "Choices") -> dict[str, Any]:
 
 def _rest(rest: "Rest") -> dict[str, Any]:
     return {
+        "ranks": rest.ranks,
         "count": rest.count,
         "alive": rest.alive,
         "best": rest.best,

@@ -143,7 +143,7 @@ limit.classList.add("plain");
 root.append(
   make("p", {}, `${data.bits_per_byte.toFixed(4)} bits per byte and ${data.nats_per_token.toFixed(4)} nats per token over ${count(data.count)} predicted tokens: `
     + `the model is as unsure as if it chose each token among ${data.perplexity.toLocaleString("en-US", { maximumFractionDigits: 1 })} equally likely ones.`),
-  section("The text", note("The darker its background, the less a token was expected. Point at one, or walk with the arrow keys."), legend(),
+  section("The text", note("The stronger its background, the less a token was expected. Point at one, or walk with the arrow keys."), legend(),
     make("div", { class: "controls" }, limit, over), text, panel),
   curve(), ...tables(), copiedSection());
 mark(8);
