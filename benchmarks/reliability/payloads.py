@@ -1,5 +1,7 @@
 """Text that tries to command a terminal or a page: 60 payloads, and what finds one that got through."""
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
@@ -80,6 +82,7 @@ ELEMENTS = {
         "text",
         "circle",
     ),
+    *("header", "main", "h1", "p", "div", "noscript", "script"),
 }
 ATTRIBUTES = {
     *(
@@ -97,6 +100,7 @@ ATTRIBUTES = {
     ),
     *("viewbox", "x", "y", "d", "cx", "cy", "r", "fill", "stroke", "stroke-dasharray", "text-anchor"),
     *("textlength", "lengthadjust"),
+    *("id", "type"),
 }
 
 
@@ -121,13 +125,32 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.foreign: list[str] = []
+        self.policy = ""
+        self._script: list[str] | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Look at an element."""
+        policies = [value for _, value in attrs if value and "script-src" in value]
+        self.policy = self.policy or "".join(policies)
+        if tag == "script" and ("type", "application/json") not in attrs:
+            self._script = []
         strange = [name for name, _ in attrs if name not in ATTRIBUTES]
         linked = [value for _, value in attrs if value and re.search("url|javascript|expression", value)]
         if tag not in ELEMENTS or strange or linked:
             self.foreign.append(f"<{tag} {attrs}>")
+
+    def handle_data(self, data: str) -> None:
+        """Keep what a script says."""
+        if self._script is not None:
+            self._script.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Take note of a script that the page's policy does not name."""
+        if tag == "script" and self._script is not None:
+            digest = base64.b64encode(hashlib.sha256("".join(self._script).encode()).digest()).decode()
+            if f"script-src 'sha256-{digest}'" not in self.policy:
+                self.foreign.append(f"<script>{''.join(self._script)[:40]}")
+            self._script = None
 
     def handle_comment(self, data: str) -> None:
         """Take note of a comment, which mygpt never writes."""

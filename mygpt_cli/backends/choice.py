@@ -40,9 +40,18 @@ class Compilation:
             return TrainingPass(model, self.kernels)
         return Autograd(model, muon=self.kernels.muon)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether anything was."""
+        return self.kernels is not None or self.graph
+
+    def without(self, reason: str) -> "Compilation":
+        """Return none, for this reason; ResourceError if one was required."""
+        return self._without(ResourceError(reason))
+
     def proved(self, one_step: Callable[[], object]) -> "Compilation":
         """Take a real step; where it fails return none, or raise ResourceError if one was required."""
-        if not (self.kernels or self.graph):
+        if not self.compiled:
             return self
         try:
             one_step()

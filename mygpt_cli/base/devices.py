@@ -63,6 +63,20 @@ def _product_seconds(dtype: torch.dtype, rows: int = 1024, tries: int = 6) -> fl
     return best
 
 
+def cores() -> int:
+    """Return the number of processor cores that this process may use; one that runs two threads is one."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+    siblings = Path("/sys/devices/system/cpu")
+    try:
+        about = [siblings / f"cpu{n}/topology/thread_siblings_list" for n in allowed]
+        return len({path.read_text(encoding="ascii") for path in about})
+    except OSError:
+        return len(allowed)
+
+
 def peak_memory(device: torch.device) -> int:
     """Return the most memory used so far in bytes: of the GPU, or of this process; 0 where unknown."""
     if device.type == "cuda":

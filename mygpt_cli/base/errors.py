@@ -55,6 +55,10 @@ class DivergedError(MygptError):
     exit_code = 6
 
 
+class LostProcessError(MygptError):
+    """Another process of the same run has ended or cannot be reached."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python or torch, on a CPU or a GPU, means that memory ran out."""
     text = str(error).lower()

@@ -70,7 +70,9 @@ def run(arguments: Sequence[str]) -> int:
     prepare_streams()
     try:
         with Interruption(noted=0):
-            code = build_app()(args=list(arguments), prog_name="mygpt", standalone_mode=False)
+            code = build_app()(
+                args=list(arguments), prog_name="mygpt", standalone_mode=False, obj=list(arguments)
+            )
         if sys.stdout is not None:
             sys.stdout.flush()
     except MygptError as error:

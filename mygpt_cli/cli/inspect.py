@@ -128,6 +128,9 @@ def inspect(
     quantize: Quantize = None,
     svg: Svg = None,
     html: Html = None,
+    browse: Annotated[
+        bool, switch("--open", "Open the view as a web page in the browser.", "Output")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     help_all: HelpAll = False,
@@ -162,7 +165,7 @@ def inspect(
         quantize=quantize,
         sampling=sampling,
         quiet=quiet,
-        shown=Shown(top, explain, json, Export(svg, html)),
+        shown=Shown(top, explain, json, Export(svg, html, browse)),
     )
     show_view(view, request)
 

@@ -14,6 +14,11 @@ class Terminated(BaseException):
         self.exit_code = 128 + number
 
 
+def exit_code_of(reason: str) -> int:
+    """Return 128 plus the number of the signal that this names, or 0 where it names none."""
+    return 128 + signal.Signals[reason] if reason in signal.Signals.__members__ else 0
+
+
 class Interruption:
     """While entered, SIGINT, SIGTERM and SIGHUP end the program; the first of them, up to `noted`, do not.
 
@@ -38,7 +43,8 @@ class Interruption:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._note:  # unless someone has decided otherwise since
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self._left:

@@ -131,7 +131,7 @@ def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool,
     """Raise UsageError for flags of this command that exclude each other."""
     if interactive and (prompted or output.json):
         raise UsageError(
-            "--interactive reads its prompts from the terminal",
+            "--interactive asks for its prompts and answers in text",
             "leave out --prompt, --prompt-file and --json",
         )
     if output.show_probs and given.get("beams", 1) > 1:
@@ -155,6 +155,7 @@ def write(
     """
     from mygpt_cli.generation.stream import Sample, Stats, TextChunk, generate, read_prompt
     from mygpt_cli.ui.console import note
+    from mygpt_cli.ui.progress import waiting
     from mygpt_cli.ui.sample import JsonWriter, TextWriter, stats_line
 
     tokenizer = loaded.tokenizer
@@ -171,6 +172,9 @@ def write(
         for message in notes:
             note(message)
     seen = [replace(prompt, text="") for prompt in prompts] if shown else prompts
+    if samplings[0].beams > 1:  # it says nothing before its end
+        with waiting("searching for the most probable text", quiet=output.quiet):
+            runs = [iter(list(events)) for events in runs]
     with (JsonWriter if output.json else TextWriter)(seen, samplings, tokenizer, source) as writer:
         for number, events in enumerate(runs):
             for event in events:

@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mygpt_cli.base.errors import CheckpointError, ResourceError, TextError, UsageError, join_faults, together
+from mygpt_cli.base.errors import (
+    CheckpointError,
+    LostProcessError,
+    ResourceError,
+    TextError,
+    UsageError,
+    join_faults,
+    together,
+)
+from mygpt_cli.base.processes import Processes
 from mygpt_cli.cli.help import HelpAll
+from mygpt_cli.cli.launch import are_launched, joined, launch
 from mygpt_cli.cli.options import read_flags, switch, value, with_settings
 from mygpt_cli.cli.sampling import run_or_path, runs_folder
 from mygpt_cli.config.knobs import flag_of
@@ -24,6 +34,7 @@ from mygpt_cli.ui.help import Example
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.checkpoints.runs import Run
     from mygpt_cli.text.corpus import Corpus
     from mygpt_cli.training.preparation import Preparation
     from mygpt_cli.training.trainer import Trainer
@@ -51,6 +62,7 @@ CALLED = {"batch_size": "--batch-size times --accumulation"}
 
 @with_settings
 def train(
+    invoked: typer.Context,
     files: Annotated[
         list[str] | None,
         typer.Argument(
@@ -77,6 +89,17 @@ def train(
             expert=True,
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Start this many processes on this machine, which share the work of each step.",
+            metavar="N",
+            min=1,
+            rich_help_panel="Run",
+            show_default=False,
+            hidden=True,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, switch("--dry-run", "Show the plan with its reasons, and stop before training.", "Output")
     ] = False,
@@ -92,6 +115,27 @@ def train(
 ) -> None:
     """Train a GPT on any text. What you do not set is chosen to suit the text, the time and the machine."""
     started = time.perf_counter()
+    if processes and processes > 1 and not are_launched(os.environ):
+        raise typer.Exit(launch(invoked.obj, processes, os.environ))
+    from mygpt_cli.ui.reporter import reporter
+
+    with (
+        joined(os.environ, processes) as those,
+        reporter(json=json, quiet=quiet, explain=explain or dry_run, silent=not those.first) as report,
+    ):
+        given, *weaker = _sources(flags, files or [], config, preset, resume)
+        if resume is not None:
+            _resume(_find_run(resume, given), given, report, dry_run, started, those)
+        else:
+            settings = merge([given, *weaker])
+            faults = effect_faults(given, settings)
+            _train(settings, faults, report, dry_run, started, those)
+
+
+def _sources(
+    flags: dict[str, Any], files: list[str], config: Path | None, preset: str | None, resume: str | None
+) -> list[Settings]:
+    """Return the settings of the flags and then of all other sources, the strongest first."""
     if resume is not None and (config is not None or preset is not None):
         raise UsageError("--resume uses the settings of the run itself", "leave --config and --preset out")
     sources: list[Callable[[], Settings]] = [lambda: read_flags(flags)]
@@ -108,14 +152,7 @@ def train(
     for layer in (given, *weaker):
         if layer.get("init_from"):
             layer["init_from"] = str(run_or_path(layer["init_from"]).absolute())
-    from mygpt_cli.ui.reporter import reporter
-
-    with reporter(json=json, quiet=quiet, explain=explain or dry_run) as report:
-        if resume is not None:
-            _resume(_find_run(resume, given), given, report, dry_run, started)
-        else:
-            settings = merge([given, *weaker])
-            _train(settings, effect_faults(given, settings), report, dry_run, started)
+    return [given, *weaker]
 
 
 def _absolute(name: str) -> str:
@@ -126,7 +163,14 @@ def _absolute(name: str) -> str:
     return str(Path(here, name))
 
 
-def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: bool, started: float) -> None:
+def _train(
+    settings: Settings,
+    faults: list[str],
+    report: "Reporter",
+    dry_run: bool,
+    started: float,
+    processes: Processes,
+) -> None:
     """Start a new run, unless the settings have faults, these or others."""
     from mygpt_cli.config.train import raise_faults, setting_faults
     from mygpt_cli.tokens.tokenizer_training import check_tokenizer
@@ -138,8 +182,8 @@ def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: b
     )
     out = Path(settings.get("out", "checkpoints"))
     _check_writable(out)
-    corpus = _read_text(settings, report)
-    prepared = _prepare(settings, corpus, report, settings.get("init_from"))
+    corpus = _read_text(settings, report, processes)
+    prepared = _prepare(settings, corpus, report, settings.get("init_from"), processes)
     from mygpt_cli.training.preparation import planned
 
     plan = prepared.plan()
@@ -147,6 +191,9 @@ def _train(settings: Settings, faults: list[str], report: "Reporter", dry_run: b
     report.notes(prepared.notes)
     report.plan(planned(trainer, plan))
     if dry_run:
+        return
+    if not processes.first:
+        _drive(None, trainer, report)
         return
 
     from mygpt_cli.checkpoints.runs import Run
@@ -172,7 +219,9 @@ def _check_tensorboard(settings: Settings) -> None:
         check_tensorboard()
 
 
-def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float) -> None:
+def _resume(
+    folder: Path, given: Settings, report: "Reporter", dry_run: bool, started: float, processes: Processes
+) -> None:
     """Go on with a run, as if it had not stopped."""
     from mygpt_cli.checkpoints.checkpoint import load, load_optimizer
     from mygpt_cli.checkpoints.metrics import CONFIG
@@ -189,7 +238,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
     from mygpt_cli.text.corpus import STDIN
 
     run = Run(folder)
-    with run.locked():
+    with run.locked() if processes.first else contextlib.nullcontext():
         kept = from_file(folder / CONFIG)
         if "steps" not in kept:
             fault = f"{folder / CONFIG} does not say how many steps the run has"
@@ -214,7 +263,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         history = history_of(checkpoint.state)
         _check_left(folder, history.step, settings.get("steps"), kept["steps"])
         try:
-            corpus = _read_text(settings, report)
+            corpus = _read_text(settings, report, processes)
         except TextError as error:
             again = f"mygpt train --resume {quote(str(folder))}"
             piped = STDIN in (*settings.get("files", ()), settings.get("val_file"))
@@ -229,7 +278,7 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
                 + (f": {join_faults(told, 'have changed')}" if told else ""),
                 "give the same files, or train a new run; --init-from fine-tunes this one on another text",
             )
-        prepared = _prepare(settings, corpus, report, checkpoint)
+        prepared = _prepare(settings, corpus, report, checkpoint, processes)
         from mygpt_cli.training.preparation import planned
 
         plan = prepared.plan()
@@ -253,6 +302,10 @@ def _resume(folder: Path, given: Settings, report: "Reporter", dry_run: bool, st
         report.plan(planned(trainer, plan))
         if dry_run:
             return
+        processes.most(0)  # all have read what changes now
+        if not processes.first:
+            _drive(None, trainer, report)
+            return
         run.configure(trainer.config)
         run.forget_after(history.step)
         report.past(read_history(folder))
@@ -266,8 +319,8 @@ def _check_left(folder: Path, done: int, steps: int | None, planned: int) -> Non
     again = f"mygpt train --resume {quote(str(folder))}"
     if done < planned:
         raise UsageError(
-            f"{folder} is at step {done:,} of {planned:,}; --steps counts from the start of the run, and "
-            f"{steps:,} steps are already done",
+            f"{folder} is at step {done:,} of {planned:,}; the budget counts from the start of the run, "
+            f"and its {steps:,} steps are already done",
             f"`{again}` finishes it, `{again} --steps {done + steps}` takes {steps:,} more",
         )
     raise UsageError(
@@ -277,7 +330,11 @@ def _check_left(folder: Path, done: int, steps: int | None, planned: int) -> Non
 
 
 def _prepare(
-    settings: Settings, corpus: "Corpus", report: "Reporter", start: "Checkpoint | str | None"
+    settings: Settings,
+    corpus: "Corpus",
+    report: "Reporter",
+    start: "Checkpoint | str | None",
+    processes: Processes,
 ) -> "Preparation":
     """Prepare training, compiling what it needs while torch loads.
 
@@ -293,8 +350,9 @@ def _prepare(
     from mygpt_cli.training.preparation import Preparation
 
     if start is None or isinstance(start, str):
-        return Preparation(settings, corpus, report.busy, load(Path(start)) if start else None)
-    return Preparation(settings, corpus, report.busy, start, resumed=True)
+        begun = load(Path(start)) if start else None
+        return Preparation(settings, corpus, report.busy, begun, processes=processes)
+    return Preparation(settings, corpus, report.busy, start, resumed=True, processes=processes)
 
 
 def _find_run(name: str, given: Settings) -> Path:
@@ -316,11 +374,15 @@ def _find_run(name: str, given: Settings) -> Path:
     return folder
 
 
-def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
-    """Open the text and say what it is."""
+def _read_text(settings: Settings, report: "Reporter", processes: Processes) -> "Corpus":
+    """Open the text and say what it is; UsageError for a pipe, of which several processes each get a part."""
     from mygpt_cli.text.corpus import open_corpus
 
     files = settings.get("files", ())
+    if processes.count > 1 and "-" in (*files, settings.get("val_file")):
+        raise UsageError(
+            f"{processes.count} processes cannot all read standard input", "write the text to a file"
+        )
     typed = "-" in files and sys.stdin is not None and sys.stdin.isatty()
     report.busy("type the text, and end it with Ctrl-D on an empty line" if typed else "reading the text")
     corpus = open_corpus(
@@ -334,29 +396,42 @@ def _read_text(settings: Settings, report: "Reporter") -> "Corpus":
     return corpus
 
 
-def _drive(run: Any, trainer: "Trainer", report: "Reporter") -> None:
-    """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted."""
-    from mygpt_cli.checkpoints import runs
-    from mygpt_cli.cli.interruption import Interruption
-    from mygpt_cli.training.events import Evaluated
+def _drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
+    """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted.
 
+    Of several processes only the first has the run.
+    """
+    from mygpt_cli.checkpoints import runs
+    from mygpt_cli.cli.interruption import Interruption, exit_code_of
+    from mygpt_cli.training.events import Evaluated, Finished
+
+    ended, folder = "", trainer.processes.of(0, str(run.folder) if run else "")
     with Interruption() as interruption, contextlib.ExitStack() as closing:
-        board = None
-        if trainer.config.tensorboard:
+        board, stop = None, interruption.reason
+        if trainer.config.tensorboard and run:
             from mygpt_cli.ui.tensorboard import TensorBoard
 
             board = closing.enter_context(TensorBoard(run.folder, trainer.history.step))
-        for event in runs.train(run, trainer, stop=interruption.reason):
-            if board:
-                board.log(event)
-            report.event(event)
-            if isinstance(event, Evaluated) and report.wants_samples:
-                report.event(_sampled(trainer, SAMPLE))
+        try:
+            for event in runs.train(run, trainer, stop=stop) if run else trainer.run(stop):
+                if board:
+                    board.log(event)
+                report.event(event)
+                if isinstance(event, Evaluated) and report.wants_samples:
+                    report.event(_sampled(trainer, SAMPLE))
+                if isinstance(event, Finished):
+                    ended = event.reason
+        except LostProcessError as lost:
+            if Path(folder, "last").exists():
+                lost.hint = f"`mygpt train --resume {quote(folder)}` resumes from what was saved"
+            raise
     if report.wants_ending and not interruption.signal:
         report.event(_sampled(trainer, LAST_SAMPLE))
-    report.finish(run.folder)
-    if interruption.exit_code:
-        raise typer.Exit(interruption.exit_code)
+    if run:
+        report.finish(run.folder)
+    others = exit_code_of(ended) if trainer.processes.count > 1 else 0  # a signal that another one had
+    if code := interruption.exit_code or others:
+        raise typer.Exit(code)
 
 
 def _sampled(trainer: "Trainer", tokens: int) -> Any:

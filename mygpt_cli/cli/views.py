@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.sampling import find_folder, open_checkpoint, run_or_path
+from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.config.sampling import Sampling
@@ -68,6 +71,23 @@ class Request:
             note(prompt.note)
         return loaded, decoder, prompt
 
+    def show(self, checkpoint: "Checkpoint") -> "Shown":
+        """Return how to show a view of a checkpoint, whose name and kind a page gives."""
+        config, state = checkpoint.config, checkpoint.state or {}
+        step = state.get("step")
+        model = (
+            f"{checkpoint.folder}: {config.arch}, {count_of(config.layers, 'layer')},"
+            f" {count_of(config.heads, 'head')}, width {config.width}, context {config.context:,},"
+            f" {config.vocab_size:,} tokens" + (f", step {step:,}" if isinstance(step, int) else "")
+        )
+        return replace(self.shown, model=model)
+
+    def waiting(self, what: str) -> "AbstractContextManager[None]":
+        """Show what is being done, where someone watches."""
+        from mygpt_cli.ui.progress import waiting
+
+        return waiting(what, quiet=self.quiet)
+
     def chunks(self) -> "list[Chunk]":
         """Return the text to look at, or nothing."""
         from mygpt_cli.text.corpus import Chunk, open_text
@@ -124,9 +144,10 @@ def _summary(request: Request) -> None:
     from mygpt_cli.ui.summary import show_summary
 
     run = run_of(find_folder(request.folder, request.checkpoint))
-    history = read_history(run) if run else None
+    history, shown = read_history(run) if run else None, request.shown
     try:
-        summary = summarise(request.open())
+        loaded = request.open()
+        summary, shown = summarise(loaded), request.show(loaded)
     except CheckpointError as error:
         # A run has no checkpoint before its first save.
         saved = history is None or any((Path(history.folder) / name).is_dir() for name in ("last", "best"))
@@ -135,16 +156,21 @@ def _summary(request: Request) -> None:
         if not request.quiet:
             note(f"{error.message} yet")
         summary = None
-    show_summary(summary, history, request.shown)
+    show_summary(summary, history, shown)
 
 
 def _steps(request: Request) -> None:
+    from mygpt_cli.inspection.choices import ChoiceRecorder, can_redo
     from mygpt_cli.inspection.steps import view_steps
     from mygpt_cli.ui.steps import show_steps
 
     loaded, decoder, prompt = request.start()
-    views = view_steps(decoder, loaded.tokenizer, prompt, request.sampling, top=request.shown.top)
-    show_steps(views, request.sampling, request.shown)
+    sampling, shown, page = request.sampling, request.show(loaded), None
+    if shown.to.page and can_redo(sampling):
+        page = ChoiceRecorder(sampling, loaded.config.vocab_size), loaded.tokenizer
+    watch: dict[str, Any] = {"watch": page[0].record} if page else {}
+    views = view_steps(decoder, loaded.tokenizer, prompt, sampling, top=shown.top, **watch)
+    show_steps(views, sampling, shown, page)
 
 
 def _temperatures(request: Request) -> None:
@@ -153,8 +179,9 @@ def _temperatures(request: Request) -> None:
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
     degrees, top = request.temperatures, request.shown.top
-    view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
-    show_temperatures(view, sampling, request.shown)
+    with request.waiting("computing the choice at each temperature"):
+        view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
+    show_temperatures(view, sampling, request.show(loaded))
 
 
 def _life(request: Request) -> None:
@@ -162,30 +189,37 @@ def _life(request: Request) -> None:
     from mygpt_cli.ui.life import show_life
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
-    view = view_life(
-        decoder,
-        loaded.tokenizer,
-        prompt,
-        sampling,
-        position=request.position,
-        layer=request.layer,
-        head=request.head,
-        top=request.shown.top,
-    )
-    show_life(view, sampling, request.shown)
+    with request.waiting("following the token"):
+        view = view_life(
+            decoder,
+            loaded.tokenizer,
+            prompt,
+            sampling,
+            position=request.position,
+            layer=request.layer,
+            head=request.head,
+            top=request.shown.top,
+        )
+    show_life(view, sampling, request.show(loaded))
 
 
 def _lens(request: Request) -> None:
-    from mygpt_cli.inspection.lens import view_lens
+    from mygpt_cli.inspection.lens import best_of, view_lens
     from mygpt_cli.ui.lens import show_lens
+    from mygpt_cli.ui.pages.lens import TOP, lens_page, positions_for
 
     loaded, traced = _traced(request)
-    show_lens(view_lens(traced, loaded.tokenizer), request.shown)
+    views, page = view_lens(traced, loaded.tokenizer), None
+    if request.shown.to.page:
+        best = best_of(traced, TOP, positions_for(views))
+        page = lens_page(views, loaded.tokenizer, *best)
+    show_lens(views, request.show(loaded), page)
 
 
 def _attention(request: Request) -> None:
-    from mygpt_cli.inspection.attention import view_attention
+    from mygpt_cli.inspection.attention import maps_of, view_attention
     from mygpt_cli.ui.attention import show_attention
+    from mygpt_cli.ui.pages.attention import MOST_WEIGHTS
     from mygpt_cli.ui.progress import progress_bar
 
     loaded, traced = _traced(request)
@@ -193,14 +227,16 @@ def _attention(request: Request) -> None:
         view = view_attention(
             traced, loaded.tokenizer, layer=request.layer, head=request.head, progress=progress
         )
-    show_attention(view, request.shown)
+    maps = maps_of(traced, view.heads, MOST_WEIGHTS) if request.shown.to.page else ()
+    show_attention(view, request.show(loaded), maps)
 
 
 def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
     from mygpt_cli.inspection.trace import trace
 
     loaded, _, prompt = request.start()
-    return loaded, trace(loaded.model, prompt.ids)
+    with request.waiting("reading the prompt"):
+        return loaded, trace(loaded.model, prompt.ids)
 
 
 def _tokens(request: Request) -> None:
@@ -209,8 +245,9 @@ def _tokens(request: Request) -> None:
     from mygpt_cli.ui.tokens import show_tokens
 
     chunks = request.chunks()
-    tokenizer = request.open().tokenizer
-    show_tokens(cut(tokenizer, encode(tokenizer, chunks), top=request.shown.top), request.shown)
+    loaded = request.open()
+    tokenizer, shown = loaded.tokenizer, request.show(loaded)
+    show_tokens(cut(tokenizer, encode(tokenizer, chunks), top=shown.top), shown)
 
 
 def _weights(request: Request) -> None:
@@ -219,7 +256,8 @@ def _weights(request: Request) -> None:
 
     if request.prompt is not None or request.file is not None:
         raise UsageError("--weights shows the tensors, not a text", "leave --prompt and --text out")
-    show_weights(weights_of(request.open().model), request.shown)
+    loaded = request.open()
+    show_weights(weights_of(loaded.model), request.show(loaded))
 
 
 def _surprisal(request: Request) -> None:
@@ -237,7 +275,7 @@ def _surprisal(request: Request) -> None:
         copied: Copied | str = (
             corpus if isinstance(corpus, str) else find_copied(text, corpus.train, progress=progress)
         )
-    show_surprisal(view, tokenizer, copied, text, request.shown)
+    show_surprisal(view, tokenizer, copied, text, request.show(checkpoint))
 
 
 def _copied(request: Request) -> None:
@@ -260,7 +298,7 @@ def _copied(request: Request) -> None:
     with progress_bar(quiet=request.quiet) as progress:
         text = _written(checkpoint, decoder, request) if given is None else given
         copied = find_copied(text, corpus.train, progress=progress)
-    show_copied(copied, text, request.shown)
+    show_copied(copied, text, request.show(checkpoint))
 
 
 def _written(checkpoint: "Checkpoint", decoder: "Decoder", request: Request) -> str:
@@ -304,9 +342,9 @@ def _compare(request: Request) -> None:
         prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
         views = [beside(other) for other in others]
     if kept:
-        show_kept([*map(moment_of, views), moment_of(beside(first))], request.shown)
+        show_kept([*map(moment_of, views), moment_of(beside(first))], request.show(first))
     else:
-        show_compare(views[0], first.tokenizer, request.shown)
+        show_compare(views[0], first.tokenizer, request.show(first))
 
 
 def _text(chunks: "list[Chunk]") -> str:

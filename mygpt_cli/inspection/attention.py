@@ -1,5 +1,6 @@
 """What each head looks at, what that makes it, and what becomes of the answer without it."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -171,6 +172,25 @@ def _shares(weights: Tensor, places: Tensor) -> list[float | None]:
         return [None] * len(weights)
     shares: list[float | None] = (weights[:, rows] * places[rows]).sum(-1).mean(-1).tolist()
     return shares
+
+
+@torch.no_grad()
+def maps_of(traced: Trace, heads: Sequence[Head], most: int) -> tuple[HeatMap, ...]:
+    """Return the weights of heads among the last tokens: of as many as give no more than `most` weights.
+
+    Where earlier tokens are left out, rows no longer sum to 1.
+    """
+    size = min(len(traced.ids), max(1, math.isqrt(2 * most // len(heads))))
+    maps: list[HeatMap] = []
+    for layer in sorted({found.layer for found in heads}):
+        weights = heads_of(traced, layer - 1).weights[:, -size:, -size:].cpu()
+        for found in heads:
+            if found.layer == layer:
+                rows = weights[found.head - 1].tolist()
+                maps.append(
+                    HeatMap(layer, found.head, tuple(tuple(row[: i + 1]) for i, row in enumerate(rows)))
+                )
+    return tuple(maps)
 
 
 def _map(traced: Trace, head: Head) -> HeatMap:

@@ -76,6 +76,24 @@ def view_lens(traced: Trace, tokenizer: Tokenizer) -> tuple[Position, ...]:
 
 
 @torch.no_grad()
+def best_of(traced: Trace, top: int, last: int) -> tuple[Tensor, Tensor]:
+    """Return the ids (L + 1, N, K) of the `top` best tokens after each layer, and their probabilities.
+
+    They are those at the `last` N positions, or at all where there are fewer. K is no more than there are
+    tokens. Among equals, lower ids come first.
+    """
+    ids, probs = [], []
+    for stream in traced.streams:
+        sorts = []
+        for part in torch.split(stream[-last:], CHUNK):
+            found = logits_of(traced, part).softmax(-1).sort(descending=True, stable=True)
+            sorts.append((found.indices[:, :top], found.values[:, :top]))
+        ids.append(torch.cat([part for part, _ in sorts]))
+        probs.append(torch.cat([part for _, part in sorts]))
+    return torch.stack(ids), torch.stack(probs)
+
+
+@torch.no_grad()
 def _guesses(
     traced: Trace, stream: Tensor, final: Tensor, probs: Tensor, tokenizer: Tokenizer, layer: int
 ) -> list[Guess]:

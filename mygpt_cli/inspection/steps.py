@@ -1,7 +1,7 @@
 """The choice at every step: the best candidates, what the filters did to them, and the draw that decided."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -85,14 +85,24 @@ class StepView:
 
 
 def view_steps(
-    decoder: Decoder, tokenizer: Tokenizer, prompt: Prompt, sampling: Sampling, *, top: int = 5
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    sampling: Sampling,
+    *,
+    top: int = 5,
+    watch: Callable[[Step], None] = lambda step: None,
 ) -> Iterator[StepView]:
-    """Generate `max_new_tokens` tokens, or up to the end of the text, and show the choice of each."""
+    """Generate `max_new_tokens` tokens, or up to the end of the text, and show the choice of each.
+
+    `watch` sees every step as well.
+    """
     context = prompt.text.encode()
     filters = chain(sampling, tokenizer)
     state = begin(decoder, [prompt.ids], sampling)
     for step in grow(state, Sampler(sampling, filters, state.length)):
         view = _view(step, tokenizer, context, top)
+        watch(step)
         yield view
         if view.picked.id in tokenizer.ends:
             return

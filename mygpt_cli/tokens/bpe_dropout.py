@@ -25,14 +25,20 @@ class BPEDropout:
             if len(token) > 1 and (cut := _last_merge(token, rank, ranks)):
                 self._parts[rank] = ranks[token[:cut]], ranks[token[cut:]]
 
-    def split(self, ids: np.ndarray, p: float, random: np.random.Generator) -> np.ndarray:
-        """Return rows (B, T) in which each token is split with probability p, as is each part, cut to T."""
+    def split(
+        self, ids: np.ndarray, p: float, random: np.random.Generator, rows_of: tuple[slice, int] | None = None
+    ) -> np.ndarray:
+        """Return rows (B, T) in which each token is split with probability p, as is each part, cut to T.
+
+        With `rows_of`, they are those rows of so many, and are split as they would be among all of them.
+        """
+        own, count = rows_of or (slice(None), len(ids))
         width = ids.shape[1]
         rows = np.arange(len(ids))[:, None]
         drawn = np.ones(ids.shape, bool)  # which may be split in this round: at first all, then new parts
         for _ in range(_ROUNDS):
             parts = self._parts[ids]  # (B, T, 2)
-            halved = (random.random(ids.shape) < p) & (parts[..., 0] >= 0) & drawn
+            halved = (random.random((count, width))[own] < p) & (parts[..., 0] >= 0) & drawn
             places = np.arange(width) + np.cumsum(halved, axis=1) - halved  # where each goes, (B, T)
             longer, drawn = np.empty((len(ids), 2 * width), np.int64), np.zeros((len(ids), 2 * width), bool)
             longer[rows, places] = np.where(halved, parts[..., 0], ids)

@@ -228,8 +228,10 @@ class Batches:
         self._offset = 0
         self._order = np.empty(0, np.uint8)
 
-    def batch(self, step: int, split: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs and targets of one step, int64 of shape (batch_size, context).
+    def batch(
+        self, step: int, split: float = 0.0, rows: slice | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs and targets of one step, int64 of shape (batch_size, context), or these rows of them.
 
         `split` is the probability with which the bpe_dropout, if there is one, takes tokens apart.
         """
@@ -242,11 +244,13 @@ class Batches:
             some = self._order[window : window + self.batch_size - done].astype(np.int64)
             starts[done : done + len(some)] = some * self.context + self._offset
             done += len(some)
+        starts = starts if rows is None else starts[rows]
         windows = self.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)  # (B, T + 1)
         release(self.tokens)
         if split and self.bpe_dropout:
             random = np.random.Generator(np.random.PCG64([self.seed, 1, step]))
-            windows = self.bpe_dropout.split(windows, split, random)
+            some_rows = () if rows is None else ((rows, self.batch_size),)
+            windows = self.bpe_dropout.split(windows, split, random, *some_rows)
         return windows[:, :-1], windows[:, 1:]
 
     def _shuffle(self, epoch: int) -> None:

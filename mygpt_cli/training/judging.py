@@ -66,10 +66,10 @@ class Measured(Protocol):
         """Over the validation text, in nats per token."""
 
 
-Verdict = Literal["good", "still improving", "memorising"]
+Verdict = Literal["good", "still improving", "memorising", "not learning"]
 
 
-def verdict(validations: Sequence[Measured], passes: float, reason: str) -> Verdict | None:
+def verdict(validations: Sequence[Measured], passes: float, reason: str, vocab_size: int) -> Verdict | None:
     """Judge a run that has ended after so many passes over its text; None where too little is known.
 
     `reason` is that of `Finished`. A run that a signal has stopped is not judged.
@@ -77,6 +77,8 @@ def verdict(validations: Sequence[Measured], passes: float, reason: str) -> Verd
     if not validations or reason.startswith("SIG"):
         return None
     last, lowest = validations[-1], min(each.val_loss for each in validations)
+    if lowest > USELESS * math.log(vocab_size):
+        return "not learning"
     if reason != "done" or last.val_loss > ROSE * lowest:
         return "memorising"
     earlier = [each.val_loss for each in validations if each.step <= 0.8 * last.step]

@@ -9,20 +9,31 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from mygpt_cli.backends.interfaces import MuonStep
+from mygpt_cli.base.processes import Processes
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
+from mygpt_cli.training.sharing import share_out
+
+Piece = tuple[str, slice]  # rows of a parameter that are a matrix to Muon
 
 
 class Optimizer:
     """Muon for the matrices inside the blocks (`--optimizer muon`) and AdamW for all other parameters.
 
     Weight decay acts on matrices only. Beside Muon, some parameters of models with an untied head learn at a
-    multiple of AdamW's rate, as the architecture has it. `muon_step` is a faster way to take Muon's step.
+    multiple of AdamW's rate, as the architecture has it. `muon_step` is a faster way to take Muon's step,
+    whose matrices are shared out among the `processes`; until `gather`, each knows only its own momentum.
     """
 
-    def __init__(self, model: GPT, config: TrainConfig, muon_step: MuonStep | None = None) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        config: TrainConfig,
+        muon_step: MuonStep | None = None,
+        processes: Processes | None = None,
+    ) -> None:
         named = dict(model.named_parameters())
         inside = {
             name: p
@@ -33,7 +44,7 @@ class Optimizer:
         # An embedding that is the head as well moves in every step, and learns like the rest.
         rates = find(model.config.arch).rates if inside and not model.config.tied else {}
         self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
-        self._muon = Muon(inside, model.config, model.compute_dtype) if inside else None
+        self._muon = Muon(inside, model.config, model.compute_dtype, processes) if inside else None
         self._config, self._muon_step = config, muon_step
 
     def step(self, lr_factor: float) -> None:
@@ -42,6 +53,11 @@ class Optimizer:
         self._adamw.step(config.lr * lr_factor, config.weight_decay)
         if self._muon:
             self._muon.step(config.muon_lr * lr_factor, config.weight_decay, self._muon_step)
+
+    def gather(self) -> None:
+        """Let every process know all of the state."""
+        if self._muon:
+            self._muon.gather()
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, as named tensors."""
@@ -131,21 +147,38 @@ class Muon:
     norm (NorMuon: Li et al., 2025, arXiv:2510.05491), so that all rows learn alike.
     Query, key and value, kept in one tensor, are three matrices to it. Matrices of one shape go through the
     iteration together. `dtype` is the type of that iteration.
+
+    Each of several processes takes the step of some matrices, and gets those of the others from them.
     """
 
     MOMENTUM = 0.95
 
-    def __init__(self, parameters: Mapping[str, Tensor], config: ModelConfig, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        config: ModelConfig,
+        dtype: torch.dtype,
+        processes: Processes | None = None,
+    ) -> None:
+        self._processes = processes or Processes()
         self._parameters = dict(parameters)
         self._momentum = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self._squares = {name: torch.zeros_like(p[:, 0]) for name, p in parameters.items()}
         self._dtype = dtype
-        self._groups: dict[tuple[int, int], list[tuple[str, slice]]] = {}  # matrices by their shape
         inner, kv = (heads * config.head_width for heads in (config.heads, config.kv_heads))
+        pieces: list[Piece] = []
         for name, p in parameters.items():
             cuts = (0, inner, inner + kv, inner + 2 * kv) if "qkv" in name else (0, p.size(0))
-            for first, last in pairwise(cuts):
-                self._groups.setdefault((last - first, p.size(1)), []).append((name, slice(first, last)))
+            pieces += [(name, slice(first, last)) for first, last in pairwise(cuts)]
+        shapes = [tuple(self._parameters[name][part].shape) for name, part in pieces]
+        work = [rows * columns * min(rows, columns) for rows, columns in shapes]
+        owners = share_out(work, self._processes.count)
+        self._shares: list[list[Piece]] = [[] for _ in range(self._processes.count)]  # by process
+        self._groups: dict[tuple[int, ...], list[Piece]] = {}  # this one's matrices by their shape
+        for piece, shape, owner in zip(pieces, shapes, owners, strict=True):
+            self._shares[owner].append(piece)
+            if owner == self._processes.rank:
+                self._groups.setdefault(shape, []).append(piece)
 
     def state(self) -> dict[str, Tensor]:
         """Return the momentum of each parameter, and the mean squares of its rows."""
@@ -161,24 +194,43 @@ class Muon:
     @torch.no_grad()
     def step(self, lr: float, weight_decay: float, faster: MuonStep | None = None) -> None:
         """Update all parameters from their gradients, or leave that to a faster way."""
-        if faster:
+        if not faster:
+            self._step(lr, weight_decay)
+        elif self._groups:  # there may be more processes than matrices
             faster(self._matrices(), self.MOMENTUM, lr, weight_decay)
-            return
-        names = list(self._parameters)
-        parameters = [self._parameters[name] for name in names]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        buffers = [self._momentum[name] for name in names]
-        torch._foreach_lerp_(buffers, gradients, 1.0 - self.MOMENTUM)
-        ahead = torch._foreach_lerp(gradients, buffers, self.MOMENTUM)  # Nesterov's look ahead
-        updates = dict(zip(names, ahead, strict=True))
-        torch._foreach_mul_(parameters, 1.0 - lr * weight_decay)
+        self._exchange(self._parameters)
+
+    def _step(self, lr: float, weight_decay: float) -> None:
+        """Take the step of this process's matrices, those of one shape together."""
         for (rows, columns), pieces in self._groups.items():
-            together = torch.stack([updates[name][part] for name, part in pieces])  # (N, rows, columns)
-            steps = orthogonalise(together.to(self._dtype)).float()
-            balanced = self._balance(steps, [self._squares[name][part] for name, part in pieces])
-            targets = [self._parameters[name][part] for name, part in pieces]
-            rate = lr * math.sqrt(max(1.0, rows / columns))
-            torch._foreach_add_(targets, balanced.unbind(), alpha=-rate)
+            gradients, momentum, squares, weights = map(list, zip(*map(self._parts, pieces), strict=True))
+            torch._foreach_lerp_(momentum, gradients, 1.0 - self.MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, momentum, self.MOMENTUM)  # Nesterov's look ahead
+            together = torch.stack(list(ahead))  # (N, rows, columns)
+            balanced = self._balance(orthogonalise(together.to(self._dtype)).float(), squares)
+            torch._foreach_mul_(weights, 1.0 - lr * weight_decay)
+            torch._foreach_add_(weights, balanced.unbind(), alpha=-lr * math.sqrt(max(1.0, rows / columns)))
+
+    def gather(self) -> None:
+        """Let every process know the state of all matrices."""
+        self._exchange(self._momentum)
+        self._exchange(self._squares)
+
+    @torch.no_grad()
+    def _exchange(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace the pieces of other processes by what these have in their place."""
+        if self._processes.count == 1:
+            return
+        shares = [[tensors[name][part] for name, part in share] for share in self._shares]
+        sizes = [[piece.numel() for piece in share] for share in shares]
+        flat = next(iter(tensors.values())).new_zeros(max(map(sum, sizes)))
+        own = shares[self._processes.rank]
+        if own:
+            flat[: sum(map(Tensor.numel, own))] = torch.cat([piece.reshape(-1) for piece in own])
+        for share, size, sent in zip(shares, sizes, self._processes.gather(flat), strict=True):
+            for piece, values in zip(share, torch.split(sent[: sum(size)], size), strict=True):
+                if share is not own:
+                    piece.copy_(values.view_as(piece))
 
     def _balance(self, steps: Tensor, squares: list[Tensor]) -> Tensor:
         """Scale the rows of steps (N, rows, columns) by what their `squares` were, which take them in."""
@@ -191,11 +243,14 @@ class Muon:
     def _matrices(self) -> Iterator[tuple[Tensor, ...]]:
         """List the matrices, the largest first, as `muon.h` does."""
         for _, pieces in sorted(self._groups.items(), reverse=True):
-            for name, part in pieces:
-                parameter = self._parameters[name]
-                if parameter.grad is not None:
-                    kept = (self._momentum[name][part], self._squares[name][part])
-                    yield parameter.grad[part], *kept, parameter[part]
+            yield from map(self._parts, pieces)
+
+    def _parts(self, piece: Piece) -> tuple[Tensor, ...]:
+        """Return a matrix's gradient, its momentum, the mean squares of its rows, and its weights."""
+        name, part = piece
+        parameter = self._parameters[name]
+        assert parameter.grad is not None  # noqa: S101 - a step comes after a backward pass
+        return parameter.grad[part], self._momentum[name][part], self._squares[name][part], parameter[part]
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
 """From settings and a text to a trainer: what to compute on, what to compile, the tokens, and the plan."""
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from mygpt_cli.backends.choice import compile_training
 from mygpt_cli.base.devices import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
+from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.base.randomness import derive
+from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.train import Settings, TrainConfig
 from mygpt_cli.model.architectures import DEFAULT, find
 from mygpt_cli.model.config import ModelConfig
@@ -25,6 +27,7 @@ from mygpt_cli.training.trainer import Trainer
 # Of English, in bits per byte: 5 to 8 after 100 characters, where the frequencies of letters alone give 4.8;
 # 3.4 to 4 after 1,000; 3.2 after 10,000; 2.1 after 100,000.
 FOR_WORDS, FOR_SENTENCES = 10_000, 100_000
+OWN = {"files", "val_file", "init_from", "out", "name"}  # settings that processes need not have in common
 
 
 class Pretrained(Protocol):
@@ -51,8 +54,9 @@ class Preparation:
     """What all trainers of a run share; `notes` gathers what the user should know.
 
     A run begins from weights drawn from its seed, or from those of `start`, with which a `resumed` run goes
-    on. `busy` is told what is being done, and how much of it is. Raises UsageError, CheckpointError,
-    TextError or ResourceError for what cannot be used.
+    on. `busy` is told what is being done, and how much of it is. Several `processes` prepare the same, and
+    choose what the first of them has measured. Raises UsageError, CheckpointError, TextError or
+    ResourceError for what cannot be used.
     """
 
     def __init__(
@@ -63,12 +67,17 @@ class Preparation:
         start: Pretrained | None = None,
         *,
         resumed: bool = False,
+        processes: Processes | None = None,
     ) -> None:
         keep_freed_memory()
         self._busy = busy
+        self._processes = processes or Processes()
+        self._processes.check_same(_alike(settings, corpus))
         self._device = pick_device(settings.get("device", "auto"))
+        self._processes.check_device(self._device)
         chosen = settings.get("dtype", "auto")
-        self._dtype = pick_dtype(chosen, self._device)
+        name = str(pick_dtype(chosen, self._device)) if self._processes.first else ""
+        self._dtype = getattr(torch, self._processes.of(0, name).removeprefix("torch."))
         self._reasons = {"dtype": why_dtype(self._dtype, self._device)} if chosen == "auto" else {}
         self._settings = settings | {
             "dtype": str(self._dtype).removeprefix("torch."),
@@ -77,6 +86,8 @@ class Preparation:
         self._compilation = compile_training(
             settings.get("compile", "auto"), self._device, self._dtype, cache_folder() / "kernels"
         )
+        if self._processes.most(not self._compilation.compiled)[0] and self._compilation.compiled:
+            self._compilation = self._compilation.without("another process could not compile")
         self._start = start
         if start and not resumed:
             self._settings |= start_settings(self._settings, start.config, start.tokenizer)
@@ -139,14 +150,19 @@ class Preparation:
         return self._trainer(config, self._fitting(config), self._start.model, history)
 
     def _fitting(self, config: TrainConfig) -> TrainConfig:
-        return fit_memory(config, self._dataset.tokenizer.vocab_size, total_memory(self._device))
+        others, memory = self._processes, total_memory(self._device)
+        if self._device.type == "cpu":
+            memory //= others.local_count
+        least = -int(others.most(-memory)[0])
+        return fit_memory(config, self._dataset.tokenizer.vocab_size, least, others.count)
 
     def _trainer(
         self, config: TrainConfig, fitting: TrainConfig, model: GPT, history: History | None = None
     ) -> Trainer:
         model.compute_dtype = self._dtype
         model.to(self._device)
-        trainer = Trainer(fitting, self._dataset, model, history, self._compilation.backend(model))
+        backend = self._compilation.backend(model)
+        trainer = Trainer(fitting, self._dataset, model, history, backend, self._processes)
         trainer.budget = self._budget
         if fitting != config:
             trainer.notes.append(
@@ -160,6 +176,12 @@ class Preparation:
         scratch, before = self.new_trainer(config), self._compilation
         self._compilation = before.proved(lambda: scratch.update(0))
         return seconds_per_token(scratch if self._compilation is before else self.new_trainer(config))
+
+
+def _alike(settings: Settings, corpus: Corpus) -> dict[str, Any]:
+    """Return what has to be the same in all processes; files may lie elsewhere on other machines."""
+    given = {flag_of(name): value for name, value in settings.items() if name not in OWN}
+    return given | {"the text's fingerprint": corpus.fingerprint}
 
 
 def planned(trainer: Trainer, chosen: Plan) -> Planned:

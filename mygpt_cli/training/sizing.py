@@ -180,13 +180,14 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     return Plan(chosen, steps, seconds, tuple(notes), reasons, max(1.0, val_tokens / 3 / tokens_per_step))
 
 
-def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig:
+def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int = 1) -> TrainConfig:
     """Return the configuration with its batches in parts that this many bytes suffice for.
 
+    Of several `processes`, each takes its part of a step's sequences.
     Raises ResourceError when they do not suffice for a single sequence; it names the largest number of
     layers, and the largest width, that leave a fifth of them free.
     """
-    while (needed := _bytes_needed(config, config.layers, config.width, vocab_size)) > memory:
+    while (needed := _bytes_needed(config, config.layers, config.width, vocab_size, processes)) > memory:
         if config.batch_size == 1:
             break
         config = config.in_smaller_parts()
@@ -194,7 +195,7 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig
         return config
 
     def too_large(layers: int, width: int) -> bool:
-        return _bytes_needed(config, layers, width, vocab_size) > 0.8 * memory
+        return _bytes_needed(config, layers, width, vocab_size, processes) > 0.8 * memory
 
     unit = 2 * config.heads
     layers = bisect.bisect_left(range(1, config.layers), True, key=lambda n: too_large(n, config.width))
@@ -210,13 +211,17 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int) -> TrainConfig
     )
 
 
-def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int) -> float:
-    """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps."""
+def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int, processes: int) -> float:
+    """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
+
+    Several processes send each other gradients and weights from copies.
+    """
     parameters = 12 * layers * width**2 + 2 * vocab_size * width
     size = 2 if config.dtype == "bfloat16" else 4
-    tokens = config.batch_size * config.context
+    sequences = min(config.batch_size, -(-config.batch_size * config.accumulation // processes))
+    tokens = sequences * config.context
     kept = layers * (26 * width + 3 * config.heads * config.context) + 3 * vocab_size
-    return 18.0 * parameters + float(size * tokens * kept)
+    return (18.0 if processes == 1 else 26.0) * parameters + float(size * tokens * kept)
 
 
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:
@@ -329,10 +334,12 @@ def seconds_per_step(scratch: Trainer, limit: float) -> float:
     scratch.update(0)  # takes longer, by far on a GPU
     start = time.perf_counter()
     times: list[float] = []
-    while (spent := time.perf_counter() - start) < limit or not times:
+    while scratch.processes.of(0, (spent := time.perf_counter() - start) < limit or not times):
         scratch.update(1 + len(times))
         times.append(time.perf_counter() - start - spent)
-    return typical(times[min(2, len(times) // 2) :])  # so do the next, a little
+    later = times[min(2, len(times) // 2) :]  # the next take longer too, a little
+    seconds: float = scratch.processes.of(0, typical(later))
+    return seconds
 
 
 def seconds_per_token(scratch: Trainer) -> float:
@@ -354,6 +361,7 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, done: int = 0) -> tuple[
     steps = int(left / pace)
     for _ in range(3):  # the fewer steps, the fewer validations
         steps = budget.steps(plan.config(done + max(1, steps)), done)
+    steps = scratch.processes.of(0, steps)
     if steps < SHORTEST:
         needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace
         raise UsageError(

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from mygpt_cli.backends.interfaces import TrainingBackend
 from mygpt_cli.backends.reference import Autograd
 from mygpt_cli.base.devices import peak_memory
-from mygpt_cli.base.errors import DivergedError, ResourceError, is_out_of_memory, may_be_out_of_memory
+from mygpt_cli.base.errors import DivergedError, MygptError, ResourceError
+from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.course import Course, steps_at
 from mygpt_cli.config.train import TrainConfig
@@ -37,6 +39,16 @@ from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_hopeless, overfitting, useless
 from mygpt_cli.training.optimizer import Optimizer
 from mygpt_cli.training.schedule import Rewarm, decay_start, lr_factor, warmup_steps
+from mygpt_cli.training.sharing import (
+    Outcome,
+    add_up,
+    agreed,
+    agreed_norm,
+    check_same_weights,
+    micro_batches,
+    take_over,
+    worst_outcome,
+)
 
 WHOLE_TOKENS_FROM = 0.85  # share of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
@@ -70,6 +82,9 @@ class Trainer:
 
     The model decides the device and the compute type, and the `backend` trains it. `history` is the state of
     the loop. A `budget` of time is kept by another number of steps, which `config` records.
+
+    Several `processes` share out the sequences of each step, and all that decides how training goes on is
+    agreed among them: each has the same model after it.
     """
 
     def __init__(
@@ -79,13 +94,17 @@ class Trainer:
         model: GPT,
         history: History | None = None,
         backend: TrainingBackend | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.config = config
+        self.processes = processes or Processes()
+        self._sequences = config.batch_size * config.accumulation
+        self._rows = self.processes.rows(self._sequences)
         self.dataset = dataset
         self.model = model
         self.device = model.embedding.device
         self.backend = backend or Autograd(model)
-        self.optimizer = Optimizer(model, config, self.backend.muon)
+        self.optimizer = Optimizer(model, config, self.backend.muon, self.processes)
         self._parameters = list(model.parameters())
         self.history = history or History()
         self.notes: list[str] = []  # to be said with the next event
@@ -94,7 +113,7 @@ class Trainer:
         self._batches = Batches(
             dataset.train,
             seed=config.seed,
-            batch_size=config.batch_size * config.accumulation,
+            batch_size=self._sequences,
             context=config.context,
             bpe_dropout=_bpe_dropout(dataset.tokenizer) if config.bpe_dropout else None,
         )
@@ -110,7 +129,12 @@ class Trainer:
     @property
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step learns from."""
-        return self.config.batch_size * self.config.accumulation * self.config.context
+        return self._sequences * self.config.context
+
+    @property
+    def sequences_at_once(self) -> int:
+        """Most sequences that this process takes in one forward pass."""
+        return min(self.config.batch_size, self._sequences // self.processes.count)
 
     def run(self, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
         """Train from the current step to the last; `config` has other micro-batches when memory ran out.
@@ -120,6 +144,7 @@ class Trainer:
         """
         history, budget = self.history, self.budget
         started = time.perf_counter() - history.seconds
+        check_same_weights(self.processes, self._parameters)
         yield self._started()
         reason = None
         parts = self.config.accumulation
@@ -131,15 +156,15 @@ class Trainer:
             history.take(loss)
             history.seconds = time.perf_counter() - started
             budget.stepped()
-            if steps := budget.correction(self.config, history.step):
+            steps, reason = agreed(self.processes, budget.correction(self.config, history.step), stop())
+            if steps:
                 yield self._corrected(steps)
             yield from self._noted()
             config = self.config  # of this step, to its end
-            reason = stop()
             last = history.step == config.steps
             if last or reason or history.step % config.log_every == 0:
                 yield self._progress(grad_norm)
-            best = False
+            best, evaluated = False, None
             if last or history.step % config.validation_interval == 0:
                 evaluated = self._evaluate()
                 best = evaluated.best
@@ -153,10 +178,14 @@ class Trainer:
             due = last or best or keep or history.step % config.save_every == 0
             if due or self.config.accumulation != parts:  # what follows smaller micro-batches can be repeated
                 parts = self.config.accumulation
-                self._check_weights()
+                with self.processes.patiently():
+                    self._check_weights()
+                    self.optimizer.gather()
                 history.seconds = time.perf_counter() - started
                 yield CheckpointDue(step=history.step, best=best, last=last, keep=keep)
                 budget.saved(kept=keep)
+            if due or evaluated:
+                take_over(self.processes, history)
         yield Finished(
             step=history.step,
             reason=reason or "done",
@@ -176,10 +205,13 @@ class Trainer:
         # The end of training is for the text as it will be seen in use.
         whole = step >= WHOLE_TOKENS_FROM * steps_at(config.course, step)
         split = 0.0 if whole else config.bpe_dropout
-        x, y = self._batches.batch(step, split)
+        x, y = self._batches.batch(step, split, self._rows if self.processes.count > 1 else None)
         ids, targets = self._to_device(x), self._to_device(y)
         total = self._within_memory(lambda: self._gradients(step, ids, targets))
-        norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        total = add_up(self.processes, self._parameters, total)
+        norm = agreed_norm(
+            self.processes, get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        )
         loss_value, norm_value = total.item(), norm.item()
         if self._acceptable(loss_value, norm_value):
             if config.clip and norm_value > config.clip:
@@ -188,14 +220,18 @@ class Trainer:
         return loss_value, norm_value
 
     def _gradients(self, step: int, x: Tensor, y: Tensor) -> Tensor:
-        """Gather the gradients of a step's windows (B, T) and return their loss."""
+        """Gather the gradients of this process's windows (B, T), and return their part of a step's loss."""
         if self._masks:
             self._masks.start(derive(self.config.seed, "dropout", step))
         self._forget_gradients()
         total = torch.zeros((), device=self.device)
-        size, parts = self.config.batch_size, self.config.accumulation
-        for ids, targets in zip(torch.split(x, size), torch.split(y, size), strict=True):
-            total += self.backend.accumulate_gradients(ids, targets, self._masks, 1 / parts)
+        size = self.config.batch_size
+        draws, shape = 1 + 2 * self.config.layers, (size, x.size(1), self.config.width)
+        for number, rows, own in micro_batches(self._sequences, size, self._rows):
+            if self._masks:
+                self._masks.go_to(number, draws, shape, rows)
+            weight = (own.stop - own.start) / self._sequences
+            total += self.backend.accumulate_gradients(x[own], y[own], self._masks, weight)
         return total
 
     def _forget_gradients(self) -> None:
@@ -209,28 +245,39 @@ class Trainer:
         """
         surely = False
         while True:
+            fault: Exception | None = None
             try:
-                return action()
+                result = action()
             except (RuntimeError, MemoryError) as error:
-                surely = surely or is_out_of_memory(error)
-                single = self.config.batch_size == 1
-                if not may_be_out_of_memory(error) or (single and not surely):
-                    raise
-            config = self.config
+                fault = error
+            worst = worst_outcome(self.processes, fault)
+            if worst == Outcome.FINE:
+                return result
+            surely = surely or worst == Outcome.NO_MEMORY
+            single = self.sequences_at_once == 1
+            if worst == Outcome.FAILED or (single and not surely):
+                raise fault or MygptError("another process of this run has failed", "it says why")
+            fault = None  # which holds on to memory
             self._forget_gradients()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            if single:
-                raise ResourceError(
-                    f"memory ran out on a single sequence of {config.context} tokens",
-                    "use less with a smaller --context or model (--layers, --width); what was saved can be "
-                    "resumed on a machine with more memory",
-                )
-            self.config = config.in_smaller_parts()
-            self.notes.append(
-                f"memory ran out: each step now takes {self.config.accumulation} micro-batches of "
-                f"{self.config.batch_size} sequences; the effective batch stays the same"
+            self._take_smaller_parts(single)
+
+    def _take_smaller_parts(self, single: bool) -> None:
+        """Take fewer sequences at once, which add up to as many; ResourceError when it is a single one."""
+        config, before = self.config, self.sequences_at_once
+        if single:
+            raise ResourceError(
+                f"memory ran out on a single sequence of {config.context} tokens",
+                "use less with a smaller --context or model (--layers, --width); what was saved can be "
+                "resumed on a machine with more memory",
             )
+        while self.sequences_at_once == before:
+            self.config = self.config.in_smaller_parts()
+        self.notes.append(
+            f"memory ran out: each step now takes {self.config.accumulation} micro-batches of "
+            f"{self.config.batch_size} sequences; the effective batch stays the same"
+        )
 
     def _started(self) -> Started:
         return Started(
@@ -279,11 +326,15 @@ class Trainer:
 
         It takes as many windows at once as a step does, so that memory suffices for it as well.
         """
-        return self._within_memory(lambda: self._sum_of_losses(tokens))
+        with self.processes.patiently():
+            nats = self._within_memory(lambda: self._sum_of_losses(tokens))
+            return self.processes.total(torch.tensor(nats, dtype=torch.float64)).item()
 
     def _sum_of_losses(self, tokens: np.ndarray) -> float:
-        total = 0.0
-        for x, y in val_windows(tokens, self.config.context, self.config.batch_size):
+        """Return the sum over the windows that this process takes: one batch of them, then the next one's."""
+        total, processes = 0.0, self.processes
+        windows = val_windows(tokens, self.config.context, self.sequences_at_once)
+        for x, y in islice(windows, processes.rank, None, processes.count):
             total += self.backend.loss(self._to_device(x), self._to_device(y)).item() * y.size
         return total
 
@@ -312,6 +363,7 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """Raise DivergedError rather than let weights that are not finite be saved."""
+        check_same_weights(self.processes, self._parameters)
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
                 raise DivergedError(

@@ -11,6 +11,7 @@ from rich.text import Text
 from mygpt_cli.ui.columns import NARROWEST, ROOMY, fitting, percent
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.lens import one_word
+from mygpt_cli.ui.pages.attention import attention_page
 from mygpt_cli.ui.records import as_json, token_fields
 from mygpt_cli.ui.rows import INDENT, Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.shade import legend, shade, shade_style
@@ -31,14 +32,16 @@ MEANING = {
 }
 
 
-def show_attention(view: "AttentionView", how: Shown) -> None:
-    """Write what the heads do, what the answer's logit is made of, and the maps."""
+def show_attention(view: "AttentionView", how: Shown, maps: "Sequence[HeatMap]" = ()) -> None:
+    """Write what the heads do, what the answer's logit is made of, and the maps; a page shows all `maps`."""
     with how.screen("attention") as screen:
         record = as_json(view)
         pairs = zip(record.pop("ids"), view.tokens, strict=True)
         record["tokens"] = [{"id": token, **token_fields(text)} for token, text in pairs]
         screen.record(record)
         screen.show(*render_attention(view, screen.width, explain=how.explain))
+        if maps:
+            screen.explore(attention_page(view, maps), "attention.js")
 
 
 def render_attention(

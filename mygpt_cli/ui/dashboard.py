@@ -183,7 +183,7 @@ class RunView:
                 Text.assemble("   ", (f"{self.evaluated.val_loss:.3f}", "bold"), (" validation", "dim"))
             )
             if self.dropout and self.progress.loss > self.evaluated.val_loss:
-                line.append("   training is higher because of dropout", "dim")
+                line.append("   dropout makes training higher", "dim")
         return line
 
     def _curve(self, width: int, *, ascii_only: bool) -> Text | None:

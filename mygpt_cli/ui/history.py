@@ -19,14 +19,15 @@ FALL = 0.05  # share of the steps in which the loss falls too far to share a sca
 def render_history(history: "RunHistory") -> list[RenderableType]:
     """Render a run: its name, how far it is, its notes, and its curves once there are any."""
     title = Text(one_line(history.folder), style="bold", overflow="fold")
-    parts: list[RenderableType] = [title, Text(_state(history), "bold green" if history.running else "")]
+    parts: list[RenderableType] = [title, Text(state_of(history), "bold green" if history.running else "")]
     parts += [Text(f"note: {one_line(note)}", style="dim") for note in history.notes]
     chart = loss_chart(history)
     parts.append(Text())
     return [*parts, chart, Text()] if chart else parts
 
 
-def _state(history: "RunHistory") -> str:
+def state_of(history: "RunHistory") -> str:
+    """Say how far a run is, or how it ended."""
     if not history.intervals and not history.validations:
         return "running, nothing measured yet" if history.running else "nothing measured"
     steps = "" if history.steps is None else f" of {count(history.steps)} ({history.share:.0%})"

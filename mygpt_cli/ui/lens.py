@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -23,12 +23,17 @@ LABEL = 9  # cells of a layer's name
 LONGEST = 9  # cells of a token in the grid
 
 
-def show_lens(views: Sequence["Position"], how: Shown) -> None:
-    """Write what the model would say after each layer: at all positions that fit, and at the last in full."""
+def show_lens(views: Sequence["Position"], how: Shown, page: dict[str, Any] | None = None) -> None:
+    """Write what the model would say after each layer: at all positions that fit, and at the last in full.
+
+    `page` is what a page shows.
+    """
     with how.screen("the prediction after each layer") as screen:
         for view in views:
             screen.record(as_json(view))
         screen.show(*render_lens(views, screen.width, explain=how.explain))
+        if page:
+            screen.explore(page, "lens.js")
 
 
 def render_lens(

@@ -25,7 +25,7 @@ def _variables(colours: dict[str, str]) -> str:
 
 SCHEME = f"""
 :root {{ color-scheme: light dark; {_variables(_LIGHT)} }}
-@media (prefers-color-scheme: dark) {{ :root {{ {_variables(_DARK)} }} }}
+@media screen and (prefers-color-scheme: dark) {{ :root {{ {_variables(_DARK)} }} }}
 .page {{ fill: var(--page); }}
 .screen {{ font: 14px/1.35 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre; }}
 .screen text {{ fill: var(--ink); white-space: pre; }}
@@ -46,16 +46,22 @@ def escape(text: str) -> str:
 
 def style_of(style: Style | None) -> str:
     """Return the attributes that give an element a terminal's style, led by a space; "" for none."""
+    classes, rules = classes_and_rules(style)
+    attributes = f' class="{" ".join(classes)}"' if classes else ""
+    return attributes + (f' style="{rules}"' if rules else "")
+
+
+def classes_and_rules(style: Style | None) -> tuple[list[str], str]:
+    """Return the classes that a terminal's style has in SCHEME, and the CSS for its colours."""
     if style is None:
-        return ""
+        return [], ""
     classes = [name for name in ("bold", "italic", "underline", "dim") if getattr(style, name)]
     front, back = _colour(style, "color"), _colour(style, "bgcolor")
     if style.reverse:
         front, back = back or "var(--page)", front or "var(--ink)"
     rules = [f"color: {front}; fill: {front}"] if front else []
     rules += [f"background: {back}"] if back else []
-    attributes = f' class="{" ".join(classes)}"' if classes else ""
-    return attributes + (f' style="{"; ".join(rules)}"' if rules else "")
+    return classes, "; ".join(rules)
 
 
 def _colour(style: Style, which: str) -> str:

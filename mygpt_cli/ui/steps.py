@@ -12,13 +12,16 @@ from rich.text import Text
 from mygpt_cli.config.sampling import field_of
 from mygpt_cli.ui.columns import WIDEST, fitting, pack, percent
 from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.pages.steps import steps_page
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.text import one_line, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.config.sampling import Sampling
+    from mygpt_cli.inspection.choices import ChoiceRecorder
     from mygpt_cli.inspection.steps import Candidate, Spread, StepView
+    from mygpt_cli.tokens.tokenizer import Tokenizer
 
 PICKED = "▸"
 NARROWEST_BAR = 4
@@ -37,16 +40,24 @@ HEADS = {
 }
 
 
-def show_steps(views: Iterable["StepView"], sampling: "Sampling", how: Shown) -> None:
-    """Write each step of generation as it is made."""
+def show_steps(
+    views: Iterable["StepView"],
+    sampling: "Sampling",
+    how: Shown,
+    page: "tuple[ChoiceRecorder, Tokenizer] | None" = None,
+) -> None:
+    """Write each step of generation as it is made; a page is made from what the recorder has kept then."""
     with how.screen("steps of generation") as screen:
         screen.show(render_settings(sampling), Text())
-        last = None
+        first = last = None
         for last in views:
+            first = first or last
             screen.record(as_json(last) | settings_record(sampling))
             screen.show(render_step(last, screen.width, explain=how.explain))
         if last:
             screen.show(render_footer(last))
+        if page and first:
+            screen.explore(steps_page(first.context, *page), "filters.js", "choice.js", "steps.js")
 
 
 def settings_record(sampling: "Sampling") -> dict[str, Any]:

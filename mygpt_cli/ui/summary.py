@@ -9,7 +9,8 @@ from rich.text import Text
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.columns import WIDEST, light_table, percent
 from mygpt_cli.ui.export import Shown
-from mygpt_cli.ui.history import render_history
+from mygpt_cli.ui.history import render_history, state_of
+from mygpt_cli.ui.pages.run import run_page
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.units import count_of, duration
@@ -27,12 +28,17 @@ def show_summary(summary: "Summary | None", history: "RunHistory | None", how: S
     record: dict[str, Any] = {"folder": history.folder if history else ""}
     record |= as_json(summary) if summary else {}
     record["history"] = as_json(history) | {"share": history.share} if history else None
-    with how.screen(record["folder"]) as screen:
+    title = f"run {history.folder}" if history else f"checkpoint {record['folder']}"
+    with how.screen(title) as screen:
         screen.record(record)
         if history:
             screen.show(*render_history(history))
         if summary:
             screen.show(render_summary(summary, screen.width))
+        if screen.page:
+            state = state_of(history) if history else ""
+            facts = _facts(summary) if summary else ()
+            screen.explore(run_page(history, state, summary, facts), "chart.js", "run.js")
 
 
 def render_summary(summary: "Summary", width: int) -> RenderableType:
@@ -40,14 +46,18 @@ def render_summary(summary: "Summary", width: int) -> RenderableType:
     facts = Table.grid(padding=(0, 2), pad_edge=False)
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
-    for name, lines in (
-        ("model", _model(summary.model)),
-        ("tokenizer", _tokenizer(summary.tokenizer)),
-        ("training", _training(summary.training)),
-    ):
+    for name, lines in _facts(summary):
         facts.add_row(name, Text("\n".join(lines)))
     title = Text(one_line(summary.folder), style="bold", overflow="fold")
     return Group(title, Text(), facts, Text(), _parts(summary, min(width, WIDEST)))
+
+
+def _facts(summary: "Summary") -> list[tuple[str, list[str]]]:
+    return [
+        ("model", _model(summary.model)),
+        ("tokenizer", _tokenizer(summary.tokenizer)),
+        ("training", _training(summary.training)),
+    ]
 
 
 def _model(model: "ModelConfig") -> list[str]:

@@ -10,6 +10,7 @@ from rich.text import Text
 from mygpt_cli.ui.columns import WIDEST, percent
 from mygpt_cli.ui.copied import copied_record, render_copied
 from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.pages.surprisal import WORST, surprisal_page
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
 from mygpt_cli.ui.text import one_line, tail, visible
 from mygpt_cli.ui.units import count, count_of
@@ -94,6 +95,9 @@ def show_surprisal(
             screen.show(Text(words, style="dim"))
         else:
             screen.show(*render_copied(copied, text, screen.width, explain=how.explain))
+        if screen.page:
+            lines = lines_of(view, tokenizer, view.worst(WORST))
+            screen.explore(surprisal_page(view, tokenizer, copied, text, lines), "chart.js", "surprisal.js")
 
 
 def surprisal_record(view: "Surprisal") -> dict[str, Any]:

@@ -68,12 +68,11 @@ def _document(
     width, height = width + 2 * PADDING, height + 2 * PADDING
     size = f'viewBox="{-PADDING} {-PADDING} {width:g} {height:g}"'
     size += "" if inline else f' width="{width:g}" height="{height:g}"'
-    style = style if inline else f"{SCHEME}{style}"
     return "\n".join(
         [
             f'<svg{namespace} class="{kind}" role="img" {size}>',
             f"<title>{escape(title)}</title>",
-            f"<style>{style}</style>",
+            *([] if inline else [f"<style>{SCHEME}{style}</style>"]),
             *([] if inline else [f'<rect class="page" {place} width="100%" height="100%"/>']),
             *body,
             "</svg>\n",

@@ -35,6 +35,7 @@ SAMPLE_LINES = 5
 VERDICTS: Mapping[Verdict, str] = {
     "good": "good: the loss has levelled off, on new text as on the training text",
     "still improving": "still improving: give it more time",
+    "not learning": "not learning: it does worse than random guessing; start again with a lower --lr",
     "memorising": "memorising: it learns its text by heart rather than the language; more text helps most",
 }
 ABOVE = (
@@ -159,6 +160,7 @@ class PlainReporter(Reporter):
         self._validations: list[Measured] = []
         self._passes = self._seconds = 0.0
         self._reason = ""
+        self._vocab_size = 2**20  # until the plan says
         self._dropout = self._told_dropout = False
         self._steps = self._said = 0
         self._interrupted = False
@@ -202,8 +204,8 @@ class PlainReporter(Reporter):
         documents = "" if corpus.documents == 1 else f" in {count(corpus.documents)} files"
         self.line(
             "text",
-            f"{what}: {size(total)}{documents}; {count(corpus.train.characters)} characters train, "
-            f"{count(corpus.val.characters)} validate",
+            f"{what}: {size(total)}{documents}; {count(corpus.train.characters)} characters to train on, "
+            f"{count(corpus.val.characters)} to validate on",
         )
         if corpus.skipped:
             self.line("", f"{count(len(corpus.skipped))} skipped:", "dim")
@@ -223,10 +225,11 @@ class PlainReporter(Reporter):
         self._planned = True
         self._piped = "-" in (*config.files, config.val_file)
         self._dropout = bool(config.dropout or config.bpe_dropout)
+        self._vocab_size = plan.vocab_size
         self.line(
             "tokens",
-            f"{plan.tokenizer}, {count(plan.vocab_size)} entries: {count(tokens)} to train on, "
-            f"{plan.train_characters / tokens:.2f} characters each",
+            f"{plan.tokenizer}, vocabulary of {count(plan.vocab_size)}: {count(tokens)} tokens to train on, "
+            f"{plan.train_characters / tokens:.2f} characters per token",
         )
         self.line(
             "model",
@@ -241,7 +244,7 @@ class PlainReporter(Reporter):
         self.line(
             "training",
             f"{count_of(left, 'step')} of {count(plan.tokens_per_step)} tokens{again}{within}, "
-            f"{epochs:.1f} times through the text; {config.optimizer}, {plan.dtype} on {plan.device}",
+            f"{epochs:.1f} passes over the text; {config.optimizer}, {plan.dtype} on {plan.device}",
         )
         for number, line in enumerate(reason_lines(plan) if self._explain else ()):
             self.line("" if number else "chosen", line, "dim")
@@ -324,7 +327,7 @@ class PlainReporter(Reporter):
 
     def conclude(self, folder: Path) -> None:
         """Write a verdict, and the commands that make sense now."""
-        judged = verdict(self._validations, self._passes, self._reason)
+        judged = verdict(self._validations, self._passes, self._reason, self._vocab_size)
         if judged:
             self.line("verdict", VERDICTS[judged], "bold")
         name = quote(str(folder))

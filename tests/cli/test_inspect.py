@@ -225,3 +225,20 @@ def test_a_prompt_longer_than_the_context_says_so(
     captured = capsys.readouterr()
     assert "the model sees only the last 48" in captured.err
     assert "position 48" in captured.out
+
+
+def test_open_shows_a_page_from_a_temporary_file(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    def opens(url: str) -> bool:
+        shown.append(url)
+        return True
+
+    monkeypatch.setattr("tempfile.tempdir", str(copied))
+    monkeypatch.setattr("webbrowser.open", opens)
+    assert run(["inspect", copied.name, "--prompt", "I love", "--steps", "2", "--open", "--seed", "1"]) == 0
+    (page,) = copied.glob("mygpt-*.html")
+    assert shown == [page.resolve().as_uri()]
+    found = check_harmless(page.read_text(encoding="utf-8"))
+    assert copied.name in found.text
+    assert len(found.data["steps"]) == 2

@@ -228,13 +228,13 @@ def test_a_long_prompt_is_told_and_kept(folder: Path, capsysbinary: Captured) ->
         (["--prompt-file", "missing.txt"], 4, "cannot read missing.txt"),
         (["--prompt", "a\udcff"], 4, "byte 0xff at offset 1"),
         (["--beams", "3", "--temperature", "0.8"], 2, "--temperature has no effect with --beams"),
-        (["--beams", "3", "--num-samples", "4"], 2, "3 beams give no more than 3 samples"),
+        (["--beams", "3", "--num-samples", "4"], 2, "is more than the 3 texts that --beams finds"),
         (["--beams", "3", "--show-probs"], 2, "--show-probs"),
         (["--filters", "top-q"], 2, "did you mean 'top-p'?"),
         (["--logit-bias", "999=1"], 2, "there is no token 999"),
         (["--temperature", "1", "--temperature", "-1"], 2, "--temperature must be at least 0"),
-        (["--prompts-by-line", "--prompt", "a"], 2, "--prompts-by-line is for a file"),
-        (["--interactive", "--prompt", "a"], 2, "--interactive asks for prompts"),
+        (["--prompts-by-line", "--prompt", "a"], 2, "--prompts-by-line needs a file"),
+        (["--interactive", "--prompt", "a"], 2, "--interactive asks for its prompts"),
         (["--device", "gpu"], 2, "there is no device 'gpu'"),
     ],
 )
@@ -335,7 +335,7 @@ def test_a_run_that_is_not_there_gets_the_nearest_name(
     assert run(["sample", "rum"]) == 3
     assert b"(did you mean 'run'?)" in capsysbinary.readouterr().err
     assert run(["sample", "bose"]) == 3
-    assert b"hint: the newest runs there: run; use --prompt" in capsysbinary.readouterr().err
+    assert b"hint: the newest runs there: run; for a text" in capsysbinary.readouterr().err
     assert gc.isenabled()  # it is not while a checkpoint is opened
 
 

@@ -346,7 +346,7 @@ def test_a_total_that_is_over_by_now_is_told_from_a_run_that_is_done(
     for budget in (("--steps", "4"), ("--tokens", "256")):
         assert run(["train", "--resume", "text-001", *budget]) == 2
         err = capfd.readouterr().err
-        assert "is at step 9 of 2,000, with 1,991 left; the budget counts the whole run" in err
+        assert "is at step 9 of 2,000; the budget counts from the start of the run" in err
         assert "its 4 steps are already done" in err
         assert "nothing left" not in err
         again = "`mygpt train --resume checkpoints/text-001"
@@ -703,13 +703,41 @@ def test_a_text_that_was_piped_is_asked_for_again(mygpt: Command, text: Path) ->
     assert mygpt(*arguments, **piped).returncode == 0
 
 
+def test_the_newest_run_can_be_resumed_as_latest(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--resume", "latest"]) == 3
+    assert "there is no trained model in checkpoints yet" in capfd.readouterr().err
+    for name in ("a", "b"):
+        assert train("text.txt", "--steps", 2, "--name", name, "--quiet") == 0
+    assert capfd.readouterr().out.split() == ["checkpoints/a-001", "checkpoints/b-001"]
+    os.utime("checkpoints/b-001/last/manifest.json", (1, 1))
+    os.utime("checkpoints/b-001/best/manifest.json", (1, 1))
+    for out in ((), ("--out", "checkpoints")):
+        steps = 4 if out else 3
+        assert run(["train", "--resume", "latest", *out, "--steps", str(steps), "--quiet"]) == 0
+        assert capfd.readouterr().out == "checkpoints/a-001\n"
+    Path("checkpoints/b-001").rename("checkpoints/latest")  # a run of that name comes first
+    assert run(["train", "--resume", "latest", "--steps", "3", "--quiet"]) == 0
+    assert capfd.readouterr().out == "checkpoints/latest\n"
+
+
+def test_the_end_shows_a_sample_and_a_verdict(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train("text.txt", "--steps", 20, "--tokenizer", "char", "--explain") == 0
+    err = capfd.readouterr().err
+    for label in ("chosen", "sample", "verdict", "next"):
+        assert f"\n{label} " in err
+    assert train("text.txt", "--steps", 2, "--dry-run") == 0
+    assert "\nchosen " in capfd.readouterr().err  # a plan alone is explained
+    assert train("text.txt", "--steps", 2) == 0
+    assert "\nchosen " not in capfd.readouterr().err
+
+
 def test_a_text_that_has_gone_is_asked_for_anew(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 3, "--quiet") == 0
     text.rename("moved.txt")
     assert run(["train", "--resume", "text-001", "--steps", "5"]) == 4
     err = capfd.readouterr().err
     assert "there is no file or folder" in err
-    assert "name its files anew, `mygpt train --resume checkpoints/text-001 FILES`" in err
+    assert "say where it is now, `mygpt train --resume checkpoints/text-001 FILES`" in err
     assert run(["train", "--resume", "text-001", "moved.txt", "--steps", "5", "--quiet"]) == 0
 
 

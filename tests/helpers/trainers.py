@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from mygpt_cli.base.processes import Processes
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
@@ -12,11 +13,11 @@ from mygpt_cli.training.budget import SAVE
 from mygpt_cli.training.trainer import Trainer
 
 
-def new_trainer(config: TrainConfig, dataset: Dataset) -> Trainer:
+def new_trainer(config: TrainConfig, dataset: Dataset, processes: Processes | None = None) -> Trainer:
     model = GPT(config.model(dataset.tokenizer.vocab_size))
     model.initialise(torch.Generator().manual_seed(config.seed))
     model.compute_dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    return Trainer(config, dataset, model)
+    return Trainer(config, dataset, model, processes=processes)
 
 
 def run_out_of_memory(

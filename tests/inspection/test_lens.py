@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mygpt_cli.inspection import lens
-from mygpt_cli.inspection.lens import view_lens
+from mygpt_cli.inspection.lens import best_of, view_lens
 from mygpt_cli.inspection.trace import trace
 from tests.helpers.standins import byte_tokenizer, random_model
 
@@ -56,3 +56,20 @@ def test_among_equal_tokens_the_first_is_best() -> None:
     assert [(guess.id, guess.answer_rank) for guess in view.guesses] == [(0, 1)] * 3
     assert view.decided == 0
     assert view.guesses[0].entropy == pytest.approx(math.log2(257))
+
+
+def test_the_best_tokens_of_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lens, "CHUNK", 3)
+    found = trace(random_model(257), IDS)
+    views = view_lens(found, byte_tokenizer())
+    ids, probs = best_of(found, 5, 7)
+    assert ids.shape == probs.shape == (3, 7, 5)
+    for at, view in enumerate(views[-7:]):
+        for layer, guess in enumerate(view.guesses):
+            assert int(ids[layer, at, 0]) == guess.id
+            assert float(probs[layer, at, 0]) == pytest.approx(guess.probability)
+            logits = found.model.unembed(found.model.norm(found.streams[layer][9 + at])).double()
+            best = logits.softmax(-1).topk(5)
+            assert ids[layer, at].tolist() == best.indices.tolist()
+            assert probs[layer, at].tolist() == pytest.approx(best.values.tolist())
+    assert best_of(found, 900, 900)[0].shape == (3, 16, 257)

@@ -37,3 +37,16 @@ def test_a_mask_may_be_larger_than_the_pool() -> None:
     mask = new_masks(0.5).draw(3000, 3000)
     assert mask.shape == (3000, 3000)
     assert (mask == 0).double().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_rows_of_a_mask_are_those_of_the_whole() -> None:
+    """Whoever takes some rows of a later pass draws what one that takes all passes would draw for them."""
+    masks, other = new_masks(0.3), new_masks(0.3)
+    masks.start(5)
+    whole = [[masks.draw(6, 4, 3) for _ in range(2)] for _ in range(3)]
+    for passes in (((0, slice(0, 6)), (2, slice(5, 6))), ((1, slice(2, 4)), (2, slice(0, 3)))):
+        other.start(5)
+        for number, rows in passes:
+            other.go_to(number, 2, (6, 4, 3), rows)
+            for mask in whole[number]:
+                assert torch.equal(other.draw(rows.stop - rows.start, 4, 3), mask[rows])

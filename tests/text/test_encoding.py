@@ -242,4 +242,4 @@ def test_a_prompt_in_utf16(tmp_path: Path, cycle_run: Path, capfd: pytest.Captur
     assert run(["sample", str(cycle_run), "--prompt-file", str(path), *greedy]) == 0
     assert capfd.readouterr().out == "I love AI !"
     assert run(["sample", str(cycle_run), "--prompt", "I", *greedy]) == 2
-    assert "--encoding has no effect: no file is read" in capfd.readouterr().err
+    assert "--encoding has no effect, since no file is read" in capfd.readouterr().err

@@ -41,12 +41,14 @@ def run_of(*losses: float, train: float | None = None) -> list[Validation]:
     ],
 )
 def test_verdicts(validations: list[Validation], passes: float, reason: str, expected: str | None) -> None:
-    assert verdict(validations, passes, reason) == expected
+    assert verdict(validations, passes, reason, 1000) == expected
+    if expected:
+        assert verdict(validations, passes, reason, 5) == "not learning"  # guessing gives 1.61
 
 
 @given(st.lists(st.floats(0.01, 12.0), min_size=1, max_size=12), st.floats(0, 1000), st.floats(0.01, 12.0))
 def test_a_rise_is_never_called_good(losses: list[float], passes: float, train: float) -> None:
-    judged = verdict(run_of(*losses, train=train), passes, "done")
+    judged = verdict(run_of(*losses, train=train), passes, "done", 10**6)
     assert judged in ("good", "still improving", "memorising")
     if losses[-1] > 1.05 * min(losses):
         assert judged == "memorising"

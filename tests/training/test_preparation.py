@@ -83,7 +83,7 @@ def test_a_text_too_small_for_words_is_told(characters: int, warned: bool, tmp_p
     path.write_text("".join(map(str, range(characters)))[:characters], encoding="utf-8")
     notes = prepare(open_corpus([str(path)]), {"steps": 5, "context": 2}).notes
     assert any("too few to learn words" in note for note in notes) is warned
-    assert all("Words need about 10,000, sentences 100,000" in note for note in notes)
+    assert all("Words take about 10,000 characters, sentences 100,000" in note for note in notes)
 
 
 def test_a_step_takes_a_small_text_once(tmp_path: Path) -> None:

@@ -77,10 +77,10 @@ def test_what_nobody_set_has_a_reason_and_what_somebody_set_has_none(tiny_datase
 @pytest.mark.parametrize(
     ("settings", "tokens", "reason"),
     [
-        ({"steps": 300}, 10**7, "the largest that sees 2 tokens per parameter within 300 steps"),
+        ({"steps": 300}, 10**7, "the largest model that 300 steps can train well"),
         ({"time": "5m"}, 10**5, "a larger model would memorise this text"),
-        ({"time": "2s"}, 10**5, "the smallest, since 2s is short"),
-        ({"epochs": 1000.0}, 10**8, "the largest that is chosen unasked"),
+        ({"time": "2s"}, 10**5, "the smallest, because 2s is short"),
+        ({"epochs": 1000.0}, 10**8, "the largest that is chosen automatically"),
     ],
 )
 def test_the_reason_of_a_shape_is_what_bounds_it(
@@ -160,7 +160,7 @@ def test_tokens_become_steps(tiny_dataset: Dataset) -> None:
     chosen = plan({"tokens": 10_000, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset, slow)
     assert chosen.steps == round(10_000 / (4 * 2 * 16))
     assert plan({"tokens": 1}, tiny_dataset, slow).steps == 1
-    assert "since 10,000 tokens is short" in plan({"tokens": 10_000}, tiny_dataset, slow).reasons["width"]
+    assert "because 10,000 tokens is short" in plan({"tokens": 10_000}, tiny_dataset, slow).reasons["width"]
 
 
 def test_a_text_shorter_than_the_context_shrinks_it(tiny_dataset: Dataset) -> None:
@@ -222,7 +222,7 @@ def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: 
     settings = {"layers": 12, "width": 768, "heads": 12, "context": 32, "batch_size": 4, "steps": 10}
     config = plan(settings, tiny_dataset, slow).config(10)
     assert fit_memory(config, 65, 24 * 10**9) == config
-    with pytest.raises(ResourceError, match=r"takes about 2 GB, and there are 1 GB") as fault:
+    with pytest.raises(ResourceError, match=r"takes about 2 GB of memory; there are 1 GB") as fault:
         fit_memory(config, 65, 10**9)
     fits = re.fullmatch(r"--layers (\d+) or --width (\d+) would fit", fault.value.hint)
     assert fits

@@ -202,7 +202,7 @@ def test_why_training_loss_is_above_is_said_once_and_only_with_dropout(
         console = Console(width=100, force_terminal=True, color_system=None)
         with console.capture() as capture:
             console.print(shown)
-        assert ("training is higher because of dropout" in capture.get()) is dropout
+        assert ("dropout makes training higher" in capture.get()) is dropout
 
 
 def test_the_view_is_as_high_for_a_short_sample_as_for_a_long_one() -> None:

@@ -1,16 +1,12 @@
 /* Causal attention of B sequences of T tokens over H heads of D channels, of which K groups share keys and values; one
    group of one sequence at a time, with what it works on in the thread's own cache. Scores are never kept: the way back
    makes them anew from each row's `logsumexp` (Dao, 2023, arXiv:2307.08691). */
+#ifndef ATTENTION_H
+#define ATTENTION_H
 
-typedef struct {
-    char *at;
-} workspace;
-
-static void *allocate(workspace *from, long count) { /* so many numbers of 32 bits */
-    char *taken = from->at;
-    from->at += (count * 4 + 63) / 64 * 64;
-    return taken;
-}
+#include "parallel.h"
+#include "products.h"
+#include "workspace.h"
 
 /* How many numbers of 32 bits each thread needs. */
 long attention_workspace_size(long time, long width) {
@@ -287,3 +283,4 @@ void attend_backward(const argument *a) {
     }
     tiles_end();
 }
+#endif

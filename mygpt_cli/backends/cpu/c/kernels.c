@@ -10,49 +10,14 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "activations.h"
+#include "attention.h"
+#include "linear.h"
+#include "matmul.h"
+#include "muon.h"
+#include "numbers.h"
 #include "parallel.h"
 #include "vectors.h"
-
-#ifdef BFLOAT16
-typedef uint16_t element;
-static inline float get(element x) {
-    uint32_t bits = (uint32_t)x << 16;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-static inline element put(float value) { /* rounded to the nearest, ties to even */
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return (element)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-#else
-typedef float element;
-static inline float get(element x) { return x; }
-static inline element put(float value) { return value; }
-#endif
-
-static inline long least(long a, long b) { return a < b ? a : b; }
-
-/* e to the x by 2^n · 2^f with f in [-1/2, 1/2], and 0 for what is smaller than a number can be; NaN stays NaN. */
-static inline float exponential(float v) {
-    const float x = v < -87.0f ? -87.0f : v > 88.0f ? 88.0f : v;
-    float n = __builtin_rintf(x * 1.44269504f);
-    float f = x * 1.44269504f - n;
-    float p = 1.5403530e-4f;
-    p = p * f + 1.3333558e-3f;
-    p = p * f + 9.6181291e-3f;
-    p = p * f + 5.5504109e-2f;
-    p = p * f + 2.4022651e-1f;
-    p = p * f + 6.9314718e-1f;
-    p = p * f + 1.0f;
-    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, 4);
-    return v < -87.0f ? 0.0f : p * power;
-}
-
-static inline float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
 
 /* out = x + mask · branch, and normed = norm(out): RMSNorm, or LayerNorm where `means` are wanted.
    Any of x, branch, mask, out and bias may be missing, and the gain of an RMSNorm without bias. Keeps each row's mean
@@ -140,42 +105,7 @@ void norm_backward(const argument *a) {
     }
 }
 
-enum { RELU, RELU2, GELU_NEW, SILU };
-
 #define BLOCK 1024
-
-static inline float sigmoid(float v) { return 1.0f / (1.0f + exponential(-v)); }
-static inline float gelu_sigmoid(float v) { return sigmoid(1.5957691f * (v + 0.044715f * v * v * v)); }
-
-/* The activation of some numbers. */
-static inline void activate_some(const float *x, float *y, long kind, long count) {
-    if (kind == GELU_NEW)
-        for (long i = 0; i < count; i++) y[i] = x[i] * gelu_sigmoid(x[i]);
-    else if (kind == SILU)
-        for (long i = 0; i < count; i++) y[i] = x[i] * sigmoid(x[i]);
-    else if (kind == RELU2)
-        for (long i = 0; i < count; i++) y[i] = x[i] < 0.0f ? 0.0f : x[i] * x[i];
-    else
-        for (long i = 0; i < count; i++) y[i] = x[i] < 0.0f ? 0.0f : x[i];
-}
-
-/* grad, of what the activation gave, becomes that of x, what it was given. */
-static inline void activate_some_backward(const float *x, float *restrict grad, long kind, long count) {
-    if (kind == GELU_NEW)
-        for (long i = 0; i < count; i++) {
-            const float v = x[i], g = gelu_sigmoid(v), slope = 1.5957691f * (1.0f + 0.134145f * v * v);
-            grad[i] *= g * (1.0f + v * slope * (1.0f - g));
-        }
-    else if (kind == SILU)
-        for (long i = 0; i < count; i++) {
-            const float g = sigmoid(x[i]);
-            grad[i] *= g * (1.0f + x[i] * (1.0f - g));
-        }
-    else if (kind == RELU2)
-        for (long i = 0; i < count; i++) grad[i] *= x[i] < 0.0f ? 0.0f : 2.0f * x[i];
-    else
-        for (long i = 0; i < count; i++) grad[i] = x[i] <= 0.0f ? 0.0f : grad[i];
-}
 
 /* y = activation(x), times `up` where the feed-forward part is gated; where no `mlp` has it. */
 void activate(const argument *a) {
@@ -252,21 +182,3 @@ void cross_entropy(const argument *a) {
             for (long j = 0; j < vocab; j++) z[j] = put(v[j] * loss_scale);
     }
 }
-
-#include "products.h"
-#include "attention.h"
-#include "muon.h"
-#ifdef TILES
-/* What is this thread's of so many rows or columns, of which EDGE stay together. */
-static long own_part(long count, long *end) {
-    const long threads = thread_count(), own = thread_number(), panels = padded(count) / EDGE;
-    *end = least(panels * (own + 1) / threads * EDGE, count);
-    return panels * own / threads * EDGE;
-}
-
-#ifdef BFLOAT16
-#include "linear.h"
-#else
-#include "matmul.h"
-#endif
-#endif

@@ -4,7 +4,15 @@
 
    For a product a (M, K) · b (K, N), 16 of M or of N are laid out as a panel of tiles, of 32 of K each and filled up
    with zeros. A lane, of 32 bits, holds a number and the next one of K. Panels come in pairs. */
+#ifndef LINEAR_H
+#define LINEAR_H
 
+#include "activations.h"
+#include "parallel.h"
+#include "products.h"
+#include "workspace.h"
+
+#if defined(TILES) && defined(BFLOAT16)
 #define TILE (16 * LANES)
 #define ROWS_AT_ONCE 256
 
@@ -272,3 +280,5 @@ void mlp_backward(const argument *arguments) {
     reduce_accumulators(workspaces, size, of_up, wide, width);
     reduce_accumulators(workspaces + half, size, of_down, width, wide);
 }
+#endif
+#endif

@@ -5,7 +5,14 @@
 
    c (M, N) = a (M, K) · b (K, N). Panels of 16 of M or of N are split into tiles: a lane, of 32 bits, holds k and
    k + 16. */
+#ifndef MATMUL_H
+#define MATMUL_H
 
+#include "parallel.h"
+#include "products.h"
+#include "workspace.h"
+
+#if defined(TILES) && !defined(BFLOAT16)
 #define PARTS 3
 #define DEEP 64  /* of K at a time, so that panels stay in the cache */
 #define WIDE 512 /* of N at a time */
@@ -115,3 +122,5 @@ void matmul(const argument *arguments) {
         }
     tiles_end();
 }
+#endif
+#endif

@@ -1,5 +1,11 @@
 /* Muon (Jordan et al., 2024), its rows balanced (Li et al., 2025): one matrix after the other is made orthogonal in a
    thread's own cache. */
+#ifndef MUON_H
+#define MUON_H
+
+#include "parallel.h"
+#include "products.h"
+#include "workspace.h"
 
 #define APART LANES /* between rows, so that they do not fall on the same places of the cache */
 
@@ -160,3 +166,4 @@ void muon(const argument *a) {
     }
     tiles_end();
 }
+#endif

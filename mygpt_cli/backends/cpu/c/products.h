@@ -2,7 +2,10 @@
 
    a is kept by rows. b is packed, in lanes of 32 bits, each a number of row k, or in bfloat16 one of row 2k and one
    of row 2k + 1. M, N and K are multiples of EDGE, filled up with zeros. */
+#ifndef PRODUCTS_H
+#define PRODUCTS_H
 
+#include "numbers.h"
 #include "vectors.h"
 
 #define PER_LANE (4 / sizeof(element))
@@ -218,4 +221,5 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
                 for (int h = 0; h < 2; h++) *(floats *)(c + (i + r) * ldc + j + h * COLUMNS) = sums[r][h];
         }
 }
+#endif
 #endif

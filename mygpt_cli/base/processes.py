@@ -1,0 +1,75 @@
+"""The processes that a run is shared out among: here one alone, which asks nobody.
+
+What several do together is in `training/processes.py`; whoever trains is given either.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mygpt_cli.base.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Processes:
+    """One of `count` processes, the number `rank`; `local_count` of them are on this machine.
+
+    All processes call the same methods in the same order; each waits there for the others.
+    """
+
+    rank = 0
+    count = 1
+    local_count = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def rows(self, sequences: int) -> slice:
+        """Return which of a step's sequences this process takes; UsageError where they cannot be shared."""
+        if sequences % self.count:
+            fitting = ", ".join(str(n) for n in range(1, sequences + 1) if sequences % n == 0)
+            raise UsageError(
+                f"{self.count} processes cannot share out evenly the {sequences} sequences of a step",
+                f"--batch-size {-(-sequences // self.count) * self.count}, or processes: {fitting}",
+            )
+        each = sequences // self.count
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def total(self, flat: "Tensor") -> "Tensor":
+        """Add up the numbers of all processes, in place; return them."""
+        return flat
+
+    def gather(self, flat: "Tensor") -> "list[Tensor]":
+        """Return the numbers of each process, as many as here."""
+        return [flat]
+
+    def most(self, *numbers: float) -> list[float]:
+        """Return the largest of all processes' numbers, each for itself; they are finite."""
+        return list(numbers)
+
+    def of(self, rank: int, value: Any) -> Any:
+        """Return what the process of that rank has here, which JSON can hold."""
+        return value
+
+    def check_same(self, about: Mapping[str, Any]) -> None:
+        """Raise UsageError, naming what differs, unless all processes have the same here."""
+
+    def check_device(self, device: "torch.device") -> None:
+        """Raise UsageError where the processes of this machine cannot compute on such a device."""
+
+    def hurry(self) -> None:
+        """From now on the others are soon at the same place: one that is not has been lost."""
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Meanwhile, wait for the others as long as it takes."""
+        yield
+
+    def speaks(self) -> bool:
+        """Whether this process tells of the fault that it met: the first of all does."""
+        return True

@@ -1,0 +1,169 @@
+"""Several processes that train one model, started by torchrun on one machine or on many.
+
+Each has the whole model and takes its share of every step's sequences; gradients are added up. Numbers in
+memory travel by gloo, those on a GPU by NCCL.
+"""
+
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from mygpt_cli import __version__
+from mygpt_cli.base.devices import cores
+from mygpt_cli.base.errors import LostProcessError, UsageError, is_out_of_memory, join_faults
+from mygpt_cli.base.processes import Processes
+
+SOON = timedelta(seconds=45)  # until when the others are there for the next step
+LATE = timedelta(days=2)  # and for what comes after tokenizing, compiling or saving
+JOINING = timedelta(minutes=10)
+# Of torchrun. The order of the first is that of `Connected`.
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Connected(Processes):
+    """One process of several that are connected; raises LostProcessError when another is gone.
+
+    A process whose machine dies without a word is missed after SOON, one that ends is at once.
+    """
+
+    def __init__(self, rank: int, count: int, local_rank: int, local_count: int) -> None:
+        self.rank, self.count, self.local_count = rank, count, local_count
+        on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
+        if on_gpu and local_rank < torch.cuda.device_count():
+            torch.cuda.set_device(local_rank)
+        both = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        with _missing():
+            self._store, *_ = next(rendezvous("env://", rank, count, timeout=JOINING))
+            dist.init_process_group("gloo", store=self._store, rank=rank, world_size=count, timeout=LATE)
+            self._soon = dist.new_group(backend=both, timeout=SOON)
+        self._patient: dist.ProcessGroup | None = dist.group.WORLD
+        self._group = self._patient
+
+    def total(self, flat: Tensor) -> Tensor:
+        """Add up the numbers of all processes, in place; return them. The same count gives the same bits."""
+        with _missing():
+            dist.all_reduce(flat, dist.ReduceOp.SUM, self._group_for(flat))
+        return flat
+
+    def gather(self, flat: Tensor) -> list[Tensor]:
+        """Return the numbers of each process, as many as here."""
+        parts = [torch.empty_like(flat) for _ in range(self.count)]
+        with _missing():
+            dist.all_gather(parts, flat, self._group_for(flat))
+        return parts
+
+    def most(self, *numbers: float) -> list[float]:
+        """Return the largest of all processes' numbers, each for itself; they are finite."""
+        together = torch.tensor(numbers, dtype=torch.float64)
+        with _missing():
+            dist.all_reduce(together, dist.ReduceOp.MAX, self._group)
+        return list(map(float, together))
+
+    def of(self, rank: int, value: Any) -> Any:
+        """Return what the process of that rank has here, which JSON can hold."""
+        text = json.dumps(value if rank == self.rank else None).encode()
+        size = torch.tensor(len(text))
+        with _missing():
+            dist.broadcast(size, rank, self._group)
+            letters = torch.zeros(int(size), dtype=torch.uint8)
+            if rank == self.rank:
+                letters = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+            dist.broadcast(letters, rank, self._group)
+        return json.loads(letters.numpy().tobytes())
+
+    def check_same(self, about: Mapping[str, Any]) -> None:
+        """Raise UsageError, naming what differs, unless all processes have the same here."""
+        mine = json.loads(json.dumps({"mygpt": __version__, "torch": str(torch.__version__), **about}))
+        first = self.of(0, mine)
+        faults = [
+            f"{name}: {mine.get(name, 'unset')} in process {self.rank}, on {platform.node()}, "
+            f"and {first.get(name, 'unset')} in process 0"
+            for name in sorted(mine.keys() | first.keys())
+            if mine.get(name) != first.get(name)
+        ]
+        differing = int(self.most(self.rank if faults else 0)[0])
+        if differing:
+            raise UsageError(
+                "the processes of a run must be alike, but "
+                + join_faults(self.of(differing, faults), "differ"),
+                "start them all with the same command, versions and text",
+            )
+
+    def check_device(self, device: torch.device) -> None:
+        """Raise UsageError where the processes of this machine cannot compute on such a device."""
+        if device.type == "mps":
+            raise UsageError(
+                "several processes cannot share an Apple GPU", "give --device cpu, or one process"
+            )
+        if device.type == "cuda" and torch.cuda.device_count() < self.local_count:
+            raise UsageError(
+                f"there are {self.local_count} processes on {platform.node()} and "
+                f"{torch.cuda.device_count()} GPUs",
+                "start a process for each GPU, or give --device cpu",
+            )
+
+    def hurry(self) -> None:
+        """From now on the others are soon at the same place: one that is not has been lost."""
+        self._group = self._soon
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Meanwhile, wait for the others as long as it takes."""
+        before, self._group = self._group, self._patient
+        try:
+            yield
+        finally:
+            self._group = before
+
+    def speaks(self) -> bool:
+        """Whether this process tells of the fault that it met: the first of all does."""
+        try:
+            return int(self._store.add("mygpt/faults", 1)) == 1
+        except RuntimeError:  # the machine that kept count is gone
+            return True
+
+    def close(self) -> None:
+        """Part from the others."""
+        dist.destroy_process_group()
+
+    def _group_for(self, tensor: Tensor) -> dist.ProcessGroup | None:
+        return self._soon if tensor.is_cuda else self._group
+
+
+@contextmanager
+def _missing() -> Iterator[None]:
+    """Turn what torch raises when a process cannot be reached into LostProcessError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise LostProcessError(
+            "another process of this run has ended, or cannot be reached",
+            "nothing was saved yet",
+        ) from error
+
+
+@contextmanager
+def connect(environment: Mapping[str, str]) -> Iterator[Connected]:
+    """Join the processes that torchrun started together with this one, as its variables say, and part again.
+
+    The processes of a machine share out its cores, where torchrun gives each a single thread unasked. Raises
+    UsageError where a variable is missing, LostProcessError where the others do not come.
+    """
+    if missing := [name for name in VARIABLES if not environment.get(name)]:
+        raise UsageError(f"torchrun sets {', '.join(missing)}, but not here", "start processes with torchrun")
+    numbers = [int(environment[name]) for name in VARIABLES[:4]]
+    if environment.get("OMP_NUM_THREADS", "1") == "1":
+        torch.set_num_threads(max(1, cores() // numbers[3]))
+    processes = Connected(*numbers)
+    yield processes
+    processes.close()  # after a fault, the connection's end tells the others
