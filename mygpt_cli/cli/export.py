@@ -9,7 +9,8 @@ import typer
 from mygpt_cli.base.errors import ResourceError, UsageError, did_you_mean
 from mygpt_cli.cli.help import HelpAll
 from mygpt_cli.cli.options import switch
-from mygpt_cli.cli.sampling import CHECKPOINT_HELP, Json, Quiet, find_folder
+from mygpt_cli.cli.sampling import CHECKPOINT_DEFAULT, CHECKPOINT_HELP, Json, Quiet, find_folder
+from mygpt_cli.config.knobs import explained
 from mygpt_cli.ui.help import Example
 
 if TYPE_CHECKING:
@@ -26,10 +27,15 @@ EXAMPLES = (
 
 def export(
     checkpoint: Annotated[
-        str | None, typer.Argument(help=CHECKPOINT_HELP, metavar="[CHECKPOINT]", show_default=False)
+        str | None,
+        typer.Argument(
+            help=explained(CHECKPOINT_HELP, default=CHECKPOINT_DEFAULT),
+            metavar="[CHECKPOINT]",
+            show_default=False,
+        ),
     ] = None,
     file: Annotated[
-        str | None, typer.Argument(help="The file to write.", metavar="FILE.gguf", show_default=False)
+        str | None, typer.Argument(help="The GGUF file to write.", metavar="FILE.gguf", show_default=False)
     ] = None,
     kind: Annotated[
         str,

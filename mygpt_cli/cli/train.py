@@ -425,7 +425,7 @@ def _drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
             if Path(folder, "last").exists():
                 lost.hint = f"`mygpt train --resume {quote(folder)}` resumes from what was saved"
             raise
-    if report.wants_ending and not interruption.signal:
+    if report.wants_ending and not interruption.signal and not ended.startswith("SIG"):
         report.event(_sampled(trainer, LAST_SAMPLE))
     if run:
         report.finish(run.folder)
