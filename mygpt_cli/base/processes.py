@@ -62,8 +62,8 @@ class Processes:
     def check_device(self, device: "torch.device") -> None:
         """Raise UsageError where the processes of this machine cannot compute on such a device."""
 
-    def hurry(self) -> None:
-        """From now on the others are soon at the same place: one that is not has been lost."""
+    def stepped(self, seconds: float) -> None:
+        """Learn how long a step took, and so how long to wait for the others from now on."""
 
     @contextmanager
     def patiently(self) -> Iterator[None]:

@@ -21,8 +21,10 @@ from mygpt_cli.base.devices import cores
 from mygpt_cli.base.errors import LostProcessError, UsageError, is_out_of_memory, join_faults
 from mygpt_cli.base.processes import Processes
 
-SOON = timedelta(seconds=45)  # until when the others are there for the next step
-LATE = timedelta(days=2)  # and for what comes after tokenizing, compiling or saving
+# How long to wait for the others in a step: seconds, or so many steps where that is longer.
+SOON, STEPS = 45.0, 5.0
+SAVING = timedelta(minutes=15)  # while the first one saves, or some validate
+LATE = timedelta(days=2)  # before training, when one may tokenize or compile
 JOINING = timedelta(minutes=10)
 # Of torchrun. The order of the first is that of `Connected`.
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -31,7 +33,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 class Connected(Processes):
     """One process of several that are connected; raises LostProcessError when another is gone.
 
-    A process whose machine dies without a word is missed after SOON, one that ends is at once.
+    A process that ends is missed at once, one whose machine dies without a word after SOON.
     """
 
     def __init__(self, rank: int, count: int, local_rank: int, local_count: int) -> None:
@@ -39,13 +41,13 @@ class Connected(Processes):
         on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
         if on_gpu and local_rank < torch.cuda.device_count():
             torch.cuda.set_device(local_rank)
-        both = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         with _missing():
             self._store, *_ = next(rendezvous("env://", rank, count, timeout=JOINING))
             dist.init_process_group("gloo", store=self._store, rank=rank, world_size=count, timeout=LATE)
-            self._soon = dist.new_group(backend=both, timeout=SOON)
-        self._patient: dist.ProcessGroup | None = dist.group.WORLD
-        self._group = self._patient
+            # By then all have agreed that they are there.
+            self._gpus = dist.new_group(backend="nccl", timeout=timedelta(seconds=SOON)) if on_gpu else None
+        self._group = self._patient = dist.group.WORLD
+        self._steps = 0
 
     def total(self, flat: Tensor) -> Tensor:
         """Add up the numbers of all processes, in place; return them. The same count gives the same bits."""
@@ -110,9 +112,14 @@ class Connected(Processes):
                 "start a process for each GPU, or give --device cpu",
             )
 
-    def hurry(self) -> None:
-        """From now on the others are soon at the same place: one that is not has been lost."""
-        self._group = self._soon
+    def stepped(self, seconds: float) -> None:
+        """From the second step on, which compiles nothing, the others are soon where this one is."""
+        self._steps += 1
+        if self._steps == 2:
+            limit = timedelta(seconds=max(SOON, STEPS * self.most(seconds)[0]))
+            with _missing():
+                self._group = dist.new_group(backend="gloo", timeout=limit)
+                self._patient = dist.new_group(backend="gloo", timeout=max(SAVING, limit))
 
     @contextmanager
     def patiently(self) -> Iterator[None]:
@@ -135,7 +142,7 @@ class Connected(Processes):
         dist.destroy_process_group()
 
     def _group_for(self, tensor: Tensor) -> dist.ProcessGroup | None:
-        return self._soon if tensor.is_cuda else self._group
+        return self._gpus if tensor.is_cuda else self._group
 
 
 @contextmanager

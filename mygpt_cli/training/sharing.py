@@ -52,7 +52,6 @@ def agreed(processes: Processes, steps: int | None, reason: str | None) -> tuple
     """Return, after a step, what goes for all: the first one's `steps`, and any one's `reason` to stop."""
     if processes.count == 1:
         return steps, reason
-    processes.hurry()  # after the first step, which may have compiled what it needs
     corrected = (steps or 0) if processes.first else 0
     total, stopping = processes.most(corrected, processes.rank + 1 if reason else 0)
     return int(total) or None, processes.of(int(stopping) - 1, reason) if stopping else None

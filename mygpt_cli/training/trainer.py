@@ -152,7 +152,8 @@ class Trainer:
         while history.step < self.config.steps and reason is None:
             begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
-            self._pace.took(time.perf_counter() - begin)
+            self._pace.took(taken := time.perf_counter() - begin)
+            self.processes.stepped(taken)
             history.take(loss)
             history.seconds = time.perf_counter() - started
             budget.stepped()

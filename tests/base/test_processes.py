@@ -30,7 +30,7 @@ def test_what_cannot_be_shared_out_evenly_is_refused() -> None:
 def test_one_alone_asks_nobody() -> None:
     alone = Processes()
     with alone.patiently():
-        alone.hurry()
+        alone.stepped(0.1)
         assert alone.most(1, -2.5) == [1, -2.5]
     assert alone.of(0, "it") == "it"
     assert alone.rows(7) == slice(0, 7)

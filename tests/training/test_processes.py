@@ -216,7 +216,8 @@ def alike(processes: Processes) -> tuple[bool, str]:
     about = {"--lr": 0.1 if processes.rank == 2 else 0.2, "--width": 3, "files": ["ü"]}
     assert processes.of(1, [processes.rank, math.inf, "ü"]) == [1, math.inf, "ü"]
     processes.check_same({"--width": 3})
-    processes.hurry()
+    processes.stepped(0.1)
+    processes.stepped(0.1)
     with processes.patiently():
         assert processes.most(processes.rank, -processes.rank) == [2, 0]
     assert processes.gather(torch.tensor([processes.rank])) == [torch.tensor([n]) for n in range(3)]
