@@ -83,6 +83,7 @@ class Bench:
             check=False,
             timeout=150,
             text=True,
+            encoding="utf-8",
         )
         if done.returncode:
             raise RuntimeError(f"exit {done.returncode}: {done.stderr.strip()[-300:]}")
@@ -127,6 +128,7 @@ def tests(bench: Bench) -> Rows:
         check=False,
         timeout=180,
         text=True,
+        encoding="utf-8",
     )
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
     yield "tests that need a GPU", lines[-1].strip("= ")
@@ -144,6 +146,7 @@ def resumed(bench: Bench) -> Rows:
         env=bench.environment(),
         stdout=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -91,7 +91,7 @@ def test_a_process_that_is_killed_ends_all_with_one_error(text: Path) -> None:
     assert process.returncode == 1
     assert told.count("error: ") == 1
     assert "error: another process of this run has ended, or cannot be reached" in told
-    assert "`mygpt train --resume checkpoints/text-001` goes on from what was saved" in told
+    assert "`mygpt train --resume checkpoints/text-001` resumes from what was saved" in told
     resumes("text-001")
 
 

@@ -132,7 +132,7 @@ def test_a_capture_that_fails_is_said_once_and_done_without(monkeypatch: pytest.
         torch.testing.assert_close(
             captured.decode(ids.tolist(), other)[0], ReferenceDecoder(model).decode(ids.tolist(), one)[0]
         )
-    assert messages == ["decoding is not captured as a CUDA graph, and slower: operation not permitted"]
+    assert messages == ["decoding without a CUDA graph, which is slower: operation not permitted"]
 
 
 @on_a_gpu
