@@ -109,7 +109,7 @@ def lesser_kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Kernels]:
         partial(like_llama, kv_heads=2, mlp_width=90),
         partial(like_llama, **LIKE_LLAMA["qwen3"]),
     ],
-    ids=str,
+    ids=["gpt2", "gpt2, no biases", "nanochat", "nanochat, relu", "llama", "qwen3"],
 )
 @pytest.mark.parametrize("largest", [LARGEST, 5000], ids=["all", "some"])
 def test_in_bfloat16_the_gradient_points_the_same_way(
