@@ -1,5 +1,5 @@
 # `make demo`: install, train for a minute, read what the model writes, see how it chose.
-# `make test`: lint, types, tests.
+# `make test`: lint, types, and tests, a process for each core.
 # `make machines`: the tests of compiled code and commands, as on other processors and with other compilers.
 # `make sanitize`: the C code with all warnings, and its tests with sanitizers.
 # `make versions`: the tests with the lowest and the newest versions that are promised.
@@ -23,7 +23,7 @@ test: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 machines: .venv/tested
 	$(BIN)/python -m benchmarks.machines

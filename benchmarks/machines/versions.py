@@ -59,8 +59,9 @@ def main() -> None:
     wanted = "|".join(re.split(r"[<>=]", each)[0] for each in (*promised()[0], "transformers", "tokenizers"))
     found = re.findall(rf"^(?:{wanted})==\S+", listed.stdout.decode(), flags=re.MULTILINE)
     print(f"{platform.machine()}, {arguments.kind}, {arguments.python}: {', '.join(found)}", flush=True)
-    tests = [str(python), "-m", "pytest", "-q", *rest]
-    environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    tests = [str(python), "-m", "pytest", "-n", "auto", "--dist", "loadfile", *rest]
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
     sys.exit(subprocess.run(tests, cwd=ROOT, check=False, env=environment).returncode)
 
 
