@@ -74,7 +74,7 @@ def _library() -> Any:
         import gguf
     except ImportError:
         raise UsageError(
-            "a GGUF file needs the package 'gguf', which is not installed", "pip install 'mygpt[gguf]'"
+            "a GGUF file needs the package 'gguf', which is not installed", "pip install gguf"
         ) from None
     return gguf
 

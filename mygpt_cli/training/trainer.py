@@ -35,10 +35,11 @@ from mygpt_cli.training.events import (
     Progress,
     Started,
 )
+from mygpt_cli.training.extension import extend, factor_at
 from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_hopeless, overfitting, useless
 from mygpt_cli.training.optimizer import Optimizer
-from mygpt_cli.training.schedule import Rewarm, decay_start, lr_factor, warmup_steps
+from mygpt_cli.training.pace import Pace
 from mygpt_cli.training.sharing import (
     Outcome,
     add_up,
@@ -57,24 +58,6 @@ REFUSALS = 10  # steps in a row that must be refused before training is called d
 NO_LONGER_IMPROVES = "no longer improves"
 
 Result = TypeVar("Result")
-
-
-class Pace:
-    """How fast steps are since it was last asked, without what comes between them."""
-
-    def __init__(self) -> None:
-        self._seconds, self._steps = 0.0, 0
-
-    def took(self, seconds: float) -> None:
-        """Count a step."""
-        self._seconds += seconds
-        self._steps += 1
-
-    def steps_per_second(self) -> float:
-        """Return the speed, and begin to count anew."""
-        speed = self._steps / self._seconds
-        self._seconds, self._steps = 0.0, 0
-        return speed
 
 
 class Trainer:
@@ -395,47 +378,11 @@ class Trainer:
         return progress
 
     def extend(self, planned: Course) -> str:
-        """Take the run, planned otherwise, on to its new last step; say how, in words.
+        """Take the run, planned otherwise, on to its new last step; say how, in words."""
+        return extend(self.config, self.history, planned)
 
-        A learning rate that had begun to fall rises again to that of the longer run, unless it is there.
-        """
-        history, config = self.history, self.config
-        history.evals_since_best = 0
-        said = f"the run now ends at step {config.steps:,} instead of {planned[-1][1]:,}"
-        before = self._lr_factor(max(0, history.step - 1), planned)
-        history.rise_step, history.rise_share = history.step, before
-        now = self._lr_factor(history.step)
-        if now < before - 0.05:
-            return f"{said}; its learning rate falls from {before:.0%} of its peak to {now:.0%} at once"
-        if before == 1.0 or history.step <= config.warmup:
-            history.rise_share = 1.0
-            return f"{said}; its learning rate had not begun to fall"
-        risen = min(config.steps - 1, history.step + warmup_steps(config.steps - history.step))
-        peak = self._lr_factor(risen)
-        if peak <= before:
-            return f"{said}; its learning rate goes on falling from {before:.0%} of its peak"
-        falls = ""
-        if config.schedule != "constant":
-            start = max(risen, decay_start(config.steps, config.warmup, config.decay_share))
-            last = (config.steps - start) / (config.steps - history.step)
-            falls = f" and falls to {config.final_lr:.0%} over the last {last:.0%} of what is left"
-        return (
-            f"{said}; its learning rate had fallen to {before:.0%} of its peak: it rises again to {peak:.0%} "
-            f"by step {risen + 1:,}{falls}"
-        )
-
-    def _lr_factor(self, step: int, course: Course | None = None) -> float:
-        config, history = self.config, self.history
-        return lr_factor(
-            step,
-            steps=config.steps,
-            schedule=config.schedule,
-            warmup=config.warmup,
-            decay_share=config.decay_share,
-            final_lr=config.final_lr,
-            corrections=course or config.course,
-            rewarm=Rewarm(step=history.rise_step, factor=history.rise_share),
-        )
+    def _lr_factor(self, step: int) -> float:
+        return factor_at(step, self.config, self.history)
 
     def _to_device(self, ids: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(ids)

@@ -285,4 +285,4 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(UsageError, match="not installed") as caught:
         writing.check_gguf()
-    assert caught.value.hint == "pip install 'mygpt[gguf]'"
+    assert caught.value.hint == "pip install gguf"

@@ -659,7 +659,7 @@ def test_faults_have_their_codes(
     def failing(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr("mygpt_cli.cli.train._drive", failing)
+    monkeypatch.setattr("mygpt_cli.cli.train.drive", failing)
     assert train("text.txt", "--steps", 2, "--quiet") == code
     err = capfd.readouterr().err
     assert err.startswith("error: ")
@@ -748,7 +748,7 @@ def test_an_interrupt_before_training_says_that_nothing_was_saved(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mygpt_cli.cli.train._prepare", interrupted)
+    monkeypatch.setattr("mygpt_cli.cli.train.prepare", interrupted)
     assert train("text.txt", "--steps", 3, *flags) == 130
     said = "stopped   by Ctrl-C before training began; nothing was saved" in capfd.readouterr().err
     assert said == (not flags)

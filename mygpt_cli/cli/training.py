@@ -1,0 +1,142 @@
+"""What starting a run and resuming one share: the text, the preparation, and training to its end."""
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mygpt_cli.base.errors import (
+    LostProcessError,
+    UsageError,
+)
+from mygpt_cli.base.processes import Processes
+from mygpt_cli.config.train import Settings
+
+if TYPE_CHECKING:
+    from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.checkpoints.runs import Run
+    from mygpt_cli.text.corpus import Corpus
+    from mygpt_cli.training.preparation import Preparation
+    from mygpt_cli.training.trainer import Trainer
+    from mygpt_cli.ui.train import Reporter
+
+
+SAMPLE, LAST_SAMPLE = 80, 200  # tokens, while it trains and when it has trained
+SAMPLE_LINES = 8  # at most
+SAMPLE_SECONDS, SAMPLE_SHARE = 0.5, 0.01  # at most, the second of the time that training took
+
+
+def check_tensorboard_setting(settings: Settings) -> None:
+    """Raise UsageError when TensorBoard is wanted and is not installed."""
+    if settings.get("tensorboard"):
+        from mygpt_cli.ui.tensorboard import check_tensorboard
+
+        check_tensorboard()
+
+
+def prepare(
+    settings: Settings,
+    corpus: "Corpus",
+    report: "Reporter",
+    start: "Checkpoint | str | None",
+    processes: Processes,
+) -> "Preparation":
+    """Prepare training, compiling what it needs while torch loads.
+
+    It starts from a folder, or resumes a checkpoint.
+    """
+    from mygpt_cli.backends.cpu.native import build_training_ahead
+    from mygpt_cli.tokens.dataset import cache_folder
+
+    if settings.get("compile", "auto") != "off" and settings.get("device", "auto") in ("auto", "cpu"):
+        build_training_ahead(settings.get("dtype", "auto"), cache_folder() / "kernels")
+
+    from mygpt_cli.checkpoints.checkpoint import load
+    from mygpt_cli.training.preparation import Preparation
+
+    if start is None or isinstance(start, str):
+        begun = load(Path(start)) if start else None
+        return Preparation(settings, corpus, report.busy, begun, processes=processes)
+    return Preparation(settings, corpus, report.busy, start, resumed=True, processes=processes)
+
+
+def read_text(settings: Settings, report: "Reporter", processes: Processes) -> "Corpus":
+    """Open the text and say what it is; UsageError for a pipe, of which several processes each get a part."""
+    from mygpt_cli.text.corpus import open_corpus
+
+    files = settings.get("files", ())
+    if processes.count > 1 and "-" in (*files, settings.get("val_file")):
+        raise UsageError(
+            f"{processes.count} processes cannot all read standard input", "write the text to a file"
+        )
+    typed = "-" in files and sys.stdin is not None and sys.stdin.isatty()
+    report.busy("type the text, and end it with Ctrl-D on an empty line" if typed else "reading the text")
+    corpus = open_corpus(
+        files,
+        errors=settings.get("errors", "strict"),
+        encoding=settings.get("encoding", "utf-8"),
+        val_fraction=settings.get("val_fraction"),
+        val_file=settings.get("val_file"),
+    )
+    report.text(corpus)
+    return corpus
+
+
+def drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
+    """Train to the end or to a signal; exits with 129, 130 or 143 when interrupted.
+
+    Of several processes only the first has the run.
+    """
+    from mygpt_cli.checkpoints import runs
+    from mygpt_cli.cli.interruption import Interruption, exit_code_of
+    from mygpt_cli.training.events import Evaluated, Finished
+
+    ended, folder = "", trainer.processes.of(0, str(run.folder) if run else "")
+    with Interruption() as interruption, contextlib.ExitStack() as closing:
+        board, stop = None, interruption.reason
+        if trainer.config.tensorboard and run:
+            from mygpt_cli.ui.tensorboard import TensorBoard
+
+            board = closing.enter_context(TensorBoard(run.folder, trainer.history.step))
+        try:
+            for event in runs.train(run, trainer, stop=stop) if run else trainer.run(stop):
+                if board:
+                    board.log(event)
+                report.event(event)
+                if isinstance(event, Evaluated) and report.wants_samples:
+                    report.event(_sampled(trainer, SAMPLE))
+                if isinstance(event, Finished):
+                    ended = event.reason
+        except LostProcessError as lost:
+            if Path(folder, "last").exists():
+                lost.hint = f"`mygpt train --resume {quote(folder)}` resumes from what was saved"
+            raise
+    if report.wants_ending and not interruption.signal and not ended.startswith("SIG"):
+        report.event(_sampled(trainer, LAST_SAMPLE))
+    if run:
+        report.finish(run.folder)
+    others = exit_code_of(ended) if trainer.processes.count > 1 else 0  # a signal that another one had
+    if code := interruption.exit_code or others:
+        raise typer.Exit(code)
+
+
+def _sampled(trainer: "Trainer", tokens: int) -> Any:
+    """Let the model write a few lines, always from the same draws, to show how it learns."""
+    from mygpt_cli.backends.reference import ReferenceDecoder
+    from mygpt_cli.config.sampling import Sampling
+    from mygpt_cli.generation.stream import TextChunk, generate, read_prompt
+    from mygpt_cli.training.events import Sampled
+
+    tokenizer, decoder = trainer.dataset.tokenizer, ReferenceDecoder(trainer.model)
+    sampling = Sampling(seed=trainer.config.seed, max_new_tokens=tokens)
+    prompt = read_prompt(tokenizer, "", trainer.config.context)
+    text, began, most = "", time.perf_counter(), max(SAMPLE_SECONDS, SAMPLE_SHARE * trainer.history.seconds)
+    for part in generate(decoder, tokenizer, [prompt], sampling):
+        text += part.text if isinstance(part, TextChunk) else ""
+        if text.strip().count("\n") >= SAMPLE_LINES or time.perf_counter() - began > most:
+            break
+    return Sampled(step=trainer.history.step, text=text)
