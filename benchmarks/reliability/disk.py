@@ -24,7 +24,7 @@ from benchmarks.reliability.commands import TINY, mygpt, said, write_text
 from benchmarks.reliability.samples import MEMORY
 from mygpt_cli.base.errors import MygptError, ResourceError
 from mygpt_cli.base.randomness import derive
-from mygpt_cli.checkpoints import checkpoint, metrics, runs
+from mygpt_cli.checkpoints import checkpoint, layout, metrics, runs
 from mygpt_cli.checkpoints.runs import Run, history_of
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.config.train import Settings, TrainConfig
@@ -178,7 +178,7 @@ def tried(trial: Trial, what: str, fault: int, *, stays: bool, every: int, row: 
                 row.resumed += 1
             except (MygptError, OSError, AssertionError) as error:
                 # A first save that never ended leaves nothing to go on from, and that is said.
-                if what == "save" or checkpoint._is_complete(run / "last"):
+                if what == "save" or layout.is_complete(run / "last"):
                     row.faults.append(f"{what}, call {at}: {error}")
         at += every
 

@@ -13,7 +13,7 @@ from mygpt_cli import __version__
 from mygpt_cli.base.errors import CheckpointError, ResourceError
 from mygpt_cli.base.files import write_whole
 from mygpt_cli.base.locking import try_lock
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import saving
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.checkpoints.metrics import (
     CONFIG,
@@ -128,16 +128,16 @@ class Run:
         }
         fault = None
         if due.best:
-            checkpoint.save(self.folder / "best", **parts)
+            saving.save(self.folder / "best", **parts)
             yield Saved(step=due.step, folder=self.folder / "best")
         if due.keep:
             folder = self.folder / KEPT / f"{due.step:06d}"
             try:
-                checkpoint.save(folder, **parts)
+                saving.save(folder, **parts)
                 yield Saved(step=due.step, folder=folder)
             except ResourceError as error:
                 fault = error
-        checkpoint.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
+        saving.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
         yield Saved(step=due.step, folder=self.folder / "last")
         if fault:
             raise fault
@@ -169,10 +169,10 @@ class Run:
             _replace(path, (f"{json.dumps(event)}\n" for event in remaining))
         checkpoints = self.folder / KEPT
         if checkpoints.is_symlink():
-            checkpoint.remove(checkpoints)
+            saving.remove(checkpoints)
         for folder in checkpoints.iterdir() if checkpoints.is_dir() else ():
             if (number := _step_kept(folder)) is not None and number > step:
-                checkpoint.remove(folder)
+                saving.remove(folder)
 
     def kept(self) -> list[Path]:
         """Return the folders of the checkpoints that were kept, by their steps."""

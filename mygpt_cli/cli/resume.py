@@ -28,7 +28,7 @@ LATEST = "latest"  # as the name of a run, unless one is called so
 
 def find_run(name: str, given: Settings) -> Path:
     """Return the run folder that a path or a bare name means, or the newest one for `latest`."""
-    from mygpt_cli.checkpoints.checkpoint import locate, newest_run
+    from mygpt_cli.checkpoints.finding import locate, newest_run
     from mygpt_cli.checkpoints.metrics import CONFIG
 
     folder = Path(given["out"], name) if "out" in given else run_or_path(name)
