@@ -26,10 +26,11 @@ from mygpt_cli.checkpoints.metrics import (
     read_metrics,
 )
 from mygpt_cli.config.course import Course, as_course
+from mygpt_cli.config.knobs import under_present_names
 from mygpt_cli.config.sources import to_toml
 from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, setting_faults
 from mygpt_cli.training.events import CheckpointDue, Event, Finished, Noted, Saved
-from mygpt_cli.training.history import History
+from mygpt_cli.training.history import FORMER_NAMES, History
 from mygpt_cli.training.trainer import Trainer
 
 KEPT = "kept"
@@ -200,8 +201,10 @@ def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
     A checkpoint of an earlier version says only what its shape is; the rest is as it is `otherwise`.
     """
     recorded = (saved.state or {}).get("settings")
-    if isinstance(recorded, dict) and not setting_faults(recorded):
-        return recorded
+    if isinstance(recorded, dict):
+        recorded = under_present_names(TrainConfig, recorded)
+        if not setting_faults(recorded):
+            return recorded
     shape = {name: getattr(saved.config, name) for name in ("arch", "layers", "heads", "width")}
     return unchangeable(otherwise) | shape
 
@@ -277,8 +280,9 @@ def history_of(state: dict[str, Any] | None) -> History:
     """Read back the trainer's history from a checkpoint's state; CheckpointError when it is not one."""
     unknown = CheckpointError("the checkpoint does not say how far its training was", "train a new run")
     try:
-        history = History(**(state or {})["history"])
-    except (KeyError, TypeError):
+        recorded: dict[str, Any] = dict((state or {})["history"])
+        history = History(**{FORMER_NAMES.get(name, name): value for name, value in recorded.items()})
+    except (KeyError, TypeError, ValueError):
         raise unknown from None
     for name, kind in get_type_hints(History).items():
         value = getattr(history, name)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SAMPLE, LAST_SAMPLE = 80, 200  # tokens, while it trains and when it has trained
 SAMPLE_LINES = 8  # at most
-SAMPLE_SECONDS, SAMPLE_SHARE = 0.5, 0.01  # at most, the second of the time that training took
+SAMPLE_SECONDS, SAMPLE_FRACTION = 0.5, 0.01  # at most, the second of the time that training took
 
 
 def check_tensorboard_setting(settings: Settings) -> None:
@@ -134,7 +134,11 @@ def _sampled(trainer: "Trainer", tokens: int) -> Any:
     tokenizer, decoder = trainer.dataset.tokenizer, ReferenceDecoder(trainer.model)
     sampling = Sampling(seed=trainer.config.seed, max_new_tokens=tokens)
     prompt = read_prompt(tokenizer, "", trainer.config.context)
-    text, began, most = "", time.perf_counter(), max(SAMPLE_SECONDS, SAMPLE_SHARE * trainer.history.seconds)
+    text, began, most = (
+        "",
+        time.perf_counter(),
+        max(SAMPLE_SECONDS, SAMPLE_FRACTION * trainer.history.seconds),
+    )
     for part in generate(decoder, tokenizer, [prompt], sampling):
         text += part.text if isinstance(part, TextChunk) else ""
         if text.strip().count("\n") >= SAMPLE_LINES or time.perf_counter() - began > most:

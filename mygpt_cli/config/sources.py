@@ -14,7 +14,7 @@ from typing import Any
 
 from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.config.course import as_course
-from mygpt_cli.config.knobs import flag_of, knobs
+from mygpt_cli.config.knobs import flag_of, former_names, knobs, under_present_names
 from mygpt_cli.config.train import BUDGETS, WITHOUT_FLAG, Settings, TrainConfig, raise_faults, setting_faults
 from mygpt_cli.model.architectures import ARCHITECTURES
 
@@ -25,7 +25,7 @@ NO_EFFECT = (  # a setting, and the value of another one with which it does noth
     ("muon_lr", "optimizer", "adamw"),
     ("bpe_dropout", "tokenizer", "char"),
     *(("softcap", "arch", name) for name, it in ARCHITECTURES.items() if "softcap" not in it.options),
-    ("decay_share", "schedule", "constant"),
+    ("decay_fraction", "schedule", "constant"),
     ("final_lr", "schedule", "constant"),
 )
 MISSPELT = 0.85  # as near as this to the name of a setting; what is farther off is no business of ours
@@ -34,11 +34,15 @@ MISSPELT = 0.85  # as near as this to the name of a setting; what is farther off
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """Read `MYGPT_<NAME>` variables; raises UsageError for wrong values and for names that look misspelt."""
     names = {_variable_of(name): name for name in knobs(TrainConfig) if name not in WITHOUT_FLAG}
+    former = {_variable_of(old): _variable_of(new) for old, new in former_names(TrainConfig).items()}
     settings: Settings = {}
     faults = []
-    for variable, text in environment.items():
-        if not text or not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+    for given, text in environment.items():
+        if not text or not given.startswith(PREFIX) or given in OTHER_VARIABLES:
             continue
+        if former.get(given) in environment:
+            continue
+        variable = former.get(given, given)
         if variable in names:
             try:
                 settings[names[variable]] = knobs(TrainConfig)[names[variable]].parse(text)
@@ -57,7 +61,7 @@ def _variable_of(name: str) -> str:
 def from_toml(text: str, source: str) -> Settings:
     """Read settings from TOML; raises UsageError naming the source for every key that is unknown or wrong."""
     try:
-        settings = tomllib.loads(text)
+        settings = under_present_names(TrainConfig, tomllib.loads(text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{source} is not valid TOML: {error}") from None
     if isinstance(settings.get("time"), int | float):

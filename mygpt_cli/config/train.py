@@ -194,12 +194,13 @@ class TrainConfig:
     warmup: int = knob(
         "Warm-up: steps over which the learning rate rises to its peak.", "Schedule", at_least=0, expert=True
     )
-    decay_share: float = knob(
+    decay_fraction: float = knob(
         "Fraction of the steps, at the end, over which the learning rate falls.",
         "Schedule",
         at_least=0,
         at_most=1,
         expert=True,
+        formerly="decay_share",
     )
     final_lr: float = knob(
         "Learning rate at the end, as a fraction of its peak.",

@@ -76,7 +76,7 @@ def training_text(checkpoint: Checkpoint) -> Corpus | str:
 
 
 def find_copied(
-    text: str, training: Part, *, least: int = LEAST, progress: OnProgress = lambda stage, share: None
+    text: str, training: Part, *, least: int = LEAST, progress: OnProgress = lambda stage, fraction: None
 ) -> Copied:
     """Find all that a text shares with the training text, by the rule above with N = `least`, 1 or more."""
     search = _Search(text, least)

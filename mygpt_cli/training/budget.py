@@ -12,9 +12,9 @@ from mygpt_cli.config.course import MOST_STEPS
 from mygpt_cli.config.train import TrainConfig
 
 START, SAVE = 0.4, 0.05  # seconds for starting Python and leaving it, and for each save
-MISSED = 0.01  # share of all steps by which their number may be wrong before it is corrected,
+MISSED = 0.01  # fraction of all steps by which their number may be wrong before it is corrected,
 UNSURE = 0.05  # and of those that are left, since it can still be corrected later
-KNOWN = 0.05  # share of the time until which it is not, since the first steps say little
+KNOWN = 0.05  # fraction of the time until which it is not, since the first steps say little
 LOOKS = 200  # in that time, to see whether it is wrong
 RECENT = 0.25  # of the steps that are left: as many of the last ones tell how long these will take
 FEWEST, MOST = 5, 10_000  # of those

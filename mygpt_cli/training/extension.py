@@ -13,10 +13,10 @@ def factor_at(step: int, config: TrainConfig, history: History, course: Course |
         steps=config.steps,
         schedule=config.schedule,
         warmup=config.warmup,
-        decay_share=config.decay_share,
+        decay_fraction=config.decay_fraction,
         final_lr=config.final_lr,
         corrections=course or config.course,
-        rewarm=Rewarm(step=history.rise_step, factor=history.rise_share),
+        rewarm=Rewarm(step=history.rewarm_step, factor=history.rewarm_factor),
     )
 
 
@@ -28,12 +28,12 @@ def extend(config: TrainConfig, history: History, planned: Course) -> str:
     history.evals_since_best = 0
     said = f"the run now ends at step {config.steps:,} instead of {planned[-1][1]:,}"
     before = factor_at(max(0, history.step - 1), config, history, planned)
-    history.rise_step, history.rise_share = history.step, before
+    history.rewarm_step, history.rewarm_factor = history.step, before
     now = factor_at(history.step, config, history)
     if now < before - 0.05:
         return f"{said}; its learning rate falls from {before:.0%} of its peak to {now:.0%} at once"
     if before == 1.0 or history.step <= config.warmup:
-        history.rise_share = 1.0
+        history.rewarm_factor = 1.0
         return f"{said}; its learning rate had not begun to fall"
     risen = min(config.steps - 1, history.step + warmup_steps(config.steps - history.step))
     peak = factor_at(risen, config, history)
@@ -41,7 +41,7 @@ def extend(config: TrainConfig, history: History, planned: Course) -> str:
         return f"{said}; its learning rate goes on falling from {before:.0%} of its peak"
     falls = ""
     if config.schedule != "constant":
-        start = max(risen, decay_start(config.steps, config.warmup, config.decay_share))
+        start = max(risen, decay_start(config.steps, config.warmup, config.decay_fraction))
         last = (config.steps - start) / (config.steps - history.step)
         falls = f" and falls to {config.final_lr:.0%} over the last {last:.0%} of what is left"
     return (

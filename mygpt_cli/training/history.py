@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+FORMER_NAMES = {"rise_step": "rewarm_step", "rise_share": "rewarm_factor"}  # of earlier versions
+
 
 @dataclass
 class History:
@@ -22,8 +24,8 @@ class History:
     norm: float = 0.0  # running mean of the gradient's norm
     refused: int = 0  # steps that were not taken
     refused_in_row: int = 0
-    rise_step: int = 0  # where the learning rate began to rise again, for more steps than were planned
-    rise_share: float = 1.0  # from this share of its peak
+    rewarm_step: int = 0  # where the learning rate began to rise again, for more steps than were planned
+    rewarm_factor: float = 1.0  # from this factor of its peak
 
     def take(self, loss: float) -> None:
         """Count a step."""

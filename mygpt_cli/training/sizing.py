@@ -36,7 +36,7 @@ SHAPES = (  # layers, width
     *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
 )
 MEASURED = (4, 128)  # the shape whose speed stands for all
-FIXED_COST = 0.4  # share of its time per token that does not grow with the blocks' parameters
+FIXED_COST = 0.4  # fraction of its time per token that does not grow with the blocks' parameters
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
 TOKENS_PER_PARAMETER = 2.0  # tokens to learn from, for each parameter of the blocks
@@ -70,7 +70,7 @@ class Plan:
         by_steps: Settings = {
             "warmup": warmup_steps(steps),
             "schedule": "linear",
-            "decay_share": 0.6,
+            "decay_fraction": 0.6,
             "final_lr": 0.0,
             "eval_every": -(-steps // self.validations(steps)),
             "save_every": -(-steps // VALIDATIONS),
@@ -173,7 +173,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
     chosen.setdefault("bpe_dropout", 0.0)
     if "schedule" not in chosen:
-        reasons |= dict.fromkeys({"schedule", "warmup", "decay_share"} - chosen.keys(), DEFAULT)
+        reasons |= dict.fromkeys({"schedule", "warmup", "decay_fraction"} - chosen.keys(), DEFAULT)
     if "eval_every" not in chosen:
         reasons["eval_every"] = "validation takes at most a twentieth of the time"
     # A prediction costs a third of what learning from it does.
@@ -315,7 +315,7 @@ def _dropout(epochs: float, width: int) -> float:
 
 
 def _bpe_dropout(epochs: float) -> float:
-    """Return the share of tokens to split for a text that is seen this often."""
+    """Return the fraction of tokens to split for a text that is seen this often."""
     return 0.0 if epochs < 2 else round(min(0.25, max(0.05, 0.1 + 0.05 * math.log2(epochs / 10))), 2)
 
 

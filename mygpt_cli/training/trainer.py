@@ -51,7 +51,7 @@ from mygpt_cli.training.sharing import (
     worst_outcome,
 )
 
-WHOLE_TOKENS_FROM = 0.85  # share of the steps
+WHOLE_TOKENS_FROM = 0.85  # fraction of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
 SPIKE = 20.0  # times that norm
 REFUSALS = 10  # steps in a row that must be refused before training is called diverged

@@ -16,7 +16,7 @@ from mygpt_cli.ui.text import visible
 
 if TYPE_CHECKING:
     from mygpt_cli.config.sampling import Sampling
-    from mygpt_cli.inspection.temperatures import Shares, TemperaturesView
+    from mygpt_cli.inspection.temperatures import Probabilities, TemperaturesView
 
 SHARE = 8  # cells of a share and the mark before it
 NARROWEST_BAR, WIDEST_BAR = 3, 10
@@ -72,7 +72,7 @@ def _rows(view: "TemperaturesView") -> Iterator[_Line]:
     """Yield each row: its name, a number and a bar for a temperature, a sentence, a style."""
     for candidate in view.candidates:
 
-        def share(at: int, candidate: "Shares" = candidate) -> tuple[Cell, Cell]:
+        def share(at: int, candidate: "Probabilities" = candidate) -> tuple[Cell, Cell]:
             picked = view.picked[at] == candidate.id
             style = "bold green" if picked else ""
             left = candidate.probabilities[at]

@@ -547,6 +547,28 @@ def test_a_checkpoint_without_its_settings_is_resumed(text: Path, capfd: pytest.
     assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
 
 
+def test_a_run_of_an_earlier_version_is_resumed_with_the_same_bits(text: Path) -> None:
+    """Whose settings and history had other names."""
+    old_names = {"decay_fraction": "decay_share", "rewarm_step": "rise_step", "rewarm_factor": "rise_share"}
+    results = []
+    for name in ("present", "earlier"):
+        assert train("text.txt", "--steps", 8, "--name", name, "--decay-fraction", 0.9, "--quiet") == 0
+        assert run(["train", "--resume", f"{name}-001", "--steps", "12", "--quiet"]) == 0  # rises again
+        folder = Path(f"checkpoints/{name}-001")
+        if name == "earlier":
+            for path in (folder / "config.toml", folder / "last/training_state.json"):
+                said = path.read_text(encoding="utf-8")
+                for now, then in old_names.items():
+                    assert now in said or path.suffix == ".toml"
+                    said = said.replace(now, then)
+                path.write_text(said, encoding="utf-8")
+            vouch_for(folder / "last")
+        assert run(["train", "--resume", f"{name}-001", "--steps", "16", "--quiet"]) == 0
+        assert "decay_fraction = 0.9\n" in (folder / "config.toml").read_text(encoding="utf-8")
+        results.append(results_of(folder))
+    assert results[0] == results[1]
+
+
 def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 60, "--name", "first", "--quiet") == 0
     other = text.parent / "other.txt"

@@ -76,7 +76,7 @@ def timed(
     config = tiny_config(
         steps=steps,
         warmup=steps // 20,
-        decay_share=0.6,
+        decay_fraction=0.6,
         eval_every=-(-steps // 8),
         save_every=-(-steps // 10),
         log_every=max(1, steps // 50),

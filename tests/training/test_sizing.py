@@ -69,9 +69,9 @@ def test_what_nobody_set_has_a_reason_and_what_somebody_set_has_none(tiny_datase
     settings = {name: getattr(free.config(100), name) for name in free.reasons if name != "time"}
     assert not plan(settings, tiny_dataset, slow).reasons
     assert "layers" not in plan({"layers": 3}, tiny_dataset, slow).reasons
-    assert free.reasons.keys() >= {"lr", "muon_lr", "schedule", "warmup", "decay_share"}
+    assert free.reasons.keys() >= {"lr", "muon_lr", "schedule", "warmup", "decay_fraction"}
     plain = plan({"optimizer": "adamw", "schedule": "constant"}, tiny_dataset, slow).reasons
-    assert not {"muon_lr", "schedule", "warmup", "decay_share"} & plain.keys()
+    assert not {"muon_lr", "schedule", "warmup", "decay_fraction"} & plain.keys()
 
 
 @pytest.mark.parametrize(

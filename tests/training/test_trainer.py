@@ -72,7 +72,7 @@ def clocked(
 ) -> tuple[Trainer, list[Event]]:
     """Train by the clock of a machine that is half as fast from 35% of the time on, and twice from 75% on."""
     machine = Machine(monkeypatch, lambda now: 1.0 if now < 21 else 2.0 if now < 45 else 0.5)
-    steps = {"steps": 60, "warmup": 3, "decay_share": 0.6, "patience": 0}
+    steps = {"steps": 60, "warmup": 3, "decay_fraction": 0.6, "patience": 0}
     trainer = new_trainer(tiny_config(**(steps | changes)), dataset)
     trainer.budget = Budget(60.0, 1.0, 0.2)
     return trainer, list(machine.drive(trainer, monkeypatch, step=1.0, validation=0.2).run())
