@@ -26,8 +26,9 @@ from mygpt_cli.base.errors import MygptError, ResourceError
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.checkpoints import checkpoint, layout, metrics, runs
 from mygpt_cli.checkpoints.runs import Run, history_of
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import from_file
-from mygpt_cli.config.train import Settings, TrainConfig
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import open_corpus
 from mygpt_cli.tokens.dataset import Dataset, prepare

@@ -4,10 +4,10 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from mygpt_cli import __version__
 from mygpt_cli.base.errors import CheckpointError, ResourceError
@@ -27,8 +27,9 @@ from mygpt_cli.checkpoints.metrics import (
 )
 from mygpt_cli.config.course import Course, as_course
 from mygpt_cli.config.knobs import under_present_names
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import to_toml
-from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, setting_faults
+from mygpt_cli.config.train import BUDGETS, TrainConfig, setting_faults
 from mygpt_cli.training.events import CheckpointDue, Event, Finished, Noted, Saved
 from mygpt_cli.training.history import FORMER_NAMES, History
 from mygpt_cli.training.trainer import Trainer
@@ -186,13 +187,14 @@ class Run:
         return read_metrics(self.folder)
 
 
-def unchangeable(settings: Settings) -> Settings:
+def unchangeable(settings: Mapping[str, Any]) -> Settings:
     """Return the settings that a run keeps to its end.
 
     In what parts a step takes its sequences is none of them: `batch_size` counts all of these.
     """
     fixed = {n: value for n, value in settings.items() if n not in CHANGEABLE and value is not None}
-    return fixed | {"batch_size": fixed.get("batch_size", 1) * fixed.pop("accumulation", 1)}
+    fixed["batch_size"] = fixed.get("batch_size", 1) * fixed.pop("accumulation", 1)
+    return cast(Settings, fixed)
 
 
 def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
@@ -204,8 +206,9 @@ def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
     if isinstance(recorded, dict):
         recorded = under_present_names(TrainConfig, recorded)
         if not setting_faults(recorded):
-            return recorded
-    shape = {name: getattr(saved.config, name) for name in ("arch", "layers", "heads", "width")}
+            return cast(Settings, recorded)
+    model = saved.config
+    shape: Settings = {"arch": model.arch, "layers": model.layers, "heads": model.heads, "width": model.width}
     return unchangeable(otherwise) | shape
 
 

@@ -15,8 +15,8 @@ from mygpt_cli.base.errors import (
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.cli.sampling import run_or_path, runs_folder
 from mygpt_cli.config.knobs import flag_of
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import from_file, merge
-from mygpt_cli.config.train import Settings
 
 if TYPE_CHECKING:
     from mygpt_cli.ui.train import Reporter

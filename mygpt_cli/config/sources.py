@@ -10,12 +10,13 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.config.course import as_course
 from mygpt_cli.config.knobs import flag_of, former_names, knobs, under_present_names
-from mygpt_cli.config.train import BUDGETS, WITHOUT_FLAG, Settings, TrainConfig, raise_faults, setting_faults
+from mygpt_cli.config.settings import Settings
+from mygpt_cli.config.train import BUDGETS, WITHOUT_FLAG, TrainConfig, as_settings, setting_faults
 from mygpt_cli.model.architectures import ARCHITECTURES
 
 PREFIX = "MYGPT_"
@@ -35,7 +36,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     """Read `MYGPT_<NAME>` variables; raises UsageError for wrong values and for names that look misspelt."""
     names = {_variable_of(name): name for name in knobs(TrainConfig) if name not in WITHOUT_FLAG}
     former = {_variable_of(old): _variable_of(new) for old, new in former_names(TrainConfig).items()}
-    settings: Settings = {}
+    settings: dict[str, Any] = {}
     faults = []
     for given, text in environment.items():
         if not text or not given.startswith(PREFIX) or given in OTHER_VARIABLES:
@@ -50,8 +51,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
                 faults.append(f"{variable}: {error}")
         elif near := did_you_mean(variable, names, MISSPELT):
             faults.append(f"unknown setting {variable}{near}")
-    raise_faults(faults + setting_faults(settings, _variable_of))
-    return settings
+    return as_settings(settings, _variable_of, faults)
 
 
 def _variable_of(name: str) -> str:
@@ -72,7 +72,7 @@ def from_toml(text: str, source: str) -> Settings:
         settings["corrections"] = as_course(settings["corrections"])
     if faults := setting_faults(settings, lambda name: f"{source}: {name}"):
         raise UsageError(faults, "a recipe has one `name = value` line for each setting")
-    return settings
+    return as_settings(settings)
 
 
 def from_file(path: Path) -> Settings:
@@ -115,13 +115,13 @@ def _preset_folder() -> Any:
 
 def merge(layers: Iterable[Settings]) -> Settings:
     """Put settings together, the strongest layer first; a budget replaces any weaker one."""
-    merged: Settings = {}
+    merged: dict[str, Any] = {}
     for layer in layers:
         budget_set = any(name in merged for name in BUDGETS)
         for name, value in layer.items():
             if name not in merged and not (name in (*BUDGETS, "corrections") and budget_set):
                 merged[name] = value
-    return merged
+    return cast(Settings, merged)
 
 
 def effect_faults(flags: Settings, settings: Settings) -> list[str]:

@@ -1,27 +1,26 @@
 """Every setting, with its help and range beside it.
 
-`Settings` holds what was set anywhere (see `settings.py`); `training.sizing` fills in what was not, and the
+`Settings` holds what was set anywhere; `training.sizing` fills in what was not, and the
 result is a `TrainConfig`: complete, validated, and written into the run folder as `config.toml`.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.base.names import name_fault
 from mygpt_cli.config.course import MOST_STEPS, Course, is_course
 from mygpt_cli.config.knobs import flag_of, knob, knobs
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, TRAINABLE, configure, find
 from mygpt_cli.model.config import LONGEST_CONTEXT, ModelConfig, shape_faults
 from mygpt_cli.text.encoding import encoding_fault
 
 BUDGETS = ("epochs", "tokens", "time", "steps")
 WITHOUT_FLAG = ("files", "corrections")  # arguments, and what a run writes down
-
-Settings = dict[str, Any]
 
 
 def parse_duration(text: str) -> float:
@@ -371,6 +370,14 @@ def _has_type(value: Any, kind: type) -> bool:
     if kind is tuple:
         return isinstance(value, tuple | list) and all(isinstance(part, str) for part in value)
     return isinstance(value, kind)
+
+
+def as_settings(
+    given: Mapping[str, Any], called: Callable[[str], str] = flag_of, faults: Sequence[str] = ()
+) -> Settings:
+    """Return what a source has given, when it is all right; UsageError lists its faults, these among them."""
+    raise_faults([*faults, *setting_faults(given, called)])
+    return cast(Settings, given)
 
 
 def raise_faults(faults: list[str]) -> None:

@@ -11,7 +11,8 @@ from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.knobs import flag_of
-from mygpt_cli.config.train import Settings, TrainConfig
+from mygpt_cli.config.settings import Settings
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import DEFAULT, find
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT

@@ -15,7 +15,8 @@ from typing import Any
 
 from mygpt_cli.base.errors import ResourceError, TextError, UsageError, join_faults
 from mygpt_cli.config.knobs import flag_of
-from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, parse_duration
+from mygpt_cli.config.settings import Settings, without
+from mygpt_cli.config.train import BUDGETS, TrainConfig, parse_duration
 from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
@@ -84,12 +85,9 @@ class Plan:
 
         Those that were given, or are not what is chosen for the earlier number of steps, remain.
         """
-        kept = {name: value for name, value in self.settings.items() if name not in INTERVALS}
-        then = replace(self, settings=kept).config(steps)
-        for name in set(INTERVALS) & set(self.settings):
-            if name in given or self.settings[name] != getattr(then, name):
-                kept[name] = self.settings[name]
-        return replace(self, settings=kept)
+        then = replace(self, settings=without(self.settings, INTERVALS)).config(steps)
+        anew = [name for name in INTERVALS if self.settings.get(name) == getattr(then, name)]
+        return replace(self, settings=without(self.settings, set(anew) - set(given)))
 
 
 def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[TrainConfig], float]) -> Plan:
@@ -104,14 +102,14 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
             f"the text is too short: {train_tokens} tokens to train on, {val_tokens} to validate on",
             "give a longer text, or --tokenizer char, which makes more tokens of it",
         )
-    chosen = {name: value for name, value in settings.items() if value is not None}
+    chosen = without(settings, [name for name, value in settings.items() if value is None])
     notes: list[str] = []
     reasons: dict[str, str] = {}
 
     def choose(name: str, value: Any, reason: str) -> None:
         """Settle what is still open, and keep why."""
         if name not in chosen:
-            chosen[name], reasons[name] = value, reason
+            chosen[name], reasons[name] = value, reason  # type: ignore[literal-required]
 
     arch = find(chosen.setdefault("arch", DEFAULT_ARCHITECTURE))
     byte_pairs = bool(dataset.tokenizer.ranks)
@@ -226,16 +224,22 @@ def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int,
 
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:
     """Return what starting with a trained model settles; UsageError lists the settings that contradict it."""
-    shape = {name: getattr(model, name) for name in ("arch", "layers", "heads", "width", "softcap")}
-    shape["bias"] = model.mlp_bias and "bias" in find(model.arch).options
+    shape: Settings = {
+        "arch": model.arch,
+        "layers": model.layers,
+        "heads": model.heads,
+        "width": model.width,
+        "softcap": model.softcap,
+        "bias": model.mlp_bias and "bias" in find(model.arch).options,
+    }
     faults = [
-        f"--{name} {settings[name]} is not the checkpoint's {value}"
+        f"--{name} {settings.get(name)} is not the checkpoint's {value}"
         for name, value in shape.items()
         if settings.get(name, value) != value
     ]
     for name, value in (("tokenizer", tokenizer.kind), ("vocab_size", tokenizer.vocab_size)):
         if settings.get(name, value) != value:
-            faults.append(f"{flag_of(name)} {settings[name]} is not the checkpoint's own")
+            faults.append(f"{flag_of(name)} {settings.get(name)} is not the checkpoint's own")
     context = settings.get("context", min(model.context, CONTEXT))
     if context > model.context:
         faults.append(f"--context {context} is more than the checkpoint's {model.context}")
@@ -254,7 +258,8 @@ def _budget(
     chosen: Settings, tokens_per_epoch: int, tokens_per_step: int
 ) -> tuple[int | None, float | None, str]:
     """Take the budget out of the settings: steps or seconds, and how it is called."""
-    epochs, tokens, text, steps = (chosen.pop(name, None) for name in BUDGETS)
+    text, epochs, tokens = (chosen.pop("time", None), chosen.pop("epochs", None), chosen.pop("tokens", None))
+    steps = chosen.pop("steps", None)
     if text is not None:
         return None, parse_duration(text), text
     if epochs is not None:
