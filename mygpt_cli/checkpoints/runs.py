@@ -49,6 +49,7 @@ CHANGEABLE = {
     "encoding",
     "out",
 }
+EARLIER: Settings = {"average": 0.0}  # what runs of earlier versions had that did not say so
 
 
 class Run:
@@ -139,7 +140,7 @@ class Run:
                 yield Saved(step=due.step, folder=folder)
             except ResourceError as error:
                 fault = error
-        saving.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
+        saving.save(self.folder / "last", **parts, optimizer=trainer.state())
         yield Saved(step=due.step, folder=self.folder / "last")
         if fault:
             raise fault
@@ -206,10 +207,10 @@ def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
     if isinstance(recorded, dict):
         recorded = under_present_names(TrainConfig, recorded)
         if not setting_faults(recorded):
-            return cast(Settings, recorded)
+            return EARLIER | cast(Settings, recorded)
     model = saved.config
     shape: Settings = {"arch": model.arch, "layers": model.layers, "heads": model.heads, "width": model.width}
-    return unchangeable(otherwise) | shape
+    return EARLIER | unchangeable(otherwise) | shape
 
 
 def course_of(state: dict[str, Any] | None) -> Course:
