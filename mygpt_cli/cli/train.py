@@ -155,11 +155,11 @@ def _train(
     processes: Processes,
 ) -> None:
     """Start a new run, unless the settings have faults, these or others."""
-    from mygpt_cli.config.train import raise_faults, setting_faults
+    from mygpt_cli.config.train import as_settings
     from mygpt_cli.tokens.tokenizer_training import check_tokenizer
 
     together(
-        lambda: raise_faults(setting_faults(settings) + faults),
+        lambda: as_settings(settings, faults=faults),
         lambda: check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size")),
         lambda: check_tensorboard_setting(settings),
     )

@@ -16,7 +16,7 @@ from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.config.course import as_course
 from mygpt_cli.config.knobs import flag_of, former_names, knobs, under_present_names
 from mygpt_cli.config.settings import Settings
-from mygpt_cli.config.train import BUDGETS, WITHOUT_FLAG, TrainConfig, as_settings, setting_faults
+from mygpt_cli.config.train import BUDGETS, WITHOUT_FLAG, TrainConfig, as_settings
 from mygpt_cli.model.architectures import ARCHITECTURES
 
 PREFIX = "MYGPT_"
@@ -41,7 +41,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     for given, text in environment.items():
         if not text or not given.startswith(PREFIX) or given in OTHER_VARIABLES:
             continue
-        if former.get(given) in environment:
+        if given in former and former[given] in environment:
             continue
         variable = former.get(given, given)
         if variable in names:
@@ -70,9 +70,8 @@ def from_toml(text: str, source: str) -> Settings:
         settings["files"] = tuple(settings["files"])
     if "corrections" in settings:
         settings["corrections"] = as_course(settings["corrections"])
-    if faults := setting_faults(settings, lambda name: f"{source}: {name}"):
-        raise UsageError(faults, "a recipe has one `name = value` line for each setting")
-    return as_settings(settings)
+    hint = "a recipe has one `name = value` line for each setting"
+    return as_settings(settings, lambda name: f"{source}: {name}", hint=hint)
 
 
 def from_file(path: Path) -> Settings:

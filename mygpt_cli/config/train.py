@@ -266,7 +266,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        raise_faults(setting_faults(values))
+        as_settings(values)
 
     @property
     def course(self) -> Course:
@@ -382,14 +382,15 @@ def _has_type(value: Any, kind: type) -> bool:
 
 
 def as_settings(
-    given: Mapping[str, Any], called: Callable[[str], str] = flag_of, faults: Sequence[str] = ()
+    given: Mapping[str, Any],
+    called: Callable[[str], str] = flag_of,
+    faults: Sequence[str] = (),
+    hint: str = "`mygpt train --help-all` lists every setting with its range",
 ) -> Settings:
-    """Return what a source has given, when it is all right; UsageError lists its faults, these among them."""
-    raise_faults([*faults, *setting_faults(given, called)])
+    """Return what a source has given, once nothing is wrong with it; UsageError lists all that is.
+
+    `faults` were found before; `called` returns the name of a setting where these come from.
+    """
+    if found := [*faults, *setting_faults(given, called)]:
+        raise UsageError(found, hint)
     return cast(Settings, given)
-
-
-def raise_faults(faults: list[str]) -> None:
-    """Raise one UsageError for all faults, if there are any."""
-    if faults:
-        raise UsageError(faults, "`mygpt train --help-all` lists every setting with its range")
