@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     warmup: int
     decay_fraction: float
     final_lr: float
+    members: int
     average: float
     patience: int
     name: str | None
