@@ -187,8 +187,10 @@ def _temperatures(request: Request) -> None:
 def _life(request: Request) -> None:
     from mygpt_cli.inspection.life import view_life
     from mygpt_cli.ui.life import show_life
+    from mygpt_cli.ui.pages.life import life_page
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
+    traces: list[Trace] = []
     with request.waiting("following the token"):
         view = view_life(
             decoder,
@@ -199,8 +201,10 @@ def _life(request: Request) -> None:
             layer=request.layer,
             head=request.head,
             top=request.shown.top,
+            watch=traces.append,
         )
-    show_life(view, sampling, request.show(loaded))
+        page = life_page(view, traces[0], loaded.tokenizer) if request.shown.to.page else None
+    show_life(view, sampling, request.show(loaded), page)
 
 
 def _lens(request: Request) -> None:
