@@ -174,14 +174,22 @@ def _steps(request: Request) -> None:
 
 
 def _temperatures(request: Request) -> None:
+    from mygpt_cli.inspection.choices import ChoiceRecorder, can_redo
+    from mygpt_cli.inspection.steps import view_steps
     from mygpt_cli.inspection.temperatures import view_temperatures
+    from mygpt_cli.ui.pages.temperatures import temperatures_page
     from mygpt_cli.ui.temperatures import show_temperatures
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
-    degrees, top = request.temperatures, request.shown.top
+    degrees, top, page = request.temperatures, request.shown.top, None
     with request.waiting("computing the choice at each temperature"):
         view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
-    show_temperatures(view, sampling, request.show(loaded))
+        if request.shown.to.page and can_redo(sampling):
+            one = replace(sampling, max_new_tokens=1)
+            recorder = ChoiceRecorder(one, loaded.config.vocab_size, degrees)
+            list(view_steps(decoder, loaded.tokenizer, prompt, one, watch=recorder.record))
+            page = temperatures_page(view, recorder, loaded.tokenizer)
+    show_temperatures(view, sampling, request.show(loaded), page)
 
 
 def _life(request: Request) -> None:
@@ -246,12 +254,14 @@ def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
 def _tokens(request: Request) -> None:
     from mygpt_cli.inspection.surprisal import encode
     from mygpt_cli.inspection.tokens import cut
+    from mygpt_cli.ui.pages.tokens import tokens_page
     from mygpt_cli.ui.tokens import show_tokens
 
     chunks = request.chunks()
     loaded = request.open()
     tokenizer, shown = loaded.tokenizer, request.show(loaded)
-    show_tokens(cut(tokenizer, encode(tokenizer, chunks), top=shown.top), shown)
+    found = cut(tokenizer, encode(tokenizer, chunks), top=shown.top)
+    show_tokens(found, shown, tokens_page(found, tokenizer) if shown.to.page else None)
 
 
 def _weights(request: Request) -> None:

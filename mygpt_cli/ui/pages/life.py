@@ -1,4 +1,4 @@
-"""The life of a token as data for a page: every stage's numbers, how attention weights come about, the logits."""
+"""The life of a token as data for a page: each stage in numbers, how attention weights come about, logits."""
 
 from typing import TYPE_CHECKING, Any
 
