@@ -266,12 +266,14 @@ def _tokens(request: Request) -> None:
 
 def _weights(request: Request) -> None:
     from mygpt_cli.inspection.weights import weights_of
+    from mygpt_cli.ui.pages.weights import weights_page
     from mygpt_cli.ui.weights import show_weights
 
     if request.prompt is not None or request.file is not None:
         raise UsageError("--weights shows the tensors, not a text", "leave --prompt and --text out")
     loaded = request.open()
-    show_weights(weights_of(loaded.model), request.show(loaded))
+    tensors, shown = weights_of(loaded.model), request.show(loaded)
+    show_weights(tensors, shown, weights_page(loaded.model, tensors) if shown.to.page else None)
 
 
 def _surprisal(request: Request) -> None:

@@ -2,18 +2,19 @@
 
 /** Draw values as bars; `words(at)` says what one of them is, and how many there are `in all`. */
 function bars(values, label, words, total = values.length) {
-  const SIDE = 10, HALF = 40;
+  const SIDE = 10, HIGH = 80;
+  const zero = values.some((value) => value < 0) ? HIGH / 2 : HIGH - 1;
   const most = Math.max(...values.map(Math.abs)) || 1;
   const paths = { more: "", less: "" };
   values.forEach((value, at) => {
-    const high = Math.max(0.4, HALF * Math.abs(value) / most);
-    paths[value < 0 ? "less" : "more"] += `M${at * SIDE + 1} ${HALF}h${SIDE - 2}V${HALF - Math.sign(value || 1) * high}h${2 - SIDE}z`;
+    const high = Math.max(0.4, (zero - 1) * Math.abs(value) / most);
+    paths[value < 0 ? "less" : "more"] += `M${at * SIDE + 1} ${zero}h${SIDE - 2}V${zero - Math.sign(value || 1) * high}h${2 - SIDE}z`;
   });
   const width = values.length * SIDE;
-  const cursor = draw("rect", { class: "cursor", x: -SIDE, y: 0, width: SIDE, height: 2 * HALF });
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${2 * HALF}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+  const cursor = draw("rect", { class: "cursor", x: -SIDE, y: 0, width: SIDE, height: HIGH });
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${HIGH}`, preserveAspectRatio: "none", "aria-hidden": "true" },
     cursor, draw("path", { class: "more", d: paths.more }), draw("path", { class: "less", d: paths.less }),
-    draw("path", { class: "axis", d: `M0 ${HALF}H${width}` }));
+    draw("path", { class: "axis", d: `M0 ${zero}H${width}` }));
   const part = values.length < total ? `the first ${count(values.length)} of ${count(total)} values` : `${count(total)} values`;
   const told = make("span", {}, `${label}: ${part}, from ${figure(Math.min(...values))} to ${figure(Math.max(...values))}`);
   const box = make("div", { class: "bars", tabindex: 0, role: "group", "aria-label": `${label}: arrow keys walk over its values` }, svg);
