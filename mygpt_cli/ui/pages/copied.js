@@ -59,8 +59,8 @@ function show(number) {
 function goTo(number) {
   const found = spans.find(({ piece }) => piece.in.includes(number));
   if (!found) return;
-  found.span.scrollIntoView({ block: "center" });
-  found.span.focus();
+  (found.marks[0] ?? found.span).scrollIntoView({ block: "center" });
+  found.span.focus({ preventScroll: true });
   show(number);
 }
 
