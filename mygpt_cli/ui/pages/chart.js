@@ -21,6 +21,7 @@ function ticks(low, high, most) {
 function plot(box, spec, { hover = () => {}, pick = () => {}, drag = null } = {}) {
   const LEFT = 58, RIGHT = 12, TOP = 22, BOTTOM = 36;
   let here = null;
+  let pointed = null; // the value with a line through it
   const redraw = () => {
     const width = Math.max(240, box.clientWidth);
     const found = spec();
@@ -53,9 +54,11 @@ function plot(box, spec, { hover = () => {}, pick = () => {}, drag = null } = {}
         return Math.min(x[1], Math.max(x[0], x[0] + (place - LEFT) / (width - LEFT - RIGHT) * (x[1] - x[0])));
       } };
     box.replaceChildren(svg);
+    point(pointed);
   };
   const point = (value) => {
-    here.cross.setAttribute("d", value === null ? "" : `M${here.toX(value)} ${here.top}V${here.bottom}`);
+    pointed = value;
+    if (here) here.cross.setAttribute("d", value === null ? "" : `M${here.toX(value)} ${here.top}V${here.bottom}`);
   };
   let start = null;
   box.addEventListener("pointermove", (event) => {

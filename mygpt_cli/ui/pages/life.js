@@ -46,7 +46,7 @@ function worked(stage, from) {
   const gain = data.gain ? ", before the learned gain" : "";
   if (data.norm === "layer") {
     const deviation = Math.sqrt(Math.max(0, from.norm ** 2 / size(from) - from.mean ** 2));
-    return [make("p", { class: "worked" }, `The stream has mean ${figure(from.mean)} and standard deviation ${figure(deviation)}. First value: (${figure(x)} − ${figure(from.mean)}) ÷ ${figure(deviation)} = ${figure((x - from.mean) / deviation)}${gain}${data.gain ? `; after it ${figure(y)}` : ""}.`)];
+    return [make("p", { class: "worked" }, `The stream has mean ${figure(from.mean)} and standard deviation ${figure(deviation)}. First value: (${figure(x)} ${from.mean < 0 ? "+" : "−"} ${figure(Math.abs(from.mean))}) ÷ ${figure(deviation)} = ${figure((x - from.mean) / deviation)}${gain}${data.gain ? `; after it ${figure(y)}` : ""}.`)];
   }
   const rms = from.norm / Math.sqrt(size(from));
   return [make("p", { class: "worked" }, `The stream's root mean square is ${figure(from.norm)} ÷ √${size(from)} = ${figure(rms)}. First value: ${figure(x)} ÷ ${figure(rms)} = ${figure(x / rms)}${gain}${data.gain ? `; after it ${figure(y)}` : ""}.`)];
@@ -54,7 +54,7 @@ function worked(stage, from) {
 
 /** Make the place where a part is added to the stream. */
 function sumStop(stage, from, part) {
-  const sum = from && part ? make("p", { class: "worked" }, `First value: ${figure(from.values[0])} + ${figure(part.values[0])} = ${figure(stage.values[0])}. `
+  const sum = from && part ? make("p", { class: "worked" }, `First value: ${figure(from.values[0])} ${part.values[0] < 0 ? "−" : "+"} ${figure(Math.abs(part.values[0]))} = ${figure(stage.values[0])}. `
     + `The stream's length goes from ${figure(from.norm)} to ${figure(stage.norm)}; what is added has ${figure(part.norm)}.`) : null;
   return stop("stream sum", stage.number, "residual stream", numbers(stage), () =>
     [make("p", {}, stage.told), ...(sum ? [sum, valuesOf(part)] : []), valuesOf(stage)]);
@@ -62,7 +62,7 @@ function sumStop(stage, from, part) {
 
 function beginning() {
   const merges = () => (data.merges.length ? [table("The pairs that were merged, in their order", [{ title: "left" }, { title: "right" }, { title: "becomes" }],
-    data.merges.map(([left, right]) => [token(left), token(right), token(left + right)]))] : [make("p", {}, `${data.origin}.`)]);
+    data.merges.map(([left, right]) => [token(left), token(right), token(left + right)]))] : [make("p", {}, `${data.origin[0].toUpperCase()}${data.origin.slice(1)}.`)]);
   const rows = [
     stop("words", 1, "text", make("span", { class: "token" }, `'${data.token}'`), () =>
       [make("p", {}, "The piece of the text that this token stands for; the model sees it after"), make("p", { class: "text" }, make("span", { class: "prompt" }, data.text))]),
