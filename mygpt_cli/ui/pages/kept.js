@@ -63,7 +63,7 @@ function choose(place) {
 
 function all() {
   const columns = [{ title: "checkpoint" }];
-  if (answers) columns.push({ title: "says" }, { title: "with", number: true }, { title: `'${last.answer.token}'`, number: true }, { title: "", bar: true }, { title: "bits away", number: true });
+  if (answers) columns.push({ title: "says" }, { title: "with", number: true }, { title: "answer of A", number: true }, { title: "", bar: true }, { title: "bits away", number: true });
   if (last.bits !== null) columns.push({ title: "bits per byte", number: true });
   const rows = moments.map((moment, place) => {
     const button = make("button", { type: "button", "data-moment": place }, stepName(moment));
@@ -73,7 +73,7 @@ function all() {
     if (last.bits !== null) cells.push(moment.bits === null ? "" : moment.bits.toFixed(4));
     return { class: answers && moment.says.id === moment.answer.id ? "picked" : null, cells };
   });
-  list.append(table(answers ? "All checkpoints; in bold, those whose answer is that of A" : "All checkpoints", columns, rows));
+  list.append(table(answers ? "In bold, those whose answer is that of A" : "", columns, rows));
   walk(list, "button");
   return list;
 }

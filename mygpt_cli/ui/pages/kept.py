@@ -25,7 +25,7 @@ def kept_page(moments: Sequence["Moment"], words: str, *, own: bool) -> dict[str
                 "answer": _shift(moment.answer),
                 "says": _shift(moment.says),
                 "divergence": None if moment.divergence is None else max(0.0, moment.divergence),
-                "parts": [vars(part) for part in moment.parts],
+                "parts": [vars(part) | {"name": one_line(part.name)} for part in moment.parts],
             }
             for moment in moments
         ],

@@ -65,7 +65,7 @@ function beginning() {
     data.merges.map(([left, right]) => [token(left), token(right), token(left + right)]))] : [make("p", {}, `${data.origin[0].toUpperCase()}${data.origin.slice(1)}.`)]);
   const rows = [
     stop("words", 1, "text", make("span", { class: "token" }, `'${data.token}'`), () =>
-      [make("p", {}, "The piece of the text that this token stands for; the model sees it after"), make("p", { class: "text" }, make("span", { class: "prompt" }, data.text))]),
+      [make("p", {}, "The piece of the text that this token stands for; the model sees it after"), make("p", { class: "text" }, make("span", { class: "prompt" }, (data.left_out ? `… ${count(data.left_out)} characters before … ` : "") + data.text))]),
     stop("words", 2, "bytes", make("span", { class: "mono" }, data.bytes), () => [make("p", {}, "The text as UTF-8, and what made it one token."), ...merges()]),
     stop("words", 3, "token id", `${data.id} of 0 to ${data.vocab_size - 1}`, () => [make("p", {}, "Its number: all that the model gets.")]),
   ];
@@ -145,7 +145,9 @@ function weightsOf(head) {
   }), ...(head.positions > head.matches.length ? [["", `${count(head.positions - head.matches.length)} more`, "", "", percent(head.rest), bar(head.rest)]] : [])]);
   if (head.matches.some((match) => match.key)) walk(rows, "button");
   choose(head.matches[0]);
-  return [rows, products];
+  const held = head.matches.filter((match) => match.key).length;
+  const part = held < head.matches.length ? ` The page holds the keys of the best ${count(held)}.` : "";
+  return [note(`Choose a position to see its products.${part}`), rows, products];
 }
 
 function ranked(title, probability) {
@@ -155,7 +157,7 @@ function ranked(title, probability) {
     const most = data.logits[0][2];
     const span = Math.max(1e-9, most - data.logits.at(-1)[2]);
     const rows = data.logits.slice(0, shown).map(([id, text, logit, share], rank) => [count(rank + 1), token(text), String(id), logit.toFixed(3),
-      percent(share), bar(probability ? share : (logit - data.logits.at(-1)[2]) / span)]);
+      share > 0 && share < 0.0005 ? `${figure(100 * share)}%` : percent(share), bar(probability ? share : (logit - data.logits.at(-1)[2]) / span)]);
     const held = data.logits.length < data.vocab_size ? `the best ${count(data.logits.length)} of ${count(data.vocab_size)}` : `all ${count(data.vocab_size)}`;
     const more = make("button", { type: "button", class: "more" }, `Show ${held}`);
     more.addEventListener("click", () => { shown = data.logits.length; show(); });

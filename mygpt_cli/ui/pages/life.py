@@ -41,6 +41,7 @@ def life_page(view: "LifeView", traced: "Trace", tokenizer: "Tokenizer") -> dict
         "position": view.position,
         "length": view.length,
         "text": text[-LONGEST:],
+        "left_out": max(0, len(text) - LONGEST),
         "token": visible(view.token),
         "bytes": view.token.hex(" ").upper(),
         "origin": origin_of(view),
