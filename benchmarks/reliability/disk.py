@@ -107,7 +107,7 @@ class Trial:
         last = checkpoint.load(folder, prefer=("last",))
         config = replace(self.config, **from_file(folder / metrics.CONFIG))
         trainer = Trainer(config, self.dataset, last.model, history_of(last.state))
-        trainer.optimizer.load_state(checkpoint.load_optimizer(last.folder))
+        trainer.load_state(checkpoint.load_optimizer(last.folder))
         step = trainer.history.step
         run = Run(folder)
         run.forget_after(step)

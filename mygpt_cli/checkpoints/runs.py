@@ -47,6 +47,7 @@ CHANGEABLE = {
     "encoding",
     "out",
 }
+EARLIER: Settings = {"average": 0.0}  # what runs of earlier versions had that did not say so
 
 
 class Run:
@@ -137,7 +138,7 @@ class Run:
                 yield Saved(step=due.step, folder=folder)
             except ResourceError as error:
                 fault = error
-        checkpoint.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
+        checkpoint.save(self.folder / "last", **parts, optimizer=trainer.state())
         yield Saved(step=due.step, folder=self.folder / "last")
         if fault:
             raise fault
@@ -201,9 +202,9 @@ def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
     """
     recorded = (saved.state or {}).get("settings")
     if isinstance(recorded, dict) and not setting_faults(recorded):
-        return recorded
+        return EARLIER | recorded
     shape = {name: getattr(saved.config, name) for name in ("arch", "layers", "heads", "width")}
-    return unchangeable(otherwise) | shape
+    return EARLIER | unchangeable(otherwise) | shape
 
 
 def course_of(state: dict[str, Any] | None) -> Course:

@@ -52,6 +52,7 @@ def resume_run(
     from mygpt_cli.checkpoints.checkpoint import load, load_optimizer
     from mygpt_cli.checkpoints.metrics import CONFIG
     from mygpt_cli.checkpoints.runs import (
+        EARLIER,
         Run,
         course_of,
         history_of,
@@ -65,7 +66,7 @@ def resume_run(
 
     run = Run(folder)
     with run.locked() if processes.first else contextlib.nullcontext():
-        kept = from_file(folder / CONFIG)
+        kept = EARLIER | from_file(folder / CONFIG)
         if "steps" not in kept:
             fault = f"{folder / CONFIG} does not say how many steps the run has"
             raise UsageError(fault, "put its line `steps = N` back")
@@ -120,7 +121,7 @@ def resume_run(
         if extended:
             report.notes([trainer.extend(course)])
         try:
-            trainer.optimizer.load_state(load_optimizer(checkpoint.folder))
+            trainer.load_state(load_optimizer(checkpoint.folder))
         except (KeyError, ValueError) as error:
             raise CheckpointError(
                 f"{checkpoint.folder} cannot be resumed: {error}", "train a new run"

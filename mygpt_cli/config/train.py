@@ -209,6 +209,15 @@ class TrainConfig:
         expert=True,
     )
 
+    average: float = knob(
+        "Validate and save the average of the weights over this fraction of the steps so far; 0: the last "
+        "weights themselves.",
+        "Schedule",
+        0.0,
+        at_least=0,
+        at_most=0.5,
+        expert=True,
+    )
     patience: int = knob(
         "End early after this many validations without improvement; 0: never.",
         "Schedule",

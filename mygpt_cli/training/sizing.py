@@ -44,6 +44,7 @@ HEAD_WIDTH = 64
 CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 TOKENS_PER_STEP = 2048
+AVERAGE = 0.1
 INTERVALS = ("eval_every", "save_every", "log_every")
 
 
@@ -172,6 +173,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     if byte_pairs:
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
     chosen.setdefault("bpe_dropout", 0.0)
+    choose("average", AVERAGE, "steadier than the last weights themselves")
     if "schedule" not in chosen:
         reasons |= dict.fromkeys({"schedule", "warmup", "decay_share"} - chosen.keys(), DEFAULT)
     if "eval_every" not in chosen:
@@ -214,14 +216,15 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int
 def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int, processes: int) -> float:
     """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
 
-    Several processes send each other gradients and weights from copies.
+    Several processes send each other gradients and weights from copies. The average is one more copy.
     """
     parameters = 12 * layers * width**2 + 2 * vocab_size * width
     size = 2 if config.dtype == "bfloat16" else 4
     sequences = min(config.batch_size, -(-config.batch_size * config.accumulation // processes))
     tokens = sequences * config.context
     kept = layers * (26 * width + 3 * config.heads * config.context) + 3 * vocab_size
-    return (18.0 if processes == 1 else 26.0) * parameters + float(size * tokens * kept)
+    each = (18.0 if processes == 1 else 26.0) + (4.0 if config.average else 0.0)
+    return each * parameters + float(size * tokens * kept)
 
 
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from mygpt_cli.model.masks import DropoutMasks
 from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.dataset import Batches, Dataset, val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
+from mygpt_cli.training.averaging import WeightAverage
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import (
     CheckpointDue,
@@ -56,6 +57,7 @@ SETTLED = 100  # steps until the gradient's norm is known well enough to call an
 SPIKE = 20.0  # times that norm
 REFUSALS = 10  # steps in a row that must be refused before training is called diverged
 NO_LONGER_IMPROVES = "no longer improves"
+WEIGHTS = "weights."  # before the names of those that are being trained, beside their average
 
 Result = TypeVar("Result")
 
@@ -89,6 +91,7 @@ class Trainer:
         self.backend = backend or Autograd(model)
         self.optimizer = Optimizer(model, config, self.backend.muon, self.processes)
         self._parameters = list(model.parameters())
+        self.average = WeightAverage(dict(model.named_parameters()), config.average)
         self.history = history or History()
         self.notes: list[str] = []  # to be said with the next event
         self.budget = Budget()
@@ -123,6 +126,7 @@ class Trainer:
         """Train from the current step to the last; `config` has other micro-batches when memory ran out.
 
         `stop` is asked after each step and returns the reason to end early, such as a signal's name.
+        From a validation or save until the next step, and after the last, the model is the average.
         Raises DivergedError when step after step must be refused: not finite, or far too large.
         """
         history, budget = self.history, self.budget
@@ -134,10 +138,12 @@ class Trainer:
         budget.begin()
         while history.step < self.config.steps and reason is None:
             begin = time.perf_counter()
+            self.average.hide()
             loss, grad_norm = self.update(history.step)
             self._pace.took(taken := time.perf_counter() - begin)
             self.processes.stepped(taken)
             history.take(loss)
+            self.average.take(history.step)
             history.seconds = time.perf_counter() - started
             budget.stepped()
             steps, reason = agreed(self.processes, budget.correction(self.config, history.step), stop())
@@ -150,6 +156,7 @@ class Trainer:
                 yield self._progress(grad_norm)
             best, evaluated = False, None
             if last or history.step % config.validation_interval == 0:
+                self.average.show()
                 evaluated = self._evaluate()
                 best = evaluated.best
                 yield evaluated
@@ -162,6 +169,7 @@ class Trainer:
             due = last or best or keep or history.step % config.save_every == 0
             if due or self.config.accumulation != parts:  # what follows smaller micro-batches can be repeated
                 parts = self.config.accumulation
+                self.average.show()
                 with self.processes.patiently():
                     self._check_weights()
                     self.optimizer.gather()
@@ -178,6 +186,17 @@ class Trainer:
             best_bits_per_byte=history.best_bits_per_byte,
             refused=history.refused,
         )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs beside the model, so that training goes on from it exactly."""
+        weights = self.average.state()
+        return self.optimizer.state() | {f"{WEIGHTS}{name}": value for name, value in weights.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned; KeyError or ValueError when it is of another model."""
+        self.optimizer.load_state(tensors)
+        weights = {name: value for name, value in tensors.items() if name.startswith(WEIGHTS)}
+        self.average.load_state({name.removeprefix(WEIGHTS): value for name, value in weights.items()})
 
     def update(self, step: int) -> tuple[float, float]:
         """Take one optimizer step; return the loss in nats per token and the norm of the gradient.

@@ -71,7 +71,7 @@ def resumed(run: Run, dataset: Dataset) -> Trainer:
     trainer = Trainer(
         tiny_config(**from_file(run.folder / "config.toml")), dataset, last.model, history_of(last.state)
     )
-    trainer.optimizer.load_state(checkpoint.load_optimizer(last.folder))
+    trainer.load_state(checkpoint.load_optimizer(last.folder))
     run.forget_after(trainer.history.step)
     return trainer
 

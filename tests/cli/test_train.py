@@ -547,6 +547,19 @@ def test_a_checkpoint_without_its_settings_is_resumed(text: Path, capfd: pytest.
     assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
 
 
+def test_a_run_from_before_there_were_averages_goes_on_without(text: Path) -> None:
+    assert train("text.txt", "--steps", 3, "--average", 0, "--quiet") == 0
+    last, path = Path("checkpoints/text-001/last"), Path("checkpoints/text-001/config.toml")
+    state = json.loads((last / "training_state.json").read_text(encoding="utf-8"))
+    del state["settings"]["average"]
+    (last / "training_state.json").write_text(json.dumps(state), encoding="utf-8")
+    vouch_for(last)
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace("average = 0.0\n", ""), encoding="utf-8")
+    assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
+    assert "average = 0.0" in path.read_text(encoding="utf-8")
+
+
 def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 60, "--name", "first", "--quiet") == 0
     other = text.parent / "other.txt"

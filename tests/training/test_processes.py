@@ -50,7 +50,7 @@ def trained(processes: Processes, folder: Path, config: TrainConfig, state: Any 
     trainer = new_trainer(config, dataset_in(folder), processes)
     if state:
         trainer.model.load_state_dict(state["model"])
-        trainer.optimizer.load_state(state["optimizer"])
+        trainer.load_state(state["optimizer"])
         vars(trainer.history).update(state["history"])
     events = list(trainer.run(lambda: "SIGINT" if trainer.history.step == to else None))
     return {
@@ -58,7 +58,7 @@ def trained(processes: Processes, folder: Path, config: TrainConfig, state: Any 
         "norms": [event.grad_norm for event in events if isinstance(event, Progress)],
         "val": [event.val_loss for event in events if isinstance(event, Evaluated)],
         "model": {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()},
-        "optimizer": {name: tensor.numpy() for name, tensor in trainer.optimizer.state().items()},
+        "optimizer": {name: tensor.numpy() for name, tensor in trainer.state().items()},
         "history": asdict(trainer.history),
     }
 

@@ -44,6 +44,7 @@ def same_weights(a: GPT, b: GPT) -> bool:
         {"dropout": 0.2, "accumulation": 3},
         {"optimizer": "adamw", "arch": "gpt2", "bias": True, "dropout": 0.1},
         {"dtype": "bfloat16", "dropout": 0.1},
+        {"dropout": 0.2, "average": 0.2},
     ],
     ids=str,
 )
@@ -58,13 +59,44 @@ def test_resuming_is_not_to_have_stopped(
     first = new_trainer(config, tiny_dataset)
     list(first.run(stop=lambda: "SIGINT" if first.history.step == stop_at else None))
     second = Trainer(config, tiny_dataset, first.model, History(**asdict(first.history)))
-    second.optimizer.load_state({name: t.clone() for name, t in first.optimizer.state().items()})
+    second.load_state({name: t.clone() for name, t in first.state().items()})
     events = list(second.run())
     assert same_weights(whole.model, second.model)
-    state = second.optimizer.state()
-    assert all(torch.equal(t, state[name]) for name, t in whole.optimizer.state().items())
+    state = second.state()
+    assert all(torch.equal(t, state[name]) for name, t in whole.state().items())
     last = [[e.bits_per_byte for e in es if isinstance(e, Evaluated)][-1] for es in (whole_events, events)]
     assert last[0] == last[1]
+
+
+def test_the_average_is_what_is_validated_and_the_weights_are_what_is_trained(tiny_dataset: Dataset) -> None:
+    config = tiny_config(dropout=0.1, steps=12, eval_every=5, save_every=4)
+    plain = new_trainer(config, tiny_dataset)
+    seen = [[p.detach().clone() for p in plain.model.parameters()]]
+    update = plain.update
+
+    def watched(step: int) -> tuple[float, float]:
+        taken = update(step)
+        seen.append([p.detach().clone() for p in plain.model.parameters()])
+        return taken
+
+    plain.update = watched  # type: ignore[method-assign]
+    list(plain.run())
+    averages = [seen[0]]
+    for step, weights in enumerate(seen[1:], 1):
+        pairs = zip(averages[-1], weights, strict=True)
+        averages.append([torch.lerp(a, w, min(1.0, 1 / (0.25 * step))) for a, w in pairs])
+
+    trainer = new_trainer(replace(config, average=0.25), tiny_dataset)
+    for event in trainer.run():
+        if isinstance(event, Evaluated | CheckpointDue):
+            pairs = zip(trainer.model.parameters(), averages[event.step], strict=True)
+            assert all(torch.allclose(p, a, atol=1e-6) for p, a in pairs)
+        if isinstance(event, Evaluated):
+            nats = trainer.validation_loss(tiny_dataset.val)
+            assert event.val_loss == pytest.approx(nats / (len(tiny_dataset.val) - 1))
+    state = trainer.state()
+    names = [name for name, _ in trainer.model.named_parameters()]
+    assert all(torch.equal(state[f"weights.{n}"], w) for n, w in zip(names, seen[-1], strict=True))
 
 
 def clocked(
@@ -83,7 +115,7 @@ def clocked(
     [
         {},
         {"dropout": 0.2, "accumulation": 2, "schedule": "cosine", "final_lr": 0.1, "keep_every": 7},
-        {"schedule": "constant", "eval_every": 60, "dtype": "bfloat16"},
+        {"schedule": "constant", "eval_every": 60, "dtype": "bfloat16", "average": 0.1},
     ],
     ids=str,
 )
@@ -116,7 +148,7 @@ def stopped_and_resumed(config: TrainConfig, dataset: Dataset, step: int) -> GPT
     first = new_trainer(config, dataset)
     list(first.run(stop=lambda: "SIGINT" if first.history.step == step else None))
     second = Trainer(config, dataset, first.model, History(**asdict(first.history)))
-    second.optimizer.load_state({name: t.clone() for name, t in first.optimizer.state().items()})
+    second.load_state({name: t.clone() for name, t in first.state().items()})
     list(second.run())
     return second.model
 
