@@ -47,7 +47,7 @@ CHANGEABLE = {
     "encoding",
     "out",
 }
-EARLIER: Settings = {"average": 0.0}  # what runs of earlier versions had that did not say so
+EARLIER: Settings = {"average": 0.0, "members": 0}  # what runs of earlier versions had that did not say so
 
 
 class Run:

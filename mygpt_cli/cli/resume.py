@@ -111,7 +111,7 @@ def resume_run(
         plan = prepared.plan()
         if plan.steps != kept["steps"]:
             plan = plan.with_new_intervals((course or [(0, kept["steps"])])[0][1], set(given))
-        configuration = prepared.configuration(plan, started, history.step)
+        configuration = prepared.configuration(plan, started, history)
         extended = bool(course) and course[-1][1] != configuration.steps
         if course and not extended:
             configuration = replace(configuration, corrections=course if len(course) > 1 else ())

@@ -209,6 +209,15 @@ class TrainConfig:
         expert=True,
     )
 
+    members: int = knob(
+        "Train this many models first, one after another, and then one that learns from all of them "
+        "(distillation); 0: one model.",
+        "Schedule",
+        0,
+        at_least=0,
+        at_most=16,
+        expert=True,
+    )
     average: float = knob(
         "Validate and save the average of the weights over this fraction of the steps so far; 0: the last "
         "weights themselves.",

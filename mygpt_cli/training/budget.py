@@ -10,6 +10,8 @@ from statistics import median
 
 from mygpt_cli.config.course import MOST_STEPS
 from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.training.history import History
+from mygpt_cli.training.stages import cost
 
 START, SAVE = 0.4, 0.05  # seconds for starting Python and leaving it, and for each save
 MISSED = 0.01  # share of all steps by which their number may be wrong before it is corrected,
@@ -49,9 +51,9 @@ class Budget:
         self._looks_apart = (self.end - self._lap_began) / LOOKS
         self._next_look = self._lap_began + KNOWN * LOOKS * self._looks_apart
 
-    def stepped(self) -> None:
-        """A step was taken since the last call of any of these."""
-        self._recent.append(self._lap())
+    def stepped(self, cost: float = 1.0) -> None:
+        """A step was taken since the last call of any of these, of this cost as a multiple of others'."""
+        self._recent.append(self._lap() / cost)
         self._taken += 1
 
     def validated(self) -> None:
@@ -66,18 +68,20 @@ class Budget:
         began, self._lap_began = self._lap_began, time.perf_counter()
         return self._lap_began - began
 
-    def correction(self, config: TrainConfig, step: int) -> int | None:
+    def correction(self, config: TrainConfig, history: History) -> int | None:
         """Return the number of steps in all that keeps the time, when the one planned would miss it."""
+        step = history.step
         left, now = config.steps - step, time.perf_counter()
         if left == 0 or now < self._next_look:
             return None
         self._next_look = now + self._looks_apart
-        fitting = self.steps(config, step)
+        fitting = self.steps(config, history)
         near = abs(fitting - left) <= MISSED * (self._taken + left) + UNSURE * left
         return None if near else step + fitting
 
-    def steps(self, config: TrainConfig, step: int) -> int:
-        """Return how many more steps fit after this many, validations and saves included."""
+    def steps(self, config: TrainConfig, history: History) -> int:
+        """Return how many more steps fit, validations and saves included."""
+        step, of_stage = history.step, (config.members, history.stage, history.stage_step)
         left = self.end - time.perf_counter() - START
         pace = self._pace(config.steps - step)
         every = config.validation_interval
@@ -85,15 +89,15 @@ class Budget:
         keep = config.keep_every or MOST_STEPS + 1
         both = [math.lcm(keep, interval) for interval in often]
 
-        def cost(count: int) -> float:
+        def seconds(count: int) -> float:
             last = step + count
             validations = _multiples(step, last, every) + (last % every > 0)
             saves = _multiples(step, last, *often) + 2 * _multiples(step, last, keep)
             saves += all(last % interval for interval in (*often, keep)) - _multiples(step, last, *both)
-            return (count + validations * self._validation) * pace + saves * self._save
+            return (cost(*of_stage, count) + validations * self._validation) * pace + saves * self._save
 
         most = min(MOST_STEPS - step, max(0, int(left / pace)))
-        return max(0, bisect.bisect_right(range(most + 1), left, key=cost) - 1)
+        return max(0, bisect.bisect_right(range(most + 1), left, key=seconds) - 1)
 
     def _pace(self, left: int) -> float:
         """Estimate how long each of so many steps will take, from the last ones: for fewer, from fewer."""

@@ -18,7 +18,7 @@ USELESS = 1.05  # times the loss of guessing; a model that has only begun may be
 
 def is_hopeless(history: History, config: TrainConfig, evaluated: Evaluated) -> bool:
     """Whether validation has become so much worse that the falling learning rate cannot mend it."""
-    lost = evaluated.bits_per_byte > HOPELESS * (history.best_bits_per_byte or math.inf)
+    lost = evaluated.bits_per_byte > HOPELESS * (history.stage_best or math.inf)
     return bool(config.patience) and history.evals_since_best >= config.patience and lost
 
 
@@ -40,7 +40,7 @@ def useless(history: History, config: TrainConfig, evaluated: Evaluated, vocab_s
     """Say once, in plain words, that after its warm-up the model knows less than nothing."""
     guessing = math.log(vocab_size)
     lower = min(evaluated.train_loss, evaluated.val_loss)
-    if history.useless or history.step <= config.warmup or lower < USELESS * guessing:
+    if history.useless or history.stage_step <= config.warmup or lower < USELESS * guessing:
         return None
     history.useless = True
     return (

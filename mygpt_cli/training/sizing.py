@@ -22,6 +22,7 @@ from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import SAVE, START, Budget, typical
+from mygpt_cli.training.history import History
 from mygpt_cli.training.schedule import warmup_steps
 from mygpt_cli.training.trainer import Trainer
 
@@ -69,7 +70,7 @@ class Plan:
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
         by_steps: Settings = {
-            "warmup": warmup_steps(steps),
+            "warmup": warmup_steps(steps // (self.settings.get("members", 0) + 1)),
             "schedule": "linear",
             "decay_share": 0.6,
             "final_lr": 0.0,
@@ -216,15 +217,17 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int
 def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int, processes: int) -> float:
     """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
 
-    Several processes send each other gradients and weights from copies. The average is one more copy.
+    Several processes send each other gradients and weights from copies. The average is one more copy,
+    each member another, and their predictions are two numbers for each token of the vocabulary.
     """
     parameters = 12 * layers * width**2 + 2 * vocab_size * width
     size = 2 if config.dtype == "bfloat16" else 4
     sequences = min(config.batch_size, -(-config.batch_size * config.accumulation // processes))
     tokens = sequences * config.context
     kept = layers * (26 * width + 3 * config.heads * config.context) + 3 * vocab_size
-    each = (18.0 if processes == 1 else 26.0) + (4.0 if config.average else 0.0)
-    return each * parameters + float(size * tokens * kept)
+    each = (18.0 if processes == 1 else 26.0) + (4.0 if config.average else 0.0) + 4.0 * config.members
+    taught = 2 * 4 * tokens * vocab_size if config.members else 0
+    return each * parameters + float(size * tokens * kept) + taught
 
 
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:
@@ -350,11 +353,11 @@ def seconds_per_token(scratch: Trainer) -> float:
     return seconds_per_step(scratch, 0.25) / scratch.tokens_per_step
 
 
-def fit_steps(plan: Plan, scratch: Trainer, end: float, done: int = 0) -> tuple[int, Budget]:
+def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tuple[int, Budget]:
     """Measure how many steps fit until `end`, in seconds of `time.perf_counter`; return them, and the budget.
 
-    The scratch trainer's weights are spent on it; `done` steps have been taken before. Raises UsageError
-    when too few fit to learn anything.
+    The scratch trainer's weights are spent on it; `history` is that of the steps taken before. Raises
+    UsageError when too few fit to learn anything.
     """
     seconds = end - time.perf_counter()
     pace = seconds_per_step(scratch, min(2.0, seconds / 40)) * 1.01
@@ -363,7 +366,7 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, done: int = 0) -> tuple[
     left = end - time.perf_counter() - START
     steps = int(left / pace)
     for _ in range(3):  # the fewer steps, the fewer validations
-        steps = budget.steps(plan.config(done + max(1, steps)), done)
+        steps = budget.steps(plan.config(history.step + max(1, steps)), history)
     steps = scratch.processes.of(0, steps)
     if steps < SHORTEST:
         needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace

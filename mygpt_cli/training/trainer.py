@@ -39,7 +39,7 @@ from mygpt_cli.training.events import (
 from mygpt_cli.training.extension import extend, factor_at
 from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_hopeless, overfitting, useless
-from mygpt_cli.training.optimizer import Optimizer
+from mygpt_cli.training.optimizer import Optimizer, under
 from mygpt_cli.training.pace import Pace
 from mygpt_cli.training.sharing import (
     Outcome,
@@ -51,6 +51,7 @@ from mygpt_cli.training.sharing import (
     take_over,
     worst_outcome,
 )
+from mygpt_cli.training.stages import stage_course, step_cost
 
 WHOLE_TOKENS_FROM = 0.85  # share of the steps
 SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
@@ -89,10 +90,10 @@ class Trainer:
         self.model = model
         self.device = model.embedding.device
         self.backend = backend or Autograd(model)
-        self.optimizer = Optimizer(model, config, self.backend.muon, self.processes)
         self._parameters = list(model.parameters())
-        self.average = WeightAverage(dict(model.named_parameters()), config.average)
+        self._members: list[TrainingBackend] = []  # those that are trained
         self.history = history or History()
+        self._begin_optimizing()
         self.notes: list[str] = []  # to be said with the next event
         self.budget = Budget()
         self._pace = Pace()
@@ -111,6 +112,10 @@ class Trainer:
                 dtype=model.compute_dtype,
                 device=self.device,
             )
+
+    def _begin_optimizing(self) -> None:
+        self.optimizer = Optimizer(self.model, self.config, self.backend.muon, self.processes)
+        self.average = WeightAverage(dict(self.model.named_parameters()), self.config.average)
 
     @property
     def tokens_per_step(self) -> int:
@@ -137,16 +142,18 @@ class Trainer:
         parts = self.config.accumulation
         budget.begin()
         while history.step < self.config.steps and reason is None:
-            begin = time.perf_counter()
             self.average.hide()
+            if history.stage_step == self._stage_course[-1][1]:
+                yield self._next_stage()
+            begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
             self._pace.took(taken := time.perf_counter() - begin)
             self.processes.stepped(taken)
             history.take(loss)
-            self.average.take(history.step)
+            self.average.take(history.stage_step)
             history.seconds = time.perf_counter() - started
-            budget.stepped()
-            steps, reason = agreed(self.processes, budget.correction(self.config, history.step), stop())
+            budget.stepped(step_cost(self.config.members, history.stage))
+            steps, reason = agreed(self.processes, budget.correction(self.config, history), stop())
             if steps:
                 yield self._corrected(steps)
             yield from self._noted()
@@ -189,14 +196,46 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs beside the model, so that training goes on from it exactly."""
-        weights = self.average.state()
-        return self.optimizer.state() | {f"{WEIGHTS}{name}": value for name, value in weights.items()}
+        parts = {WEIGHTS: self.average.state()}
+        for number, member in enumerate(self._members):
+            parts[f"members.{number}."] = member.model.state_dict()
+        beside = {f"{part}{name}": value for part, each in parts.items() for name, value in each.items()}
+        return self.optimizer.state() | beside
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned; KeyError or ValueError when it is of another model."""
         self.optimizer.load_state(tensors)
-        weights = {name: value for name, value in tensors.items() if name.startswith(WEIGHTS)}
-        self.average.load_state({name.removeprefix(WEIGHTS): value for name, value in weights.items()})
+        self.average.load_state(under(WEIGHTS, tensors))
+        for number in range(self.history.stage):
+            self._add_member(under(f"members.{number}.", tensors))
+
+    def _add_member(self, weights: Mapping[str, Tensor]) -> None:
+        """Keep a trained model as a teacher; KeyError when weights are missing."""
+        model = GPT(self.model.config).requires_grad_(False)
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name].detach())
+        model.compute_dtype = self.model.compute_dtype
+        self._members.append(self.backend.beside(model.to(self.device)))
+
+    @property
+    def _stage_course(self) -> Course:
+        history, config = self.history, self.config
+        return stage_course(config.course, config.members, history.stage, history.stage_first)
+
+    def _next_stage(self) -> Noted:
+        """Keep the average as a member, and begin with the next model."""
+        history, members = self.history, self.config.members
+        self.average.show()
+        self._add_member(dict(self.model.named_parameters()))
+        history.begin_stage()
+        fresh = GPT(self.model.config)
+        fresh.initialise(torch.Generator().manual_seed(derive(self.config.seed, "weights", history.stage)))
+        self.model.load_state_dict(fresh.state_dict())
+        self._begin_optimizing()
+        now = f"member {history.stage + 1} of {members}"
+        if history.stage == members:
+            now = f"the model that learns from {'it' if members == 1 else f'all {members}'}"
+        return Noted(step=history.step, text=f"member {history.stage} of {members} is trained; now {now}")
 
     def update(self, step: int) -> tuple[float, float]:
         """Take one optimizer step; return the loss in nats per token and the norm of the gradient.
@@ -206,7 +245,8 @@ class Trainer:
         """
         config = self.config
         # The end of training is for the text as it will be seen in use.
-        whole = step >= WHOLE_TOKENS_FROM * steps_at(config.course, step)
+        own = step - self.history.stage_first
+        whole = own >= WHOLE_TOKENS_FROM * steps_at(self._stage_course, own)
         split = 0.0 if whole else config.bpe_dropout
         x, y = self._batches.batch(step, split, self._rows if self.processes.count > 1 else None)
         ids, targets = self._to_device(x), self._to_device(y)
@@ -234,8 +274,16 @@ class Trainer:
             if self._masks:
                 self._masks.go_to(number, draws, shape, rows)
             weight = (own.stop - own.start) / self._sequences
-            total += self.backend.accumulate_gradients(x[own], y[own], self._masks, weight)
+            taught = self._teach(x[own]) if self.history.stage == self.config.members > 0 else None
+            total += self.backend.accumulate_gradients(x[own], y[own], self._masks, weight, taught)
         return total
+
+    def _teach(self, ids: Tensor) -> Tensor:
+        """Return the mean of what the members predict (B, T, V) after each of ids (B, T)."""
+        total = self._members[0].probabilities(ids)
+        for member in self._members[1:]:
+            total += member.probabilities(ids)
+        return total.div_(len(self._members))
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
@@ -309,10 +357,10 @@ class Trainer:
         """Whether a step may be taken; DivergedError when too many in a row may not."""
         history = self.history
         finite = math.isfinite(loss) and math.isfinite(norm)
-        spike = history.step > SETTLED and norm > SPIKE * max(history.norm, self.config.clip or 1.0)
+        spike = history.stage_step > SETTLED and norm > SPIKE * max(history.norm, self.config.clip or 1.0)
         if finite and not spike:
             history.refused_in_row = 0
-            history.norm += (norm - history.norm) / min(history.step + 1, 100)
+            history.norm += (norm - history.norm) / min(history.stage_step + 1, 100)
             return True
         history.refused += 1
         history.refused_in_row += 1
@@ -348,8 +396,10 @@ class Trainer:
         # that the tokenizer puts in front is no text.
         first = b"" if dataset.tokenizer.prefix else dataset.tokenizer.token_bytes(int(dataset.val[0]))
         bits_per_byte = nats / math.log(2) / max(1, dataset.val_bytes - len(first))
+        improved = math.isfinite(nats) and bits_per_byte < (history.stage_best or math.inf)
+        history.evals_since_best = 0 if improved else history.evals_since_best + 1
+        history.stage_best = bits_per_byte if improved else history.stage_best
         best = math.isfinite(nats) and bits_per_byte < (history.best_bits_per_byte or math.inf)
-        history.evals_since_best = 0 if best else history.evals_since_best + 1
         if best:
             history.best_step, history.best_bits_per_byte = history.step, bits_per_byte
         evaluated = Evaluated(

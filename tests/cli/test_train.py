@@ -22,6 +22,7 @@ from mygpt_cli.cli.app import run
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import Event
+from mygpt_cli.training.history import History
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import CYCLE, SHARED, Command
 
@@ -386,9 +387,9 @@ def test_a_time_to_go_on_for(
 class Corrections(Budget):
     """A budget of time that asks for other numbers of steps at certain steps."""
 
-    def correction(self, config: TrainConfig, step: int) -> int | None:
+    def correction(self, config: TrainConfig, history: History) -> int | None:
         """Return the number of steps in all from this one on, if it is another."""
-        return {10: 90, 25: 60, 50: 64}.get(step)
+        return {10: 90, 25: 60, 50: 64}.get(history.step)
 
 
 def timed_run(name: str, monkeypatch: pytest.MonkeyPatch) -> Path:

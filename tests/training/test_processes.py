@@ -18,6 +18,7 @@ from mygpt_cli.text.corpus import open_corpus
 from mygpt_cli.tokens.dataset import Dataset, prepare
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import CheckpointDue, Corrected, Evaluated, Finished, Progress
+from mygpt_cli.training.history import History
 from mygpt_cli.training.processes import connect
 from tests.conftest import tiny_config
 from tests.helpers.processes import on_processes
@@ -181,8 +182,8 @@ def interfered(processes: Processes, folder: Path, what: str) -> Any:
 class Corrections(Budget):
     """A clock by which only the first process is on time."""
 
-    def correction(self, config: TrainConfig, step: int) -> int | None:
-        return {5: 24}.get(step) if os.environ.get("RANK") == "0" else {4: 12}.get(step)
+    def correction(self, config: TrainConfig, history: History) -> int | None:
+        return {5: 24}.get(history.step) if os.environ.get("RANK") == "0" else {4: 12}.get(history.step)
 
 
 @pytest.mark.parametrize(("what", "end"), [("nan", ("done", 1)), ("stop", ("SIGTERM", 0))])

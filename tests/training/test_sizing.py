@@ -16,6 +16,7 @@ from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 from mygpt_cli.training import sizing
 from mygpt_cli.training.budget import START, Budget
+from mygpt_cli.training.history import History
 from mygpt_cli.training.sizing import fit_memory, fit_steps, plan
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
@@ -114,12 +115,12 @@ def test_validations_that_were_asked_for_are_part_of_the_time(
         given = {**shape, "time": "100s", "eval_every": every, "keep_every": keep}
         chosen = plan(given, tiny_dataset, slow)
         end = time.perf_counter() + 100.0
-        steps, _ = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), end)
+        steps, _ = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), end, History())
         config = chosen.config(steps)
         assert seconds_of(config, 0, 0.01 * 1.01, 0.9) + START <= 100.0
         assert seconds_of(chosen.config(steps + 1), 0, 0.01 * 1.01, 0.9) + START > 100.0
         twice = Budget(end, 0.005, 0.9)
-        assert twice.steps(config, 0) >= steps
+        assert twice.steps(config, History()) >= steps
 
 
 @pytest.mark.parametrize(("step", "limit", "most"), [(0.01, 0.25, 0.3), (0.6, 0.25, 1.3), (1.6, -1.0, 3.3)])
@@ -177,13 +178,13 @@ def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
     chosen = plan(settings, tiny_dataset, slow)
     scratch: Trainer = new_trainer(chosen.config(100), tiny_dataset)
     with pytest.raises(UsageError, match="too short"):
-        fit_steps(chosen, scratch, time.perf_counter() + 0.3)
+        fit_steps(chosen, scratch, time.perf_counter() + 0.3, History())
     with pytest.raises(UsageError) as fault:  # most of the time went by before
-        fit_steps(replace(chosen, seconds=20.0), scratch, time.perf_counter() + 0.3)
+        fit_steps(replace(chosen, seconds=20.0), scratch, time.perf_counter() + 0.3, History())
     enough = re.search(r"--time (\d+)s is enough", fault.value.hint)
     assert enough
     assert int(enough[1]) > 20
-    steps, _ = fit_steps(chosen, scratch, time.perf_counter() + 30.0)
+    steps, _ = fit_steps(chosen, scratch, time.perf_counter() + 30.0, History())
     assert steps > 100
 
 

@@ -45,6 +45,8 @@ def same_weights(a: GPT, b: GPT) -> bool:
         {"optimizer": "adamw", "arch": "gpt2", "bias": True, "dropout": 0.1},
         {"dtype": "bfloat16", "dropout": 0.1},
         {"dropout": 0.2, "average": 0.2},
+        {"dropout": 0.2, "average": 0.2, "members": 2, "accumulation": 2},
+        {"arch": "gpt2", "optimizer": "adamw", "members": 1, "steps": 13},
     ],
     ids=str,
 )
@@ -116,6 +118,7 @@ def clocked(
         {},
         {"dropout": 0.2, "accumulation": 2, "schedule": "cosine", "final_lr": 0.1, "keep_every": 7},
         {"schedule": "constant", "eval_every": 60, "dtype": "bfloat16", "average": 0.1},
+        {"members": 2, "average": 0.1},
     ],
     ids=str,
 )
