@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -22,12 +22,16 @@ SHARE = 8  # cells of a share and the mark before it
 NARROWEST_BAR, WIDEST_BAR = 3, 10
 
 
-def show_temperatures(view: "TemperaturesView", sampling: "Sampling", how: Shown) -> None:
-    """Write the next token at several temperatures."""
+def show_temperatures(
+    view: "TemperaturesView", sampling: "Sampling", how: Shown, page: dict[str, Any] | None = None
+) -> None:
+    """Write the next token at several temperatures; `page` is what a page shows."""
     with how.screen("temperatures") as screen:
         screen.record(as_json(view) | settings_record(sampling))
         screen.show(render_settings(replace(sampling, temperature=1.0)), Text())
         screen.show(render_temperatures(view, screen.width, explain=how.explain))
+        if page:
+            screen.explore(page, "filters.js", "choice.js", "chart.js", "temperatures.js")
 
 
 def render_temperatures(view: "TemperaturesView", width: int, *, explain: bool = False) -> RenderableType:
