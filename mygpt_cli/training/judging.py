@@ -1,9 +1,10 @@
-"""Whether training still makes the model better, and what to tell the user when it does not."""
+"""Whether a step may be taken, whether training still makes the model better, and what to say when not."""
 
 import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from mygpt_cli.base.errors import DivergedError
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.events import Evaluated
 from mygpt_cli.training.history import History
@@ -14,6 +15,29 @@ FALLING = 0.02  # fraction of the loss on new text that the last fifth of a run 
 FRESH_PASSES = 4  # over a text, which teach nearly as much as new text would (Muennighoff et al. 2023)
 APART = 0.25  # by which fraction the loss on new text is above that on the training text when it is memorised
 USELESS = 1.05  # times the loss of guessing; a model that has only begun may be just above it
+
+SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
+SPIKE = 20.0  # times that norm
+REFUSALS = 10  # steps in a row that must be refused before training is called diverged
+
+
+def is_acceptable(history: History, config: TrainConfig, loss: float, norm: float) -> bool:
+    """Whether a step may be taken; DivergedError when too many in a row may not."""
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    spike = history.stage_step > SETTLED and norm > SPIKE * max(history.norm, config.clip or 1.0)
+    if finite and not spike:
+        history.refused_in_row = 0
+        history.norm += (norm - history.norm) / min(history.stage_step + 1, 100)
+        return True
+    history.refused += 1
+    history.refused_in_row += 1
+    if history.refused_in_row >= REFUSALS:
+        raise DivergedError(
+            f"training diverged: {REFUSALS} steps in a row, up to step {history.step + 1}, had a loss of "
+            f"{loss:.4g} and a gradient of norm {norm:.4g}",
+            "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
+        )
+    return False
 
 
 def is_hopeless(history: History, config: TrainConfig, evaluated: Evaluated) -> bool:

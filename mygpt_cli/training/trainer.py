@@ -38,7 +38,8 @@ from mygpt_cli.training.events import (
 )
 from mygpt_cli.training.extension import extend, factor_at
 from mygpt_cli.training.history import History
-from mygpt_cli.training.judging import is_hopeless, overfitting, useless
+from mygpt_cli.training.judging import is_acceptable, is_hopeless, overfitting, useless
+from mygpt_cli.training.members import Members
 from mygpt_cli.training.optimizer import Optimizer, under
 from mygpt_cli.training.pace import Pace
 from mygpt_cli.training.sharing import (
@@ -52,13 +53,13 @@ from mygpt_cli.training.sharing import (
     worst_outcome,
 )
 from mygpt_cli.training.stages import stage_course, step_cost
+from mygpt_cli.training.validation import evaluate
 
 WHOLE_TOKENS_FROM = 0.85  # fraction of the steps
-SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
-SPIKE = 20.0  # times that norm
-REFUSALS = 10  # steps in a row that must be refused before training is called diverged
 NO_LONGER_IMPROVES = "no longer improves"
-WEIGHTS = "weights."  # before the names of those that are being trained, beside their average
+# Before the names of weights that a checkpoint has beside its model: where this is an average, those that are
+# being trained, and those of members.
+WEIGHTS, MEMBERS = "weights.", "members."
 
 Result = TypeVar("Result")
 
@@ -91,7 +92,7 @@ class Trainer:
         self.device = model.embedding.device
         self.backend = backend or Autograd(model)
         self._parameters = list(model.parameters())
-        self._members: list[TrainingBackend] = []  # those that are trained
+        self._members = Members(self.backend)
         self.history = history or History()
         self._begin_optimizing()
         self.notes: list[str] = []  # to be said with the next event
@@ -196,9 +197,7 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs beside the model, so that training goes on from it exactly."""
-        parts = {WEIGHTS: self.average.state()}
-        for number, member in enumerate(self._members):
-            parts[f"members.{number}."] = member.model.state_dict()
+        parts = {WEIGHTS: self.average.state(), MEMBERS: self._members.state()}
         beside = {f"{part}{name}": value for part, each in parts.items() for name, value in each.items()}
         return self.optimizer.state() | beside
 
@@ -207,15 +206,7 @@ class Trainer:
         self.optimizer.load_state(tensors)
         self.average.load_state(under(WEIGHTS, tensors))
         for number in range(self.history.stage):
-            self._add_member(under(f"members.{number}.", tensors))
-
-    def _add_member(self, weights: Mapping[str, Tensor]) -> None:
-        """Keep a trained model as a teacher; KeyError when weights are missing."""
-        model = GPT(self.model.config).requires_grad_(False)
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name].detach())
-        model.compute_dtype = self.model.compute_dtype
-        self._members.append(self.backend.beside(model.to(self.device)))
+            self._members.add(under(f"{MEMBERS}{number}.", tensors))
 
     @property
     def _stage_course(self) -> Course:
@@ -226,7 +217,7 @@ class Trainer:
         """Keep the average as a member, and begin with the next model."""
         history, members = self.history, self.config.members
         self.average.show()
-        self._add_member(dict(self.model.named_parameters()))
+        self._members.add(dict(self.model.named_parameters()))
         history.begin_stage()
         fresh = GPT(self.model.config)
         fresh.initialise(torch.Generator().manual_seed(derive(self.config.seed, "weights", history.stage)))
@@ -256,7 +247,7 @@ class Trainer:
             self.processes, get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         )
         loss_value, norm_value = total.item(), norm.item()
-        if self._acceptable(loss_value, norm_value):
+        if is_acceptable(self.history, config, loss_value, norm_value):
             if config.clip and norm_value > config.clip:
                 clip_grads_with_norm_(self._parameters, config.clip, norm)
             self.optimizer.step(self._lr_factor(step))
@@ -274,16 +265,9 @@ class Trainer:
             if self._masks:
                 self._masks.go_to(number, draws, shape, rows)
             weight = (own.stop - own.start) / self._sequences
-            taught = self._teach(x[own]) if self.history.stage == self.config.members > 0 else None
+            taught = self._members.teach(x[own]) if self.history.stage == self.config.members else None
             total += self.backend.accumulate_gradients(x[own], y[own], self._masks, weight, taught)
         return total
-
-    def _teach(self, ids: Tensor) -> Tensor:
-        """Return the mean of what the members predict (B, T, V) after each of ids (B, T)."""
-        total = self._members[0].probabilities(ids)
-        for member in self._members[1:]:
-            total += member.probabilities(ids)
-        return total.div_(len(self._members))
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
@@ -353,25 +337,6 @@ class Trainer:
             yield Noted(step=self.history.step, text=note)
         self.notes.clear()
 
-    def _acceptable(self, loss: float, norm: float) -> bool:
-        """Whether a step may be taken; DivergedError when too many in a row may not."""
-        history = self.history
-        finite = math.isfinite(loss) and math.isfinite(norm)
-        spike = history.stage_step > SETTLED and norm > SPIKE * max(history.norm, self.config.clip or 1.0)
-        if finite and not spike:
-            history.refused_in_row = 0
-            history.norm += (norm - history.norm) / min(history.stage_step + 1, 100)
-            return True
-        history.refused += 1
-        history.refused_in_row += 1
-        if history.refused_in_row >= REFUSALS:
-            raise DivergedError(
-                f"training diverged: {REFUSALS} steps in a row, up to step {history.step + 1}, had a loss of "
-                f"{loss:.4g} and a gradient of norm {norm:.4g}",
-                "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
-            )
-        return False
-
     def validation_loss(self, tokens: np.ndarray) -> float:
         """Return the sum of nats over these tokens, each but the first predicted once.
 
@@ -390,29 +355,7 @@ class Trainer:
         return total
 
     def _evaluate(self) -> Evaluated:
-        history, dataset = self.history, self.dataset
-        nats = self.validation_loss(dataset.val)
-        # The first token of the validation text has no predecessor: it is not predicted, and not counted. One
-        # that the tokenizer puts in front is no text.
-        first = b"" if dataset.tokenizer.prefix else dataset.tokenizer.token_bytes(int(dataset.val[0]))
-        bits_per_byte = nats / math.log(2) / max(1, dataset.val_bytes - len(first))
-        improved = math.isfinite(nats) and bits_per_byte < (history.stage_best or math.inf)
-        history.evals_since_best = 0 if improved else history.evals_since_best + 1
-        history.stage_best = bits_per_byte if improved else history.stage_best
-        best = math.isfinite(nats) and bits_per_byte < (history.best_bits_per_byte or math.inf)
-        if best:
-            history.best_step, history.best_bits_per_byte = history.step, bits_per_byte
-        evaluated = Evaluated(
-            step=history.step,
-            train_loss=history.eval_loss / max(1, history.eval_steps),
-            val_loss=nats / (len(dataset.val) - 1),
-            bits_per_byte=bits_per_byte,
-            nats_per_character=nats / max(1, dataset.val_characters - len(first.decode(errors="ignore"))),
-            best=best,
-            seconds=history.seconds,
-        )
-        history.eval_loss, history.eval_steps = 0.0, 0
-        return evaluated
+        return evaluate(self.history, self.dataset, self.validation_loss(self.dataset.val))
 
     def _check_weights(self) -> None:
         """Raise DivergedError rather than let weights that are not finite be saved."""
