@@ -285,6 +285,7 @@ def history_of(state: dict[str, Any] | None) -> History:
     unknown = CheckpointError("the checkpoint does not say how far its training was", "train a new run")
     try:
         recorded: dict[str, Any] = dict((state or {})["history"])
+        recorded.setdefault("stage_best", recorded["best_bits_per_byte"])  # there was only one model
         history = History(**{FORMER_NAMES.get(name, name): value for name, value in recorded.items()})
     except (KeyError, TypeError, ValueError):
         raise unknown from None
@@ -294,6 +295,10 @@ def history_of(state: dict[str, Any] | None) -> History:
         wrong_truth = isinstance(value, bool) is not (kind is bool)
         if not isinstance(value, kind) or wrong_truth or not 0 <= (value or 0) <= MOST:
             raise unknown
+    settings = (state or {}).get("settings")
+    members = settings.get("members", 0) if isinstance(settings, dict) else 0
+    if history.stage_first > history.step or not isinstance(members, int) or history.stage > members:
+        raise unknown
     return history
 
 

@@ -337,6 +337,11 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
             f"{called('arch')} {architecture.name} can only be fine-tuned, with {called('init_from')}; "
             f"a new model can be {', '.join(TRAINABLE)}"
         )
+    if settings.get("members") and settings.get("steps") and settings["steps"] <= settings["members"]:
+        faults.append(
+            f"{settings['members']} members and the model that learns from them take more than "
+            f"{called('steps')} {settings['steps']}"
+        )
     if settings.get("members") and settings.get("init_from"):
         both = f"{called('members')} and {called('init_from')}"
         faults.append(f"{both} cannot be combined: members begin from random weights")

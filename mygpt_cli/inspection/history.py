@@ -43,6 +43,7 @@ class Validation:
     bits_per_byte: float | None
     nats_per_character: float | None
     seconds: float | None
+    stage: int = 0  # which of the run's models it was
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def _validations(records: Sequence[Record]) -> tuple[Validation, ...]:
             bits_per_byte=number(record.get("bits_per_byte")),
             nats_per_character=number(record.get("nats_per_character")),
             seconds=number(record.get("seconds")),
+            stage=whole(record.get("stage")) or 0,
         )
         for record in records
         if (loss := number(record.get("val_loss"))) is not None

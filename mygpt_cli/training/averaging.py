@@ -32,19 +32,21 @@ class WeightAverage:
 
     def show(self) -> None:
         """Put the average into the parameters, unless it is there."""
-        self._shown = self._shown or self._exchange()
+        if not self._shown:
+            self._exchange()
 
     def hide(self) -> None:
         """Put the weights that are being trained into the parameters, unless they are there."""
-        self._shown = self._shown and not self._exchange()
+        if self._shown:
+            self._exchange()
 
     @torch.no_grad()
-    def _exchange(self) -> bool:
+    def _exchange(self) -> None:
         for name, parameter in self._parameters.items():
             shown = parameter.detach().clone()
             parameter.copy_(self._other[name])
             self._other[name].copy_(shown)
-        return True
+        self._shown = not self._shown
 
     def state(self) -> dict[str, Tensor]:
         """Return the weights that are being trained, while the average is shown; nothing without one."""

@@ -74,6 +74,7 @@ class Evaluated:
     nats_per_character: float
     best: bool
     seconds: float
+    stage: int = 0  # which of the run's models it was
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from mygpt_cli.config.course import Course
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.history import History
 from mygpt_cli.training.schedule import Rewarm, decay_start, lr_factor, warmup_steps
-from mygpt_cli.training.stages import stage_course
+from mygpt_cli.training.stages import current_course
 
 
 def factor_at(step: int, config: TrainConfig, history: History, course: Course | None = None) -> float:
@@ -12,8 +12,7 @@ def factor_at(step: int, config: TrainConfig, history: History, course: Course |
 
     The step is one of the stage that has begun.
     """
-    first = history.stage_first
-    own = stage_course(course or config.course, config.members, history.stage, first)
+    first, own = history.stage_first, current_course(config, history, course)
     return lr_factor(
         step - first,
         steps=own[-1][1],
@@ -34,7 +33,9 @@ def extend(config: TrainConfig, history: History, planned: Course) -> str:
     history.evals_since_best = 0
     said = f"the run now ends at step {config.steps:,} instead of {planned[-1][1]:,}"
     first = history.stage_first
-    end = first + stage_course(config.course, config.members, history.stage, first)[-1][1]
+    end = first + current_course(config, history)[-1][1]
+    if history.step >= end and history.stage < config.members:
+        return f"{said}; what is left of them goes to the models that have not begun"
     before = factor_at(max(first, history.step - 1), config, history, planned)
     history.rewarm_step, history.rewarm_factor = history.step, before
     now = factor_at(history.step, config, history)

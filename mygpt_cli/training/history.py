@@ -49,5 +49,6 @@ class History:
         self.stage += 1
         self.stage_first = self.step
         self.stage_best = None
-        self.evals_since_best = 0
-        self.norm = 0.0
+        self.evals_since_best = self.eval_steps = self.progress_steps = 0
+        self.eval_loss = self.progress_loss = self.norm = 0.0
+        self.rewarm_step, self.rewarm_factor = 0, 1.0

@@ -41,7 +41,12 @@ def is_acceptable(history: History, config: TrainConfig, loss: float, norm: floa
 
 
 def is_hopeless(history: History, config: TrainConfig, evaluated: Evaluated) -> bool:
-    """Whether validation has become so much worse that the falling learning rate cannot mend it."""
+    """Whether validation has become so much worse that the falling learning rate cannot mend it.
+
+    A member that learns its text by heart is no reason to end: others still learn from it.
+    """
+    if history.stage < config.members:
+        return False
     lost = evaluated.bits_per_byte > HOPELESS * (history.stage_best or math.inf)
     return bool(config.patience) and history.evals_since_best >= config.patience and lost
 
@@ -89,6 +94,10 @@ class Measured(Protocol):
     def val_loss(self) -> float:
         """Over the validation text, in nats per token."""
 
+    @property
+    def stage(self) -> int:
+        """Which of the run's models it was."""
+
 
 Verdict = Literal["good", "still improving", "memorising", "not learning"]
 
@@ -96,18 +105,22 @@ Verdict = Literal["good", "still improving", "memorising", "not learning"]
 def verdict(validations: Sequence[Measured], passes: float, reason: str, vocab_size: int) -> Verdict | None:
     """Judge a run that has ended after so many passes over its text; None where too little is known.
 
-    `reason` is that of `Finished`. A run that a signal has stopped is not judged.
+    Of several models the last is judged, which has seen its part of the passes. `reason` is that of
+    `Finished`. A run that a signal has stopped is not judged.
     """
     if not validations or reason.startswith("SIG"):
         return None
     last, lowest = validations[-1], min(each.val_loss for each in validations)
+    own = [each for each in validations if each.stage == last.stage]
+    before = max((each.step for each in validations if each.stage < last.stage), default=0)
     if lowest > USELESS * math.log(vocab_size):
         return "not learning"
     if reason != "done" or last.val_loss > ROSE * lowest:
         return "memorising"
-    earlier = [each.val_loss for each in validations if each.step <= 0.8 * last.step]
+    recent = last.step - 0.2 * (last.step - before)
+    earlier = [each.val_loss for each in own if each.step <= recent]
     falls = bool(earlier) and last.val_loss < (1 - FALLING) * earlier[-1]
-    if falls or passes < FRESH_PASSES:
+    if falls or passes < FRESH_PASSES * (last.stage + 1):
         return "still improving"
     apart = last.train_loss is not None and last.val_loss > (1 + APART) * last.train_loss
     return "memorising" if apart else "good"

@@ -19,10 +19,12 @@ class Members:
         return len(self._members)
 
     def add(self, weights: Mapping[str, Tensor]) -> None:
-        """Take in a model with a copy of these weights; KeyError when some are missing."""
+        """Take in a model with a copy of these weights; KeyError or ValueError when they do not fit."""
         like = self._backend.model
         model = GPT(like.config).requires_grad_(False)
         for name, parameter in model.named_parameters():
+            if weights[name].shape != parameter.shape:
+                raise ValueError(f"{name} of a member has another shape than the model's")
             parameter.copy_(weights[name].detach())
         model.compute_dtype = like.compute_dtype
         self._members.append(self._backend.beside(model.to(like.embedding.device)))

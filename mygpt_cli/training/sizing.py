@@ -31,7 +31,7 @@ from mygpt_cli.training.trainer import Trainer
 DEFAULT_TIME = "5m"
 DEFAULT = "the default"  # as a reason
 VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
-SHORTEST = 10  # steps that a budget of time must allow
+SHORTEST = 10  # steps that a budget of time must allow each model
 
 # What follows was measured with `benchmarks/sizing.py`.
 SHAPES = (  # layers, width
@@ -49,7 +49,7 @@ FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take 
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
 PASSES = 16  # over the text, after which a model gains little from more: others beside it gain more
-MOST_MEMBERS = 3
+MOST_MEMBERS, FEWEST_STEPS = 3, 300  # and the steps that each model needs, however small the text
 INTERVALS = ("eval_every", "save_every", "log_every")
 
 
@@ -156,10 +156,11 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         reasons["steps"] = "as many as fit into the time, from the measured speed"
 
     def tokens(layers: int, width: int) -> float:
-        """Estimate how many tokens a model of this shape learns from within the budget."""
+        """Estimate how many tokens each model of this shape learns from within the budget."""
+        members = chosen.get("members", 0)
         if steps is not None:
-            return float(steps * tokens_per_step)
-        return (seconds or 0.0) / (pace * _cost(layers, width))
+            return steps * tokens_per_step / (members + 1)
+        return (seconds or 0.0) / (pace * _cost(layers, width)) / cost_of_all(members)
 
     pace = 0.0
     if seconds is not None:
@@ -170,9 +171,11 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     for name, value in _with_shape(chosen, layers, width).items():
         choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
-    if seconds is not None and not chosen.get("init_from") and (members := _members(epochs)):
+    free = seconds is not None and "members" not in chosen and not chosen.get("init_from")
+    if free and (members := _members(epochs, epochs * train_tokens / tokens_per_step)):
         choose("members", members, f"one model gains little from more than {PASSES} passes over the text")
-    epochs /= cost_of_all(chosen.setdefault("members", 0))
+    chosen.setdefault("members", 0)
+    epochs = tokens(layers, width) / train_tokens
     reason = "suits the number of passes over the text"
     choose("dropout", _dropout(epochs, chosen["width"]), reason)
     if byte_pairs:
@@ -325,10 +328,10 @@ def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
     return {"layers": layers, "heads": _near_heads(width)} | chosen | {"width": width}
 
 
-def _members(epochs: float) -> int:
-    """Return the most members for which so many passes by one model suffice, if shared out among all."""
-    enough = [n for n in range(1, MOST_MEMBERS + 1) if epochs >= PASSES * cost_of_all(n)]
-    return max(enough, default=0)
+def _members(epochs: float, steps: float) -> int:
+    """Return the most members for which so many passes and steps of one model suffice, if shared out."""
+    suffices = min(epochs / PASSES, steps / FEWEST_STEPS)
+    return max((n for n in range(1, MOST_MEMBERS + 1) if cost_of_all(n) <= suffices), default=0)
 
 
 def _dropout(epochs: float, width: int) -> float:
@@ -381,14 +384,14 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tup
     validation = _validation_seconds(scratch)
     budget = Budget(end, pace, validation)
     left = end - time.perf_counter() - START
-    steps = int(left / pace)
+    steps, shortest = int(left / pace), SHORTEST * (1 + plan.settings.get("members", 0))
     for _ in range(3):  # the fewer steps, the fewer validations
-        steps = budget.steps(plan.config(history.step + max(1, steps)), history)
+        steps = budget.steps(plan.config(history.step + max(shortest, steps)), history)
     steps = scratch.processes.of(0, steps)
-    if steps < SHORTEST:
-        needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace
+    if steps < shortest:
+        needed = (plan.seconds or seconds) - left + validation + SAVE + shortest * pace
         raise UsageError(
-            f"the time is too short for training: {steps} steps fit into it, and {SHORTEST} are needed",
+            f"the time is too short for training: {steps} steps fit into it, and {shortest} are needed",
             f"--time {math.ceil(needed * 1.2) + 1}s is enough, or a smaller model by --layers and --width",
         )
     return steps, budget

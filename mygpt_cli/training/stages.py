@@ -6,6 +6,8 @@ small text (Hinton et al., 2015, arXiv:1503.02531).
 """
 
 from mygpt_cli.config.course import Course
+from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.training.history import History
 
 TEACHER_COST = 0.3  # of a step: to read its tokens with one member
 
@@ -27,6 +29,11 @@ def stage_course(course: Course, members: int, stage: int, first: int) -> Course
     return tuple(own)
 
 
+def current_course(config: TrainConfig, history: History, course: Course | None = None) -> Course:
+    """Return `stage_course` of the stage that is being trained, by default on the run's own course."""
+    return stage_course(course or config.course, config.members, history.stage, history.stage_first)
+
+
 def cost_of_all(members: int) -> float:
     """Return what all models of a run cost together as a multiple of a member, each having as many steps."""
     return members + step_cost(members, members)
@@ -40,5 +47,6 @@ def step_cost(members: int, stage: int) -> float:
 def cost(members: int, stage: int, done: int, count: int) -> float:
     """Return the cost, in steps of a member, of `count` more steps, `done` after a stage began."""
     left = members + 1 - stage
-    of_student = count if left == 1 else (done + count) // left
+    of_this = min(count, max(0, -(-(done + count) // left) - done))
+    of_student = count if left == 1 else (count - of_this) // (left - 1)
     return count + of_student * (step_cost(members, members) - 1.0)

@@ -52,7 +52,7 @@ from mygpt_cli.training.sharing import (
     take_over,
     worst_outcome,
 )
-from mygpt_cli.training.stages import stage_course, step_cost
+from mygpt_cli.training.stages import current_course, step_cost
 from mygpt_cli.training.validation import evaluate
 
 WHOLE_TOKENS_FROM = 0.85  # fraction of the steps
@@ -144,7 +144,7 @@ class Trainer:
         budget.begin()
         while history.step < self.config.steps and reason is None:
             self.average.hide()
-            if history.stage_step == self._stage_course[-1][1]:
+            if history.stage_step >= current_course(self.config, history)[-1][1]:
                 yield self._next_stage()
             begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
@@ -208,11 +208,6 @@ class Trainer:
         for number in range(self.history.stage):
             self._members.add(under(f"{MEMBERS}{number}.", tensors))
 
-    @property
-    def _stage_course(self) -> Course:
-        history, config = self.history, self.config
-        return stage_course(config.course, config.members, history.stage, history.stage_first)
-
     def _next_stage(self) -> Noted:
         """Keep the average as a member, and begin with the next model."""
         history, members = self.history, self.config.members
@@ -226,7 +221,8 @@ class Trainer:
         now = f"member {history.stage + 1} of {members}"
         if history.stage == members:
             now = f"the model that learns from {'it' if members == 1 else f'all {members}'}"
-        return Noted(step=history.step, text=f"member {history.stage} of {members} is trained; now {now}")
+        said = f"member {history.stage} of {members} is trained; now {now}"
+        return Noted(step=history.step + 1, text=said)  # of the next step: a save may have been before it
 
     def update(self, step: int) -> tuple[float, float]:
         """Take one optimizer step; return the loss in nats per token and the norm of the gradient.
@@ -237,7 +233,7 @@ class Trainer:
         config = self.config
         # The end of training is for the text as it will be seen in use.
         own = step - self.history.stage_first
-        whole = own >= WHOLE_TOKENS_FROM * steps_at(self._stage_course, own)
+        whole = own >= WHOLE_TOKENS_FROM * steps_at(current_course(config, self.history), own)
         split = 0.0 if whole else config.bpe_dropout
         x, y = self._batches.batch(step, split, self._rows if self.processes.count > 1 else None)
         ids, targets = self._to_device(x), self._to_device(y)

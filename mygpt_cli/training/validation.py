@@ -18,7 +18,7 @@ def evaluate(history: History, dataset: Dataset, nats: float) -> Evaluated:
     improved = math.isfinite(nats) and bits_per_byte < (history.stage_best or math.inf)
     history.evals_since_best = 0 if improved else history.evals_since_best + 1
     history.stage_best = bits_per_byte if improved else history.stage_best
-    best = improved and bits_per_byte < (history.best_bits_per_byte or math.inf)
+    best = math.isfinite(nats) and bits_per_byte < (history.best_bits_per_byte or math.inf)
     if best:
         history.best_step, history.best_bits_per_byte = history.step, bits_per_byte
     evaluated = Evaluated(
@@ -28,6 +28,7 @@ def evaluate(history: History, dataset: Dataset, nats: float) -> Evaluated:
         bits_per_byte=bits_per_byte,
         nats_per_character=nats / max(1, dataset.val_characters - len(first.decode(errors="ignore"))),
         best=best,
+        stage=history.stage,
         seconds=history.seconds,
     )
     history.eval_loss, history.eval_steps = 0.0, 0

@@ -1,13 +1,13 @@
 """Which steps may be taken, and the verdict on a run that has ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.training.history import History
-from mygpt_cli.training.judging import is_acceptable, verdict
+from mygpt_cli.training.judging import FRESH_PASSES, is_acceptable, verdict
 from tests.conftest import tiny_config
 
 
@@ -16,6 +16,7 @@ class Validation:
     step: int
     train_loss: float | None
     val_loss: float
+    stage: int = 0
 
 
 def run_of(*losses: float, train: float | None = None) -> list[Validation]:
@@ -72,3 +73,13 @@ def test_what_a_spike_is_depends_on_the_gradients_before() -> None:
     assert not is_acceptable(history, config, 1.0, 20 * 8.34)
     assert history.norm == pytest.approx(8.33)  # what was refused is no measure
     assert (history.refused, history.refused_in_row) == (1, 1)
+
+
+def test_of_several_models_the_last_is_judged() -> None:
+    """Over its own steps, and by its part of the passes."""
+    losses = (4.0, 2.2, 2.1, 4.0, 2.01, 2.0, 2.0, 2.0)
+    validations = [replace(each, stage=int(each.step > 30)) for each in run_of(*losses)]
+    assert verdict(validations, 20.0, "done", 1000) == "good"
+    assert verdict(validations, 2 * FRESH_PASSES - 1, "done", 1000) == "still improving"
+    validations[-1] = replace(validations[-1], val_loss=1.9)
+    assert verdict(validations, 20.0, "done", 1000) == "still improving"

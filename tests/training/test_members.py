@@ -34,6 +34,9 @@ def test_members_teach_the_mean_of_what_they_predict() -> None:
     assert torch.equal(again.teach(ids), taught)  # type: ignore[arg-type]
     with pytest.raises(KeyError):
         members.add({})
+    wrong = {name: parameter[:1] for name, parameter in models[0].named_parameters()}
+    with pytest.raises(ValueError, match="another shape"):
+        members.add(wrong)
 
 
 def test_a_teacher_who_predicts_the_same_teaches_nothing() -> None:

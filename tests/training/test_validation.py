@@ -36,3 +36,12 @@ def test_the_best_is_that_of_the_run_and_patience_that_of_the_stage(tiny_dataset
         waited.append(history.evals_since_best)
     assert (best[4:], waited[4:]) == ([False, False, False, True], [0, 0, 1, 0])
     assert history.best_step == 8
+
+
+def test_a_best_that_could_not_be_saved_is_not_the_one_to_beat(tiny_dataset: Dataset) -> None:
+    history = History()
+    assert evaluate(history, tiny_dataset, 160.0).best
+    kept = history.best_step, history.best_bits_per_byte
+    assert evaluate(history, tiny_dataset, 150.0).best
+    history.best_step, history.best_bits_per_byte = kept
+    assert evaluate(history, tiny_dataset, 152.0).best
