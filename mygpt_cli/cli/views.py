@@ -173,6 +173,16 @@ def _steps(request: Request) -> None:
     show_steps(views, sampling, shown, page)
 
 
+def _beams(request: Request) -> None:
+    from mygpt_cli.inspection.beams import view_beams
+    from mygpt_cli.ui.beams import show_beams
+
+    (loaded, decoder, prompt), sampling = request.start(), request.sampling
+    with request.waiting("searching for the most probable text"):
+        view = view_beams(decoder, loaded.tokenizer, prompt, sampling)
+    show_beams(view, sampling, request.show(loaded))
+
+
 def _temperatures(request: Request) -> None:
     from mygpt_cli.inspection.temperatures import view_temperatures
     from mygpt_cli.ui.temperatures import show_temperatures
@@ -354,6 +364,7 @@ def _text(chunks: "list[Chunk]") -> str:
 VIEWS: dict[str | None, View] = {
     None: View(_summary),
     "--steps": View(_steps, "the choices after"),
+    "--beams": View(_beams, "the search for a text after"),
     "--temperatures": View(_temperatures, "the choice after"),
     "--life": View(_life, "the life of a token of"),
     "--lens": View(_lens, "what each layer would say after"),
