@@ -213,6 +213,23 @@ def _life(request: Request) -> None:
     show_life(view, sampling, request.show(loaded))
 
 
+def _tour(request: Request) -> None:
+    from mygpt_cli.config.sampling import Sampling
+    from mygpt_cli.inspection.tour import take_tour
+    from mygpt_cli.ui.tour import show_tour
+
+    seed = request.sampling.seed
+    if request.sampling.active != Sampling(seed=seed).active or request.sampling.temperature != 0.8:
+        raise UsageError(
+            "--tour shows the filters with settings of its own",
+            "leave out those given, or see what they do with --steps",
+        )
+    loaded, decoder, prompt = request.start()
+    with request.waiting("preparing the tour"):
+        tour = take_tour(decoder, loaded.tokenizer, prompt, seed)
+    show_tour(tour, request.show(loaded))
+
+
 def _lens(request: Request) -> None:
     from mygpt_cli.inspection.lens import best_of, view_lens
     from mygpt_cli.ui.lens import show_lens
@@ -367,6 +384,7 @@ VIEWS: dict[str | None, View] = {
     "--beams": View(_beams, "the search for a text after"),
     "--temperatures": View(_temperatures, "the choice after"),
     "--life": View(_life, "the life of a token of"),
+    "--tour": View(_tour, "the twelve stages of"),
     "--lens": View(_lens, "what each layer would say after"),
     "--attention": View(_attention, "what heads look at in"),
     "--tokens": View(_tokens),

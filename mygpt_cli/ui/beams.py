@@ -48,9 +48,7 @@ def render_beams(
         yield Rows(_columns(width), list(_rows(step, top, width)), width, explain, GAP)
         yield Text()
     if any(branch.fate == "kept" for branch in view.steps[-1].branches):
-        words = (
-            f"The search ends here: no text that goes on scores better than the {len(view.found)} finished."
-        )
+        words = f"The search ends here: no text that goes on scores better than these {len(view.found)}."
         yield Constrain(Text(words, style="dim"), width)
         yield Text()
     yield Text("all steps as a tree, with scores", style="bold")
@@ -63,8 +61,8 @@ def render_beams(
     yield Text()
     yield closing(
         "Each row extends a text by one token: the log-probability of the token (log p), the sum over the new"
-        " tokens of the text, and the score: the sum divided by their number to the power of the length penalty."
-        f" A step keeps the highest sums ({PICKED}); finished texts are compared by their scores."
+        " tokens of the text, and the score: the sum divided by their number to the power of the length"
+        f" penalty. A step keeps the highest sums ({PICKED}); finished texts are compared by their scores."
     )
 
 
@@ -173,7 +171,6 @@ def _label(node: _Node, shown: str, rank: int | None, steps: int, width: int) ->
     if rank:
         label.append(f"  found, number {rank}", style="green" if rank == 1 else "")
     elif not node.children:
-        label.append(
-            "  still open" if node.step == steps else f"  dropped in step {node.step + 1}", style="dim"
-        )
+        fate = "still open" if node.step == steps else f"dropped in step {node.step + 1}"
+        label.append(f"  {fate}", style="dim")
     return label

@@ -271,8 +271,9 @@ MEANT_ILL = "7 \x1b[2J\x07[bold]x[/] <script>alert(1)</script> \u202eabc\u2066 \
 
 
 @pytest.mark.parametrize("flags", [
-    ["--steps", "2"], ["--beams", "2"], ["--tour"], ["--temperatures", "0.5,1"], ["--life"], ["--lens"], ["--attention"], ["--tokens"],
-    ["--copied", "--steps", "9"], ["--compare", "story-001/last"], ["--compare", "story-001"], ["--text"],
+    ["--steps", "2"], ["--beams", "2"], ["--tour"], ["--temperatures", "0.5,1"], ["--life"], ["--lens"],
+    ["--attention"], ["--tokens"], ["--copied", "--steps", "9"], ["--compare", "story-001/last"],
+    ["--compare", "story-001"], ["--text"],
 ])  # fmt: skip
 def test_no_view_and_no_export_acts_on_a_text(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]

@@ -45,11 +45,10 @@ def test_a_search_that_is_over_before_all_is_said() -> None:
     whole = beams()
     shown = render(Group(*render_beams(whole, 80)))
     assert "The search ends here" not in shown
-    early = replace(
-        whole, steps=(*whole.steps[:2], BeamStep(3, (*whole.steps[2].branches, branch(1, 1, b"g", -3)), 2))
-    )
+    last = BeamStep(3, (*whole.steps[2].branches, branch(1, 1, b"g", -3)), 2)
+    early = replace(whole, steps=(*whole.steps[:2], last))
     shown = render(Group(*render_beams(early, 80)))
-    assert "The search ends here: no text that goes on scores better than the 2 finished." in shown
+    assert "The search ends here: no text that goes on scores better than these 2." in shown
     assert "still open" in shown
 
 
