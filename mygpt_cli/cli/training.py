@@ -101,7 +101,8 @@ def drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
 
             board = closing.enter_context(TensorBoard(run.folder, trainer.history.step))
         try:
-            for event in runs.train(run, trainer, stop, samples.on_time) if run else trainer.run(stop):
+            between = samples.on_time
+            for event in runs.train(run, trainer, stop=stop, between=between) if run else trainer.run(stop):
                 if board:
                     board.log(event)
                 report.event(event)
