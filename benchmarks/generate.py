@@ -29,7 +29,7 @@ from benchmarks import llama_cpp
 from mygpt_cli.backends.choice import decoder_for
 from mygpt_cli.backends.cpu.decoder import allocate, round_weights
 from mygpt_cli.backends.interfaces import Decoder
-from mygpt_cli.checkpoints import checkpoint, hf
+from mygpt_cli.checkpoints import checkpoint, hf, saving
 from mygpt_cli.config.sampling import resolve
 from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.loop import begin, grow
@@ -124,7 +124,7 @@ def cold_start(name: str, folder: Path) -> dict[str, float]:
     """Return median seconds: `import torch` alone, and `mygpt sample` to its first token and to its exit."""
     letters = "".join(map(chr, range(33, 33 + MODELS[name]["vocab_size"])))
     tokenizer = train_tokenizer("char", [letters], vocab_size=None, end_of_text=False)
-    checkpoint.save(folder, model=new_model(name), tokenizer=tokenizer, state={})
+    saving.save(folder, model=new_model(name), tokenizer=tokenizer, state={})
     sample = ["-m", "mygpt_cli", "sample", "--checkpoint", str(folder), "--prompt", "A", "--seed", "1"]
     times: dict[str, list[float]] = {"import torch": [], "first token": [], "exit": []}
     for _ in range(1 + REPEATS):

@@ -23,8 +23,9 @@ from rich.table import Table
 from benchmarks import reference
 from mygpt_cli.backends.choice import compile_training
 from mygpt_cli.base.devices import keep_freed_memory, pick_dtype
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import from_preset
-from mygpt_cli.config.train import Settings, TrainConfig
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import open_corpus
 from mygpt_cli.tokens.dataset import Dataset, prepare
@@ -32,7 +33,7 @@ from mygpt_cli.training.sizing import plan
 from mygpt_cli.training.trainer import Trainer
 
 REPEATS = 5
-SHAPE = {"layers": 4, "width": 192}  # what five minutes give a text of a megabyte on this machine
+SHAPE: Settings = {"layers": 4, "width": 192}  # what five minutes give a text of a megabyte on this machine
 
 
 def best(action: Callable[[], object], repeats: int) -> float:

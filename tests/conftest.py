@@ -106,7 +106,7 @@ def tiny_config(**changes: object) -> TrainConfig:
         "beta2": 0.95,
         "schedule": "linear",
         "warmup": 2,
-        "decay_share": 0.5,
+        "decay_fraction": 0.5,
         "final_lr": 0.0,
         "eval_every": 5,
         "save_every": 4,

@@ -16,7 +16,7 @@ from benchmarks.reliability.damage import damage
 from benchmarks.reliability.mutations import KINDS, harm, opened
 from benchmarks.reliability.samples import copy_of, make_run, vouch_for
 from mygpt_cli.base.errors import CheckpointError, ResourceError
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import checkpoint, layout, saving
 from mygpt_cli.checkpoints.metrics import METRICS
 from mygpt_cli.checkpoints.runs import Run, history_of, train
 from mygpt_cli.cli.app import run
@@ -82,14 +82,14 @@ def test_training_goes_on_while_the_disk_is_full(
     config = tiny_config()
     folder = Run.create(tmp_path, "text", config)
     trainer = new_trainer(config, tiny_dataset)
-    save = checkpoint.save
+    save = saving.save
 
     def full(path: Path, **parts: object) -> None:
         if trainer.history.step in (5, 8):
             raise ResourceError(f"cannot save to {path}: No space left on device")
         save(path, **parts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checkpoint, "save", full)
+    monkeypatch.setattr(saving, "save", full)
     events = list(train(folder, trainer))
     said = [event for event in events if isinstance(event, Noted) and "No space left" in event.text]
     assert [event.step for event in said] == [5, 8]
@@ -139,20 +139,20 @@ def test_links_into_the_cache_of_hugging_face_open(tmp_path: Path) -> None:
 
 
 def poisoned(folder: Path) -> None:
-    path = folder / checkpoint.WEIGHTS
+    path = folder / layout.WEIGHTS
     tensors = load_file(path)
     next(iter(tensors.values()))[0] = torch.nan
     save_file(tensors, path)
 
 
 def piped(folder: Path) -> None:
-    (folder / checkpoint.STATE).unlink()
-    os.mkfifo(folder / checkpoint.STATE)
+    (folder / layout.STATE).unlink()
+    os.mkfifo(folder / layout.STATE)
 
 
 def test_a_manifest_that_names_what_cannot_be_a_file_is_refused(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run") / "best"
-    manifest = folder / checkpoint.MANIFEST
+    manifest = folder / layout.MANIFEST
     manifest.write_text(
         manifest.read_text(encoding="utf-8").replace('"tokenizer.json"', f'"{"x" * 5000}"'), encoding="utf-8"
     )

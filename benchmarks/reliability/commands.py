@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mygpt_cli.checkpoints.checkpoint import OPTIMIZER, WEIGHTS
+from mygpt_cli.checkpoints.layout import OPTIMIZER, WEIGHTS
 from mygpt_cli.checkpoints.metrics import METRICS
 from mygpt_cli.cli.app import run
 from mygpt_cli.tokens.dataset import cache_folder

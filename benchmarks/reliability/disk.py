@@ -24,10 +24,11 @@ from benchmarks.reliability.commands import TINY, mygpt, said, write_text
 from benchmarks.reliability.samples import MEMORY
 from mygpt_cli.base.errors import MygptError, ResourceError
 from mygpt_cli.base.randomness import derive
-from mygpt_cli.checkpoints import checkpoint, metrics, runs
+from mygpt_cli.checkpoints import checkpoint, layout, metrics, runs
 from mygpt_cli.checkpoints.runs import Run, history_of
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import from_file
-from mygpt_cli.config.train import Settings, TrainConfig
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import open_corpus
 from mygpt_cli.tokens.dataset import Dataset, prepare
@@ -107,7 +108,7 @@ class Trial:
         last = checkpoint.load(folder, prefer=("last",))
         config = replace(self.config, **from_file(folder / metrics.CONFIG))
         trainer = Trainer(config, self.dataset, last.model, history_of(last.state))
-        trainer.optimizer.load_state(checkpoint.load_optimizer(last.folder))
+        trainer.load_state(checkpoint.load_optimizer(last.folder))
         step = trainer.history.step
         run = Run(folder)
         run.forget_after(step)
@@ -178,7 +179,7 @@ def tried(trial: Trial, what: str, fault: int, *, stays: bool, every: int, row: 
                 row.resumed += 1
             except (MygptError, OSError, AssertionError) as error:
                 # A first save that never ended leaves nothing to go on from, and that is said.
-                if what == "save" or checkpoint._is_complete(run / "last"):
+                if what == "save" or layout.is_complete(run / "last"):
                     row.faults.append(f"{what}, call {at}: {error}")
         at += every
 

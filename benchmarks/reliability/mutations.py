@@ -26,13 +26,13 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.reliability.samples import MEMORY, Row, copy_of, make_run, print_table, vouch_for
 from mygpt_cli.base.errors import MygptError
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import checkpoint, layout
 from mygpt_cli.checkpoints.hub import CONFIG
 from mygpt_cli.checkpoints.runs import history_of
 from mygpt_cli.inspection.summary import summarise
 
 KINDS: tuple[str, ...] = ("model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json")
-KINDS += ("training_state.json", "manifest.json", "generation_config.json", checkpoint.INDEX)
+KINDS += ("training_state.json", "manifest.json", "generation_config.json", layout.INDEX)
 SECONDS, MEGABYTES, PATIENCE = 1.0, 200, 20
 RUNS_CODE = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class")
 TOUCHES: tuple[str, ...] = (
@@ -254,7 +254,7 @@ def mutated_index(raw: bytes, rng: random.Random) -> bytes:
             names[other],
             f"../best/{names[name]}",
             f"{rng.choice(('/', './', 'C:', '~'))}{names[name]}",
-            checkpoint.OPTIMIZER,
+            layout.OPTIMIZER,
             CONFIG,
             *(evil for evil in EVIL if isinstance(evil, str)),
         )
@@ -270,16 +270,14 @@ def mutated_index(raw: bytes, rng: random.Random) -> bytes:
 
 def split_up(folder: Path) -> None:
     """Put the weights of a checkpoint into three files with an index; the manifest vouches for them."""
-    whole = folder / checkpoint.WEIGHTS
+    whole = folder / layout.WEIGHTS
     tensors = load_file(whole)
     places = {name: f"model-0000{n % 3 + 1}-of-00003.safetensors" for n, name in enumerate(sorted(tensors))}
     for file in set(places.values()):
         save_file({name: tensors[name] for name in tensors if places[name] == file}, folder / file)
     whole.unlink()
-    (folder / checkpoint.INDEX).write_text(
-        json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8"
-    )
-    manifest = folder / checkpoint.MANIFEST
+    (folder / layout.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
+    manifest = folder / layout.MANIFEST
     files = {path.name: None for path in folder.iterdir() if path != manifest}
     manifest.write_text(json.dumps({"format": 1, "files": files}), encoding="utf-8")
     vouch_for(folder)
@@ -288,9 +286,9 @@ def split_up(folder: Path) -> None:
 def harm(folder: Path, kind: str, seed: str) -> str:
     """Do harm to one file; return how, in words."""
     rng = random.Random(seed)
-    if kind == checkpoint.INDEX:
+    if kind == layout.INDEX:
         split_up(folder)
-    shard = kind == checkpoint.INDEX and rng.random() < 0.3  # one of the files that it names
+    shard = kind == layout.INDEX and rng.random() < 0.3  # one of the files that it names
     path = rng.choice(sorted(folder.glob("model-*"))) if shard else folder / kind
     vouched = rng.random() < 0.9
     if rng.random() < 0.03:
@@ -300,15 +298,15 @@ def harm(folder: Path, kind: str, seed: str) -> str:
         # A shard whose numbers are turned around may be a model that overflows, and is no broken index.
         change_it = partial(mutated_tensors, numbers=not shard)
     else:
-        change_it = mutated_index if kind == checkpoint.INDEX else mutated_json
+        change_it = mutated_index if kind == layout.INDEX else mutated_json
     path.write_bytes(change_it(path.read_bytes(), rng))
-    if kind == checkpoint.MANIFEST:
+    if kind == layout.MANIFEST:
         pass
     elif vouched:
         vouch_for(folder)
     else:  # as a folder from elsewhere
-        (folder / checkpoint.MANIFEST).unlink()
-        (folder / checkpoint.STATE).unlink(missing_ok=True)
+        (folder / layout.MANIFEST).unlink()
+        (folder / layout.STATE).unlink(missing_ok=True)
     return f"{kind} {seed}"
 
 

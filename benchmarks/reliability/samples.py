@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import layout, saving
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.config import RopeScaling
 from mygpt_cli.model.gpt import GPT
@@ -42,19 +42,19 @@ def make_run(folder: Path, arch: str = "nanochat", tokenizer: str = "bpe") -> Pa
     state = {"format": 1, "step": 7, "steps": 9, "tokens": 700, "text": "0" * 64, "history": history}
     optimizer = {f"muon.{name}": torch.zeros_like(p) for name, p in model.named_parameters()}
     for name in ("best", "last"):
-        checkpoint.save(folder / name, model=model, tokenizer=known, state=state, optimizer=optimizer)
+        saving.save(folder / name, model=model, tokenizer=known, state=state, optimizer=optimizer)
     return folder
 
 
 def vouch_for(folder: Path) -> None:
     """Write a manifest that agrees with the files as they are now, so that they are read at all."""
-    manifest = folder / checkpoint.MANIFEST
+    manifest = folder / layout.MANIFEST
     names = json.loads(manifest.read_text(encoding="utf-8"))["files"]
     files = {}
     for name in names:
         path = folder / name
         if path.is_file() and path.stat().st_size < 2**28:
-            files[name] = {"size": path.stat().st_size, "sha256": checkpoint._sha256(path)}
+            files[name] = {"size": path.stat().st_size, "sha256": layout.sha256(path)}
         else:
             files[name] = names[name]
     manifest.write_text(json.dumps({"format": 1, "files": files}, indent=2), encoding="utf-8")

@@ -25,7 +25,7 @@ import torch
 from benchmarks.reliability.commands import TINY, use_cache_of
 from benchmarks.reliability.payloads import PAYLOADS, active, active_in_page, active_on_terminal
 from benchmarks.reliability.samples import MEMORY, Row, print_table
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import layout, saving
 from mygpt_cli.cli.app import run
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
@@ -116,7 +116,7 @@ def save_tokens(folder: Path, payload: str) -> None:
     config = configure("gpt2", vocab_size=len(ranks) + 1, layers=1, heads=2, width=8, context=64)
     model = GPT(config).requires_grad_(False)
     model.initialise(torch.Generator().manual_seed(1))
-    checkpoint.save(folder, model=model, tokenizer=BytePairTokenizer(vocabulary, "bpe"), state={})
+    saving.save(folder, model=model, tokenizer=BytePairTokenizer(vocabulary, "bpe"), state={})
 
 
 def prepare_base(folder: Path) -> None:
@@ -145,8 +145,8 @@ def cases_for(folder: Path, payload: str) -> list[Case]:
     save_tokens(folder / "tokens", payload)
     for part, change in (("config.json", '"model_type": "gpt2"'), ("tokenizer.json", '"type": "BPE"')):
         shutil.copytree(folder / "tokens", folder / f"bad-{part}")
-        (folder / f"bad-{part}" / checkpoint.MANIFEST).unlink()
-        (folder / f"bad-{part}" / checkpoint.STATE).unlink()
+        (folder / f"bad-{part}" / layout.MANIFEST).unlink()
+        (folder / f"bad-{part}" / layout.STATE).unlink()
         path = folder / f"bad-{part}" / part
         path.write_text(
             path.read_text(encoding="utf-8").replace(change, f"{change.split(':')[0]}: {quoted}"),

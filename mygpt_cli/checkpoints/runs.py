@@ -4,16 +4,16 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from mygpt_cli import __version__
 from mygpt_cli.base.errors import CheckpointError, ResourceError
 from mygpt_cli.base.files import write_whole
 from mygpt_cli.base.locking import try_lock
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import saving
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.checkpoints.metrics import (
     CONFIG,
@@ -26,10 +26,12 @@ from mygpt_cli.checkpoints.metrics import (
     read_metrics,
 )
 from mygpt_cli.config.course import Course, as_course
+from mygpt_cli.config.knobs import under_present_names
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import to_toml
-from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, setting_faults
+from mygpt_cli.config.train import BUDGETS, TrainConfig, setting_faults
 from mygpt_cli.training.events import CheckpointDue, Event, Finished, Noted, Saved
-from mygpt_cli.training.history import History
+from mygpt_cli.training.history import FORMER_NAMES, History
 from mygpt_cli.training.trainer import Trainer
 
 KEPT = "kept"
@@ -47,6 +49,7 @@ CHANGEABLE = {
     "encoding",
     "out",
 }
+EARLIER: Settings = {"average": 0.0, "members": 0}  # what runs of earlier versions had that did not say so
 
 
 class Run:
@@ -128,16 +131,16 @@ class Run:
         }
         fault = None
         if due.best:
-            checkpoint.save(self.folder / "best", **parts)
+            saving.save(self.folder / "best", **parts)
             yield Saved(step=due.step, folder=self.folder / "best")
         if due.keep:
             folder = self.folder / KEPT / f"{due.step:06d}"
             try:
-                checkpoint.save(folder, **parts)
+                saving.save(folder, **parts)
                 yield Saved(step=due.step, folder=folder)
             except ResourceError as error:
                 fault = error
-        checkpoint.save(self.folder / "last", **parts, optimizer=trainer.optimizer.state())
+        saving.save(self.folder / "last", **parts, optimizer=trainer.state())
         yield Saved(step=due.step, folder=self.folder / "last")
         if fault:
             raise fault
@@ -169,10 +172,10 @@ class Run:
             _replace(path, (f"{json.dumps(event)}\n" for event in remaining))
         checkpoints = self.folder / KEPT
         if checkpoints.is_symlink():
-            checkpoint.remove(checkpoints)
+            saving.remove(checkpoints)
         for folder in checkpoints.iterdir() if checkpoints.is_dir() else ():
             if (number := _step_kept(folder)) is not None and number > step:
-                checkpoint.remove(folder)
+                saving.remove(folder)
 
     def kept(self) -> list[Path]:
         """Return the folders of the checkpoints that were kept, by their steps."""
@@ -185,13 +188,14 @@ class Run:
         return read_metrics(self.folder)
 
 
-def unchangeable(settings: Settings) -> Settings:
+def unchangeable(settings: Mapping[str, Any]) -> Settings:
     """Return the settings that a run keeps to its end.
 
     In what parts a step takes its sequences is none of them: `batch_size` counts all of these.
     """
     fixed = {n: value for n, value in settings.items() if n not in CHANGEABLE and value is not None}
-    return fixed | {"batch_size": fixed.get("batch_size", 1) * fixed.pop("accumulation", 1)}
+    fixed["batch_size"] = fixed.get("batch_size", 1) * fixed.pop("accumulation", 1)
+    return cast(Settings, fixed)
 
 
 def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
@@ -200,10 +204,13 @@ def settings_of(saved: Checkpoint, otherwise: Settings) -> Settings:
     A checkpoint of an earlier version says only what its shape is; the rest is as it is `otherwise`.
     """
     recorded = (saved.state or {}).get("settings")
-    if isinstance(recorded, dict) and not setting_faults(recorded):
-        return recorded
-    shape = {name: getattr(saved.config, name) for name in ("arch", "layers", "heads", "width")}
-    return unchangeable(otherwise) | shape
+    if isinstance(recorded, dict):
+        recorded = under_present_names(TrainConfig, recorded)
+        if not setting_faults(recorded):
+            return EARLIER | cast(Settings, recorded)
+    model = saved.config
+    shape: Settings = {"arch": model.arch, "layers": model.layers, "heads": model.heads, "width": model.width}
+    return EARLIER | unchangeable(otherwise) | shape
 
 
 def course_of(state: dict[str, Any] | None) -> Course:
@@ -277,8 +284,9 @@ def history_of(state: dict[str, Any] | None) -> History:
     """Read back the trainer's history from a checkpoint's state; CheckpointError when it is not one."""
     unknown = CheckpointError("the checkpoint does not say how far its training was", "train a new run")
     try:
-        history = History(**(state or {})["history"])
-    except (KeyError, TypeError):
+        recorded: dict[str, Any] = dict((state or {})["history"])
+        history = History(**{FORMER_NAMES.get(name, name): value for name, value in recorded.items()})
+    except (KeyError, TypeError, ValueError):
         raise unknown from None
     for name, kind in get_type_hints(History).items():
         value = getattr(history, name)

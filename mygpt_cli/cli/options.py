@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from mygpt_cli.config.knobs import explained, flag_of, knobs
-from mygpt_cli.config.train import WITHOUT_FLAG, Settings, TrainConfig, raise_faults, setting_faults
+from mygpt_cli.config.settings import Settings
+from mygpt_cli.config.train import WITHOUT_FLAG, TrainConfig, as_settings
 
 _METAVARS = {int: "N", float: "X", str: "NAME"}
 _METAVARS_BY_NAME = {"time": "TIME", "val_file": "FILE", "out": "FOLDER", "init_from": "CHECKPOINT"}
@@ -81,7 +82,7 @@ def _annotation(name: str) -> Any:
 
 def read_flags(flags: Mapping[str, Any]) -> Settings:
     """Turn the flags that were given into settings; UsageError lists every one that is wrong."""
-    settings: Settings = {}
+    settings: dict[str, Any] = {}
     faults = []
     for name, value in flags.items():
         if isinstance(value, str):
@@ -91,5 +92,4 @@ def read_flags(flags: Mapping[str, Any]) -> Settings:
                 faults.append(f"{flag_of(name)}: {error}")
         elif value is not None:
             settings[name] = value
-    raise_faults(faults + setting_faults(settings))
-    return settings
+    return as_settings(settings, faults=faults)

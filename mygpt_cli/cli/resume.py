@@ -15,8 +15,8 @@ from mygpt_cli.base.errors import (
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.cli.sampling import run_or_path, runs_folder
 from mygpt_cli.config.knobs import flag_of
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import from_file, merge
-from mygpt_cli.config.train import Settings
 
 if TYPE_CHECKING:
     from mygpt_cli.ui.train import Reporter
@@ -28,7 +28,7 @@ LATEST = "latest"  # as the name of a run, unless one is called so
 
 def find_run(name: str, given: Settings) -> Path:
     """Return the run folder that a path or a bare name means, or the newest one for `latest`."""
-    from mygpt_cli.checkpoints.checkpoint import locate, newest_run
+    from mygpt_cli.checkpoints.finding import locate, newest_run
     from mygpt_cli.checkpoints.metrics import CONFIG
 
     folder = Path(given["out"], name) if "out" in given else run_or_path(name)
@@ -52,6 +52,7 @@ def resume_run(
     from mygpt_cli.checkpoints.checkpoint import load, load_optimizer
     from mygpt_cli.checkpoints.metrics import CONFIG
     from mygpt_cli.checkpoints.runs import (
+        EARLIER,
         Run,
         course_of,
         history_of,
@@ -65,7 +66,7 @@ def resume_run(
 
     run = Run(folder)
     with run.locked() if processes.first else contextlib.nullcontext():
-        kept = from_file(folder / CONFIG)
+        kept = EARLIER | from_file(folder / CONFIG)
         if "steps" not in kept:
             fault = f"{folder / CONFIG} does not say how many steps the run has"
             raise UsageError(fault, "put its line `steps = N` back")
@@ -110,7 +111,7 @@ def resume_run(
         plan = prepared.plan()
         if plan.steps != kept["steps"]:
             plan = plan.with_new_intervals((course or [(0, kept["steps"])])[0][1], set(given))
-        configuration = prepared.configuration(plan, started, history.step)
+        configuration = prepared.configuration(plan, started, history)
         extended = bool(course) and course[-1][1] != configuration.steps
         if course and not extended:
             configuration = replace(configuration, corrections=course if len(course) > 1 else ())
@@ -120,7 +121,7 @@ def resume_run(
         if extended:
             report.notes([trainer.extend(course)])
         try:
-            trainer.optimizer.load_state(load_optimizer(checkpoint.folder))
+            trainer.load_state(load_optimizer(checkpoint.folder))
         except (KeyError, ValueError) as error:
             raise CheckpointError(
                 f"{checkpoint.folder} cannot be resumed: {error}", "train a new run"

@@ -12,7 +12,7 @@ from mygpt_cli.training.events import Sampled
 from mygpt_cli.training.trainer import Trainer
 
 FIRST = 5.0  # seconds of training until the first sample; each further one comes after twice the time
-SHARE = 0.01  # of the time, for all of these together, and as much again for the one at the end
+FRACTION = 0.01  # of the time, for all of these together, and as much again for the one at the end
 LONGEST = 5.0  # seconds for one of them, since other processes wait meanwhile
 ENDING = 0.25  # seconds that the one at the end may always take
 TOKENS, LAST_TOKENS = 60, 200
@@ -39,7 +39,8 @@ class Samples:
         began = time.perf_counter()
         left = budget.end - began if math.isfinite(budget.end) else 0.0
         more = self._due_before(history.seconds + left)
-        most = (SHARE * (history.seconds - self._began + max(0.0, left)) - self._spent) / (more + 1)
+        most = (FRACTION * (history.seconds - self._began + max(0.0, left)) - self._spent) / (more + 1)
+        trainer.average.show()  # which is what the run delivers; the next step hides it again
         try:
             yield self._sampled(TOKENS, min(most, LONGEST))
         except (MygptError, MemoryError, RuntimeError) as error:
@@ -51,7 +52,7 @@ class Samples:
 
     def at_the_end(self) -> Sampled:
         """Return a longer sample."""
-        return self._sampled(LAST_TOKENS, max(ENDING, SHARE * self._trainer.history.seconds))
+        return self._sampled(LAST_TOKENS, max(ENDING, FRACTION * self._trainer.history.seconds))
 
     def _pass_over(self, seconds: float) -> None:
         while self._due <= seconds:

@@ -163,7 +163,7 @@ def find_folder(given: str | None, flag: str | None) -> Path:
 
     It can be given with its flag or without: UsageError when it is given twice.
     """
-    from mygpt_cli.checkpoints.checkpoint import newest_run
+    from mygpt_cli.checkpoints.finding import newest_run
 
     if given and flag:
         raise UsageError(
@@ -242,7 +242,8 @@ def _open(
     from mygpt_cli.backends.choice import decoder_for, weights_for
     from mygpt_cli.backends.cpu.decoder import takes
     from mygpt_cli.base.devices import pick_device
-    from mygpt_cli.checkpoints.checkpoint import TextInsteadError, frozen, load
+    from mygpt_cli.checkpoints.checkpoint import frozen, load
+    from mygpt_cli.checkpoints.finding import TextInsteadError
     from mygpt_cli.checkpoints.memory import keep_whole, map_where_needed
     from mygpt_cli.tokens.dataset import cache_folder
 

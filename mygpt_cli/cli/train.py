@@ -21,8 +21,8 @@ from mygpt_cli.cli.options import read_flags, switch, value, with_settings
 from mygpt_cli.cli.resume import find_run, resume_run
 from mygpt_cli.cli.sampling import run_or_path
 from mygpt_cli.cli.training import check_tensorboard_setting, drive, prepare, read_text
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import effect_faults, from_environment, from_file, from_preset, merge
-from mygpt_cli.config.train import Settings
 from mygpt_cli.ui.help import Example
 
 if TYPE_CHECKING:
@@ -130,11 +130,11 @@ def _sources(
     # Absolute, so that the run can be resumed from any folder.
     if files:
         given["files"] = tuple(_absolute(name) for name in files)
-    if "val_file" in given:
-        given["val_file"] = _absolute(given["val_file"])
+    if (val_file := given.get("val_file")) is not None:
+        given["val_file"] = _absolute(val_file)
     for layer in (given, *weaker):
-        if layer.get("init_from"):
-            layer["init_from"] = str(run_or_path(layer["init_from"]).absolute())
+        if start := layer.get("init_from"):
+            layer["init_from"] = str(run_or_path(start).absolute())
     return [given, *weaker]
 
 
@@ -155,11 +155,11 @@ def _train(
     processes: Processes,
 ) -> None:
     """Start a new run, unless the settings have faults, these or others."""
-    from mygpt_cli.config.train import raise_faults, setting_faults
+    from mygpt_cli.config.train import as_settings
     from mygpt_cli.tokens.tokenizer_training import check_tokenizer
 
     together(
-        lambda: raise_faults(setting_faults(settings) + faults),
+        lambda: as_settings(settings, faults=faults),
         lambda: check_tokenizer(settings.get("tokenizer", "bpe"), settings.get("vocab_size")),
         lambda: check_tensorboard_setting(settings),
     )

@@ -14,7 +14,7 @@ from mygpt_cli.base.errors import (
     UsageError,
 )
 from mygpt_cli.base.processes import Processes
-from mygpt_cli.config.train import Settings
+from mygpt_cli.config.settings import Settings
 
 if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint

@@ -184,21 +184,31 @@ def _beams(request: Request) -> None:
 
 
 def _temperatures(request: Request) -> None:
+    from mygpt_cli.inspection.choices import ChoiceRecorder, can_redo
+    from mygpt_cli.inspection.steps import view_steps
     from mygpt_cli.inspection.temperatures import view_temperatures
+    from mygpt_cli.ui.pages.temperatures import temperatures_page
     from mygpt_cli.ui.temperatures import show_temperatures
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
-    degrees, top = request.temperatures, request.shown.top
+    degrees, top, page = request.temperatures, request.shown.top, None
     with request.waiting("computing the choice at each temperature"):
         view = view_temperatures(decoder, loaded.tokenizer, prompt, sampling, degrees, top=top)
-    show_temperatures(view, sampling, request.show(loaded))
+        if request.shown.to.page and can_redo(sampling):
+            one = replace(sampling, max_new_tokens=1)
+            recorder = ChoiceRecorder(one, loaded.config.vocab_size, degrees)
+            list(view_steps(decoder, loaded.tokenizer, prompt, one, watch=recorder.record))
+            page = temperatures_page(view, recorder, loaded.tokenizer)
+    show_temperatures(view, sampling, request.show(loaded), page)
 
 
 def _life(request: Request) -> None:
     from mygpt_cli.inspection.life import view_life
     from mygpt_cli.ui.life import show_life
+    from mygpt_cli.ui.pages.life import life_page
 
     (loaded, decoder, prompt), sampling = request.start(), request.sampling
+    traces: list[Trace] = []
     with request.waiting("following the token"):
         view = view_life(
             decoder,
@@ -209,8 +219,10 @@ def _life(request: Request) -> None:
             layer=request.layer,
             head=request.head,
             top=request.shown.top,
+            watch=traces.append,
         )
-    show_life(view, sampling, request.show(loaded))
+        page = life_page(view, traces[0], loaded.tokenizer) if request.shown.to.page else None
+    show_life(view, sampling, request.show(loaded), page)
 
 
 def _tour(request: Request) -> None:
@@ -269,22 +281,26 @@ def _traced(request: Request) -> "tuple[Checkpoint, Trace]":
 def _tokens(request: Request) -> None:
     from mygpt_cli.inspection.surprisal import encode
     from mygpt_cli.inspection.tokens import cut
+    from mygpt_cli.ui.pages.tokens import tokens_page
     from mygpt_cli.ui.tokens import show_tokens
 
     chunks = request.chunks()
     loaded = request.open()
     tokenizer, shown = loaded.tokenizer, request.show(loaded)
-    show_tokens(cut(tokenizer, encode(tokenizer, chunks), top=shown.top), shown)
+    found = cut(tokenizer, encode(tokenizer, chunks), top=shown.top)
+    show_tokens(found, shown, tokens_page(found, tokenizer) if shown.to.page else None)
 
 
 def _weights(request: Request) -> None:
     from mygpt_cli.inspection.weights import weights_of
+    from mygpt_cli.ui.pages.weights import weights_page
     from mygpt_cli.ui.weights import show_weights
 
     if request.prompt is not None or request.file is not None:
         raise UsageError("--weights shows the tensors, not a text", "leave --prompt and --text out")
     loaded = request.open()
-    show_weights(weights_of(loaded.model), request.show(loaded))
+    tensors, shown = weights_of(loaded.model), request.show(loaded)
+    show_weights(tensors, shown, weights_page(loaded.model, tensors) if shown.to.page else None)
 
 
 def _surprisal(request: Request) -> None:

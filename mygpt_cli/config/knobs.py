@@ -17,7 +17,8 @@ def knob(help: str, group: str, default: Any = MISSING, **details: Any) -> Any: 
     """Declare a setting: its help, its group, its default (none: it is chosen), and what else a `Knob` has.
 
     That is its limits, `at_least`, `above`, `at_most`, `below` and `choices`; `expert`, for what `--help`
-    leaves to `--help-all`; and `means`, what the default amounts to.
+    leaves to `--help-all`; `means`, what the default amounts to; and `formerly`, its name in earlier
+    versions.
     """
     return field(default=default, metadata={"help": help, "group": group, **details})
 
@@ -42,6 +43,7 @@ class Knob:
     choices: tuple[str, ...] = ()
     expert: bool = False
     means: str = ""
+    formerly: str = ""
 
     @property
     def flag(self) -> str:
@@ -128,6 +130,19 @@ def knobs(owner: type) -> Mapping[str, Knob]:
     return {
         each.name: Knob(name=each.name, kind=_kind(hints[each.name]), default=each.default, **each.metadata)
         for each in fields(owner)
+    }
+
+
+def former_names(owner: type) -> dict[str, str]:
+    """Return how settings were called in earlier versions, each with its name of now."""
+    return {knob.formerly: name for name, knob in knobs(owner).items() if knob.formerly}
+
+
+def under_present_names(owner: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of an earlier version by their names of now; where both are there, the present one."""
+    former = former_names(owner)
+    return {
+        former.get(name, name): value for name, value in settings.items() if former.get(name) not in settings
     }
 
 

@@ -10,12 +10,13 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.config.course import as_course
-from mygpt_cli.config.knobs import flag_of, knobs
-from mygpt_cli.config.train import BUDGETS, WITHOUT_FLAG, Settings, TrainConfig, raise_faults, setting_faults
+from mygpt_cli.config.knobs import flag_of, former_names, knobs, under_present_names
+from mygpt_cli.config.settings import Settings
+from mygpt_cli.config.train import BUDGETS, WITHOUT_FLAG, TrainConfig, as_settings
 from mygpt_cli.model.architectures import ARCHITECTURES
 
 PREFIX = "MYGPT_"
@@ -25,7 +26,7 @@ NO_EFFECT = (  # a setting, and the value of another one with which it does noth
     ("muon_lr", "optimizer", "adamw"),
     ("bpe_dropout", "tokenizer", "char"),
     *(("softcap", "arch", name) for name, it in ARCHITECTURES.items() if "softcap" not in it.options),
-    ("decay_share", "schedule", "constant"),
+    ("decay_fraction", "schedule", "constant"),
     ("final_lr", "schedule", "constant"),
 )
 MISSPELT = 0.85  # as near as this to the name of a setting; what is farther off is no business of ours
@@ -34,11 +35,15 @@ MISSPELT = 0.85  # as near as this to the name of a setting; what is farther off
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """Read `MYGPT_<NAME>` variables; raises UsageError for wrong values and for names that look misspelt."""
     names = {_variable_of(name): name for name in knobs(TrainConfig) if name not in WITHOUT_FLAG}
-    settings: Settings = {}
+    former = {_variable_of(old): _variable_of(new) for old, new in former_names(TrainConfig).items()}
+    settings: dict[str, Any] = {}
     faults = []
-    for variable, text in environment.items():
-        if not text or not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+    for given, text in environment.items():
+        if not text or not given.startswith(PREFIX) or given in OTHER_VARIABLES:
             continue
+        if given in former and former[given] in environment:
+            continue
+        variable = former.get(given, given)
         if variable in names:
             try:
                 settings[names[variable]] = knobs(TrainConfig)[names[variable]].parse(text)
@@ -46,8 +51,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
                 faults.append(f"{variable}: {error}")
         elif near := did_you_mean(variable, names, MISSPELT):
             faults.append(f"unknown setting {variable}{near}")
-    raise_faults(faults + setting_faults(settings, _variable_of))
-    return settings
+    return as_settings(settings, _variable_of, faults)
 
 
 def _variable_of(name: str) -> str:
@@ -57,7 +61,7 @@ def _variable_of(name: str) -> str:
 def from_toml(text: str, source: str) -> Settings:
     """Read settings from TOML; raises UsageError naming the source for every key that is unknown or wrong."""
     try:
-        settings = tomllib.loads(text)
+        settings = under_present_names(TrainConfig, tomllib.loads(text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{source} is not valid TOML: {error}") from None
     if isinstance(settings.get("time"), int | float):
@@ -66,9 +70,8 @@ def from_toml(text: str, source: str) -> Settings:
         settings["files"] = tuple(settings["files"])
     if "corrections" in settings:
         settings["corrections"] = as_course(settings["corrections"])
-    if faults := setting_faults(settings, lambda name: f"{source}: {name}"):
-        raise UsageError(faults, "a recipe has one `name = value` line for each setting")
-    return settings
+    hint = "a recipe has one `name = value` line for each setting"
+    return as_settings(settings, lambda name: f"{source}: {name}", hint=hint)
 
 
 def from_file(path: Path) -> Settings:
@@ -111,13 +114,13 @@ def _preset_folder() -> Any:
 
 def merge(layers: Iterable[Settings]) -> Settings:
     """Put settings together, the strongest layer first; a budget replaces any weaker one."""
-    merged: Settings = {}
+    merged: dict[str, Any] = {}
     for layer in layers:
         budget_set = any(name in merged for name in BUDGETS)
         for name, value in layer.items():
             if name not in merged and not (name in (*BUDGETS, "corrections") and budget_set):
                 merged[name] = value
-    return merged
+    return cast(Settings, merged)
 
 
 def effect_faults(flags: Settings, settings: Settings) -> list[str]:

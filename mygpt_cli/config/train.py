@@ -1,27 +1,26 @@
 """Every setting, with its help and range beside it.
 
-`Settings` holds what was set anywhere (see `settings.py`); `training.sizing` fills in what was not, and the
+`Settings` holds what was set anywhere; `training.sizing` fills in what was not, and the
 result is a `TrainConfig`: complete, validated, and written into the run folder as `config.toml`.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 from mygpt_cli.base.errors import UsageError, did_you_mean
 from mygpt_cli.base.names import name_fault
 from mygpt_cli.config.course import MOST_STEPS, Course, is_course
 from mygpt_cli.config.knobs import flag_of, knob, knobs
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, TRAINABLE, configure, find
 from mygpt_cli.model.config import LONGEST_CONTEXT, ModelConfig, shape_faults
 from mygpt_cli.text.encoding import encoding_fault
 
 BUDGETS = ("epochs", "tokens", "time", "steps")
 WITHOUT_FLAG = ("files", "corrections")  # arguments, and what a run writes down
-
-Settings = dict[str, Any]
 
 
 def parse_duration(text: str) -> float:
@@ -194,12 +193,13 @@ class TrainConfig:
     warmup: int = knob(
         "Warm-up: steps over which the learning rate rises to its peak.", "Schedule", at_least=0, expert=True
     )
-    decay_share: float = knob(
+    decay_fraction: float = knob(
         "Fraction of the steps, at the end, over which the learning rate falls.",
         "Schedule",
         at_least=0,
         at_most=1,
         expert=True,
+        formerly="decay_share",
     )
     final_lr: float = knob(
         "Learning rate at the end, as a fraction of its peak.",
@@ -209,6 +209,24 @@ class TrainConfig:
         expert=True,
     )
 
+    members: int = knob(
+        "Train this many models first, one after another, and then one that learns from all of them "
+        "(distillation); 0: one model.",
+        "Schedule",
+        0,
+        at_least=0,
+        at_most=16,
+        expert=True,
+    )
+    average: float = knob(
+        "Validate and save the average of the weights over this fraction of the steps so far; 0: the last "
+        "weights themselves.",
+        "Schedule",
+        0.0,
+        at_least=0,
+        at_most=0.5,
+        expert=True,
+    )
     patience: int = knob(
         "End early after this many validations without improvement; 0: never.",
         "Schedule",
@@ -257,7 +275,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        raise_faults(setting_faults(values))
+        as_settings(values)
 
     @property
     def course(self) -> Course:
@@ -372,7 +390,16 @@ def _has_type(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def raise_faults(faults: list[str]) -> None:
-    """Raise one UsageError for all faults, if there are any."""
-    if faults:
-        raise UsageError(faults, "`mygpt train --help-all` lists every setting with its range")
+def as_settings(
+    given: Mapping[str, Any],
+    called: Callable[[str], str] = flag_of,
+    faults: Sequence[str] = (),
+    hint: str = "`mygpt train --help-all` lists every setting with its range",
+) -> Settings:
+    """Return what a source has given, once nothing is wrong with it; UsageError lists all that is.
+
+    `faults` were found before; `called` returns the name of a setting where these come from.
+    """
+    if found := [*faults, *setting_faults(given, called)]:
+        raise UsageError(found, hint)
+    return cast(Settings, given)

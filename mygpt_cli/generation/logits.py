@@ -58,10 +58,10 @@ def _top_p_of_best(logits: Tensor, p: float, best: int = 1024) -> Tensor | None:
     return logits.masked_fill((logits < least) | (equal & (equal.cumsum(dim=-1) > room)), -math.inf)
 
 
-def min_p(logits: Tensor, share: float) -> Tensor:
-    """Keep tokens at least `share` times as probable as the best, in [0, 1) (Nguyen et al., 2024)."""
+def min_p(logits: Tensor, ratio: float) -> Tensor:
+    """Keep tokens at least `ratio` times as probable as the best, in [0, 1) (Nguyen et al., 2024)."""
     probs = logits.softmax(dim=-1)
-    return logits.masked_fill(probs < share * probs.amax(dim=-1, keepdim=True), -math.inf)
+    return logits.masked_fill(probs < ratio * probs.amax(dim=-1, keepdim=True), -math.inf)
 
 
 def typical_p(logits: Tensor, p: float) -> Tensor:

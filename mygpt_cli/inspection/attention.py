@@ -86,7 +86,7 @@ def view_attention(
     *,
     layer: int | None = None,
     head: int | None = None,
-    progress: OnProgress = lambda stage, share: None,
+    progress: OnProgress = lambda stage, fraction: None,
 ) -> AttentionView:
     """Look at all heads, or those of a layer or a number, from 1.
 

@@ -5,6 +5,7 @@ computation needs. What shapes a draw (temperature, top-k, top-p, min-p, typical
 comes before it in the chain stays as it was.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,15 +61,18 @@ class Choices:
 
 
 class ChoiceRecorder:
-    """Keeps the choices of the steps that it is shown, up to a bound; `degrees` are the temperatures."""
+    """Keeps the choices of the steps that it is shown, up to a bound.
 
-    def __init__(self, sampling: Sampling, vocab_size: int) -> None:
+    `degrees` are the temperatures that can be chosen: those of a grid, that of the sampling, and `more`.
+    """
+
+    def __init__(self, sampling: Sampling, vocab_size: int, more: Iterable[float] = ()) -> None:
         self.sampling, self.choices = sampling, list[Choices]()
         self.steps = 0
         small = vocab_size <= BEST or vocab_size * sampling.max_new_tokens <= MOST_LOGITS
         self.kept = vocab_size if vocab_size <= FULL and small else BEST
         grid = {round(STEP * i, 2) for i in range(round(2 / STEP) + 1)}
-        self.degrees = sorted(grid | {sampling.temperature})
+        self.degrees = sorted(grid | {sampling.temperature, *more})
 
     @property
     def early(self) -> list[str]:

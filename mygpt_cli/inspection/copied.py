@@ -66,8 +66,13 @@ def training_text(checkpoint: Checkpoint) -> Corpus | str:
         files = settings.get("files", ())
         if STDIN in files:
             return "it came from standard input"
-        names = ("errors", "encoding", "val_fraction", "val_file")
-        corpus = open_corpus(files, **{name: settings[name] for name in names if name in settings})
+        corpus = open_corpus(
+            files,
+            errors=settings.get("errors", "strict"),
+            encoding=settings.get("encoding", "utf-8"),
+            val_fraction=settings.get("val_fraction"),
+            val_file=settings.get("val_file"),
+        )
     except MygptError as error:
         return error.message
     if corpus.fingerprint != checkpoint.state.get("text"):
@@ -76,7 +81,7 @@ def training_text(checkpoint: Checkpoint) -> Corpus | str:
 
 
 def find_copied(
-    text: str, training: Part, *, least: int = LEAST, progress: OnProgress = lambda stage, share: None
+    text: str, training: Part, *, least: int = LEAST, progress: OnProgress = lambda stage, fraction: None
 ) -> Copied:
     """Find all that a text shares with the training text, by the rule above with N = `least`, 1 or more."""
     search = _Search(text, least)

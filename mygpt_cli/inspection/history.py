@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 MOST = 10**15  # steps; a number above is damage
 MOST_WRITTEN = 2000  # characters of a sample
-CALM = 0.01  # noise that a curve may keep, as a share of its height
+CALM = 0.01  # noise that a curve may keep, as a fraction of its height
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class RunHistory:
 
     @property
     def share(self) -> float | None:
-        """The share of the steps that is done, 0 to 1."""
+        """The fraction of the steps that is done, 0 to 1."""
         return min(1.0, self.step / self.steps) if self.steps else None
 
 

@@ -1,6 +1,6 @@
 """The life of a token: every stage from its text to the model's prediction of the next, run one by one."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -127,10 +127,12 @@ def view_life(
     layer: int | None = None,
     head: int | None = None,
     top: int = 5,
+    watch: Callable[[Trace], None] = lambda traced: None,
 ) -> LifeView:
     """Follow the token at a position of the prompt (from 1, by default its last) through the model.
 
     Of layers and heads, one or all are looked at. UsageError when there is no such position, layer or head.
+    `watch` sees the trace of the text up to that position.
     """
     model = decoder.model
     check_chosen(model, layer, head)
@@ -142,6 +144,7 @@ def view_life(
     ended = Prompt(tokenizer.decode_bytes(before).decode("utf-8", "replace"), before)
     (choice,) = view_steps(decoder, tokenizer, ended, replace(sampling, max_new_tokens=1), top=top)
     traced = trace(model, before)
+    watch(traced)
     logits = logits_of(traced, traced.streams[-1][-1])
     own = decoder.prefill(torch.tensor([traced.ids], device=model.embedding.device))[0]
     token = tokenizer.token_bytes(before[-1])
@@ -170,7 +173,7 @@ def view_life(
         merges=tuple(merges),
         merged=len(token) == 1 or bool(merges and b"".join(merges[-1]) == token),
         layers=model.config.layers,
-        stages=tuple(_stages(traced, layers)),
+        stages=tuple(replace(stage, values=stage.values[:SHOWN]) for stage in stages_of(traced, layers)),
         heads=tuple(
             found
             for at in layers
@@ -184,8 +187,8 @@ def view_life(
 
 
 @torch.no_grad()
-def _stages(traced: Trace, layers: Iterable[int]) -> Iterator[Stage]:
-    """Yield the stages of the last token, in these layers, counted from 0."""
+def stages_of(traced: Trace, layers: Iterable[int]) -> Iterator[Stage]:
+    """Yield the stages of the last token, in these layers, counted from 0, each with all its values."""
     model, length = traced.model, len(traced.ids)
     embedding = model.embed(torch.tensor(traced.ids[-1], device=model.embedding.device))
     x = embedding
@@ -252,7 +255,7 @@ def _stage(number: int, name: str, x: Tensor, before: Tensor | None = None) -> S
         shape=tuple(x.shape),
         norm=float(flat.norm()),
         cosine=cosine,
-        values=tuple(flat[:SHOWN].tolist()),
+        values=tuple(flat.tolist()),
     )
 
 

@@ -95,7 +95,7 @@ def encode(tokenizer: Tokenizer, chunks: Iterable[Chunk]) -> np.ndarray:
 
 
 def surprisal(
-    model: GPT, tokenizer: Tokenizer, ids: np.ndarray, progress: OnProgress = lambda stage, share: None
+    model: GPT, tokenizer: Tokenizer, ids: np.ndarray, progress: OnProgress = lambda stage, fraction: None
 ) -> Surprisal:
     """Predict every token but the first in the windows of validation, up to a context each.
 

@@ -17,8 +17,8 @@ from mygpt_cli.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Shares:
-    """A token that could come next: its logit, and at each temperature its share and whether it is cut."""
+class Probabilities:
+    """A token that could come next: its logit, and at each temperature its probability, or that it is cut."""
 
     id: int
     token: bytes
@@ -28,7 +28,7 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class OtherShares:
+class OtherProbabilities:
     """All tokens that are not listed, taken together; `kept` of them are left at each temperature."""
 
     count: int
@@ -46,8 +46,8 @@ class TemperaturesView:
 
     context: bytes
     temperatures: tuple[float, ...]
-    candidates: tuple[Shares, ...]
-    others: OtherShares
+    candidates: tuple[Probabilities, ...]
+    others: OtherProbabilities
     spreads: tuple[Spread, ...]
     draw: float
     picked: tuple[int, ...]
@@ -79,7 +79,7 @@ def view_temperatures(
         context=prompt.text.encode(),
         temperatures=tuple(temperatures),
         candidates=tuple(
-            Shares(
+            Probabilities(
                 id=token,
                 token=tokenizer.token_bytes(token),
                 logit=float(logits[0, token]),
@@ -88,7 +88,7 @@ def view_temperatures(
             )
             for token in shown
         ),
-        others=OtherShares(
+        others=OtherProbabilities(
             count=len(order) - len(shown),
             kept=tuple((~cut[:, rest]).sum(dim=1).tolist()),
             probabilities=tuple(probs[:, rest].sum(dim=1).tolist()),

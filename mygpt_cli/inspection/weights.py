@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,18 @@ class Weights:
     low: float
     high: float
     histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A matrix in blocks of this `size` (rows, columns), the last ones of a row or a column perhaps smaller.
+
+    Of each block, `means` has the mean, and `spreads` the root mean square.
+    """
+
+    size: tuple[int, int]
+    means: tuple[tuple[float, ...], ...]
+    spreads: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,35 @@ def _describe(name: str, tensor: Tensor) -> Weights:
         deviation=float(numbers.std(correction=0)),
         low=low,
         high=high,
-        histogram=tuple(int(n) for n in torch.histc(numbers, BINS, low, high).tolist()),
+        histogram=histogram_of(numbers, BINS),
+    )
+
+
+def histogram_of(tensor: Tensor, bins: int) -> tuple[int, ...]:
+    """Count the numbers of a tensor in equal bins from its lowest to its highest."""
+    numbers = tensor.detach().double().flatten().cpu()
+    found = torch.histc(numbers, bins, float(numbers.min()), float(numbers.max()))
+    return tuple(int(n) for n in found.tolist())
+
+
+def blocks_of(tensor: Tensor, side: int) -> Blocks:
+    """Divide a matrix into equal blocks, at most `side` each way.
+
+    Of more than two dimensions, all but the first count as one.
+    """
+    matrix = tensor.detach().double().cpu().numpy().reshape(len(tensor), -1)
+    block = tuple(-(-length // side) for length in matrix.shape)
+    starts = [np.arange(0, length, step) for length, step in zip(matrix.shape, block, strict=True)]
+
+    def sums(x: np.ndarray) -> np.ndarray:
+        added: np.ndarray = np.add.reduceat(np.add.reduceat(x, starts[0], axis=0), starts[1], axis=1)
+        return added
+
+    counts = sums(np.ones_like(matrix))
+    return Blocks(
+        size=(block[0], block[1]),
+        means=tuple(map(tuple, (sums(matrix) / counts).tolist())),
+        spreads=tuple(map(tuple, np.sqrt(sums(matrix**2) / counts).tolist())),
     )
 
 

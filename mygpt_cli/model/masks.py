@@ -11,7 +11,7 @@ _POOL = 1 << 23
 
 
 class DropoutMasks:
-    """Hands out masks of zeros and 1 / (1 - p), a share p of them zeros (Srivastava et al., 2014).
+    """Hands out masks of zeros and 1 / (1 - p), a fraction p of them zeros (Srivastava et al., 2014).
 
     Random bits cost more than the layers they mask, so a mask is a stretch of one large pool, from a random
     place; `seed` fills the pool and `start` seeds the places. p is kept in steps of 1/256.

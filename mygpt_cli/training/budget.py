@@ -10,11 +10,13 @@ from statistics import median
 
 from mygpt_cli.config.course import MOST_STEPS
 from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.training.history import History
+from mygpt_cli.training.stages import cost
 
 START, SAVE = 0.4, 0.05  # seconds for starting Python and leaving it, and for each save
-MISSED = 0.01  # share of all steps by which their number may be wrong before it is corrected,
+MISSED = 0.01  # fraction of all steps by which their number may be wrong before it is corrected,
 UNSURE = 0.05  # and of those that are left, since it can still be corrected later
-KNOWN = 0.05  # share of the time until which it is not, since the first steps say little
+KNOWN = 0.05  # fraction of the time until which it is not, since the first steps say little
 LOOKS = 200  # in that time, to see whether it is wrong
 RECENT = 0.25  # of the steps that are left: as many of the last ones tell how long these will take
 FEWEST, MOST = 5, 10_000  # of those
@@ -51,9 +53,9 @@ class Budget:
         self._looks_apart = (self.end - self._lap_began) / LOOKS
         self._next_look = self._lap_began + KNOWN * LOOKS * self._looks_apart
 
-    def stepped(self) -> None:
-        """A step was taken since the last call of any of these."""
-        self._recent.append(self._lap())
+    def stepped(self, cost: float = 1.0) -> None:
+        """A step was taken since the last call of any of these, of this cost as a multiple of others'."""
+        self._recent.append(self._lap() / cost)
         self._taken += 1
 
     def sampled(self, more: int) -> None:
@@ -72,18 +74,20 @@ class Budget:
         began, self._lap_began = self._lap_began, time.perf_counter()
         return self._lap_began - began
 
-    def correction(self, config: TrainConfig, step: int) -> int | None:
+    def correction(self, config: TrainConfig, history: History) -> int | None:
         """Return the number of steps in all that keeps the time, when the one planned would miss it."""
+        step = history.step
         left, now = config.steps - step, time.perf_counter()
         if left == 0 or now < self._next_look:
             return None
         self._next_look = now + self._looks_apart
-        fitting = self.steps(config, step)
+        fitting = self.steps(config, history)
         near = abs(fitting - left) <= MISSED * (self._taken + left) + UNSURE * left
         return None if near else step + fitting
 
-    def steps(self, config: TrainConfig, step: int) -> int:
-        """Return how many more steps fit after this many, validations and saves included."""
+    def steps(self, config: TrainConfig, history: History) -> int:
+        """Return how many more steps fit, validations and saves included."""
+        step, of_stage = history.step, (config.members, history.stage, history.stage_step)
         left = self.end - time.perf_counter() - START - self._samples
         pace = self._pace(config.steps - step)
         every = config.validation_interval
@@ -91,15 +95,15 @@ class Budget:
         keep = config.keep_every or MOST_STEPS + 1
         both = [math.lcm(keep, interval) for interval in often]
 
-        def cost(count: int) -> float:
+        def seconds(count: int) -> float:
             last = step + count
             validations = _multiples(step, last, every) + (last % every > 0)
             saves = _multiples(step, last, *often) + 2 * _multiples(step, last, keep)
             saves += all(last % interval for interval in (*often, keep)) - _multiples(step, last, *both)
-            return (count + validations * self._validation) * pace + saves * self._save
+            return (cost(*of_stage, count) + validations * self._validation) * pace + saves * self._save
 
         most = min(MOST_STEPS - step, max(0, int(left / pace)))
-        return max(0, bisect.bisect_right(range(most + 1), left, key=cost) - 1)
+        return max(0, bisect.bisect_right(range(most + 1), left, key=seconds) - 1)
 
     def _pace(self, left: int) -> float:
         """Estimate how long each of so many steps will take, from the last ones: for fewer, from fewer."""

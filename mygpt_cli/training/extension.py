@@ -4,19 +4,25 @@ from mygpt_cli.config.course import Course
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.history import History
 from mygpt_cli.training.schedule import Rewarm, decay_start, lr_factor, warmup_steps
+from mygpt_cli.training.stages import stage_course
 
 
 def factor_at(step: int, config: TrainConfig, history: History, course: Course | None = None) -> float:
-    """Return the learning rate of a step (from 0) as a factor of its peak, by default on the run's course."""
+    """Return the learning rate of a step (from 0) as a factor of its peak, by default on the run's course.
+
+    The step is one of the stage that has begun.
+    """
+    first = history.stage_first
+    own = stage_course(course or config.course, config.members, history.stage, first)
     return lr_factor(
-        step,
-        steps=config.steps,
+        step - first,
+        steps=own[-1][1],
         schedule=config.schedule,
         warmup=config.warmup,
-        decay_share=config.decay_share,
+        decay_fraction=config.decay_fraction,
         final_lr=config.final_lr,
-        corrections=course or config.course,
-        rewarm=Rewarm(step=history.rise_step, factor=history.rise_share),
+        corrections=own,
+        rewarm=Rewarm(step=history.rewarm_step - first, factor=history.rewarm_factor),
     )
 
 
@@ -27,22 +33,24 @@ def extend(config: TrainConfig, history: History, planned: Course) -> str:
     """
     history.evals_since_best = 0
     said = f"the run now ends at step {config.steps:,} instead of {planned[-1][1]:,}"
-    before = factor_at(max(0, history.step - 1), config, history, planned)
-    history.rise_step, history.rise_share = history.step, before
+    first = history.stage_first
+    end = first + stage_course(config.course, config.members, history.stage, first)[-1][1]
+    before = factor_at(max(first, history.step - 1), config, history, planned)
+    history.rewarm_step, history.rewarm_factor = history.step, before
     now = factor_at(history.step, config, history)
     if now < before - 0.05:
         return f"{said}; its learning rate falls from {before:.0%} of its peak to {now:.0%} at once"
-    if before == 1.0 or history.step <= config.warmup:
-        history.rise_share = 1.0
+    if before == 1.0 or history.stage_step <= config.warmup:
+        history.rewarm_factor = 1.0
         return f"{said}; its learning rate had not begun to fall"
-    risen = min(config.steps - 1, history.step + warmup_steps(config.steps - history.step))
+    risen = min(end - 1, history.step + warmup_steps(end - history.step))
     peak = factor_at(risen, config, history)
     if peak <= before:
         return f"{said}; its learning rate goes on falling from {before:.0%} of its peak"
     falls = ""
     if config.schedule != "constant":
-        start = max(risen, decay_start(config.steps, config.warmup, config.decay_share))
-        last = (config.steps - start) / (config.steps - history.step)
+        start = max(risen, first + decay_start(end - first, config.warmup, config.decay_fraction))
+        last = (end - start) / (end - history.step)
         falls = f" and falls to {config.final_lr:.0%} over the last {last:.0%} of what is left"
     return (
         f"{said}; its learning rate had fallen to {before:.0%} of its peak: it rises again to {peak:.0%} "

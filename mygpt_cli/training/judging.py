@@ -1,9 +1,10 @@
-"""Whether training still makes the model better, and what to tell the user when it does not."""
+"""Whether a step may be taken, whether training still makes the model better, and what to say when not."""
 
 import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from mygpt_cli.base.errors import DivergedError
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.events import Evaluated
 from mygpt_cli.training.history import History
@@ -15,10 +16,33 @@ FRESH_PASSES = 4  # over a text, which teach nearly as much as new text would (M
 APART = 0.25  # by which fraction the loss on new text is above that on the training text when it is memorised
 USELESS = 1.05  # times the loss of guessing; a model that has only begun may be just above it
 
+SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
+SPIKE = 20.0  # times that norm
+REFUSALS = 10  # steps in a row that must be refused before training is called diverged
+
+
+def is_acceptable(history: History, config: TrainConfig, loss: float, norm: float) -> bool:
+    """Whether a step may be taken; DivergedError when too many in a row may not."""
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    spike = history.stage_step > SETTLED and norm > SPIKE * max(history.norm, config.clip or 1.0)
+    if finite and not spike:
+        history.refused_in_row = 0
+        history.norm += (norm - history.norm) / min(history.stage_step + 1, 100)
+        return True
+    history.refused += 1
+    history.refused_in_row += 1
+    if history.refused_in_row >= REFUSALS:
+        raise DivergedError(
+            f"training diverged: {REFUSALS} steps in a row, up to step {history.step + 1}, had a loss of "
+            f"{loss:.4g} and a gradient of norm {norm:.4g}",
+            "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
+        )
+    return False
+
 
 def is_hopeless(history: History, config: TrainConfig, evaluated: Evaluated) -> bool:
     """Whether validation has become so much worse that the falling learning rate cannot mend it."""
-    lost = evaluated.bits_per_byte > HOPELESS * (history.best_bits_per_byte or math.inf)
+    lost = evaluated.bits_per_byte > HOPELESS * (history.stage_best or math.inf)
     return bool(config.patience) and history.evals_since_best >= config.patience and lost
 
 
@@ -40,7 +64,7 @@ def useless(history: History, config: TrainConfig, evaluated: Evaluated, vocab_s
     """Say once, in plain words, that after its warm-up the model knows less than nothing."""
     guessing = math.log(vocab_size)
     lower = min(evaluated.train_loss, evaluated.val_loss)
-    if history.useless or history.step <= config.warmup or lower < USELESS * guessing:
+    if history.useless or history.stage_step <= config.warmup or lower < USELESS * guessing:
         return None
     history.useless = True
     return (

@@ -68,12 +68,13 @@ class Optimizer:
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned; KeyError or ValueError when it is of another model."""
-        self._adamw.load_state(_under("adamw.", tensors))
+        self._adamw.load_state(under("adamw.", tensors))
         if self._muon:
-            self._muon.load_state(_under("muon.", tensors))
+            self._muon.load_state(under("muon.", tensors))
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin like this, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

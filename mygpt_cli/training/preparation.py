@@ -11,7 +11,8 @@ from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.knobs import flag_of
-from mygpt_cli.config.train import Settings, TrainConfig
+from mygpt_cli.config.settings import Settings
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import DEFAULT, find
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
@@ -118,19 +119,20 @@ class Preparation:
         self.notes += [*chosen.notes, *filter(None, [self._compilation.note])]
         return replace(chosen, reasons={**chosen.reasons, **self._reasons})
 
-    def configuration(self, chosen: Plan, started: float, done: int = 0) -> TrainConfig:
+    def configuration(self, chosen: Plan, started: float, history: History | None = None) -> TrainConfig:
         """Return the configuration with as many steps as were asked for, or fit into the plan's time.
 
-        That time is counted from `started`, in seconds of `time.perf_counter`; `done` steps have been taken.
+        That time is counted from `started`, in seconds of `time.perf_counter`, after the steps of `history`.
         """
         if chosen.seconds is None:
             return chosen.config(chosen.steps or 1)
-        scratch = self.new_trainer(chosen.config(done + 100))
-        steps, self._budget = fit_steps(chosen, scratch, started + chosen.seconds, done)
+        history = history or History()
+        scratch = self.new_trainer(chosen.config(history.step + 100))
+        steps, self._budget = fit_steps(chosen, scratch, started + chosen.seconds, history)
         self.notes += scratch.notes  # memory may not have sufficed
         parts = scratch.config
         return replace(
-            chosen.config(done + steps), batch_size=parts.batch_size, accumulation=parts.accumulation
+            chosen.config(history.step + steps), batch_size=parts.batch_size, accumulation=parts.accumulation
         )
 
     def new_trainer(self, config: TrainConfig) -> Trainer:

@@ -28,20 +28,20 @@ def lr_factor(
     steps: int,
     schedule: str,
     warmup: int,
-    decay_share: float,
+    decay_fraction: float,
     final_lr: float,
     corrections: Course = (),
     rewarm: Rewarm | None = None,
 ) -> float:
     """Return the learning rate of a step (from 0) as a factor of its peak.
 
-    It rises over `warmup` steps, stays, and falls over the last `decay_share` of `steps` to `final_lr`:
+    It rises over `warmup` steps, stays, and falls over the last `decay_fraction` of `steps` to `final_lr`:
     `linear`ly, along a half `cosine` (Loshchilov and Hutter, 2017), or not at all (`constant`). Where the
     number of steps was corrected, it falls from where it was to the same end. From a `rewarm` on it climbs to
     that in a line (Ibrahim et al., 2024, arXiv:2403.08763).
     """
     course = corrections or ((0, steps),)
-    progress = _decay_progress(step, course, warmup, decay_share)
+    progress = _decay_progress(step, course, warmup, decay_fraction)
     if step < warmup:
         factor = (step + 1) / (warmup + 1)
     elif schedule == "constant" or progress == 0.0:
@@ -56,12 +56,12 @@ def lr_factor(
     return factor
 
 
-def decay_start(steps: int, warmup: int, decay_share: float) -> int:
+def decay_start(steps: int, warmup: int, decay_fraction: float) -> int:
     """Return the first step whose learning rate may be below the peak again."""
-    return max(warmup, round(steps * (1.0 - decay_share)))
+    return max(warmup, round(steps * (1.0 - decay_fraction)))
 
 
-def _decay_progress(step: int, course: Course, warmup: int, decay_share: float) -> float:
+def _decay_progress(step: int, course: Course, warmup: int, decay_fraction: float) -> float:
     """Return how much of the fall lies before a step, 0 to 1: a line, bent where the end was moved."""
     begun, start, end = 0.0, step + 1, step + 1  # the line is at `begun` until its start
 
@@ -72,5 +72,5 @@ def _decay_progress(step: int, course: Course, warmup: int, decay_share: float) 
         if since > step:
             break
         begun, end = reached(since), steps
-        start = since if begun else max(since, decay_start(steps, warmup, decay_share))
+        start = since if begun else max(since, decay_start(steps, warmup, decay_fraction))
     return reached(step)

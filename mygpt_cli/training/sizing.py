@@ -15,13 +15,15 @@ from typing import Any
 
 from mygpt_cli.base.errors import ResourceError, TextError, UsageError, join_faults
 from mygpt_cli.config.knobs import flag_of
-from mygpt_cli.config.train import BUDGETS, Settings, TrainConfig, parse_duration
+from mygpt_cli.config.settings import Settings, without
+from mygpt_cli.config.train import BUDGETS, TrainConfig, parse_duration
 from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import SAVE, START, Budget, typical
+from mygpt_cli.training.history import History
 from mygpt_cli.training.schedule import warmup_steps
 from mygpt_cli.training.trainer import Trainer
 
@@ -36,7 +38,7 @@ SHAPES = (  # layers, width
     *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
 )
 MEASURED = (4, 128)  # the shape whose speed stands for all
-FIXED_COST = 0.4  # share of its time per token that does not grow with the blocks' parameters
+FIXED_COST = 0.4  # fraction of its time per token that does not grow with the blocks' parameters
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
 TOKENS_PER_PARAMETER = 2.0  # tokens to learn from, for each parameter of the blocks
@@ -44,6 +46,7 @@ HEAD_WIDTH = 64
 CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 TOKENS_PER_STEP = 2048
+AVERAGE = 0.1
 INTERVALS = ("eval_every", "save_every", "log_every")
 
 
@@ -68,9 +71,9 @@ class Plan:
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
         by_steps: Settings = {
-            "warmup": warmup_steps(steps),
+            "warmup": warmup_steps(steps // (self.settings.get("members", 0) + 1)),
             "schedule": "linear",
-            "decay_share": 0.6,
+            "decay_fraction": 0.6,
             "final_lr": 0.0,
             "eval_every": -(-steps // self.validations(steps)),
             "save_every": -(-steps // VALIDATIONS),
@@ -84,12 +87,9 @@ class Plan:
 
         Those that were given, or are not what is chosen for the earlier number of steps, remain.
         """
-        kept = {name: value for name, value in self.settings.items() if name not in INTERVALS}
-        then = replace(self, settings=kept).config(steps)
-        for name in set(INTERVALS) & set(self.settings):
-            if name in given or self.settings[name] != getattr(then, name):
-                kept[name] = self.settings[name]
-        return replace(self, settings=kept)
+        then = replace(self, settings=without(self.settings, INTERVALS)).config(steps)
+        anew = [name for name in INTERVALS if self.settings.get(name) == getattr(then, name)]
+        return replace(self, settings=without(self.settings, set(anew) - set(given)))
 
 
 def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[TrainConfig], float]) -> Plan:
@@ -104,14 +104,14 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
             f"the text is too short: {train_tokens} tokens to train on, {val_tokens} to validate on",
             "give a longer text, or --tokenizer char, which makes more tokens of it",
         )
-    chosen = {name: value for name, value in settings.items() if value is not None}
+    chosen = without(settings, [name for name, value in settings.items() if value is None])
     notes: list[str] = []
     reasons: dict[str, str] = {}
 
     def choose(name: str, value: Any, reason: str) -> None:
         """Settle what is still open, and keep why."""
         if name not in chosen:
-            chosen[name], reasons[name] = value, reason
+            chosen[name], reasons[name] = value, reason  # type: ignore[literal-required]
 
     arch = find(chosen.setdefault("arch", DEFAULT_ARCHITECTURE))
     byte_pairs = bool(dataset.tokenizer.ranks)
@@ -172,8 +172,9 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     if byte_pairs:
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
     chosen.setdefault("bpe_dropout", 0.0)
+    choose("average", AVERAGE, "steadier than the last weights themselves")
     if "schedule" not in chosen:
-        reasons |= dict.fromkeys({"schedule", "warmup", "decay_share"} - chosen.keys(), DEFAULT)
+        reasons |= dict.fromkeys({"schedule", "warmup", "decay_fraction"} - chosen.keys(), DEFAULT)
     if "eval_every" not in chosen:
         reasons["eval_every"] = "validation takes at most a twentieth of the time"
     # A prediction costs a third of what learning from it does.
@@ -214,28 +215,37 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int
 def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int, processes: int) -> float:
     """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
 
-    Several processes send each other gradients and weights from copies.
+    Several processes send each other gradients and weights from copies. The average is one more copy,
+    each member another, and their predictions are two numbers for each token of the vocabulary.
     """
     parameters = 12 * layers * width**2 + 2 * vocab_size * width
     size = 2 if config.dtype == "bfloat16" else 4
     sequences = min(config.batch_size, -(-config.batch_size * config.accumulation // processes))
     tokens = sequences * config.context
     kept = layers * (26 * width + 3 * config.heads * config.context) + 3 * vocab_size
-    return (18.0 if processes == 1 else 26.0) * parameters + float(size * tokens * kept)
+    each = (18.0 if processes == 1 else 26.0) + (4.0 if config.average else 0.0) + 4.0 * config.members
+    taught = 2 * 4 * tokens * vocab_size if config.members else 0
+    return each * parameters + float(size * tokens * kept) + taught
 
 
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:
     """Return what starting with a trained model settles; UsageError lists the settings that contradict it."""
-    shape = {name: getattr(model, name) for name in ("arch", "layers", "heads", "width", "softcap")}
-    shape["bias"] = model.mlp_bias and "bias" in find(model.arch).options
+    shape: Settings = {
+        "arch": model.arch,
+        "layers": model.layers,
+        "heads": model.heads,
+        "width": model.width,
+        "softcap": model.softcap,
+        "bias": model.mlp_bias and "bias" in find(model.arch).options,
+    }
     faults = [
-        f"--{name} {settings[name]} is not the checkpoint's {value}"
+        f"--{name} {settings.get(name)} is not the checkpoint's {value}"
         for name, value in shape.items()
         if settings.get(name, value) != value
     ]
     for name, value in (("tokenizer", tokenizer.kind), ("vocab_size", tokenizer.vocab_size)):
         if settings.get(name, value) != value:
-            faults.append(f"{flag_of(name)} {settings[name]} is not the checkpoint's own")
+            faults.append(f"{flag_of(name)} {settings.get(name)} is not the checkpoint's own")
     context = settings.get("context", min(model.context, CONTEXT))
     if context > model.context:
         faults.append(f"--context {context} is more than the checkpoint's {model.context}")
@@ -254,7 +264,8 @@ def _budget(
     chosen: Settings, tokens_per_epoch: int, tokens_per_step: int
 ) -> tuple[int | None, float | None, str]:
     """Take the budget out of the settings: steps or seconds, and how it is called."""
-    epochs, tokens, text, steps = (chosen.pop(name, None) for name in BUDGETS)
+    text, epochs, tokens = (chosen.pop("time", None), chosen.pop("epochs", None), chosen.pop("tokens", None))
+    steps = chosen.pop("steps", None)
     if text is not None:
         return None, parse_duration(text), text
     if epochs is not None:
@@ -315,7 +326,7 @@ def _dropout(epochs: float, width: int) -> float:
 
 
 def _bpe_dropout(epochs: float) -> float:
-    """Return the share of tokens to split for a text that is seen this often."""
+    """Return the fraction of tokens to split for a text that is seen this often."""
     return 0.0 if epochs < 2 else round(min(0.25, max(0.05, 0.1 + 0.05 * math.log2(epochs / 10))), 2)
 
 
@@ -347,11 +358,11 @@ def seconds_per_token(scratch: Trainer) -> float:
     return seconds_per_step(scratch, 0.25) / scratch.tokens_per_step
 
 
-def fit_steps(plan: Plan, scratch: Trainer, end: float, done: int = 0) -> tuple[int, Budget]:
+def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tuple[int, Budget]:
     """Measure how many steps fit until `end`, in seconds of `time.perf_counter`; return them, and the budget.
 
-    The scratch trainer's weights are spent on it; `done` steps have been taken before. Raises UsageError
-    when too few fit to learn anything.
+    The scratch trainer's weights are spent on it; `history` is that of the steps taken before. Raises
+    UsageError when too few fit to learn anything.
     """
     seconds = end - time.perf_counter()
     pace = seconds_per_step(scratch, min(2.0, seconds / 40)) * 1.01
@@ -360,7 +371,7 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, done: int = 0) -> tuple[
     left = end - time.perf_counter() - START
     steps = int(left / pace)
     for _ in range(3):  # the fewer steps, the fewer validations
-        steps = budget.steps(plan.config(done + max(1, steps)), done)
+        steps = budget.steps(plan.config(history.step + max(1, steps)), history)
     steps = scratch.processes.of(0, steps)
     if steps < SHORTEST:
         needed = (plan.seconds or seconds) - left + validation + SAVE + SHORTEST * pace

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from mygpt_cli.model.masks import DropoutMasks
 from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.dataset import Batches, Dataset, val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
+from mygpt_cli.training.averaging import WeightAverage
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import (
     CheckpointDue,
@@ -37,8 +38,9 @@ from mygpt_cli.training.events import (
 )
 from mygpt_cli.training.extension import extend, factor_at
 from mygpt_cli.training.history import History
-from mygpt_cli.training.judging import is_hopeless, overfitting, useless
-from mygpt_cli.training.optimizer import Optimizer
+from mygpt_cli.training.judging import is_acceptable, is_hopeless, overfitting, useless
+from mygpt_cli.training.members import Members
+from mygpt_cli.training.optimizer import Optimizer, under
 from mygpt_cli.training.pace import Pace
 from mygpt_cli.training.sharing import (
     Outcome,
@@ -50,12 +52,14 @@ from mygpt_cli.training.sharing import (
     take_over,
     worst_outcome,
 )
+from mygpt_cli.training.stages import stage_course, step_cost
+from mygpt_cli.training.validation import evaluate
 
-WHOLE_TOKENS_FROM = 0.85  # share of the steps
-SETTLED = 100  # steps until the gradient's norm is known well enough to call another one a spike
-SPIKE = 20.0  # times that norm
-REFUSALS = 10  # steps in a row that must be refused before training is called diverged
+WHOLE_TOKENS_FROM = 0.85  # fraction of the steps
 NO_LONGER_IMPROVES = "no longer improves"
+# Before the names of weights that a checkpoint has beside its model: where this is an average, those that are
+# being trained, and those of members.
+WEIGHTS, MEMBERS = "weights.", "members."
 
 Result = TypeVar("Result")
 
@@ -87,9 +91,10 @@ class Trainer:
         self.model = model
         self.device = model.embedding.device
         self.backend = backend or Autograd(model)
-        self.optimizer = Optimizer(model, config, self.backend.muon, self.processes)
         self._parameters = list(model.parameters())
+        self._members = Members(self.backend)
         self.history = history or History()
+        self._begin_optimizing()
         self.notes: list[str] = []  # to be said with the next event
         self.budget = Budget()
         self._pace = Pace()
@@ -108,6 +113,10 @@ class Trainer:
                 dtype=model.compute_dtype,
                 device=self.device,
             )
+
+    def _begin_optimizing(self) -> None:
+        self.optimizer = Optimizer(self.model, self.config, self.backend.muon, self.processes)
+        self.average = WeightAverage(dict(self.model.named_parameters()), self.config.average)
 
     @property
     def tokens_per_step(self) -> int:
@@ -128,6 +137,7 @@ class Trainer:
 
         `stop` is asked after each step and returns the reason to end early, such as a signal's name; so is
         `between` for further events, which tells the budget what they took.
+        From a validation or save until the next step, and after the last, the model is the average.
         Raises DivergedError when step after step must be refused: not finite, or far too large.
         """
         history, budget = self.history, self.budget
@@ -138,14 +148,18 @@ class Trainer:
         parts = self.config.accumulation
         budget.begin()
         while history.step < self.config.steps and reason is None:
+            self.average.hide()
+            if history.stage_step == self._stage_course[-1][1]:
+                yield self._next_stage()
             begin = time.perf_counter()
             loss, grad_norm = self.update(history.step)
             self._pace.took(taken := time.perf_counter() - begin)
             self.processes.stepped(taken)
             history.take(loss)
+            self.average.take(history.stage_step)
             history.seconds = time.perf_counter() - started
-            budget.stepped()
-            steps, reason = agreed(self.processes, budget.correction(self.config, history.step), stop())
+            budget.stepped(step_cost(self.config.members, history.stage))
+            steps, reason = agreed(self.processes, budget.correction(self.config, history), stop())
             if steps:
                 yield self._corrected(steps)
             yield from self._noted()
@@ -156,6 +170,7 @@ class Trainer:
                 yield self._progress(grad_norm)
             best, evaluated = False, None
             if last or history.step % config.validation_interval == 0:
+                self.average.show()
                 evaluated = self._evaluate()
                 best = evaluated.best
                 yield evaluated
@@ -168,6 +183,7 @@ class Trainer:
             due = last or best or keep or history.step % config.save_every == 0
             if due or self.config.accumulation != parts:  # what follows smaller micro-batches can be repeated
                 parts = self.config.accumulation
+                self.average.show()
                 with self.processes.patiently():
                     self._check_weights()
                     self.optimizer.gather()
@@ -185,6 +201,39 @@ class Trainer:
             refused=history.refused,
         )
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs beside the model, so that training goes on from it exactly."""
+        parts = {WEIGHTS: self.average.state(), MEMBERS: self._members.state()}
+        beside = {f"{part}{name}": value for part, each in parts.items() for name, value in each.items()}
+        return self.optimizer.state() | beside
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned; KeyError or ValueError when it is of another model."""
+        self.optimizer.load_state(tensors)
+        self.average.load_state(under(WEIGHTS, tensors))
+        for number in range(self.history.stage):
+            self._members.add(under(f"{MEMBERS}{number}.", tensors))
+
+    @property
+    def _stage_course(self) -> Course:
+        history, config = self.history, self.config
+        return stage_course(config.course, config.members, history.stage, history.stage_first)
+
+    def _next_stage(self) -> Noted:
+        """Keep the average as a member, and begin with the next model."""
+        history, members = self.history, self.config.members
+        self.average.show()
+        self._members.add(dict(self.model.named_parameters()))
+        history.begin_stage()
+        fresh = GPT(self.model.config)
+        fresh.initialise(torch.Generator().manual_seed(derive(self.config.seed, "weights", history.stage)))
+        self.model.load_state_dict(fresh.state_dict())
+        self._begin_optimizing()
+        now = f"member {history.stage + 1} of {members}"
+        if history.stage == members:
+            now = f"the model that learns from {'it' if members == 1 else f'all {members}'}"
+        return Noted(step=history.step, text=f"member {history.stage} of {members} is trained; now {now}")
+
     def update(self, step: int) -> tuple[float, float]:
         """Take one optimizer step; return the loss in nats per token and the norm of the gradient.
 
@@ -193,7 +242,8 @@ class Trainer:
         """
         config = self.config
         # The end of training is for the text as it will be seen in use.
-        whole = step >= WHOLE_TOKENS_FROM * steps_at(config.course, step)
+        own = step - self.history.stage_first
+        whole = own >= WHOLE_TOKENS_FROM * steps_at(self._stage_course, own)
         split = 0.0 if whole else config.bpe_dropout
         x, y = self._batches.batch(step, split, self._rows if self.processes.count > 1 else None)
         ids, targets = self._to_device(x), self._to_device(y)
@@ -203,7 +253,7 @@ class Trainer:
             self.processes, get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         )
         loss_value, norm_value = total.item(), norm.item()
-        if self._acceptable(loss_value, norm_value):
+        if is_acceptable(self.history, config, loss_value, norm_value):
             if config.clip and norm_value > config.clip:
                 clip_grads_with_norm_(self._parameters, config.clip, norm)
             self.optimizer.step(self._lr_factor(step))
@@ -221,7 +271,8 @@ class Trainer:
             if self._masks:
                 self._masks.go_to(number, draws, shape, rows)
             weight = (own.stop - own.start) / self._sequences
-            total += self.backend.accumulate_gradients(x[own], y[own], self._masks, weight)
+            taught = self._members.teach(x[own]) if self.history.stage == self.config.members else None
+            total += self.backend.accumulate_gradients(x[own], y[own], self._masks, weight, taught)
         return total
 
     def _forget_gradients(self) -> None:
@@ -292,25 +343,6 @@ class Trainer:
             yield Noted(step=self.history.step, text=note)
         self.notes.clear()
 
-    def _acceptable(self, loss: float, norm: float) -> bool:
-        """Whether a step may be taken; DivergedError when too many in a row may not."""
-        history = self.history
-        finite = math.isfinite(loss) and math.isfinite(norm)
-        spike = history.step > SETTLED and norm > SPIKE * max(history.norm, self.config.clip or 1.0)
-        if finite and not spike:
-            history.refused_in_row = 0
-            history.norm += (norm - history.norm) / min(history.step + 1, 100)
-            return True
-        history.refused += 1
-        history.refused_in_row += 1
-        if history.refused_in_row >= REFUSALS:
-            raise DivergedError(
-                f"training diverged: {REFUSALS} steps in a row, up to step {history.step + 1}, had a loss of "
-                f"{loss:.4g} and a gradient of norm {norm:.4g}",
-                "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
-            )
-        return False
-
     def validation_loss(self, tokens: np.ndarray) -> float:
         """Return the sum of nats over these tokens, each but the first predicted once.
 
@@ -329,27 +361,7 @@ class Trainer:
         return total
 
     def _evaluate(self) -> Evaluated:
-        history, dataset = self.history, self.dataset
-        nats = self.validation_loss(dataset.val)
-        # The first token of the validation text has no predecessor: it is not predicted, and not counted. One
-        # that the tokenizer puts in front is no text.
-        first = b"" if dataset.tokenizer.prefix else dataset.tokenizer.token_bytes(int(dataset.val[0]))
-        bits_per_byte = nats / math.log(2) / max(1, dataset.val_bytes - len(first))
-        best = math.isfinite(nats) and bits_per_byte < (history.best_bits_per_byte or math.inf)
-        history.evals_since_best = 0 if best else history.evals_since_best + 1
-        if best:
-            history.best_step, history.best_bits_per_byte = history.step, bits_per_byte
-        evaluated = Evaluated(
-            step=history.step,
-            train_loss=history.eval_loss / max(1, history.eval_steps),
-            val_loss=nats / (len(dataset.val) - 1),
-            bits_per_byte=bits_per_byte,
-            nats_per_character=nats / max(1, dataset.val_characters - len(first.decode(errors="ignore"))),
-            best=best,
-            seconds=history.seconds,
-        )
-        history.eval_loss, history.eval_steps = 0.0, 0
-        return evaluated
+        return evaluate(self.history, self.dataset, self.validation_loss(self.dataset.val))
 
     def _check_weights(self) -> None:
         """Raise DivergedError rather than let weights that are not finite be saved."""

@@ -41,6 +41,6 @@ def pack(widths: Sequence[int], room: int, gap: int) -> Iterator[range]:
     yield range(start, len(widths))
 
 
-def percent(share: float) -> str:
-    """Write a share (0 to 1) as a percentage of one decimal; what is not 0 never looks like it."""
-    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
+def percent(fraction: float) -> str:
+    """Write a fraction (0 to 1) as a percentage of one decimal; what is not 0 never looks like it."""
+    return "<0.1%" if 0 < fraction < 0.0005 else f"{fraction:.1%}"

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mygpt_cli.ui.columns import WIDEST, percent
 from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.pages.compare import compare_page
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Column, Row, Rows, bar, closing
 from mygpt_cli.ui.surprisal import surprisal_record
@@ -40,6 +41,8 @@ def show_compare(view: "Comparison", tokenizer: "Tokenizer", how: Shown) -> None
             tensor["share"] = moved.share
         screen.record(record)
         screen.show(*render_compare(view, tokenizer, screen.width, top=how.top, explain=how.explain))
+        if screen.page:
+            screen.explore(compare_page(view, tokenizer, verdict_of(view)), "chart.js", "compare.js")
 
 
 def render_compare(
@@ -57,7 +60,7 @@ def render_compare(
     if view.texts and view.changes is not None and view.changes.any():
         parts += [Text(), _tokens(view.texts, view.changes, tokenizer, width, top, explain)]
     parts += [Text(), _weights(view, width, explain)]
-    return [*parts, Text(), closing(_words(view))]
+    return [*parts, Text(), closing(verdict_of(view))]
 
 
 def render_sides(sides: Iterable[tuple[str, int | None]]) -> list[Text]:
@@ -138,7 +141,8 @@ def _weights(view: "Comparison", width: int, explain: bool) -> Rows:
     return Rows([*columns, Column("moved", 0)], rows, width, explain)
 
 
-def _words(view: "Comparison") -> str:
+def verdict_of(view: "Comparison") -> str:
+    """Say what the comparison comes to."""
     words = []
     if view.texts:
         words.append(_verdict(view, view.texts))

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from mygpt_cli.ui.columns import WIDEST, percent
 from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.pages.copied import copied_page
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Column, Row, Rows, closing
 from mygpt_cli.ui.text import head, one_line, tail
@@ -23,6 +24,8 @@ def show_copied(copied: "Copied", text: str, how: Shown) -> None:
     with how.screen("copied passages") as screen:
         screen.record({"text": text} | copied_record(copied, text))
         screen.show(*render_copied(copied, text, screen.width, running=True, explain=how.explain))
+        if screen.page:
+            screen.explore(copied_page(copied, text), "copied.js")
 
 
 def copied_record(copied: "Copied", text: str) -> dict[str, Any]:

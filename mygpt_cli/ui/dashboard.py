@@ -46,9 +46,9 @@ class Dashboard(PlainReporter):
             self._live.stop()
         super().__exit__(kind, error, trace)
 
-    def busy(self, what: str, share: float = 0.0) -> None:
+    def busy(self, what: str, fraction: float = 0.0) -> None:
         """Show what is being prepared beside a spinner."""
-        done = f" {share:.0%}" if share else ""
+        done = f" {fraction:.0%}" if fraction else ""
         self._status.update(Text(f"{what}{done}", style="dim"))
         self._status.start()
 
@@ -161,7 +161,7 @@ class RunView:
     def _progress_line(self, width: int) -> Table:
         assert self.started  # noqa: S101 - rendered only after the start
         step = self.progress.step if self.progress else self.started.step
-        share = step / self.started.steps
+        fraction = step / self.started.steps
         done = step - self.started.step
         left = ""
         if self.ended == "" and done:
@@ -170,7 +170,7 @@ class RunView:
         line = Table.grid(padding=0)
         line.add_column(width=max(8, min(40, width - 36)))
         line.add_column(no_wrap=True)
-        line.add_row(Bar(share), f"  {share:.0%}  {count(step)}/{count(self.started.steps)}{left}")
+        line.add_row(Bar(fraction), f"  {fraction:.0%}  {count(step)}/{count(self.started.steps)}{left}")
         return line
 
     def _loss_line(self) -> Text:

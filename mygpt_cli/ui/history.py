@@ -14,7 +14,7 @@ from mygpt_cli.ui.units import count, duration
 if TYPE_CHECKING:
     from mygpt_cli.inspection.history import RunHistory
 
-FALL = 0.05  # share of the steps in which the loss falls too far to share a scale with what follows
+FALL = 0.05  # fraction of the steps in which the loss falls too far to share a scale with what follows
 
 
 def render_history(history: "RunHistory") -> list[RenderableType]:

@@ -12,6 +12,7 @@ from mygpt_cli.ui.chart import Chart, Line, Panel, Point, value_range
 from mygpt_cli.ui.columns import WIDEST, pack, percent
 from mygpt_cli.ui.compare import render_sides
 from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.pages.kept import kept_page
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
 from mygpt_cli.ui.text import visible
@@ -30,6 +31,9 @@ def show_kept(moments: Sequence["Moment"], how: Shown) -> None:
         for moment in moments:
             screen.record(as_json(moment))
         screen.show(*render_kept(moments, screen.width, explain=how.explain))
+        if screen.page:
+            own = _run(moments[-1]) == _run(moments[0])
+            screen.explore(kept_page(moments, _words(moments), own=own), "chart.js", "kept.js")
 
 
 def render_kept(moments: Sequence["Moment"], width: int, *, explain: bool = False) -> list[RenderableType]:

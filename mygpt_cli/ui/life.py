@@ -1,7 +1,7 @@
 """The life of a token, stage by stage, as tables."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -26,8 +26,8 @@ BEFORE_ATTENDED = NUMBER + 4 + 7 * len(NORMS) + 2
 WIDEST_TOKEN = 12
 
 
-def show_life(view: "LifeView", sampling: "Sampling", how: Shown) -> None:
-    """Write the life of a token."""
+def show_life(view: "LifeView", sampling: "Sampling", how: Shown, page: dict[str, Any] | None = None) -> None:
+    """Write the life of a token; `page` is what a page shows."""
     with how.screen("the life of a token") as screen:
         record = as_json(view)
         record["merges"] = [[left.hex(), right.hex()] for left, right in view.merges]
@@ -35,6 +35,8 @@ def show_life(view: "LifeView", sampling: "Sampling", how: Shown) -> None:
         screen.record(record)
         screen.show(render_settings(sampling), Text())
         screen.show(render_life(view, screen.width, explain=how.explain))
+        if page:
+            screen.explore(page, "bars.js", "life.js")
 
 
 def render_life(view: "LifeView", width: int, *, explain: bool = False) -> RenderableType:
@@ -69,20 +71,12 @@ def render_life(view: "LifeView", width: int, *, explain: bool = False) -> Rende
 
 def _beginning(view: "LifeView", *, explain: bool) -> Iterator[RenderableType]:
     """Render the stages that are text: the token, its bytes and how they were merged, its id."""
-    if view.tokenizer == "char":
-        cut = "one character is one token"
-    elif len(view.token) == 1:
-        cut = "one byte is one token"
-    elif view.merged:
-        cut = ", ".join(f"{visible(left)} + {visible(right)}" for left, right in view.merges)
-    else:
-        cut = "looked up as a whole"
     for number, name, shown, sentence in (
         (1, "text", visible(view.token), "The piece of the text that this token stands for."),
         (
             2,
             "bytes",
-            f"{view.token.hex(' ').upper()}  {cut}",
+            f"{view.token.hex(' ').upper()}  {origin_of(view)}",
             "The text as UTF-8, and what made it one token.",
         ),
         (3, "token id", f"{view.id} of 0 to {view.vocab_size - 1}", "Its number: all that the model gets."),
@@ -95,6 +89,17 @@ def _beginning(view: "LifeView", *, explain: bool) -> Iterator[RenderableType]:
         yield row
         if explain:
             yield Padding(Text(sentence, style="dim italic"), (0, 0, 0, INDENT))
+
+
+def origin_of(view: "LifeView") -> str:
+    """Say what made the token one."""
+    if view.tokenizer == "char":
+        return "one character is one token"
+    if len(view.token) == 1:
+        return "one byte is one token"
+    if view.merged:
+        return ", ".join(f"{visible(left)} + {visible(right)}" for left, right in view.merges)
+    return "looked up as a whole"
 
 
 def _stages(
@@ -123,7 +128,9 @@ def _stages(
         cosine = "" if stage.cosine is None else f"{stage.cosine:.2f}"
         values = _values(stage, width - BEFORE_VALUES)
         name = Text(stage.name, "bold" if stage.name == "residual" else "")
-        rows.append(Row([number, name, shape, number_of(stage.norm), cosine, values], _sentence(view, stage)))
+        rows.append(
+            Row([number, name, shape, number_of(stage.norm), cosine, values], sentence_of(view, stage))
+        )
     return Rows(columns, rows, width, explain, gap=1, header=header)
 
 
@@ -173,7 +180,7 @@ def _sentence_on(one: "Head") -> str:
     return f"Head {one.head} takes {listed}{rest}."
 
 
-def _sentence(view: "LifeView", stage: "Stage") -> str:
+def sentence_of(view: "LifeView", stage: "Stage") -> str:
     """Say in words what happens at a stage."""
     kind = "mean 0, spread 1" if view.norm == "layer" else "brought to a fixed length"
     kind += ", then a learned gain" if view.norm_gain else ""

@@ -10,7 +10,7 @@ from mygpt_cli.ui.console import stderr_console
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """Yield a function that takes what is being done and the share of it that is done; it leaves no trace."""
+    """Yield a function that takes what is being done and the fraction that is done; it leaves no trace."""
     from rich.progress import Progress, TaskID
 
     console = stderr_console()
@@ -18,12 +18,12 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
     tasks: dict[str, TaskID] = {}
     with Progress(console=console, transient=True, disable=silent) as progress:
 
-        def tell(stage: str, share: float) -> None:
+        def tell(stage: str, fraction: float) -> None:
             if stage not in tasks:
                 for task in tasks.values():
                     progress.update(task, visible=False)
                 tasks[stage] = progress.add_task(stage, total=1.0)
-            progress.update(tasks[stage], completed=share)
+            progress.update(tasks[stage], completed=fraction)
 
         yield tell
 

@@ -99,9 +99,9 @@ def closing(words: str) -> RenderableType:
     return Constrain(Text(words, style="dim"), WIDEST)
 
 
-def bar(share: float, style: str = "cyan") -> Drawn:
-    """Return a cell with a bar over a share, 0 to 1."""
-    return lambda width, ascii_only: Text(draw_bar(share, width, ascii_only=ascii_only), style=style)
+def bar(fraction: float, style: str = "cyan") -> Drawn:
+    """Return a cell with a bar over a fraction, 0 to 1."""
+    return lambda width, ascii_only: Text(draw_bar(fraction, width, ascii_only=ascii_only), style=style)
 
 
 def histogram(counts: Sequence[int]) -> Drawn:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -16,18 +16,22 @@ from mygpt_cli.ui.text import visible
 
 if TYPE_CHECKING:
     from mygpt_cli.config.sampling import Sampling
-    from mygpt_cli.inspection.temperatures import Shares, TemperaturesView
+    from mygpt_cli.inspection.temperatures import Probabilities, TemperaturesView
 
 SHARE = 8  # cells of a share and the mark before it
 NARROWEST_BAR, WIDEST_BAR = 3, 10
 
 
-def show_temperatures(view: "TemperaturesView", sampling: "Sampling", how: Shown) -> None:
-    """Write the next token at several temperatures."""
+def show_temperatures(
+    view: "TemperaturesView", sampling: "Sampling", how: Shown, page: dict[str, Any] | None = None
+) -> None:
+    """Write the next token at several temperatures; `page` is what a page shows."""
     with how.screen("temperatures") as screen:
         screen.record(as_json(view) | settings_record(sampling))
         screen.show(render_settings(replace(sampling, temperature=1.0)), Text())
         screen.show(render_temperatures(view, screen.width, explain=how.explain))
+        if page:
+            screen.explore(page, "filters.js", "choice.js", "chart.js", "temperatures.js")
 
 
 def render_temperatures(view: "TemperaturesView", width: int, *, explain: bool = False) -> RenderableType:
@@ -72,7 +76,7 @@ def _rows(view: "TemperaturesView") -> Iterator[_Line]:
     """Yield each row: its name, a number and a bar for a temperature, a sentence, a style."""
     for candidate in view.candidates:
 
-        def share(at: int, candidate: "Shares" = candidate) -> tuple[Cell, Cell]:
+        def share(at: int, candidate: "Probabilities" = candidate) -> tuple[Cell, Cell]:
             picked = view.picked[at] == candidate.id
             style = "bold green" if picked else ""
             left = candidate.probabilities[at]

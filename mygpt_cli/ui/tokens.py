@@ -1,6 +1,6 @@
 """How a text is cut into tokens, on the screen."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -19,14 +19,16 @@ MOST_SHOWN = 1000  # tokens in the running text
 MOST_ROWS = 50
 
 
-def show_tokens(cut: "Cut", how: Shown) -> None:
-    """Write how a text is cut into tokens."""
+def show_tokens(cut: "Cut", how: Shown, page: dict[str, Any] | None = None) -> None:
+    """Write how a text is cut into tokens; `page` is what a page shows."""
     with how.screen("tokens") as screen:
         record = as_json(cut)
         pairs = zip(record.pop("ids"), cut.tokens, strict=True)
         record["tokens"] = [{"id": token, **token_fields(data)} for token, data in pairs]
         screen.record(record | {"bytes": cut.size, "tokens_per_character": cut.tokens_per_character})
         screen.show(*render_tokens(cut, screen.width, explain=how.explain))
+        if page:
+            screen.explore(page, "tokens.js")
 
 
 def render_tokens(cut: "Cut", width: int, *, explain: bool = False) -> list[RenderableType]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SHOWN_SKIPPED = 10
 LABEL = 10  # cells before the text of a line
 WIDEST = 100
-SMALL = 0.1  # share of the steps; a correction of less is not worth a line
+SMALL = 0.1  # fraction of the steps; a correction of less is not worth a line
 QUIET_SECONDS = 10.0  # between two lines on what is being prepared
 BITS = "(lower is better; 8 is random bytes)"
 SAMPLE_LINES = 5
@@ -67,7 +67,7 @@ class Reporter:
     ) -> None:
         """Leave the terminal as it was."""
 
-    def busy(self, what: str, share: float = 0.0) -> None:
+    def busy(self, what: str, fraction: float = 0.0) -> None:
         """Tell what is being prepared, and how much of it is done."""
 
     def text(self, corpus: "Corpus") -> None:
@@ -96,7 +96,7 @@ class JsonReporter(Reporter):
     def __init__(self) -> None:
         self._doing = ""
 
-    def busy(self, what: str, share: float = 0.0) -> None:
+    def busy(self, what: str, fraction: float = 0.0) -> None:
         """Write what is being prepared, once."""
         if what != self._doing:
             self._doing = what
@@ -175,11 +175,11 @@ class PlainReporter(Reporter):
         if kind is KeyboardInterrupt and not self._planned:
             self.line("stopped", "by Ctrl-C before training began; nothing was saved")
 
-    def busy(self, what: str, share: float = 0.0) -> None:
+    def busy(self, what: str, fraction: float = 0.0) -> None:
         """Say what is being prepared when that takes long."""
         if time.monotonic() - self._told > QUIET_SECONDS:
             self._told = time.monotonic()
-            self.line("", f"{what} {share:.0%}" if share else what)
+            self.line("", f"{what} {fraction:.0%}" if fraction else what)
 
     def line(self, label: str, text: str, style: str = "") -> None:
         """Write one labelled line."""
@@ -246,6 +246,8 @@ class PlainReporter(Reporter):
             f"{count_of(left, 'step')} of {count(plan.tokens_per_step)} tokens{again}{within}, "
             f"{epochs:.1f} passes over the text; {config.optimizer}, {plan.dtype} on {plan.device}",
         )
+        if config.members:
+            self.line("", f"{count_of(config.members, 'member')}, then the model that learns from them")
         for number, line in enumerate(reason_lines(plan) if self._explain else ()):
             self.line("" if number else "chosen", line, "dim")
 

@@ -1,7 +1,7 @@
 """The tensors of a model, as a table."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from mygpt_cli.inspection.weights import Weights
 
 
-def show_weights(tensors: Sequence["Weights"], how: Shown) -> None:
-    """Write the tensors of a model, each as a line of JSON."""
+def show_weights(tensors: Sequence["Weights"], how: Shown, page: dict[str, Any] | None = None) -> None:
+    """Write the tensors of a model, each as a line of JSON; `page` is what a page shows."""
     with how.screen("weights") as screen:
         for tensor in tensors:
             screen.record(as_json(tensor))
         screen.show(*render_weights(tensors, screen.width, explain=how.explain))
+        if page:
+            screen.explore(page, "bars.js", "weights.js")
 
 
 def render_weights(

@@ -1,9 +1,6 @@
-"""Checkpoints: open in transformers and back, and are whole or refused."""
+"""Checkpoints open in transformers and back; what cannot be opened is explained."""
 
 import json
-import os
-import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mygpt_cli.base.errors import CheckpointError, ResourceError
-from mygpt_cli.checkpoints import checkpoint
-from mygpt_cli.model.gpt import GPT
+from mygpt_cli.base.errors import CheckpointError
+from mygpt_cli.checkpoints import checkpoint, layout
 from mygpt_cli.tokens.dataset import Dataset
 from tests.helpers.models import VARIANTS, random_model
+from tests.helpers.saved import save
 
 TEXT = "12 times 12 is 144.\n"
-
-
-@pytest.fixture
-def saved(tmp_path: Path, tiny_dataset: Dataset) -> Path:
-    """Return a folder with a checkpoint of a random model."""
-    folder = tmp_path / "model"
-    save(
-        folder,
-        random_model(arch="nanochat", vocab_size=tiny_dataset.tokenizer.vocab_size),
-        tiny_dataset,
-        step=1,
-    )
-    return folder
-
-
-def save(folder: Path, model: GPT, dataset: Dataset, step: int) -> None:
-    optimizer = {"momentum": torch.full((3,), float(step))}
-    checkpoint.save(
-        folder, model=model, tokenizer=dataset.tokenizer, state={"step": step}, optimizer=optimizer
-    )
 
 
 # AutoTokenizer splits a text for Qwen2 as Qwen2 does, whatever a tokenizer.json says: not into characters.
@@ -89,9 +66,9 @@ def test_old_gpt2_names_open(saved: Path, tmp_path: Path, tiny_dataset: Dataset)
     """The first GPT-2 files lack the prefix and carry their causal masks."""
     model = random_model(arch="gpt2", vocab_size=tiny_dataset.tokenizer.vocab_size)
     save(tmp_path / "old", model, tiny_dataset, step=1)
-    (tmp_path / "old" / checkpoint.MANIFEST).unlink()
-    (tmp_path / "old" / checkpoint.STATE).unlink()
-    path = tmp_path / "old" / checkpoint.WEIGHTS
+    (tmp_path / "old" / layout.MANIFEST).unlink()
+    (tmp_path / "old" / layout.STATE).unlink()
+    path = tmp_path / "old" / layout.WEIGHTS
     tensors = {name.removeprefix("transformer."): t.half() for name, t in load_file(path).items()}
     save_file(tensors | {"h.0.attn.bias": torch.ones(1, 1, 24, 24)}, path)
     back = checkpoint.load(tmp_path / "old").model
@@ -103,29 +80,15 @@ def test_biases_trained_elsewhere_come_back(tmp_path: Path, tiny_dataset: Datase
     model = random_model(arch="gpt2", bias=False, vocab_size=tiny_dataset.tokenizer.vocab_size)
     save(tmp_path / "m", model, tiny_dataset, step=1)
     assert checkpoint.load(tmp_path / "m").config.mlp_bias is False
-    path = tmp_path / "m" / checkpoint.WEIGHTS
+    path = tmp_path / "m" / layout.WEIGHTS
     tensors = load_file(path)
     tensors["transformer.h.1.mlp.c_fc.bias"][3] = 2.0
     save_file(tensors, path)
-    (tmp_path / "m" / checkpoint.MANIFEST).unlink()
-    (tmp_path / "m" / checkpoint.STATE).unlink()
+    (tmp_path / "m" / layout.MANIFEST).unlink()
+    (tmp_path / "m" / layout.STATE).unlink()
     back = checkpoint.load(tmp_path / "m")
     assert back.config.mlp_bias is True
     assert dict(back.model.named_parameters())["blocks.1.mlp.up.bias"][3] == 2.0
-
-
-def test_a_damaged_file_is_named(saved: Path) -> None:
-    for path in sorted(saved.iterdir()):
-        whole = path.read_bytes()
-        for damage in (whole[:-1], b"", bytes([whole[0] ^ 1]) + whole[1:]):
-            path.write_bytes(damage)
-            with pytest.raises(CheckpointError, match=r"damaged|JSON|manifest"):
-                checkpoint.load(saved)
-        path.unlink()
-        with pytest.raises(CheckpointError, match=r"missing|no checkpoint"):
-            checkpoint.load(saved)
-        path.write_bytes(whole)
-    assert checkpoint.load(saved).state == {"step": 1}
 
 
 @pytest.mark.parametrize(
@@ -145,8 +108,8 @@ def test_a_damaged_file_is_named(saved: Path) -> None:
     ],
 )
 def test_a_foreign_file_is_explained(saved: Path, file: str, change: dict[str, Any], message: str) -> None:
-    (saved / checkpoint.MANIFEST).unlink()
-    (saved / checkpoint.STATE).unlink()
+    (saved / layout.MANIFEST).unlink()
+    (saved / layout.STATE).unlink()
     path = saved / file
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
     with pytest.raises(CheckpointError, match=message):
@@ -154,118 +117,26 @@ def test_a_foreign_file_is_explained(saved: Path, file: str, change: dict[str, A
 
 
 def test_pickled_weights_are_not_opened(saved: Path) -> None:
-    (saved / checkpoint.MANIFEST).unlink()
-    (saved / checkpoint.STATE).unlink()
-    (saved / checkpoint.WEIGHTS).rename(saved / "pytorch_model.bin")
+    (saved / layout.MANIFEST).unlink()
+    (saved / layout.STATE).unlink()
+    (saved / layout.WEIGHTS).rename(saved / "pytorch_model.bin")
     with pytest.raises(CheckpointError) as fault:
         checkpoint.load(saved)
     assert "safe_serialization" in fault.value.hint
 
 
 def test_an_index_without_a_map_is_refused(saved: Path) -> None:
-    (saved / checkpoint.MANIFEST).unlink()
-    (saved / checkpoint.STATE).unlink()
-    (saved / checkpoint.WEIGHTS).rename(saved / "model-00001-of-00002.safetensors")
+    (saved / layout.MANIFEST).unlink()
+    (saved / layout.STATE).unlink()
+    (saved / layout.WEIGHTS).rename(saved / "model-00001-of-00002.safetensors")
     (saved / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"index\.json cannot be read: it has no 'weight_map'"):
         checkpoint.load(saved)
 
 
-def test_a_run_folder_falls_back_and_says_so(tmp_path: Path, tiny_dataset: Dataset) -> None:
-    model = random_model(arch="gpt2", vocab_size=tiny_dataset.tokenizer.vocab_size)
-    for name, step in (("best", 1), ("last", 2)):
-        save(tmp_path / name, model, tiny_dataset, step=step)
-    assert checkpoint.load(tmp_path).state == {"step": 1}
-    assert checkpoint.load(tmp_path, prefer=("last", "best")).state == {"step": 2}
-    weights = tmp_path / "best" / checkpoint.WEIGHTS
-    weights.write_bytes(weights.read_bytes()[:-7])
-    fallen = checkpoint.load(tmp_path)
-    assert fallen.state == {"step": 2}
-    assert "damaged" in fallen.notes[0]
-    assert fallen.notes[-1] == f"using {tmp_path / 'last'}"
-
-
-def test_a_save_cut_off_between_its_renames_loses_nothing(saved: Path, tiny_dataset: Dataset) -> None:
-    """At no moment of a save is there no checkpoint to open."""
-    run = saved.parent / "run"
-    run.mkdir()
-    model = checkpoint.load(saved).model
-    shutil.copytree(saved, run / "last.old")
-    assert checkpoint.load(run, prefer=("last",)).state == {"step": 1}
-    shutil.copytree(saved, run / "last.new")
-    (run / "last.new" / checkpoint.MANIFEST).unlink()
-    save(run / "last", model, tiny_dataset, step=2)
-    assert sorted(entry.name for entry in run.iterdir()) == ["last"]
-    assert checkpoint.load(run, prefer=("last",)).state == {"step": 2}
-
-
-def test_what_a_save_cut_off_at_its_end_left_is_no_hindrance(saved: Path, tiny_dataset: Dataset) -> None:
-    model = checkpoint.load(saved).model
-    shutil.copytree(saved, saved.parent / "model.old")
-    shutil.copytree(saved, saved.parent / "model.new")
-    save(saved, model, tiny_dataset, step=2)
-    assert checkpoint.load(saved).state == {"step": 2}
-    assert not (saved.parent / "model.old").exists()
-
-
-def test_a_checkpoint_can_be_read_while_it_is_replaced(saved: Path, tiny_dataset: Dataset) -> None:
-    model = checkpoint.load(saved).model
-    faults: list[Exception] = []
-    done = threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            try:
-                checkpoint.load(saved)
-            except CheckpointError as fault:
-                faults.append(fault)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for step in range(60):
-        save(saved, model, tiny_dataset, step=step)
-    done.set()
-    reader.join()
-    assert faults == []
-
-
-@pytest.mark.parametrize("call", ["rename", "mkdir", "write_text"])
-def test_a_failing_disk_leaves_the_old_checkpoint(
-    saved: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    model = checkpoint.load(saved).model
-    real = getattr(Path, call)
-
-    def failing(path: Path, *arguments: object, **options: object) -> object:
-        if path.name == "model.new" or path.parent.name == "model.new":
-            raise OSError(28, os.strerror(28))
-        return real(path, *arguments, **options)
-
-    monkeypatch.setattr(Path, call, failing)
-    with pytest.raises(ResourceError, match="No space left on device"):
-        save(saved, model, tiny_dataset, step=2)
-    monkeypatch.undo()
-    assert checkpoint.load(saved).state == {"step": 1}
-    assert not (saved.parent / "model.new").exists()
-
-
-def test_a_missing_checkpoint_gets_a_suggestion(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match="did you mean 'model'"):
-        checkpoint.load(saved.parent / "modle")
-    with pytest.raises(CheckpointError, match="is not a folder"):
-        checkpoint.load(saved / "config.json")
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        checkpoint.load(saved.parent)
-
-
-def test_saved_files_have_ordinary_permissions(saved: Path) -> None:
-    modes = {path.name: path.stat().st_mode & 0o777 for path in saved.iterdir()}
-    assert len(set(modes.values())) == 1, modes
-
-
 def test_duplicate_keys_are_refused(saved: Path) -> None:
-    (saved / checkpoint.MANIFEST).unlink()
-    (saved / checkpoint.STATE).unlink()
+    (saved / layout.MANIFEST).unlink()
+    (saved / layout.STATE).unlink()
     path = saved / "config.json"
     path.write_text('{"model_type": "gpt2", ' + path.read_text(encoding="utf-8")[1:], encoding="utf-8")
     with pytest.raises(CheckpointError, match="a key appears twice"):

@@ -21,7 +21,7 @@ from mygpt_cli.backends.choice import compile_training, decoder_for
 from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.base.errors import CheckpointError, TextError
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import checkpoint, layout, saving
 from mygpt_cli.checkpoints.checkpoint import Checkpoint, frozen
 from mygpt_cli.cli.app import run
 from mygpt_cli.config.sampling import Sampling
@@ -181,7 +181,7 @@ def test_a_folder_learns_as_in_transformers_and_goes_back(kind: str, folder: Fol
         for model in (ours.model, theirs):
             torch.optim.SGD(model.parameters(), lr=0.02).step()
             model.zero_grad()
-    checkpoint.save(tmp_path / "tuned", model=ours.model, tokenizer=ours.tokenizer, state={"step": 3})
+    saving.save(tmp_path / "tuned", model=ours.model, tokenizer=ours.tokenizer, state={"step": 3})
     again, their_tokenizer = theirs_of(tmp_path / "tuned")
     with torch.no_grad():
         torch.testing.assert_close(again(x).logits, theirs(x).logits, atol=2e-3, rtol=1e-3)
@@ -496,7 +496,7 @@ def test_a_hostile_index_is_refused_before_any_weights_are_read(
     message: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = shutil.copytree(folder("several files"), tmp_path / "model")
-    path = place / checkpoint.INDEX
+    path = place / layout.INDEX
     index = json.loads(path.read_text(encoding="utf-8"))
     hostile(index, place)[message]()
     path.write_text(json.dumps(index), encoding="utf-8")
@@ -511,9 +511,9 @@ def test_headers_of_many_files_are_bounded_together(
     place = shutil.copytree(folder("several files"), tmp_path / "model")
     lengths = [int.from_bytes(path.read_bytes()[:8], "little") for path in place.glob("model-*")]
     monkeypatch.setattr(
-        "mygpt_cli.checkpoints.tensor_files.LIMIT", max(lengths[0], (place / checkpoint.INDEX).stat().st_size)
+        "mygpt_cli.checkpoints.tensor_files.LIMIT", max(lengths[0], (place / layout.INDEX).stat().st_size)
     )
-    if sum(lengths) <= (place / checkpoint.INDEX).stat().st_size:
+    if sum(lengths) <= (place / layout.INDEX).stat().st_size:
         pytest.fail("the folder has too few files to show it")
     with pytest.raises(CheckpointError, match="its header cannot be"):
         checkpoint.load(place)
@@ -536,10 +536,9 @@ def test_a_file_of_several_that_is_damaged_or_a_link_is_refused(folder: Folder, 
 def test_a_manifest_may_vouch_for_several_files(folder: Folder, tmp_path: Path) -> None:
     place = shutil.copytree(folder("several files"), tmp_path / "model")
     files = {
-        path.name: {"size": path.stat().st_size, "sha256": checkpoint._sha256(path)}
-        for path in place.iterdir()
+        path.name: {"size": path.stat().st_size, "sha256": layout.sha256(path)} for path in place.iterdir()
     }
-    (place / checkpoint.MANIFEST).write_text(json.dumps({"format": 1, "files": files}), encoding="utf-8")
+    (place / layout.MANIFEST).write_text(json.dumps({"format": 1, "files": files}), encoding="utf-8")
     checkpoint.load(place)
     part = sorted(place.glob("model-*"))[0]
     part.write_bytes(part.read_bytes()[:-1] + b"x")

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from mygpt_cli.backends.choice import decoder_for
 from mygpt_cli.backends.cpu.decoder import WEIGHTS
 from mygpt_cli.base.errors import ResourceError
-from mygpt_cli.checkpoints import checkpoint
-from mygpt_cli.checkpoints.checkpoint import MANIFEST, STATE, Checkpoint, frozen
+from mygpt_cli.checkpoints import checkpoint, layout
+from mygpt_cli.checkpoints.checkpoint import Checkpoint, frozen
+from mygpt_cli.checkpoints.layout import MANIFEST, STATE
 from mygpt_cli.checkpoints.memory import bytes_needed, keep_whole, map_where_needed
 from mygpt_cli.cli.app import run
 from mygpt_cli.config.sampling import resolve
@@ -30,7 +31,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = random_checkpoint(tmp_path / "foreign", arch=request.param)
     for name in (MANIFEST, STATE):
         (folder / name).unlink()
-    file = folder / checkpoint.WEIGHTS
+    file = folder / layout.WEIGHTS
     save_file({name: t.bfloat16() for name, t in load_file(file).items()}, file, {"format": "pt"})
     return folder
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mygpt_cli.base.errors import CheckpointError, ResourceError
-from mygpt_cli.checkpoints import checkpoint, metrics, runs
+from mygpt_cli.checkpoints import checkpoint, layout, metrics, runs, saving
 from mygpt_cli.checkpoints.runs import Run, history_of, run_of
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.tokens.dataset import Dataset
@@ -71,7 +71,7 @@ def resumed(run: Run, dataset: Dataset) -> Trainer:
     trainer = Trainer(
         tiny_config(**from_file(run.folder / "config.toml")), dataset, last.model, history_of(last.state)
     )
-    trainer.optimizer.load_state(checkpoint.load_optimizer(last.folder))
+    trainer.load_state(checkpoint.load_optimizer(last.folder))
     run.forget_after(trainer.history.step)
     return trainer
 
@@ -132,7 +132,7 @@ def test_kept_checkpoints_have_no_gaps_and_no_doubles(tmp_path: Path, tiny_datas
     ]
     for one, other in zip(whole.kept(), halves.kept(), strict=True):
         assert files_of(one) == files_of(other)
-        assert not (one / checkpoint.OPTIMIZER).exists()
+        assert not (one / layout.OPTIMIZER).exists()
         state = checkpoint.load(one).state
         assert state is not None
         assert f"{state['step']:06d}" == one.name
@@ -142,14 +142,14 @@ def test_kept_checkpoints_have_no_gaps_and_no_doubles(tmp_path: Path, tiny_datas
 def test_a_disk_that_fails_what_is_kept_fails_nothing_else(
     tmp_path: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = checkpoint.save
+    save = saving.save
 
     def full(path: Path, **parts: object) -> None:
         if path.name in ("000006", "000012"):
             raise ResourceError(f"cannot save to {path}: No space left on device")
         save(path, **parts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checkpoint, "save", full)
+    monkeypatch.setattr(saving, "save", full)
     config = tiny_config(keep_every=6)
     run = Run.create(tmp_path, "text", config)
     events = list(runs.train(run, new_trainer(config, tiny_dataset)))

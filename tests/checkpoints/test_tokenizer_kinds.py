@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer
 
 from mygpt_cli.backends.reference import ReferenceDecoder
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import checkpoint, saving
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.stream import Sample, TextChunk, generate, read_prompt
@@ -51,7 +51,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_tokenizer_files_go_along_unchanged(kind: str, tmp_path: Path) -> None:
     folder, saved = made(kind, tmp_path / "model"), tmp_path / "saved"
     opened = checkpoint.load(folder)
-    checkpoint.save(saved, model=opened.model, tokenizer=opened.tokenizer, state={"step": 3})
+    saving.save(saved, model=opened.model, tokenizer=opened.tokenizer, state={"step": 3})
     assert files(saved) == files(folder)
     ours = checkpoint.load(saved).tokenizer
     theirs, before = AutoTokenizer.from_pretrained(saved), AutoTokenizer.from_pretrained(folder)

@@ -51,7 +51,7 @@ def test_only_the_declaration_of_a_setting_says_who_needs_it(capsys: Captured) -
     assert {
         "--beta1",
         "--beta2",
-        "--decay-share",
+        "--decay-fraction",
         "--final-lr",
         "--warmup",
         "--softcap",

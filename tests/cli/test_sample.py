@@ -14,7 +14,8 @@ import torch
 
 from mygpt_cli.backends.cpu.decoder import round_weights
 from mygpt_cli.backends.reference import ReferenceDecoder
-from mygpt_cli.checkpoints.checkpoint import load, save
+from mygpt_cli.checkpoints.checkpoint import load
+from mygpt_cli.checkpoints.saving import save
 from mygpt_cli.cli.app import run
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.stream import Sample, generate, read_prompt

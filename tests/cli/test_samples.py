@@ -17,10 +17,11 @@ from mygpt_cli.checkpoints import runs
 from mygpt_cli.checkpoints.runs import Run
 from mygpt_cli.cli import samples
 from mygpt_cli.cli.app import run
-from mygpt_cli.cli.samples import FIRST, LONGEST, SHARE, Samples
+from mygpt_cli.cli.samples import FIRST, FRACTION, LONGEST, Samples
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.budget import START, Budget
 from mygpt_cli.training.events import Evaluated, Sampled
+from mygpt_cli.training.history import History
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.machine import Machine
@@ -55,7 +56,7 @@ def test_samples_double_their_distance_and_keep_the_budget(
         machine = Machine(monkeypatch, lambda now: 1.0)
         step = pace * seconds
         budget = Budget(seconds, step)
-        steps = budget.steps(tiny_config(steps=10**6, eval_every=10**5, save_every=10**5), 0)
+        steps = budget.steps(tiny_config(steps=10**6, eval_every=10**5, save_every=10**5), History())
         often = {"eval_every": steps, "save_every": steps, "log_every": 7, "warmup": 1, "patience": 0}
         trainer = pretending(tiny_dataset, monkeypatch, machine, budget, step, steps=steps, **often)
         found, taken = Samples(trainer), []
@@ -69,7 +70,7 @@ def test_samples_double_their_distance_and_keep_the_budget(
         monkeypatch.setattr(found, "_sampled", write)
         events = [event for event in trainer.run(between=found.on_time) if isinstance(event, Sampled)]
         assert abs(machine.now + START - seconds) <= 0.05 * seconds
-    assert sum(taken) <= SHARE * seconds + 1e-6
+    assert sum(taken) <= FRACTION * seconds + 1e-6
     assert all(one <= LONGEST for one in taken)
     due = list(itertools.takewhile(lambda time: time < seconds, (FIRST * 2**k for k in range(20))))
     times = [event.seconds for event in events]
@@ -96,7 +97,7 @@ def test_sampling_changes_no_bit(
 ) -> None:
     """With a sample after each step: the same weights, state and losses, and all samples are kept."""
     monkeypatch.setattr(Samples, "_pass_over", lambda self, seconds: None)
-    config = tiny_config(dropout=0.1)
+    config = tiny_config(dropout=0.1, average=0.2)
     for name in ("without", "with"):
         trainer = new_trainer(config, tiny_dataset)
         found = Samples(trainer)

@@ -22,6 +22,7 @@ from mygpt_cli.cli.app import run
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import Event
+from mygpt_cli.training.history import History
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import CYCLE, SHARED, Command
 
@@ -386,9 +387,9 @@ def test_a_time_to_go_on_for(
 class Corrections(Budget):
     """A budget of time that asks for other numbers of steps at certain steps."""
 
-    def correction(self, config: TrainConfig, step: int) -> int | None:
+    def correction(self, config: TrainConfig, history: History) -> int | None:
         """Return the number of steps in all from this one on, if it is another."""
-        return {10: 90, 25: 60, 50: 64}.get(step)
+        return {10: 90, 25: 60, 50: 64}.get(history.step)
 
 
 def timed_run(name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -545,6 +546,41 @@ def test_a_checkpoint_without_its_settings_is_resumed(text: Path, capfd: pytest.
     assert "--width is 16 in this run, not 32" in capfd.readouterr().err
     path.write_text(whole, encoding="utf-8")
     assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
+
+
+def test_a_run_of_an_earlier_version_is_resumed_with_the_same_bits(text: Path) -> None:
+    """Whose settings and history had other names."""
+    old_names = {"decay_fraction": "decay_share", "rewarm_step": "rise_step", "rewarm_factor": "rise_share"}
+    results = []
+    for name in ("present", "earlier"):
+        assert train("text.txt", "--steps", 8, "--name", name, "--decay-fraction", 0.9, "--quiet") == 0
+        assert run(["train", "--resume", f"{name}-001", "--steps", "12", "--quiet"]) == 0  # rises again
+        folder = Path(f"checkpoints/{name}-001")
+        if name == "earlier":
+            for path in (folder / "config.toml", folder / "last/training_state.json"):
+                said = path.read_text(encoding="utf-8")
+                for now, then in old_names.items():
+                    assert now in said or path.suffix == ".toml"
+                    said = said.replace(now, then)
+                path.write_text(said, encoding="utf-8")
+            vouch_for(folder / "last")
+        assert run(["train", "--resume", f"{name}-001", "--steps", "16", "--quiet"]) == 0
+        assert "decay_fraction = 0.9\n" in (folder / "config.toml").read_text(encoding="utf-8")
+        results.append(results_of(folder))
+    assert results[0] == results[1]
+
+
+def test_a_run_from_before_there_were_averages_goes_on_without(text: Path) -> None:
+    assert train("text.txt", "--steps", 3, "--average", 0, "--quiet") == 0
+    last, path = Path("checkpoints/text-001/last"), Path("checkpoints/text-001/config.toml")
+    state = json.loads((last / "training_state.json").read_text(encoding="utf-8"))
+    del state["settings"]["average"]
+    (last / "training_state.json").write_text(json.dumps(state), encoding="utf-8")
+    vouch_for(last)
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace("average = 0.0\n", ""), encoding="utf-8")
+    assert run(["train", "--resume", "text-001", "--steps", "5", "--quiet"]) == 0
+    assert "average = 0.0" in path.read_text(encoding="utf-8")
 
 
 def test_fine_tuning_starts_from_a_checkpoint(text: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -289,6 +289,7 @@ def test_no_view_and_no_export_acts_on_a_text(
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", captured.out)
     page = Path("a.html").read_text(encoding="utf-8")
     check_harmless(page)
+    assert '<div id="explore">' in page
     check_harmless(Path("a.svg").read_text(encoding="utf-8"))
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mygpt_cli.base.errors import UsageError
 from mygpt_cli.config.course import Course
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import (
     effect_faults,
     from_environment,
@@ -33,21 +34,22 @@ def test_a_budget_replaces_a_weaker_one_of_another_kind() -> None:
 
 
 def test_the_corrections_of_a_budget_go_with_it() -> None:
-    corrected = {"steps": 9, "corrections": ((0, 5), (2, 9)), "layers": 2}
+    corrected: Settings = {"steps": 9, "corrections": ((0, 5), (2, 9)), "layers": 2}
     assert merge([{"layers": 1}, corrected]) == corrected | {"layers": 1}
     assert merge([{"steps": 9}, corrected]) == {"steps": 9, "layers": 2}
     assert merge([{"time": "5m"}, corrected]) == {"time": "5m", "layers": 2}
 
 
 def test_flags_that_do_nothing_are_named() -> None:
-    flags = {"muon_lr": 0.1, "bpe_dropout": 0.1, "final_lr": 0.0, "softcap": 5.0}
-    others = {"optimizer": "adamw", "tokenizer": "char", "schedule": "constant", "decay_share": 0.5}
+    flags: Settings = {"muon_lr": 0.1, "bpe_dropout": 0.1, "final_lr": 0.0, "softcap": 5.0}
+    others: Settings = {"optimizer": "adamw", "tokenizer": "char"}
+    others |= {"schedule": "constant", "decay_fraction": 0.5}
     assert effect_faults(flags, flags | others) == [
         "--muon-lr has no effect with --optimizer adamw",
         "--bpe-dropout has no effect with --tokenizer char",
     ]
     assert not effect_faults({"lr": 0.1}, flags | others)  # as a resolved configuration has them
-    fine_tuning = {"muon_lr": 0.1, "init_from": "a run"}
+    fine_tuning: Settings = {"muon_lr": 0.1, "init_from": "a run"}
     assert effect_faults(fine_tuning, fine_tuning) == ["--muon-lr has no effect with --optimizer adamw"]
     assert not effect_faults(fine_tuning, fine_tuning | {"optimizer": "muon"})
 
@@ -73,6 +75,16 @@ def test_variables_that_look_misspelt_are_named_and_others_left_alone() -> None:
         "unknown setting MYGPT_BATCHSIZE (did you mean 'MYGPT_BATCH_SIZE'?)",
         "MYGPT_HEADS must be at least 1, not 0",
     ]
+
+
+def test_settings_are_also_read_by_the_names_of_earlier_versions() -> None:
+    assert from_toml("decay_share = 0.3", "recipe.toml") == {"decay_fraction": 0.3}
+    assert from_toml("decay_fraction = 0.2\ndecay_share = 0.3", "recipe.toml") == {"decay_fraction": 0.2}
+    assert from_environment({"MYGPT_DECAY_SHARE": "0.3"}) == {"decay_fraction": 0.3}
+    both = {"MYGPT_DECAY_FRACTION": "0.2", "MYGPT_DECAY_SHARE": "0.3"}
+    assert from_environment(both) == {"decay_fraction": 0.2}
+    with pytest.raises(UsageError, match="decay_fraction must be at most 1, not 2"):
+        from_toml("decay_share = 2", "recipe.toml")
 
 
 def test_toml_lists_every_unknown_key_with_its_source() -> None:

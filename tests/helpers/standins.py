@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import saving
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ def random_checkpoint(folder: Path, *, arch: str = "gpt2", context: int = 24) ->
         "tokens": 700,
         "history": {"seconds": 71.0, "best_step": 6, "best_bits_per_byte": 2.5},
     }
-    checkpoint.save(folder, model=model, tokenizer=tokenizer, state=state)
+    saving.save(folder, model=model, tokenizer=tokenizer, state=state)
     return folder
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import saving
 from mygpt_cli.checkpoints.checkpoint import Checkpoint, load
 from mygpt_cli.inspection.compare import compare, same_tokenizer
 from mygpt_cli.inspection.surprisal import surprisal
@@ -56,7 +56,7 @@ def test_the_next_token_by_hand(first: Checkpoint, tmp_path: Path) -> None:
 def test_other_tokenizers_leave_bits_per_byte(first: Checkpoint, tmp_path: Path) -> None:
     tokenizer = byte_tokenizer()
     folder = tmp_path / "bytes"
-    checkpoint.save(folder, model=random_model(257), tokenizer=tokenizer, state={})
+    saving.save(folder, model=random_model(257), tokenizer=tokenizer, state={})
     other = load(folder)
     assert not same_tokenizer(first, other)
     texts = [

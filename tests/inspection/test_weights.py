@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mygpt_cli.inspection.weights import BINS, moved, weights_of
+from mygpt_cli.inspection.weights import BINS, blocks_of, moved, weights_of
 from tests.helpers.standins import random_model
 
 
@@ -52,3 +54,18 @@ def test_tensors_that_only_one_has() -> None:
     assert "embedding" in [tensor.name for tensor in tensors]
     assert {"positions", "norm.weight", "head.weight"} <= set(unlike)
     assert moved(random_model(20), random_model(21))[1][0] == "embedding"
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12))
+def test_blocks_are_means_of_what_they_cover(rows: int, columns: int, side: int) -> None:
+    matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows * 41 + columns))
+    blocks = blocks_of(matrix, side)
+    down, across = blocks.size
+    assert len(blocks.means) <= side
+    assert len(blocks.means[0]) <= side
+    assert len(blocks.means) == math.ceil(rows / down)
+    for y, row in enumerate(blocks.means):
+        for x, mean in enumerate(row):
+            block = matrix[y * down : (y + 1) * down, x * across : (x + 1) * across].double()
+            assert mean == pytest.approx(float(block.mean()), abs=1e-9)
+            assert blocks.spreads[y][x] == pytest.approx(float(block.square().mean().sqrt()), abs=1e-9)

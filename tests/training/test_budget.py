@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.budget import SAVE, START, Budget
 from mygpt_cli.training.events import Corrected, Evaluated, Event, Finished
+from mygpt_cli.training.history import History
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.machine import Machine
@@ -36,7 +37,7 @@ def test_as_many_steps_are_planned_as_fit(
     config = replace(tiny_config(steps=planned), **every)  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(time, "perf_counter", lambda: 7.0)
-        steps = Budget(7.0 + START + seconds, pace, validation).steps(config, done)
+        steps = Budget(7.0 + START + seconds, pace, validation).steps(config, History(step=done))
     interval = config.validation_interval
 
     def needed(count: int) -> float:
@@ -57,7 +58,7 @@ def test_without_an_end_nothing_is_corrected() -> None:
     budget.begin()
     for step in range(1, 101):
         budget.stepped()
-        assert budget.correction(config, step) is None
+        assert budget.correction(config, History(step=step)) is None
 
 
 def timed(
@@ -72,11 +73,11 @@ def timed(
     """Run through a budget on a machine that only pretends to train."""
     machine.work(0.03 * budget)  # preparing
     timer = Budget(budget, step, validation)
-    steps = timer.steps(tiny_config(steps=10**6, eval_every=10**5, save_every=10**5), 0)
+    steps = timer.steps(tiny_config(steps=10**6, eval_every=10**5, save_every=10**5), History())
     config = tiny_config(
         steps=steps,
         warmup=steps // 20,
-        decay_share=0.6,
+        decay_fraction=0.6,
         eval_every=-(-steps // 8),
         save_every=-(-steps // 10),
         log_every=max(1, steps // 50),
@@ -156,7 +157,7 @@ def test_samples_are_no_steps_and_those_to_come_are_counted(monkeypatch: pytest.
         budget.stepped()
     machine.work(2.0)
     budget.sampled(3)
-    assert budget.steps(config, 10) == int(100.0 - START - 10.0 - 2.0 - 3 * 2.0 - SAVE)
+    assert budget.steps(config, History(step=10)) == int(100.0 - START - 10.0 - 2.0 - 3 * 2.0 - SAVE)
 
 
 def test_what_validations_and_saves_take_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +165,7 @@ def test_what_validations_and_saves_take_is_learned(monkeypatch: pytest.MonkeyPa
     machine = Machine(monkeypatch, lambda now: 1.0)
     config = tiny_config(steps=1000, eval_every=50, save_every=50)
     budget = Budget(100.0, 0.05, 0.05)
-    before = budget.steps(config, 0)
+    before = budget.steps(config, History())
     budget.begin()
     for _ in range(8):
         for _ in range(50):
@@ -176,5 +177,5 @@ def test_what_validations_and_saves_take_is_learned(monkeypatch: pytest.MonkeyPa
         budget.saved(kept=False)
     left = 100.0 - START - machine.now
     expected = left / (0.05 + (0.5 + 10 * SAVE) / 50)
-    assert math.isclose(budget.steps(config, 400), expected, rel_tol=0.03)
+    assert math.isclose(budget.steps(config, History(step=400)), expected, rel_tol=0.03)
     assert before > 1.2 * 100.0 / (0.05 + (0.5 + 10 * SAVE) / 50)

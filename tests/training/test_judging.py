@@ -1,4 +1,4 @@
-"""The verdict on a run that has ended."""
+"""Which steps may be taken, and the verdict on a run that has ended."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mygpt_cli.training.judging import verdict
+from mygpt_cli.training.history import History
+from mygpt_cli.training.judging import is_acceptable, verdict
+from tests.conftest import tiny_config
 
 
 @dataclass
@@ -52,3 +54,21 @@ def test_a_rise_is_never_called_good(losses: list[float], passes: float, train: 
     assert judged in ("good", "still improving", "memorising")
     if losses[-1] > 1.05 * min(losses):
         assert judged == "memorising"
+
+
+def test_what_a_spike_is_depends_on_the_gradients_before() -> None:
+    """Their mean over the steps so far, and over about a hundred once there are more."""
+    config, history = tiny_config(clip=0.0), History()
+    norms = [3.0, 5.0, 10.0]
+    for step, norm in enumerate(norms):
+        history.step = step
+        assert is_acceptable(history, config, 1.0, norm)
+    assert history.norm == pytest.approx(sum(norms) / 3)
+    history.step = 500
+    assert is_acceptable(history, config, 1.0, 106.0)
+    assert history.norm == pytest.approx(7.0)
+    assert is_acceptable(history, config, 1.0, 20 * 7.0)
+    assert history.norm == pytest.approx(7.0 + 133.0 / 100)
+    assert not is_acceptable(history, config, 1.0, 20 * 8.34)
+    assert history.norm == pytest.approx(8.33)  # what was refused is no measure
+    assert (history.refused, history.refused_in_row) == (1, 1)

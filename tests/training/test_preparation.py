@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mygpt_cli.base.errors import ResourceError
-from mygpt_cli.config.train import Settings
+from mygpt_cli.config.settings import Settings
 from mygpt_cli.text.corpus import Corpus, open_corpus
 from mygpt_cli.tokens.patterns import LLAMA3_PATTERN, QWEN2_PATTERN, SPLIT_PATTERN
 from mygpt_cli.tokens.tokenizer import BytePairTokenizer
@@ -56,7 +56,8 @@ def test_a_step_that_memory_does_not_suffice_for_is_taken_in_parts(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparation, "total_memory", lambda device: 500_000)
-    for budget in ({"steps": 5}, {"time": "20s"}):
+    budgets: list[Settings] = [{"steps": 5}, {"time": "20s"}]
+    for budget in budgets:
         prepared = prepare(corpus, {"batch_size": 64, **budget})
         trainer = prepared.new_trainer(prepared.configuration(prepared.plan(), time.perf_counter()))
         config = trainer.config

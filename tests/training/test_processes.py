@@ -18,6 +18,7 @@ from mygpt_cli.text.corpus import open_corpus
 from mygpt_cli.tokens.dataset import Dataset, prepare
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import CheckpointDue, Corrected, Evaluated, Finished, Progress
+from mygpt_cli.training.history import History
 from mygpt_cli.training.processes import connect
 from tests.conftest import tiny_config
 from tests.helpers.processes import on_processes
@@ -50,7 +51,7 @@ def trained(processes: Processes, folder: Path, config: TrainConfig, state: Any 
     trainer = new_trainer(config, dataset_in(folder), processes)
     if state:
         trainer.model.load_state_dict(state["model"])
-        trainer.optimizer.load_state(state["optimizer"])
+        trainer.load_state(state["optimizer"])
         vars(trainer.history).update(state["history"])
     events = list(trainer.run(lambda: "SIGINT" if trainer.history.step == to else None))
     return {
@@ -58,7 +59,7 @@ def trained(processes: Processes, folder: Path, config: TrainConfig, state: Any 
         "norms": [event.grad_norm for event in events if isinstance(event, Progress)],
         "val": [event.val_loss for event in events if isinstance(event, Evaluated)],
         "model": {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()},
-        "optimizer": {name: tensor.numpy() for name, tensor in trainer.optimizer.state().items()},
+        "optimizer": {name: tensor.numpy() for name, tensor in trainer.state().items()},
         "history": asdict(trainer.history),
     }
 
@@ -181,8 +182,8 @@ def interfered(processes: Processes, folder: Path, what: str) -> Any:
 class Corrections(Budget):
     """A clock by which only the first process is on time."""
 
-    def correction(self, config: TrainConfig, step: int) -> int | None:
-        return {5: 24}.get(step) if os.environ.get("RANK") == "0" else {4: 12}.get(step)
+    def correction(self, config: TrainConfig, history: History) -> int | None:
+        return {5: 24}.get(history.step) if os.environ.get("RANK") == "0" else {4: 12}.get(history.step)
 
 
 @pytest.mark.parametrize(("what", "end"), [("nan", ("done", 1)), ("stop", ("SIGTERM", 0))])

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.base.errors import ResourceError, TextError, UsageError
-from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.config.settings import Settings
+from mygpt_cli.config.train import TrainConfig, as_settings
 from mygpt_cli.model.architectures import TRAINABLE
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 from mygpt_cli.training import sizing
 from mygpt_cli.training.budget import START, Budget
+from mygpt_cli.training.history import History
 from mygpt_cli.training.sizing import fit_memory, fit_steps, plan
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
@@ -54,7 +56,7 @@ def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
         },
     )
 )
-def test_what_the_user_sets_is_respected(settings: dict[str, object]) -> None:
+def test_what_the_user_sets_is_respected(settings: Settings) -> None:
     tokens = np.zeros(5000, dtype=np.uint8)
     dataset = Dataset(tokens, tokens, CHARACTERS, 5000, 5000, 5000, 5000, "")
     chosen = plan(settings, dataset, slow)
@@ -66,12 +68,12 @@ def test_what_the_user_sets_is_respected(settings: dict[str, object]) -> None:
 def test_what_nobody_set_has_a_reason_and_what_somebody_set_has_none(tiny_dataset: Dataset) -> None:
     free = plan({}, tiny_dataset, slow)
     assert set(free.reasons) >= {"layers", "width", "heads", "dropout", "context", "batch_size", "time"}
-    settings = {name: getattr(free.config(100), name) for name in free.reasons if name != "time"}
+    settings = as_settings({name: getattr(free.config(100), name) for name in free.reasons if name != "time"})
     assert not plan(settings, tiny_dataset, slow).reasons
     assert "layers" not in plan({"layers": 3}, tiny_dataset, slow).reasons
-    assert free.reasons.keys() >= {"lr", "muon_lr", "schedule", "warmup", "decay_share"}
+    assert free.reasons.keys() >= {"lr", "muon_lr", "schedule", "warmup", "decay_fraction"}
     plain = plan({"optimizer": "adamw", "schedule": "constant"}, tiny_dataset, slow).reasons
-    assert not {"muon_lr", "schedule", "warmup", "decay_share"} & plain.keys()
+    assert not {"muon_lr", "schedule", "warmup", "decay_fraction"} & plain.keys()
 
 
 @pytest.mark.parametrize(
@@ -83,9 +85,7 @@ def test_what_nobody_set_has_a_reason_and_what_somebody_set_has_none(tiny_datase
         ({"epochs": 1000.0}, 10**8, "the largest that is chosen automatically"),
     ],
 )
-def test_the_reason_of_a_shape_is_what_bounds_it(
-    settings: dict[str, object], tokens: int, reason: str
-) -> None:
+def test_the_reason_of_a_shape_is_what_bounds_it(settings: Settings, tokens: int, reason: str) -> None:
     ids = np.zeros(tokens, dtype=np.uint8)
     dataset = Dataset(ids, ids, CHARACTERS, tokens, tokens, tokens, tokens, "")
     chosen = plan(settings, dataset, slow)
@@ -94,12 +94,13 @@ def test_the_reason_of_a_shape_is_what_bounds_it(
 
 def test_intervals_are_chosen_anew_for_another_budget_unless_somebody_set_them(tiny_dataset: Dataset) -> None:
     first = plan({"steps": 100, "log_every": 7}, tiny_dataset, slow).config(100)
-    kept = {name: getattr(first, name) for name in ("eval_every", "save_every", "log_every")}
-    longer = plan({"steps": 1000} | kept, tiny_dataset, slow).with_new_intervals(100, {"steps"}).config(1000)
+    kept: Settings = {"steps": 1000, "log_every": first.log_every}
+    kept |= {"eval_every": first.eval_every, "save_every": first.save_every}
+    longer = plan(kept, tiny_dataset, slow).with_new_intervals(100, {"steps"}).config(1000)
     assert longer.log_every == 7
     assert longer.save_every == 100
     assert longer.eval_every == plan({"steps": 1000}, tiny_dataset, slow).config(1000).eval_every
-    same = plan({"steps": 1000} | kept, tiny_dataset, slow).with_new_intervals(100, {"save_every"})
+    same = plan(kept, tiny_dataset, slow).with_new_intervals(100, {"save_every"})
     assert same.config(1000).save_every == first.save_every
 
 
@@ -109,17 +110,17 @@ def test_validations_that_were_asked_for_are_part_of_the_time(
     monkeypatch.setattr(sizing, "seconds_per_step", lambda scratch, limit: 0.01)
     monkeypatch.setattr(time, "perf_counter", lambda: 5.0)
     monkeypatch.setattr(sizing, "_validation_seconds", lambda scratch: 0.9)
-    shape = {"layers": 1, "heads": 1, "width": 8}
+    shape: Settings = {"layers": 1, "heads": 1, "width": 8}
     for every, keep in ((1, 0), (7, 0), (100, 10), (4000, 1)):
-        given = {**shape, "time": "100s", "eval_every": every, "keep_every": keep}
+        given: Settings = {**shape, "time": "100s", "eval_every": every, "keep_every": keep}
         chosen = plan(given, tiny_dataset, slow)
         end = time.perf_counter() + 100.0
-        steps, _ = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), end)
+        steps, _ = fit_steps(chosen, new_trainer(chosen.config(100), tiny_dataset), end, History())
         config = chosen.config(steps)
         assert seconds_of(config, 0, 0.01 * 1.01, 0.9) + START <= 100.0
         assert seconds_of(chosen.config(steps + 1), 0, 0.01 * 1.01, 0.9) + START > 100.0
         twice = Budget(end, 0.005, 0.9)
-        assert twice.steps(config, 0) >= steps
+        assert twice.steps(config, History()) >= steps
 
 
 @pytest.mark.parametrize(("step", "limit", "most"), [(0.01, 0.25, 0.3), (0.6, 0.25, 1.3), (1.6, -1.0, 3.3)])
@@ -173,17 +174,24 @@ def test_a_text_shorter_than_the_context_shrinks_it(tiny_dataset: Dataset) -> No
 
 
 def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
-    settings = {"layers": 1, "heads": 1, "width": 8, "context": 8, "batch_size": 1, "dtype": "float32"}
+    settings: Settings = {
+        "layers": 1,
+        "heads": 1,
+        "width": 8,
+        "context": 8,
+        "batch_size": 1,
+        "dtype": "float32",
+    }
     chosen = plan(settings, tiny_dataset, slow)
     scratch: Trainer = new_trainer(chosen.config(100), tiny_dataset)
     with pytest.raises(UsageError, match="too short"):
-        fit_steps(chosen, scratch, time.perf_counter() + 0.3)
+        fit_steps(chosen, scratch, time.perf_counter() + 0.3, History())
     with pytest.raises(UsageError) as fault:  # most of the time went by before
-        fit_steps(replace(chosen, seconds=20.0), scratch, time.perf_counter() + 0.3)
+        fit_steps(replace(chosen, seconds=20.0), scratch, time.perf_counter() + 0.3, History())
     enough = re.search(r"--time (\d+)s is enough", fault.value.hint)
     assert enough
     assert int(enough[1]) > 20
-    steps, _ = fit_steps(chosen, scratch, time.perf_counter() + 30.0)
+    steps, _ = fit_steps(chosen, scratch, time.perf_counter() + 30.0, History())
     assert steps > 100
 
 
@@ -213,13 +221,20 @@ def test_a_shape_that_is_given_is_regularised_as_if_it_were_chosen() -> None:
 
     chosen = plan({"time": "200s"}, dataset, speed).config(100)
     assert 0 < chosen.dropout < 0.3
-    given = {"layers": chosen.layers, "width": chosen.width}
+    given: Settings = {"layers": chosen.layers, "width": chosen.width}
     config = plan({"time": "200s", **given}, dataset, speed).config(100)
     assert config.dropout == chosen.dropout
 
 
 def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: Dataset) -> None:
-    settings = {"layers": 12, "width": 768, "heads": 12, "context": 32, "batch_size": 4, "steps": 10}
+    settings: Settings = {
+        "layers": 12,
+        "width": 768,
+        "heads": 12,
+        "context": 32,
+        "batch_size": 4,
+        "steps": 10,
+    }
     config = plan(settings, tiny_dataset, slow).config(10)
     assert fit_memory(config, 65, 24 * 10**9) == config
     with pytest.raises(ResourceError, match=r"takes about 2 GB of memory; there are 1 GB") as fault:
@@ -240,7 +255,14 @@ def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: 
 
 
 def test_a_batch_larger_than_memory_is_taken_in_parts(tiny_dataset: Dataset) -> None:
-    settings = {"layers": 2, "width": 64, "context": 256, "batch_size": 24, "accumulation": 2, "steps": 10}
+    settings: Settings = {
+        "layers": 2,
+        "width": 64,
+        "context": 256,
+        "batch_size": 24,
+        "accumulation": 2,
+        "steps": 10,
+    }
     config = plan(settings, tiny_dataset, slow).config(10)
     fitting = fit_memory(config, 65, 20 * 10**6)
     assert fitting.batch_size < 12

@@ -18,7 +18,7 @@ from mygpt_cli.inspection.kept import Moment, PartMoved
 from mygpt_cli.inspection.life import Attended, Head, LifeView, Next, Stage
 from mygpt_cli.inspection.steps import Spread
 from mygpt_cli.inspection.surprisal import Surprisal
-from mygpt_cli.inspection.temperatures import OtherShares, Shares, TemperaturesView
+from mygpt_cli.inspection.temperatures import OtherProbabilities, Probabilities, TemperaturesView
 from mygpt_cli.inspection.tokens import cut
 from mygpt_cli.inspection.weights import Moved, Weights
 from mygpt_cli.ui.attention import render_attention
@@ -104,10 +104,10 @@ def temperatures() -> TemperaturesView:
         context=b"Once upon",
         temperatures=(0.1, 0.5, 1.0, 1.5, 2.0),
         candidates=(
-            Shares(41, b" a", 4.0, (1.0, 0.8, 0.5, 0.3, 0.2), (False,) * 5),
-            Shares(42, WIDE, 3.0, (0.0, 0.2, 0.25, 0.25, 0.2), (True, False, False, False, False)),
+            Probabilities(41, b" a", 4.0, (1.0, 0.8, 0.5, 0.3, 0.2), (False,) * 5),
+            Probabilities(42, WIDE, 3.0, (0.0, 0.2, 0.25, 0.25, 0.2), (True, False, False, False, False)),
         ),
-        others=OtherShares(510, (0, 3, 99, 510, 510), (0.0, 0.0001, 0.25, 0.45, 0.6)),
+        others=OtherProbabilities(510, (0, 3, 99, 510, 510), (0.0, 0.0001, 0.25, 0.45, 0.6)),
         spreads=tuple(Spread(entropy, 2**entropy) for entropy in (0.0, 0.75, 2.0, 4.0, 8.0)),
         draw=0.625,
         picked=(41, 41, 42, 42, 41),

@@ -15,12 +15,13 @@ function ticks(low, high, most) {
  * Draw curves into a box, again whenever its width changes.
  *
  * `spec()` returns {height, x: [low, high], y: [low, high], label, xLabel, yLabel, lines}, where lines are
- * {points: [[x, y]], color, kind: "line" | "faint" | "points" | "steps"}. `hover(x, y)` is called with the value
+ * {points: [[x, y]], color, kind: "line" | "faint" | "points" | "best", dash, class}. `hover(x, y)` is called with the value
  * under the pointer, or null.
  */
 function plot(box, spec, { hover = () => {}, pick = () => {}, drag = null } = {}) {
   const LEFT = 58, RIGHT = 12, TOP = 22, BOTTOM = 36;
   let here = null;
+  let pointed = null; // the value with a line through it
   const redraw = () => {
     const width = Math.max(240, box.clientWidth);
     const found = spec();
@@ -53,9 +54,11 @@ function plot(box, spec, { hover = () => {}, pick = () => {}, drag = null } = {}
         return Math.min(x[1], Math.max(x[0], x[0] + (place - LEFT) / (width - LEFT - RIGHT) * (x[1] - x[0])));
       } };
     box.replaceChildren(svg);
+    point(pointed);
   };
   const point = (value) => {
-    here.cross.setAttribute("d", value === null ? "" : `M${here.toX(value)} ${here.top}V${here.bottom}`);
+    pointed = value;
+    if (here) here.cross.setAttribute("d", value === null ? "" : `M${here.toX(value)} ${here.top}V${here.bottom}`);
   };
   let start = null;
   box.addEventListener("pointermove", (event) => {
@@ -86,7 +89,7 @@ function drawLine(line, toX, toY) {
   const stroke = `var(--${line.color})`;
   const points = line.points.filter(([x, y]) => x !== null && y !== null);
   const path = points.map(([x, y], at) => `${at ? "L" : "M"}${toX(x).toFixed(1)} ${toY(y).toFixed(1)}`).join("");
-  const nodes = [draw("path", { class: line.kind === "faint" ? "faint" : "curve", stroke, d: path })];
+  const nodes = [draw("path", { class: `${line.kind === "faint" ? "faint" : "curve"} ${line.class ?? ""}`, stroke, "stroke-dasharray": line.dash, d: path })];
   if (line.kind === "points") {
     nodes.push(...points.map(([x, y]) => draw("circle", { cx: toX(x), cy: toY(y), r: 3.5, fill: stroke })));
   }

@@ -46,7 +46,7 @@ function table(caption, columns, rows) {
     return make("tr", { class: row.class }, ...cells.map((cell, at) =>
       make("td", { class: columns[at].number ? "number" : columns[at].bar ? "bar" : null }, cell)));
   });
-  return make("div", { class: "scroll" }, make("table", {}, make("caption", {}, make("span", {}, caption)),
+  return make("div", { class: "scroll" }, make("table", {}, caption ? make("caption", {}, make("span", {}, caption)) : "",
     make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body)));
 }
 

@@ -41,7 +41,7 @@ def surprisal_page(
         "nats_per_token": view.nats_per_token,
         "perplexity": view.perplexity,
         "by_rank": _by_rank(view),
-        "curve": _curve(view.bits),
+        "curve": curve_of(view.bits),
         "worst": [_worst(view, tokenizer, *found) for found in zip(view.worst(WORST), lines, strict=True)],
         "copied": _copied(copied, view, tokenizer, text),
     }
@@ -58,7 +58,7 @@ def _by_rank(view: "Surprisal") -> list[dict[str, Any]]:
     return rows
 
 
-def _curve(bits: np.ndarray) -> list[list[float]]:
+def curve_of(bits: np.ndarray) -> list[list[float]]:
     """Return the place of the first token of each part of the text, and the part's mean in bits."""
     edges = np.linspace(0, len(bits), min(MOST_POINTS, len(bits)) + 1).astype(int)
     sums = np.concatenate(([0.0], np.cumsum(bits, dtype=np.float64)))
@@ -66,16 +66,17 @@ def _curve(bits: np.ndarray) -> list[list[float]]:
     return [[int(start) + 1, round(float(mean), 3)] for start, mean in zip(edges, means, strict=False)]
 
 
+def text_before(view: "Surprisal", tokenizer: "Tokenizer", place: int) -> str:
+    """Return the end of the text before a token, on one line."""
+    data = tokenizer.decode_bytes(view.ids[max(0, place - BEFORE) : place].tolist())
+    return tail(one_line(data.decode("utf-8", "surrogateescape")), BEFORE)
+
+
 def _worst(view: "Surprisal", tokenizer: "Tokenizer", place: int, line: int) -> dict[str, Any]:
-    before = one_line(
-        tokenizer.decode_bytes(view.ids[max(0, place - BEFORE) : place].tolist()).decode(
-            "utf-8", "surrogateescape"
-        )
-    )
     return {
         "place": place,
         "line": line,
-        "before": tail(before, BEFORE),
+        "before": text_before(view, tokenizer, place),
         "token": visible(tokenizer.token_bytes(int(view.ids[place]))),
         "bits": float(view.bits[place - 1]),
         "rank": int(view.ranks[place - 1]),

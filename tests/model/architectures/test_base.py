@@ -19,7 +19,7 @@ from mygpt_cli.backends.cpu.training_pass import TrainingPass
 from mygpt_cli.backends.cpu.training_pass import takes as takes_training
 from mygpt_cli.backends.reference import Autograd, ReferenceDecoder
 from mygpt_cli.base.errors import UsageError
-from mygpt_cli.checkpoints import checkpoint
+from mygpt_cli.checkpoints import checkpoint, saving
 from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation.stream import read_prompt
 from mygpt_cli.inspection.life import view_life
@@ -97,7 +97,7 @@ def test_a_new_architecture_generates_and_learns(toy: GPT) -> None:
 
 def test_a_new_architecture_is_saved_and_opened(toy: GPT, tmp_path: Path) -> None:
     state = {"format": 1, "step": 1, "steps": 1, "tokens": 1, "history": {}}
-    checkpoint.save(tmp_path / "toy", model=toy, tokenizer=byte_tokenizer(), state=state)
+    saving.save(tmp_path / "toy", model=toy, tokenizer=byte_tokenizer(), state=state)
     back = checkpoint.load(tmp_path / "toy")
     assert back.config == toy.config
     for name, parameter in toy.named_parameters():

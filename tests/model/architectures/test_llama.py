@@ -15,7 +15,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.base.errors import CheckpointError, UsageError
-from mygpt_cli.checkpoints import checkpoint, hf
+from mygpt_cli.checkpoints import checkpoint, hf, saving
 from mygpt_cli.checkpoints.checkpoint import Checkpoint, frozen
 from mygpt_cli.cli.app import run
 from mygpt_cli.config.sampling import Sampling
@@ -159,7 +159,7 @@ def test_a_folder_is_what_transformers_makes_of_it_and_so_is_what_is_saved(
     logits = logits_of(found, found.streams[-1])
     torch.testing.assert_close(logits, out.logits[0].double(), atol=1e-4, rtol=0)
 
-    checkpoint.save(tmp_path / "ours", model=ours.model, tokenizer=ours.tokenizer, state={"step": 1})
+    saving.save(tmp_path / "ours", model=ours.model, tokenizer=ours.tokenizer, state={"step": 1})
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "ours", attn_implementation="eager").eval()
     assert type(again) is type(theirs)
     with torch.no_grad():

@@ -135,41 +135,56 @@ static inline void softmax_rows(float *scores, element *weights, long t, long fi
     }
 }
 
+/* B sequences of T tokens; H heads of D channels, of which K groups share keys and values. */
+typedef struct {
+    long batch, time, heads, kv_heads, width;
+    long t, d;             /* T and D, padded */
+    long group, all, step; /* heads of a group, heads with an rstd (H + K), and numbers of a row, (H + 2·K)·D */
+    float factor;          /* of the scores */
+} attention_shape;
+
+static inline attention_shape shape_of(const argument *a) {
+    attention_shape s = {.batch = a[0].i, .time = a[1].i, .heads = a[2].i, .kv_heads = a[3].i, .width = a[4].i};
+    s.t = padded(s.time), s.d = padded(s.width);
+    s.group = s.heads / s.kv_heads, s.all = s.heads + s.kv_heads, s.step = (s.all + s.kv_heads) * s.width;
+    s.factor = 1.0f / sqrtf((float)s.width);
+    return s;
+}
+
 /* From rows of queries, keys and values, (B·T, (H + 2·K)·D), to what each head gathers, as rows (B·T, H·D). Queries and
    keys are prepared where they are. Keeps `rstd` (B·T, H + K) and `logsumexp` (B·H, T); `workspaces` are those of the
    threads. */
 void attend(const argument *a) {
     element *rows = a[0].p, *restrict mixed = a[1].p;
     float *rstd = a[2].p, *logsumexp = a[3].p;
-    const long batch = a[10].i, time = a[11].i, heads = a[12].i, kv_heads = a[13].i, width = a[14].i;
+    const attention_shape s = shape_of(a + 10);
+    const long time = s.time, heads = s.heads, width = s.width, t = s.t, d = s.d, step = s.step;
     const preparation p = {a[4].p, a[5].p, {a[6].p, a[7].p}, a[15].i, width, a[16].r};
-    const long t = padded(time), d = padded(width), group = heads / kv_heads;
-    const long all = heads + kv_heads, step = (all + kv_heads) * width;
-    const float factor = 1.0f / sqrtf((float)width);
     tiles_begin();
     workspace own = {(char *)((float *)a[8].p + thread_number() * a[9].i)};
     element *queries = allocate(&own, t * d), *values = allocate(&own, t * d), *weights = allocate(&own, EDGE * t);
     lane *keys = allocate(&own, t * d), *packed = allocate(&own, t * d);
     float *scores = allocate(&own, EDGE * t), *out = allocate(&own, EDGE * d);
-    const range groups = own_range(batch * kv_heads);
+    const range groups = own_range(s.batch * s.kv_heads);
     for (long i = groups.first; i < groups.end; i++) {
-        const long b = i / kv_heads, h = i % kv_heads;
-        element *k = rows + b * time * step + (heads + h) * width, *v = k + kv_heads * width;
-        float *rstds = rstd + b * time * all;
-        prepare_rows(&p, k, step, rstds + heads + h, all, time);
+        const long b = i / s.kv_heads, h = i % s.kv_heads;
+        element *k = rows + b * time * step + (heads + h) * width, *v = k + s.kv_heads * width;
+        float *rstds = rstd + b * time * s.all;
+        prepare_rows(&p, k, step, rstds + heads + h, s.all, time);
         gather_prepared(&p, KEY, k, step, queries, time);
         transpose((lane *)queries, d / PER_LANE, keys, t, t, d / PER_LANE);
         gather(v, step, values, time, width);
         pack(values, d, packed, d, t, d);
-        for (long head = h * group; head < (h + 1) * group; head++) {
+        for (long head = h * s.group; head < (h + 1) * s.group; head++) {
             element *q = rows + b * time * step + head * width;
-            prepare_rows(&p, q, step, rstds + head, all, time);
+            prepare_rows(&p, q, step, rstds + head, s.all, time);
             gather_prepared(&p, QUERY, q, step, queries, time);
             for (long first = 0; first < t; first += EDGE) {
                 const long end = first + EDGE;
                 float inverses[EDGE];
                 product(queries + first * d, d, keys, t, scores, t, EDGE, end, d, 0);
-                softmax_rows(scores, weights, t, first, factor, inverses, logsumexp + (b * heads + head) * time, time);
+                softmax_rows(scores, weights, t, first, s.factor, inverses, logsumexp + (b * heads + head) * time,
+                             time);
                 product(weights, t, packed, d, out, d, EDGE, d, end, 0);
                 for (long r = 0; r < EDGE && first + r < time; r++) {
                     element *restrict y = mixed + ((b * time + first + r) * heads + head) * width;
@@ -214,71 +229,116 @@ static void rows_dot(const element *grad, const element *mixed, long step, float
     }
 }
 
+/* What the backward pass of a group of heads works on: the group's keys and values, what is gathered of one head, and
+   what comes of a block of EDGE keys. */
+typedef struct {
+    element *keys, *values, *some, *keys_transposed, *weights, *slopes;
+    lane *queries, *queries_transposed, *grads, *grads_transposed, *packed;
+    float *of_queries, *scores, *out, *logsumexp, *dot, *block, *of_keys, *of_values;
+    long kept; /* numbers of a row of `of_keys` and `of_values`, or 0: each block is done with at once */
+} group_workspace;
+
+/* Gradients of keys and values that heads share add up over these. */
+static inline group_workspace allocate_group(workspace *own, const attention_shape *s) {
+    const long t = s->t, d = s->d;
+    group_workspace w = {.kept = s->group > 1 ? d : 0};
+    w.keys = allocate(own, t * d), w.values = allocate(own, t * d), w.some = allocate(own, t * d);
+    w.keys_transposed = allocate(own, t * d);
+    w.weights = allocate(own, EDGE * t), w.slopes = allocate(own, EDGE * t);
+    w.queries = allocate(own, t * d), w.queries_transposed = allocate(own, t * d);
+    w.grads = allocate(own, t * d), w.grads_transposed = allocate(own, t * d), w.packed = allocate(own, EDGE * t);
+    w.of_queries = allocate(own, t * d), w.scores = allocate(own, EDGE * t), w.out = allocate(own, EDGE * t);
+    w.logsumexp = allocate(own, t), w.dot = allocate(own, t), w.block = allocate(own, t * d);
+    w.of_keys = w.kept ? allocate(own, t * d) : w.block, w.of_values = w.kept ? allocate(own, t * d) : w.block;
+    return w;
+}
+
+/* A head of queries or keys: its rows as `attend` left them, the rstd of each, where their gradients go, and where that
+   of the gain adds up. */
+typedef struct {
+    int what;
+    const element *rows;
+    const float *rstd;
+    element *before;
+    float *of_gain;
+} head_rows;
+
+/* The gradients of the rows from `first` up to `end`, given those, (end - first, D), of them as they are matched. */
+static inline void prepare_rows_backward(const preparation *p, const attention_shape *s, const head_rows *head,
+                                         const float *grad, long first, long end) {
+    for (long r = first; r < end; r++)
+        prepare_backward(p, head->what, grad + (r - first) * s->d, head->rows + r * s->step, head->rstd[r * s->all], r,
+                         head->of_gain, head->before + r * s->step);
+}
+
+/* Gather a head's queries and the gradients of what it mixed. */
+static inline void gather_head(const group_workspace *w, const preparation *p, const attention_shape *s,
+                               const element *queries, const element *grad, const element *mixed,
+                               const float *logsumexp) {
+    const long time = s->time, inner = s->heads * s->width;
+    for (long r = 0; r < s->t; r++) w->logsumexp[r] = r < time ? logsumexp[r] : INFINITY;
+    rows_dot(grad, mixed, inner, w->dot, time, s->width);
+    gather_prepared(p, QUERY, queries, s->step, w->some, time);
+    pack_both(w->some, w->queries, w->queries_transposed, s->t, s->d);
+    gather(grad, inner, w->some, time, s->width);
+    pack_both(w->some, w->grads, w->grads_transposed, s->t, s->d);
+}
+
+/* What a head adds to the gradients of its queries, keys and values, EDGE keys at a time. Those of keys and values
+   begin with the group's first head, and are put where they belong after its last. */
+static inline void head_backward(const group_workspace *w, const preparation *p, const attention_shape *s,
+                                 const head_rows *keys, int is_first, int is_last) {
+    const long t = s->t, d = s->d, step = s->step;
+    element *to_values = keys->before + s->kv_heads * s->width;
+    memset(w->of_queries, 0, t * d * sizeof(float));
+    for (long first = 0; first < t; first += EDGE) {
+        const long count = t - first, at = first / PER_LANE * d, end = least(first + EDGE, s->time);
+        float *of_values = w->of_values + first * w->kept, *of_keys = w->of_keys + first * w->kept;
+        product(w->keys + first * d, d, w->queries_transposed + first, t, w->scores, t, EDGE, count, d, 0);
+        product(w->values + first * d, d, w->grads_transposed + first, t, w->out, t, EDGE, count, d, 0);
+        slope_rows(w->scores, w->out, w->weights, w->slopes, t, count, w->logsumexp + first, w->dot + first, s->factor);
+        product(w->weights, t, w->grads + at, d, of_values, d, EDGE, d, count, !is_first);
+        for (long r = first; is_last && r < end; r++)
+            for (long j = 0; j < s->width; j++) to_values[r * step + j] = put(of_values[(r - first) * d + j]);
+        product(w->slopes, t, w->queries + at, d, of_keys, d, EDGE, d, count, !is_first);
+        if (is_last) prepare_rows_backward(p, s, keys, of_keys, first, end);
+        pack(w->slopes, t, w->packed, t, EDGE, count);
+        product(w->keys_transposed + first, t, w->packed, t, w->of_queries + first, t, d, count, EDGE, 1);
+    }
+}
+
 /* The gradient of the rows that `attend` was given, from that of what it mixed; `rows` are as it left them. Adds up the
    gradients of both gains for each thread, (threads, 2, D). */
 void attend_backward(const argument *a) {
     const element *grad = a[0].p, *mixed = a[1].p, *rows = a[2].p;
     const float *rstd = a[3].p, *logsumexp = a[4].p;
     element *before = a[9].p;
-    const long batch = a[13].i, time = a[14].i, heads = a[15].i, kv_heads = a[16].i, width = a[17].i;
-    const preparation p = {a[5].p, a[6].p, {a[7].p, a[8].p}, a[18].i, width, 0.0f};
-    const long t = padded(time), d = padded(width), group = heads / kv_heads, inner = heads * width;
-    const long all = heads + kv_heads, step = (all + kv_heads) * width;
-    const long kept = group > 1 ? d : 0; /* gradients of shared keys and values add up; others are done with at once */
-    const float factor = 1.0f / sqrtf((float)width);
+    const attention_shape s = shape_of(a + 13);
+    const preparation p = {a[5].p, a[6].p, {a[7].p, a[8].p}, a[18].i, s.width, 0.0f};
+    const long t = s.t, d = s.d, time = s.time, width = s.width;
     float *of_query = a[10].p, *of_key = of_query;
     if (of_query) of_query += thread_number() * 2 * width, of_key = of_query + width;
     tiles_begin();
     workspace own = {(char *)((float *)a[11].p + thread_number() * a[12].i)};
-    element *keys = allocate(&own, t * d), *values = allocate(&own, t * d), *some = allocate(&own, t * d);
-    element *keys_transposed = allocate(&own, t * d), *weights = allocate(&own, EDGE * t),
-            *slopes = allocate(&own, EDGE * t);
-    lane *queries = allocate(&own, t * d), *queries_transposed = allocate(&own, t * d);
-    lane *grads = allocate(&own, t * d), *grads_transposed = allocate(&own, t * d), *packed = allocate(&own, EDGE * t);
-    float *of_queries = allocate(&own, t * d), *scores = allocate(&own, EDGE * t), *out = allocate(&own, EDGE * t);
-    float *logsumexps = allocate(&own, t), *dot = allocate(&own, t), *block = allocate(&own, t * d);
-    float *of_keys = group > 1 ? allocate(&own, t * d) : block, *of_values = group > 1 ? allocate(&own, t * d) : block;
-    const range groups = own_range(batch * kv_heads);
+    const group_workspace w = allocate_group(&own, &s);
+    const range groups = own_range(s.batch * s.kv_heads);
     for (long i = groups.first; i < groups.end; i++) {
-        const long b = i / kv_heads, h = i % kv_heads, at_key = b * time * step + (heads + h) * width;
-        const element *k = rows + at_key, *v = k + kv_heads * width;
-        element *to_key = before + at_key, *to_value = to_key + kv_heads * width;
-        const float *rstds = rstd + b * time * all;
-        gather_prepared(&p, KEY, k, step, keys, time);
-        pack(keys, d, queries, d, t, d);
-        transpose(queries, d, (lane *)keys_transposed, t / PER_LANE, t / PER_LANE, d);
-        gather(v, step, values, time, width);
-        for (long head = h * group; head < (h + 1) * group; head++) {
-            const long at_query = b * time * step + head * width, at_mixed = b * time * inner + head * width;
-            const element *q = rows + at_query, *g = grad + at_mixed;
-            const int add = head > h * group, last = head + 1 == (h + 1) * group;
-            for (long r = 0; r < t; r++) logsumexps[r] = r < time ? logsumexp[(b * heads + head) * time + r] : INFINITY;
-            rows_dot(g, mixed + at_mixed, inner, dot, time, width);
-            gather_prepared(&p, QUERY, q, step, some, time);
-            pack_both(some, queries, queries_transposed, t, d);
-            gather(g, inner, some, time, width);
-            pack_both(some, grads, grads_transposed, t, d);
-            memset(of_queries, 0, t * d * sizeof(float));
-            for (long first = 0; first < t; first += EDGE) {
-                const long count = t - first, at = first / PER_LANE * d, end = least(first + EDGE, time);
-                float *of_value = of_values + first * kept, *of_k = of_keys + first * kept;
-                product(keys + first * d, d, queries_transposed + first, t, scores, t, EDGE, count, d, 0);
-                product(values + first * d, d, grads_transposed + first, t, out, t, EDGE, count, d, 0);
-                slope_rows(scores, out, weights, slopes, t, count, logsumexps + first, dot + first, factor);
-                product(weights, t, grads + at, d, of_value, d, EDGE, d, count, add);
-                for (long r = first; last && r < end; r++)
-                    for (long j = 0; j < width; j++) to_value[r * step + j] = put(of_value[(r - first) * d + j]);
-                product(slopes, t, queries + at, d, of_k, d, EDGE, d, count, add);
-                for (long r = first; last && r < end; r++)
-                    prepare_backward(&p, KEY, of_k + (r - first) * d, k + r * step, rstds[r * all + heads + h], r,
-                                     of_key, to_key + r * step);
-                pack(slopes, t, packed, t, EDGE, count);
-                product(keys_transposed + first, t, packed, t, of_queries + first, t, d, count, EDGE, 1);
-            }
-            transpose((lane *)of_queries, t, (lane *)block, d, d, t);
-            for (long r = 0; r < time; r++)
-                prepare_backward(&p, QUERY, block + r * d, q + r * step, rstds[r * all + head], r, of_query,
-                                 before + at_query + r * step);
+        const long first = i / s.kv_heads * time, h = i % s.kv_heads; /* the sequence's first row, and the group */
+        const long at_key = first * s.step + (s.heads + h) * width;
+        const float *rstds = rstd + first * s.all;
+        const head_rows keys = {KEY, rows + at_key, rstds + s.heads + h, before + at_key, of_key};
+        gather_prepared(&p, KEY, keys.rows, s.step, w.keys, time);
+        pack(w.keys, d, w.queries, d, t, d);
+        transpose(w.queries, d, (lane *)w.keys_transposed, t / PER_LANE, t / PER_LANE, d);
+        gather(keys.rows + s.kv_heads * width, s.step, w.values, time, width);
+        for (long head = h * s.group; head < (h + 1) * s.group; head++) {
+            const long at = first * s.step + head * width, at_mixed = (first * s.heads + head) * width;
+            const head_rows queries = {QUERY, rows + at, rstds + head, before + at, of_query};
+            gather_head(&w, &p, &s, queries.rows, grad + at_mixed, mixed + at_mixed,
+                        logsumexp + first * s.heads + head * time);
+            head_backward(&w, &p, &s, &keys, head == h * s.group, head + 1 == (h + 1) * s.group);
+            transpose((lane *)w.of_queries, t, (lane *)w.block, d, d, t);
+            prepare_rows_backward(&p, &s, &queries, w.block, 0, time);
         }
     }
     tiles_end();

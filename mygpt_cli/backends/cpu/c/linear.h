@@ -219,61 +219,83 @@ void mlp(const argument *a) {
     tiles_end();
 }
 
-/* The gradients of x, w_up and w_down, given that of y. */
+/* What the backward pass of a feed-forward part works on: the sums of a thread's gradients, what is laid out of the
+   weights, and for some rows at a time of x, of the gradient of y, and of the hidden units between. */
+typedef struct {
+    float *accumulators_up, *accumulators_down;
+    lane *ups, *downs, *ups_transposed;
+    lane *inputs, *grads, *inputs_transposed, *grads_transposed;
+    lane *slopes, *slopes_transposed, *active;
+} mlp_workspace;
+
 long mlp_backward_workspace_size(long width, long wide) {
     const long r = ROWS_AT_ONCE;
     return 2 * padded(width) * padded(wide) + 2 * panels_size(wide, width) + panels_size(width, wide) +
            2 * panels_size(r, width) + 2 * panels_size(width, r) + panels_size(r, wide) + 2 * panels_size(wide, r);
 }
-void mlp_backward(const argument *arguments) {
-    const element *grad = arguments[0].p, *x = arguments[1].p, *up = arguments[2].p, *down = arguments[3].p;
-    element *before = arguments[4].p;
-    float *of_up = arguments[5].p, *of_down = arguments[6].p, *workspaces = arguments[7].p;
-    const long size = arguments[8].i, kind = arguments[9].i, rows = arguments[10].i;
-    const long width = arguments[11].i, wide = arguments[12].i, half = padded(width) * padded(wide);
-    const long r = ROWS_AT_ONCE, short_panel = panel_size(width), long_panel = panel_size(wide);
+static inline mlp_workspace allocate_mlp(workspace *own, long width, long wide) {
+    const long half = padded(width) * padded(wide), r = ROWS_AT_ONCE;
+    mlp_workspace w;
+    w.accumulators_up = allocate(own, half), w.accumulators_down = allocate(own, half);
+    w.ups = allocate(own, panels_size(wide, width)), w.downs = allocate(own, panels_size(wide, width));
+    w.ups_transposed = allocate(own, panels_size(width, wide));
+    w.inputs = allocate(own, panels_size(r, width)), w.grads = allocate(own, panels_size(r, width));
+    w.inputs_transposed = allocate(own, panels_size(width, r));
+    w.grads_transposed = allocate(own, panels_size(width, r));
+    w.slopes = allocate(own, panels_size(r, wide)), w.slopes_transposed = allocate(own, panels_size(wide, r));
+    w.active = allocate(own, panels_size(wide, r));
+    return w;
+}
+
+/* The activations of `count` rows' hidden units, and the gradients before the activation: laid out block by block. */
+static inline void hidden_backward(const mlp_workspace *w, long kind, long count, long width, long wide) {
+    const long short_panel = panel_size(width), long_panel = panel_size(wide), panel = panel_size(count);
+    for (long i = 0; i < count; i += 32)
+        for (long j = 0; j < wide; j += 32) {
+            const long a = i / 16 * short_panel, b = j / 16 * short_panel;
+            const long transposed = j / 16 * panel + i / 32 * TILE;
+            float block[32 * 32], slope[32 * 32];
+            element kept[32 * 32];
+            multiply(w->inputs + a, w->ups + b, width, block, 32, 0);
+            multiply(w->grads + a, w->downs + b, width, slope, 32, 0);
+            activate_some_backward(block, slope, kind, 32 * 32);
+            put_block(slope, kept);
+            lay_block(kept, 1, 0, w->slopes + i / 16 * long_panel + j / 32 * TILE, long_panel);
+            lay_block(kept, 0, 0, w->slopes_transposed + transposed, panel);
+            activate_some(block, block, kind, 32 * 32);
+            put_block(block, kept);
+            lay_block(kept, 0, 1, w->active + transposed, panel);
+        }
+}
+
+/* The gradients of x, w_up and w_down, given that of y. */
+void mlp_backward(const argument *a) {
+    const element *grad = a[0].p, *x = a[1].p, *up = a[2].p, *down = a[3].p;
+    element *before = a[4].p;
+    float *of_up = a[5].p, *of_down = a[6].p, *workspaces = a[7].p;
+    const long size = a[8].i, kind = a[9].i, rows = a[10].i, width = a[11].i, wide = a[12].i;
+    const long half = padded(width) * padded(wide);
     workspace own = {(char *)(workspaces + thread_number() * size)};
-    float *accumulators_up = allocate(&own, half), *accumulators_down = allocate(&own, half);
-    lane *ups = allocate(&own, panels_size(wide, width)), *downs = allocate(&own, panels_size(wide, width));
-    lane *ups_transposed = allocate(&own, panels_size(width, wide));
-    lane *inputs = allocate(&own, panels_size(r, width)), *grads = allocate(&own, panels_size(r, width));
-    lane *inputs_transposed = allocate(&own, panels_size(width, r)),
-         *grads_transposed = allocate(&own, panels_size(width, r));
-    lane *slopes = allocate(&own, panels_size(r, wide)), *slopes_transposed = allocate(&own, panels_size(wide, r));
-    lane *active = allocate(&own, panels_size(wide, r));
+    const mlp_workspace w = allocate_mlp(&own, width, wide);
     long end, begin = own_part(rows, &end);
     tiles_begin();
     if (begin < end) {
-        lay_row_major(up, width, 1, wide, width, ups);
-        lay_column_major(up, width, 1, width, wide, ups_transposed);
-        lay_column_major(down, wide, 1, wide, width, downs);
+        lay_row_major(up, width, 1, wide, width, w.ups);
+        lay_column_major(up, width, 1, width, wide, w.ups_transposed);
+        lay_column_major(down, wide, 1, wide, width, w.downs);
     } else
-        memset(accumulators_up, 0, 2 * half * sizeof(float));
-    for (long first = begin; first < end; first += r) {
-        const long count = least(r, end - first), panel = panel_size(count);
-        lay_row_major(x + first * width, width, 0, count, width, inputs);
-        lay_row_major(grad + first * width, width, 0, count, width, grads);
-        lay_column_major(x + first * width, width, 1, width, count, inputs_transposed);
-        lay_column_major(grad + first * width, width, 0, width, count, grads_transposed);
-        for (long i = 0; i < count; i += 32)
-            for (long j = 0; j < wide; j += 32) {
-                const long a = i / 16 * short_panel, b = j / 16 * short_panel;
-                const long transposed = j / 16 * panel + i / 32 * TILE;
-                float block[32 * 32], slope[32 * 32];
-                element kept[32 * 32];
-                multiply(inputs + a, ups + b, width, block, 32, 0);
-                multiply(grads + a, downs + b, width, slope, 32, 0);
-                activate_some_backward(block, slope, kind, 32 * 32);
-                put_block(slope, kept);
-                lay_block(kept, 1, 0, slopes + i / 16 * long_panel + j / 32 * TILE, long_panel);
-                lay_block(kept, 0, 0, slopes_transposed + transposed, panel);
-                activate_some(block, block, kind, 32 * 32);
-                put_block(block, kept);
-                lay_block(kept, 0, 1, active + transposed, panel);
-            }
-        multiply_rows(slopes, ups_transposed, count, width, wide, before + first * width);
-        multiply_accumulators(slopes_transposed, inputs_transposed, wide, width, count, accumulators_up, first > begin);
-        multiply_accumulators(grads_transposed, active, width, wide, count, accumulators_down, first > begin);
+        memset(w.accumulators_up, 0, 2 * half * sizeof(float));
+    for (long first = begin; first < end; first += ROWS_AT_ONCE) {
+        const long count = least(ROWS_AT_ONCE, end - first);
+        lay_row_major(x + first * width, width, 0, count, width, w.inputs);
+        lay_row_major(grad + first * width, width, 0, count, width, w.grads);
+        lay_column_major(x + first * width, width, 1, width, count, w.inputs_transposed);
+        lay_column_major(grad + first * width, width, 0, width, count, w.grads_transposed);
+        hidden_backward(&w, kind, count, width, wide);
+        multiply_rows(w.slopes, w.ups_transposed, count, width, wide, before + first * width);
+        multiply_accumulators(w.slopes_transposed, w.inputs_transposed, wide, width, count, w.accumulators_up,
+                              first > begin);
+        multiply_accumulators(w.grads_transposed, w.active, width, wide, count, w.accumulators_down, first > begin);
     }
     tiles_end();
     barrier();

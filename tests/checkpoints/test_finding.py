@@ -1,0 +1,34 @@
+"""Which checkpoint a path means, and what is said where it means none."""
+
+from pathlib import Path
+
+import pytest
+
+from mygpt_cli.base.errors import CheckpointError
+from mygpt_cli.checkpoints import checkpoint, layout
+from mygpt_cli.tokens.dataset import Dataset
+from tests.helpers.models import random_model
+from tests.helpers.saved import save
+
+
+def test_a_run_folder_falls_back_and_says_so(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    model = random_model(arch="gpt2", vocab_size=tiny_dataset.tokenizer.vocab_size)
+    for name, step in (("best", 1), ("last", 2)):
+        save(tmp_path / name, model, tiny_dataset, step=step)
+    assert checkpoint.load(tmp_path).state == {"step": 1}
+    assert checkpoint.load(tmp_path, prefer=("last", "best")).state == {"step": 2}
+    weights = tmp_path / "best" / layout.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-7])
+    fallen = checkpoint.load(tmp_path)
+    assert fallen.state == {"step": 2}
+    assert "damaged" in fallen.notes[0]
+    assert fallen.notes[-1] == f"using {tmp_path / 'last'}"
+
+
+def test_a_missing_checkpoint_gets_a_suggestion(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match="did you mean 'model'"):
+        checkpoint.load(saved.parent / "modle")
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        checkpoint.load(saved / "config.json")
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        checkpoint.load(saved.parent)

@@ -1,0 +1,82 @@
+"""Saving leaves a whole checkpoint at every moment, also where it is cut off or the disk fails."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from mygpt_cli.base.errors import CheckpointError, ResourceError
+from mygpt_cli.checkpoints import checkpoint, layout
+from mygpt_cli.tokens.dataset import Dataset
+from tests.helpers.saved import save
+
+
+def test_a_save_cut_off_between_its_renames_loses_nothing(saved: Path, tiny_dataset: Dataset) -> None:
+    """At no moment of a save is there no checkpoint to open."""
+    run = saved.parent / "run"
+    run.mkdir()
+    model = checkpoint.load(saved).model
+    shutil.copytree(saved, run / "last.old")
+    assert checkpoint.load(run, prefer=("last",)).state == {"step": 1}
+    shutil.copytree(saved, run / "last.new")
+    (run / "last.new" / layout.MANIFEST).unlink()
+    save(run / "last", model, tiny_dataset, step=2)
+    assert sorted(entry.name for entry in run.iterdir()) == ["last"]
+    assert checkpoint.load(run, prefer=("last",)).state == {"step": 2}
+
+
+def test_what_a_save_cut_off_at_its_end_left_is_no_hindrance(saved: Path, tiny_dataset: Dataset) -> None:
+    model = checkpoint.load(saved).model
+    shutil.copytree(saved, saved.parent / "model.old")
+    shutil.copytree(saved, saved.parent / "model.new")
+    save(saved, model, tiny_dataset, step=2)
+    assert checkpoint.load(saved).state == {"step": 2}
+    assert not (saved.parent / "model.old").exists()
+
+
+def test_a_checkpoint_can_be_read_while_it_is_replaced(saved: Path, tiny_dataset: Dataset) -> None:
+    model = checkpoint.load(saved).model
+    faults: list[Exception] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                checkpoint.load(saved)
+            except CheckpointError as fault:
+                faults.append(fault)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for step in range(60):
+        save(saved, model, tiny_dataset, step=step)
+    done.set()
+    reader.join()
+    assert faults == []
+
+
+@pytest.mark.parametrize("call", ["rename", "mkdir", "write_text"])
+def test_a_failing_disk_leaves_the_old_checkpoint(
+    saved: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    model = checkpoint.load(saved).model
+    real = getattr(Path, call)
+
+    def failing(path: Path, *arguments: object, **options: object) -> object:
+        if path.name == "model.new" or path.parent.name == "model.new":
+            raise OSError(28, os.strerror(28))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, call, failing)
+    with pytest.raises(ResourceError, match="No space left on device"):
+        save(saved, model, tiny_dataset, step=2)
+    monkeypatch.undo()
+    assert checkpoint.load(saved).state == {"step": 1}
+    assert not (saved.parent / "model.new").exists()
+
+
+def test_saved_files_have_ordinary_permissions(saved: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in saved.iterdir()}
+    assert len(set(modes.values())) == 1, modes
