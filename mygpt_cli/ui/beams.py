@@ -12,6 +12,7 @@ from rich.tree import Tree
 
 from mygpt_cli.ui.columns import ROOMY, fitting, percent
 from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.pages.beams import beams_page
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Column, Row, Rows, closing, heading
 from mygpt_cli.ui.steps import PICKED, settings_record
@@ -35,6 +36,8 @@ def show_beams(view: "BeamsView", sampling: "Sampling", how: Shown) -> None:
         settings = f"{count_of(view.beams, 'beam')}, length penalty {view.length_penalty:g}{filters}"
         screen.show(Text(settings, style="dim"), Text())
         screen.show(*render_beams(view, screen.width, top=how.top, explain=how.explain))
+        if screen.page:
+            screen.explore(beams_page(view), "beams.js")
 
 
 def render_beams(

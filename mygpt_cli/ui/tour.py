@@ -7,7 +7,7 @@ braces are numbers of `facts`.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
@@ -17,6 +17,7 @@ from rich.text import Text
 from mygpt_cli.ui.columns import fitting, percent
 from mygpt_cli.ui.console import show, stdout_console
 from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.pages.tour import tour_page
 from mygpt_cli.ui.text import visible
 from mygpt_cli.ui.tour_pictures import PICTURES, kept, looking_head, stage_of
 from mygpt_cli.ui.units import count, count_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mygpt_cli.inspection.tour import Tour
 
 STAGES = 12
+ON_A_PAGE = 72  # cells of a picture
 
 
 @dataclass(frozen=True)
@@ -310,6 +312,9 @@ def show_tour(tour: "Tour", how: Shown) -> None:
         for number, page in enumerate(whole, 1):
             record = {"screen": number, "title": page.title, "numbers": dict(page.numbers)}
             screen.record(record | {"text": page.text, "question": page.question, "answer": page.answer})
+        if screen.page:
+            pictures = ((page.picture(ON_A_PAGE), _words(page)) for page in whole)
+            screen.explore(tour_page(pictures, ON_A_PAGE), "tour.js")
         shown = [render_page(page, screen.width) for page in whole]
         if how.json or not _is_watched():
             screen.show(*shown)
@@ -322,6 +327,12 @@ def show_tour(tour: "Tour", how: Shown) -> None:
             show(console, render_page(page, console.width, answered=answered))
 
         walk(whole, turn_to, _ask)
+
+
+def _words(page: Page) -> dict[str, Any]:
+    """Return the words of a screen for a page, with its numbers in their order."""
+    words = {name: getattr(page, name) for name in ("place", "title", "text", "question", "answer")}
+    return words | {"numbers": list(page.numbers.items())}
 
 
 def _is_watched() -> bool:
