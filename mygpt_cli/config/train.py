@@ -337,6 +337,9 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
             f"{called('arch')} {architecture.name} can only be fine-tuned, with {called('init_from')}; "
             f"a new model can be {', '.join(TRAINABLE)}"
         )
+    if settings.get("members") and settings.get("init_from"):
+        both = f"{called('members')} and {called('init_from')}"
+        faults.append(f"{both} cannot be combined: members begin from random weights")
     if settings.get("bias") and "bias" not in architecture.options:
         others = " or ".join(f"--arch {name}" for name, it in ARCHITECTURES.items() if "bias" in it.options)
         faults.append(f"{architecture.name} has no biases: leave --bias out or use {others}")

@@ -25,6 +25,7 @@ from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import SAVE, START, Budget, typical
 from mygpt_cli.training.history import History
 from mygpt_cli.training.schedule import warmup_steps
+from mygpt_cli.training.stages import cost_of_all
 from mygpt_cli.training.trainer import Trainer
 
 DEFAULT_TIME = "5m"
@@ -47,6 +48,8 @@ CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
+PASSES = 16  # over the text, after which a model gains little from more: others beside it gain more
+MOST_MEMBERS = 3
 INTERVALS = ("eval_every", "save_every", "log_every")
 
 
@@ -77,7 +80,7 @@ class Plan:
             "final_lr": 0.0,
             "eval_every": -(-steps // self.validations(steps)),
             "save_every": -(-steps // VALIDATIONS),
-            "patience": 0 if self.seconds is None else 3,
+            "patience": 0 if self.seconds is None or self.settings.get("members") else 3,
             "log_every": max(1, steps // 50),
         }
         return TrainConfig(**(by_steps | self.settings | {"steps": steps}))
@@ -167,6 +170,9 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     for name, value in _with_shape(chosen, layers, width).items():
         choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
+    if seconds is not None and not chosen.get("init_from") and (members := _members(epochs)):
+        choose("members", members, f"one model gains little from more than {PASSES} passes over the text")
+    epochs /= cost_of_all(chosen.setdefault("members", 0))
     reason = "suits the number of passes over the text"
     choose("dropout", _dropout(epochs, chosen["width"]), reason)
     if byte_pairs:
@@ -317,6 +323,12 @@ def _shape(
 def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
     width = chosen.get("width", _near_width(chosen.get("heads"), width))
     return {"layers": layers, "heads": _near_heads(width)} | chosen | {"width": width}
+
+
+def _members(epochs: float) -> int:
+    """Return the most members for which so many passes by one model suffice, if shared out among all."""
+    enough = [n for n in range(1, MOST_MEMBERS + 1) if epochs >= PASSES * cost_of_all(n)]
+    return max(enough, default=0)
 
 
 def _dropout(epochs: float, width: int) -> float:

@@ -27,6 +27,11 @@ def stage_course(course: Course, members: int, stage: int, first: int) -> Course
     return tuple(own)
 
 
+def cost_of_all(members: int) -> float:
+    """Return what all models of a run cost together as a multiple of a member, each having as many steps."""
+    return members + step_cost(members, members)
+
+
 def step_cost(members: int, stage: int) -> float:
     """Return what a step of a stage costs as a multiple of that of a member."""
     return 1.0 + TEACHER_COST * members if stage == members else 1.0
