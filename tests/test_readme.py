@@ -12,6 +12,13 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+RECIPES = {  # the texts of docs/recipes.md
+    "lyrics.txt": "Tell me why the rain must fall,\ntell me, tell me, tell me all.\n\n",
+    "chat.txt": "Ann: Did you see it?\nBen: I did, and it was great.\n",
+    "names.txt": "Mary\nMartin\nSam\nDaniel\nMaria\nTom\nJohanna\n",
+    "code/one.py": "def add(a, b):\n    return a + b\n\n\n",
+    "german.txt": "Es war einmal ein König, der hatte drei Töchter. ",
+}
 SET_UP = ("make ", "pip install", "python -m benchmarks.")
 
 
@@ -27,6 +34,9 @@ def test_all_commands_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "poems").mkdir()
     (tmp_path / "poems" / "one.txt").write_text("Roses are red. " * 50, encoding="utf-8")
     (tmp_path / "notes.md").write_text("Violets are blue. " * 50, encoding="utf-8")
+    for name, line in RECIPES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(line * 60, encoding="utf-8")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MYGPT_STEPS": "8",
@@ -98,7 +108,7 @@ def test_metrics_have_the_fields_of_the_table(cycle_run: Path) -> None:
     written = [
         json.loads(line) for line in (cycle_run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    assert {record["event"] for record in written} >= set(documented) - {"noted", "corrected"}
+    assert {record["event"] for record in written} >= set(documented) - {"noted", "corrected", "sampled"}
     for record in written:
         assert list(record) == ["event", *documented[record["event"]]]
 

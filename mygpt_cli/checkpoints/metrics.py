@@ -11,7 +11,7 @@ from typing import Any, get_args
 from mygpt_cli.base.errors import CheckpointError
 from mygpt_cli.base.locking import try_lock
 from mygpt_cli.base.strict_json import open_ordinary, parse_json
-from mygpt_cli.training.events import Corrected, Evaluated, Finished, Noted, Progress, Started
+from mygpt_cli.training.events import Corrected, Evaluated, Finished, Noted, Progress, Sampled, Started
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.toml"
@@ -20,7 +20,7 @@ MOST_EVENTS = 50_000  # that are looked at; default intervals give some hundreds
 LONGEST_LINE = 2**16  # bytes
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # a run from elsewhere may hold links to what is not its own
 
-Logged = Started | Progress | Corrected | Evaluated | Noted | Finished
+Logged = Started | Progress | Corrected | Evaluated | Sampled | Noted | Finished
 FIELDS = {"event"}.union(*({field.name for field in fields(kind)} for kind in get_args(Logged)))
 
 

@@ -302,15 +302,21 @@ def history_of(state: dict[str, Any] | None) -> History:
     return history
 
 
-def train(run: Run, trainer: Trainer, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
+def train(
+    run: Run,
+    trainer: Trainer,
+    stop: Callable[[], str | None] = lambda: None,
+    between: Callable[[], Iterable[Event]] = lambda: (),
+) -> Iterator[Event]:
     """Train into a run folder that this process has locked: save when due, log, and pass the events on.
 
+    `stop` and `between` are asked after each step, as `Trainer.run` says.
     While the disk fails training goes on, and says so; ResourceError when its end could not be saved.
     """
     config, history = trainer.config, trainer.history
     best = history.best_step, history.best_bits_per_byte
     logged = True
-    for event in trainer.run(stop):
+    for event in trainer.run(stop, between):
         if isinstance(event, CheckpointDue):
             saved: list[Saved] = []
             try:

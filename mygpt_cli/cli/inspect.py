@@ -30,7 +30,7 @@ from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.sampling import FILTERS, Sampling, field_of, resolve
 from mygpt_cli.ui.help import Example
 
-CHOICE = {"filters", "seed", "window", *map(field_of, FILTERS)} - {"min_new_tokens"}
+CHOICE = {"filters", "seed", "window", "length_penalty", *map(field_of, FILTERS)} - {"min_new_tokens"}
 VIEWS, OUTPUT = "Views of a prompt", "Output"
 OTHERS = "Other views"
 EXAMPLES = (
@@ -74,6 +74,18 @@ def inspect(
             expert=True,
         ),
     ] = None,
+    beams: Annotated[
+        int | None,
+        value(
+            "Show a beam search for the most probable text, keeping the N best at each step.",
+            "N",
+            VIEWS,
+            at_least=2,
+        ),
+    ] = None,
+    tour: Annotated[
+        bool, switch("--tour", "Take a guided tour through the model: a screen for each stage.", VIEWS)
+    ] = False,
     lens: Annotated[
         bool, switch("--lens", "Show the prediction after each layer (logit lens).", VIEWS)
     ] = False,
@@ -138,12 +150,14 @@ def inspect(
 ) -> None:
     """Look inside a model: how its training went, what it consists of, and how it chooses each token."""
     refuse_more(context, folder)
-    asked = {"--steps": steps is not None and not copied, "--temperatures": temperatures is not None}
-    asked |= {"--life": life, "--lens": lens, "--attention": attention, "--tokens": tokens}
+    own_steps = steps is not None and not copied and beams is None
+    asked = {"--steps": own_steps, "--beams": beams is not None, "--temperatures": temperatures is not None}
+    asked |= {"--tour": tour, "--life": life, "--lens": lens, "--attention": attention, "--tokens": tokens}
     asked |= {"--copied": copied, "--compare": compare is not None, "--weights": weights}
     without_a_flag = "--text" if text is not None else "--steps" if prompt is not None else None
     view = one_view(asked) or without_a_flag
-    sampling = resolve({"seed": fresh_seed(), "max_new_tokens": steps or 5} | read_flags(flags))
+    given = {"seed": fresh_seed(), "max_new_tokens": steps or 5} | read_flags(flags)
+    sampling = resolve(given if beams is None else given | {"beams": beams})
     degrees = () if temperatures is None else _temperatures(temperatures, flags)
     start = None if prompt is None else prompt_from_argument(prompt)
 

@@ -2,15 +2,15 @@
 
 import contextlib
 import sys
-import time
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from mygpt_cli.base.errors import (
     LostProcessError,
+    ResourceError,
     UsageError,
 )
 from mygpt_cli.base.processes import Processes
@@ -20,14 +20,10 @@ if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.checkpoints.runs import Run
     from mygpt_cli.text.corpus import Corpus
+    from mygpt_cli.training.events import Sampled
     from mygpt_cli.training.preparation import Preparation
     from mygpt_cli.training.trainer import Trainer
     from mygpt_cli.ui.train import Reporter
-
-
-SAMPLE, LAST_SAMPLE = 80, 200  # tokens, while it trains and when it has trained
-SAMPLE_LINES = 8  # at most
-SAMPLE_SECONDS, SAMPLE_FRACTION = 0.5, 0.01  # at most, the second of the time that training took
 
 
 def check_tensorboard_setting(settings: Settings) -> None:
@@ -93,8 +89,10 @@ def drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
     """
     from mygpt_cli.checkpoints import runs
     from mygpt_cli.cli.interruption import Interruption, exit_code_of
-    from mygpt_cli.training.events import Evaluated, Finished
+    from mygpt_cli.cli.samples import Samples
+    from mygpt_cli.training.events import Finished
 
+    samples = Samples(trainer)
     ended, folder = "", trainer.processes.of(0, str(run.folder) if run else "")
     with Interruption() as interruption, contextlib.ExitStack() as closing:
         board, stop = None, interruption.reason
@@ -103,12 +101,11 @@ def drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
 
             board = closing.enter_context(TensorBoard(run.folder, trainer.history.step))
         try:
-            for event in runs.train(run, trainer, stop=stop) if run else trainer.run(stop):
+            between = samples.on_time
+            for event in runs.train(run, trainer, stop=stop, between=between) if run else trainer.run(stop):
                 if board:
                     board.log(event)
                 report.event(event)
-                if isinstance(event, Evaluated) and report.wants_samples:
-                    report.event(_sampled(trainer, SAMPLE))
                 if isinstance(event, Finished):
                     ended = event.reason
         except LostProcessError as lost:
@@ -116,7 +113,7 @@ def drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
                 lost.hint = f"`mygpt train --resume {quote(folder)}` resumes from what was saved"
             raise
     if report.wants_ending and not interruption.signal and not ended.startswith("SIG"):
-        report.event(_sampled(trainer, LAST_SAMPLE))
+        _show_last(samples.at_the_end(), run, report)
     if run:
         report.finish(run.folder)
     others = exit_code_of(ended) if trainer.processes.count > 1 else 0  # a signal that another one had
@@ -124,23 +121,9 @@ def drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
         raise typer.Exit(code)
 
 
-def _sampled(trainer: "Trainer", tokens: int) -> Any:
-    """Let the model write a few lines, always from the same draws, to show how it learns."""
-    from mygpt_cli.backends.reference import ReferenceDecoder
-    from mygpt_cli.config.sampling import Sampling
-    from mygpt_cli.generation.stream import TextChunk, generate, read_prompt
-    from mygpt_cli.training.events import Sampled
-
-    tokenizer, decoder = trainer.dataset.tokenizer, ReferenceDecoder(trainer.model)
-    sampling = Sampling(seed=trainer.config.seed, max_new_tokens=tokens)
-    prompt = read_prompt(tokenizer, "", trainer.config.context)
-    text, began, most = (
-        "",
-        time.perf_counter(),
-        max(SAMPLE_SECONDS, SAMPLE_FRACTION * trainer.history.seconds),
-    )
-    for part in generate(decoder, tokenizer, [prompt], sampling):
-        text += part.text if isinstance(part, TextChunk) else ""
-        if text.strip().count("\n") >= SAMPLE_LINES or time.perf_counter() - began > most:
-            break
-    return Sampled(step=trainer.history.step, text=text)
+def _show_last(sample: "Sampled", run: "Run | None", report: "Reporter") -> None:
+    """Show what the model writes when it has been trained, and keep it with what it wrote before."""
+    report.event(sample)
+    with contextlib.suppress(ResourceError):  # all that matters is saved
+        if run:
+            run.log(sample)

@@ -173,6 +173,16 @@ def _steps(request: Request) -> None:
     show_steps(views, sampling, shown, page)
 
 
+def _beams(request: Request) -> None:
+    from mygpt_cli.inspection.beams import view_beams
+    from mygpt_cli.ui.beams import show_beams
+
+    (loaded, decoder, prompt), sampling = request.start(), request.sampling
+    with request.waiting("searching for the most probable text"):
+        view = view_beams(decoder, loaded.tokenizer, prompt, sampling)
+    show_beams(view, sampling, request.show(loaded))
+
+
 def _temperatures(request: Request) -> None:
     from mygpt_cli.inspection.choices import ChoiceRecorder, can_redo
     from mygpt_cli.inspection.steps import view_steps
@@ -213,6 +223,23 @@ def _life(request: Request) -> None:
         )
         page = life_page(view, traces[0], loaded.tokenizer) if request.shown.to.page else None
     show_life(view, sampling, request.show(loaded), page)
+
+
+def _tour(request: Request) -> None:
+    from mygpt_cli.config.sampling import Sampling
+    from mygpt_cli.inspection.tour import take_tour
+    from mygpt_cli.ui.tour import show_tour
+
+    seed = request.sampling.seed
+    if request.sampling.active != Sampling(seed=seed).active or request.sampling.temperature != 0.8:
+        raise UsageError(
+            "--tour shows the filters with settings of its own",
+            "leave out those given, or see what they do with --steps",
+        )
+    loaded, decoder, prompt = request.start()
+    with request.waiting("preparing the tour"):
+        tour = take_tour(decoder, loaded.tokenizer, prompt, seed)
+    show_tour(tour, request.show(loaded))
 
 
 def _lens(request: Request) -> None:
@@ -370,8 +397,10 @@ def _text(chunks: "list[Chunk]") -> str:
 VIEWS: dict[str | None, View] = {
     None: View(_summary),
     "--steps": View(_steps, "the choices after"),
+    "--beams": View(_beams, "the search for a text after"),
     "--temperatures": View(_temperatures, "the choice after"),
     "--life": View(_life, "the life of a token of"),
+    "--tour": View(_tour, "the twelve stages of"),
     "--lens": View(_lens, "what each layer would say after"),
     "--attention": View(_attention, "what heads look at in"),
     "--tokens": View(_tokens),

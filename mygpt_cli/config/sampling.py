@@ -164,7 +164,6 @@ class Sampling:
         1,
         at_least=1,
         at_most=1000,
-        expert=True,
         means="off",
     )
     length_penalty: float = knob(

@@ -38,6 +38,20 @@ class Beam:
         return self.total / math.pow(len(self.ids), length_penalty)
 
 
+@dataclass(frozen=True)
+class Round:
+    """A step of the search.
+
+    `extensions` are the best by their totals, each with the place of its parent among the texts kept in the
+    step before. `kept` go on; `finished` are the finished texts so far that are not yet beaten by others, the
+    best first.
+    """
+
+    extensions: tuple[tuple[int, Beam], ...]
+    kept: tuple[Beam, ...]
+    finished: tuple[Beam, ...]
+
+
 def beam_search(
     decoder: Decoder,
     prompt: tuple[int, ...],
@@ -46,10 +60,12 @@ def beam_search(
     *,
     ends: Callable[[tuple[int, ...]], bool],
     end_tokens: int = 1,
+    watch: Callable[[Round], None] = lambda step: None,
 ) -> list[Beam]:
     """Return the `num_samples` best texts after a prompt, the best first.
 
-    `ends` says of new ids whether the text ends with them, of which there are so many tokens that do.
+    `ends` says of new ids whether the text ends with them, of which there are so many tokens that do. `watch`
+    sees every step of the search.
     """
     beams, longest = sampling.beams, sampling.max_new_tokens
 
@@ -73,6 +89,7 @@ def beam_search(
         finished.sort(key=score, reverse=True)
         del finished[beams:], going[beams:]
         running = [beam for _, beam in going]
+        watch(Round(tuple(candidates), tuple(running), tuple(finished)))
         hopeless = len(finished) == beams and running and score(running[0]) <= score(finished[-1])
         if not running or hopeless:
             break

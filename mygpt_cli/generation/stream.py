@@ -2,7 +2,7 @@
 
 import codecs
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.base.errors import MygptError
 from mygpt_cli.config.sampling import Sampling
-from mygpt_cli.generation.beam import beam_search
+from mygpt_cli.generation.beam import Round, beam_search
 from mygpt_cli.generation.chain import Chain, chain
 from mygpt_cli.generation.loop import begin, grow
 from mygpt_cli.generation.sampler import Sampler
@@ -216,15 +216,16 @@ def generate(
     *,
     top: int = 0,
     logprobs: bool = True,
+    watch: Callable[[Round], None] = lambda step: None,
 ) -> Iterator[StreamEvent]:
     """Write samples: chunks of text as they come, samples as they end, and last how long it took.
 
     Prompts are decoded together, and each gives what it gives alone. `top` asks for that many of the
     likeliest tokens at each place, where there are no beams. Without `logprobs`, tokens that are drawn have
-    none, which saves time. Raises UsageError or TextError for filters that name what the tokenizer does not
-    have.
+    none, which saves time. `watch` sees every step of a beam search. Raises UsageError or TextError for
+    filters that name what the tokenizer does not have.
     """
-    return _Run(decoder, tokenizer, sampling, chain(sampling, tokenizer), top, logprobs).write(prompts)
+    return _Run(decoder, tokenizer, sampling, chain(sampling, tokenizer), top, logprobs, watch).write(prompts)
 
 
 class _Run:
@@ -238,10 +239,11 @@ class _Run:
         filters: Chain,
         top: int,
         logprobs: bool,
+        watch: Callable[[Round], None],
     ) -> None:
         self.decoder, self.tokenizer = decoder, tokenizer
         self.sampling, self.filters = sampling, filters
-        self.top, self.logprobs = top, logprobs
+        self.top, self.logprobs, self.watch = top, logprobs, watch
         self.tokens = self.guessed = self.right = 0
         self.first = self.begin = 0.0
 
@@ -301,8 +303,15 @@ class _Run:
             latest = tokenizer.decode_bytes(ids[-longest:]) if stops else b""
             return ids[-1] in tokenizer.ends or any(stop in latest for stop in stops)
 
-        count = len(tokenizer.ends)
-        beams = beam_search(self.decoder, prompt.ids, sampling, self.filters, ends=ends, end_tokens=count)
+        beams = beam_search(
+            self.decoder,
+            prompt.ids,
+            sampling,
+            self.filters,
+            ends=ends,
+            end_tokens=len(tokenizer.ends),
+            watch=self.watch,
+        )
         if len(beams) < sampling.num_samples:
             raise MygptError(
                 f"the filters allow only {len(beams)} of {sampling.num_samples} texts",

@@ -12,6 +12,7 @@ from mygpt_cli.checkpoints.metrics import is_running, read_metrics
 Record = dict[str, Any]
 
 MOST = 10**15  # steps; a number above is damage
+MOST_WRITTEN = 2000  # characters of a sample
 CALM = 0.01  # noise that a curve may keep, as a fraction of its height
 
 
@@ -47,6 +48,15 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What the model wrote at a step of its training, after so many seconds."""
+
+    step: int
+    seconds: float | None
+    text: str
+
+
+@dataclass(frozen=True)
 class RunHistory:
     """A run from its start to now.
 
@@ -64,6 +74,7 @@ class RunHistory:
     validations: tuple[Validation, ...]
     best: Validation | None
     notes: tuple[str, ...]
+    samples: tuple[Written, ...] = ()
 
     @property
     def share(self) -> float | None:
@@ -92,6 +103,11 @@ def read_history(folder: Path) -> RunHistory:
         validations=validations,
         best=min(validations, key=lambda validation: validation.val_loss, default=None),
         notes=tuple(note for note in notes if isinstance(note, str)),
+        samples=tuple(
+            Written(record["step"], number(record.get("seconds")), record["text"][:MOST_WRITTEN])
+            for record in _by_step(records, "sampled")
+            if isinstance(record.get("text"), str)
+        ),
     )
 
 

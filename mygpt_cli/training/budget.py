@@ -32,7 +32,8 @@ class Budget:
     """Time until `end`, in seconds of `time.perf_counter`; without an end, nothing is ever corrected.
 
     `pace` is what a step takes and `validation` what a validation does, in seconds, as measured before
-    training. While training runs, `begin`, then `stepped`, `validated` and `saved` keep them up to date.
+    training. While training runs, `begin`, then `stepped`, `sampled`, `validated` and `saved` keep them up to
+    date.
     """
 
     def __init__(self, end: float = math.inf, pace: float = 1.0, validation: float = 0.0) -> None:
@@ -40,6 +41,7 @@ class Budget:
         self._measured = pace
         self._validation = validation / pace  # as a number of steps: it is as much slower as they are
         self._save = SAVE
+        self._samples = 0.0
         self._taken = 0
         self._recent: deque[float] = deque(maxlen=MOST)
         self._lap_began = 0.0
@@ -55,6 +57,10 @@ class Budget:
         """A step was taken since the last call of any of these, of this cost as a multiple of others'."""
         self._recent.append(self._lap() / cost)
         self._taken += 1
+
+    def sampled(self, more: int) -> None:
+        """A sample was written after a step; so many more are to come before the end."""
+        self._samples = more * self._lap()
 
     def validated(self) -> None:
         """A validation has ended, and all that comes of one."""
@@ -82,7 +88,7 @@ class Budget:
     def steps(self, config: TrainConfig, history: History) -> int:
         """Return how many more steps fit, validations and saves included."""
         step, of_stage = history.step, (config.members, history.stage, history.stage_step)
-        left = self.end - time.perf_counter() - START
+        left = self.end - time.perf_counter() - START - self._samples
         pace = self._pace(config.steps - step)
         every = config.validation_interval
         often = every, config.save_every

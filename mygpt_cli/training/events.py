@@ -100,6 +100,7 @@ class Sampled:
     """What the model writes at this point of its training."""
 
     step: int
+    seconds: float
     text: str
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
@@ -128,10 +128,15 @@ class Trainer:
         """Most sequences that this process takes in one forward pass."""
         return min(self.config.batch_size, self._sequences // self.processes.count)
 
-    def run(self, stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
+    def run(
+        self,
+        stop: Callable[[], str | None] = lambda: None,
+        between: Callable[[], Iterable[Event]] = lambda: (),
+    ) -> Iterator[Event]:
         """Train from the current step to the last; `config` has other micro-batches when memory ran out.
 
-        `stop` is asked after each step and returns the reason to end early, such as a signal's name.
+        `stop` is asked after each step and returns the reason to end early, such as a signal's name; so is
+        `between` for further events, which tells the budget what they took.
         From a validation or save until the next step, and after the last, the model is the average.
         Raises DivergedError when step after step must be refused: not finite, or far too large.
         """
@@ -158,6 +163,7 @@ class Trainer:
             if steps:
                 yield self._corrected(steps)
             yield from self._noted()
+            yield from between()
             config = self.config  # of this step, to its end
             last = history.step == config.steps
             if last or reason or history.step % config.log_every == 0:

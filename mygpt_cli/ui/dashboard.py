@@ -16,7 +16,7 @@ from rich.text import Text
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.chart import Chart, Line, Panel, Point, draw, thin
 from mygpt_cli.ui.history import loss_range
-from mygpt_cli.ui.text import one_line
+from mygpt_cli.ui.samples import Sample, sample_strip
 from mygpt_cli.ui.train import BITS, LABEL, WIDEST, PlainReporter, Reporter
 from mygpt_cli.ui.units import count, duration, size
 
@@ -25,14 +25,11 @@ if TYPE_CHECKING:
     from mygpt_cli.training.events import Evaluated, Event, Progress, Started
 
 CURVE_HEIGHT = 5
-SAMPLE_LINES = 4
 MOST_POINTS = 1000  # kept of the curve; older ones share a point
 
 
 class Dashboard(PlainReporter):
     """Plan lines above, and below them a view that is redrawn in place until the run ends."""
-
-    wants_samples = True
 
     def __init__(self, *, explain: bool = False) -> None:
         super().__init__(explain=explain)
@@ -69,6 +66,7 @@ class Dashboard(PlainReporter):
         self._view.validations = [(v.step, v.val_loss) for v in history.validations]
         self._view.evaluated = history.validations[-1] if history.validations else None
         self._view.best = history.best
+        self._view.samples = list(history.samples)
 
     def event(self, event: "Event") -> None:
         """Take an event into the view."""
@@ -107,7 +105,7 @@ class Dashboard(PlainReporter):
         elif isinstance(event, Sampled) and view.ended:
             self.sample(event.text)
         elif isinstance(event, Sampled):
-            view.sample = event.text
+            view.samples.append(event)
         elif isinstance(event, Noted):
             self.line("note", event.text)
         elif isinstance(event, Finished):
@@ -134,7 +132,7 @@ class RunView:
         self.best: Evaluated | Validation | None = None
         self.losses: list[Point] = []
         self.validations: list[Point] = []
-        self.sample = ""
+        self.samples: list[Sample] = []
         self.ended = ""
         self.dropout = False
         self.began_at = self.progress_at = 0.0
@@ -156,8 +154,8 @@ class RunView:
             if curve := self._curve(width - LABEL, ascii_only=options.ascii_only):
                 grid.add_row("", curve)
             grid.add_row("speed", self._speed_line(width - LABEL))
-        if self.sample and not self.ended:
-            grid.add_row("sample", self._sample_lines())
+        if self.samples:
+            grid.add_row("samples", sample_strip(self.samples))
         yield grid
 
     def _progress_line(self, width: int) -> Table:
@@ -213,9 +211,3 @@ class RunView:
                 break
             text = longer
         return Text(text, style="dim")
-
-    def _sample_lines(self) -> Text:
-        lines = [one_line(line) for line in self.sample.strip("\n").split("\n")]
-        shown = [line for line in lines if line.strip()][:SAMPLE_LINES]
-        shown += [""] * (SAMPLE_LINES - len(shown))  # always as high, so that nothing jumps
-        return Text("\n".join(shown), style="italic")

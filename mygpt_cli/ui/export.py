@@ -111,8 +111,12 @@ class Screen:
         for part in parts:
             if not self.json:
                 show(self._console, part)
-            if self.to.svg or self.to.page:
-                self._kept.append(part)
+            self.keep(part)
+
+    def keep(self, *parts: RenderableType) -> None:
+        """Keep parts for the files alone."""
+        if self.to.svg or self.to.page:
+            self._kept += parts
 
     def record(self, record: dict[str, Any]) -> None:
         """Write the same as a JSON line, where that is wanted."""

@@ -7,6 +7,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mygpt_cli.ui.chart import Chart, Line, Panel, Point, value_range
+from mygpt_cli.ui.samples import sample_strip
 from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.units import count, duration
 
@@ -23,7 +24,11 @@ def render_history(history: "RunHistory") -> list[RenderableType]:
     parts += [Text(f"note: {one_line(note)}", style="dim") for note in history.notes]
     chart = loss_chart(history)
     parts.append(Text())
-    return [*parts, chart, Text()] if chart else parts
+    if chart:
+        parts += [chart, Text()]
+    if history.samples:
+        parts += [Text("samples while it was trained", style="bold"), sample_strip(history.samples), Text()]
+    return parts
 
 
 def state_of(history: "RunHistory") -> str:

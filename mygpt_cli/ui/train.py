@@ -17,6 +17,7 @@ from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.judging import Measured, Verdict, verdict
 from mygpt_cli.ui.console import silence, stderr_console
+from mygpt_cli.ui.samples import sample_line
 from mygpt_cli.ui.text import safe
 from mygpt_cli.ui.units import count, count_of, duration, size
 
@@ -56,7 +57,6 @@ def write_line(line: str) -> None:
 class Reporter:
     """Tells nothing but, at the end and on stdout, the folder of the run; the others build on it."""
 
-    wants_samples = False  # while it trains
     wants_ending = False  # a sample when it has trained
 
     def __enter__(self) -> Self:
@@ -296,8 +296,10 @@ class PlainReporter(Reporter):
             if self._dropout and not self._told_dropout and event.train_loss > event.val_loss:
                 self._told_dropout = True
                 self.line("note", ABOVE, "dim")
-        elif isinstance(event, Sampled):
+        elif isinstance(event, Sampled) and self._reason:
             self.sample(event.text)
+        elif isinstance(event, Sampled):
+            self.line("sample", sample_line(event), "italic")
         elif isinstance(event, Noted):
             self.line("note", event.text)
         elif isinstance(event, Finished):

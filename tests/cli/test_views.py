@@ -230,12 +230,50 @@ def test_tokens_of_a_prompt_of_a_file_and_of_nothing(
     assert "longest of the vocabulary" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flags", [[], ["--length-penalty", "0", "--no-repeat-ngram", "2"]])
+def test_a_beam_search_is_that_of_sample(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    given = ["story-001", "--prompt", "7 times 2", "--beams", "3", "--json", *flags]
+    assert run(["inspect", *given, "--steps", "6"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert run(["sample", *given, "--max-new-tokens", "6", "--num-samples", "3"]) == 0
+    samples = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [found["ids"] for found in record["found"]] == [sample["ids"] for sample in samples]
+    assert [found["score"] for found in record["found"]] == [sample["score"] for sample in samples]
+    assert record["text"] == samples[0]["text"]
+    assert len(record["steps"]) <= 6
+    assert run(["inspect", *given[: -1 - len(flags)], *flags, "--html", "a.html", "--svg", "a.svg"]) == 0
+    shown = capsys.readouterr().out
+    assert "found, number 1" in shown
+    assert "found, number 1" in check_harmless(Path("a.html").read_text(encoding="utf-8")).text
+    check_harmless(Path("a.svg").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--beams", "1"], "--beams"),
+        (["--beams", "2", "--temperature", "1"], "--temperature has no effect with --beams"),
+        (["--beams", "2", "--life"], "--beams and --life are different views"),
+        (["--length-penalty", "2"], "--length-penalty has no effect without --beams"),
+    ],
+)
+def test_what_a_beam_search_cannot_be_asked(
+    cycle_run: Path, capsys: pytest.CaptureFixture[str], flags: list[str], told: str
+) -> None:
+    assert run(["inspect", str(cycle_run), "--prompt", "I", *flags]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
 MEANT_ILL = "7 \x1b[2J\x07[bold]x[/] <script>alert(1)</script> \u202eabc\u2066 \u200b漢字 e\u0301 "
 
 
 @pytest.mark.parametrize("flags", [
-    ["--steps", "2"], ["--temperatures", "0.5,1"], ["--life"], ["--lens"], ["--attention"], ["--tokens"],
-    ["--copied", "--steps", "9"], ["--compare", "story-001/last"], ["--compare", "story-001"], ["--text"],
+    ["--steps", "2"], ["--beams", "2"], ["--tour"], ["--temperatures", "0.5,1"], ["--life"], ["--lens"],
+    ["--attention"], ["--tokens"], ["--copied", "--steps", "9"], ["--compare", "story-001/last"],
+    ["--compare", "story-001"], ["--text"],
 ])  # fmt: skip
 def test_no_view_and_no_export_acts_on_a_text(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]

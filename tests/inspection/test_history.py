@@ -125,3 +125,19 @@ def test_smoothing_keeps_number_ends_and_bounds(values: list[float]) -> None:
     if values:
         assert (smoothed[0], smoothed[-1]) == (values[0], values[-1])
         assert min(values) - 1e-3 <= min(smoothed) <= max(smoothed) <= max(values) + 1e-3
+
+
+def test_samples_are_read_back_and_what_is_none_is_left_out(tmp_path: Path) -> None:
+    lines = [
+        {"event": "sampled", "step": 9, "seconds": 5.5, "text": "abc"},
+        {"event": "sampled", "step": 4, "seconds": None, "text": "x" * 9999},
+        {"event": "sampled", "step": 5, "seconds": 1.0, "text": 7},
+        {"event": "sampled", "step": 6},
+    ]
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
+    assert [(one.step, one.seconds, len(one.text)) for one in read_history(tmp_path).samples] == [
+        (4, None, 2000),
+        (9, 5.5, 3),
+    ]

@@ -146,6 +146,20 @@ def test_a_steady_machine_needs_no_correction(tiny_dataset: Dataset, monkeypatch
     assert len([e for e in events if isinstance(e, Corrected)]) <= 2
 
 
+def test_samples_are_no_steps_and_those_to_come_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds each, of which three are still to come."""
+    machine = Machine(monkeypatch, lambda now: 1.0)
+    config = tiny_config(steps=1000, eval_every=1000, save_every=1000)
+    budget = Budget(100.0, 1.0)
+    budget.begin()
+    for _ in range(10):
+        machine.work(1.0)
+        budget.stepped()
+    machine.work(2.0)
+    budget.sampled(3)
+    assert budget.steps(config, History(step=10)) == int(100.0 - START - 10.0 - 2.0 - 3 * 2.0 - SAVE)
+
+
 def test_what_validations_and_saves_take_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both take ten times as long as was thought: after a few, that is what is planned with."""
     machine = Machine(monkeypatch, lambda now: 1.0)

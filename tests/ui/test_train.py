@@ -89,7 +89,8 @@ def view() -> RunView:
         seconds=50.0,
     )
     view.losses = [(10 * n, 6.0 - n / 30) for n in range(1, 71)]
-    view.sample = "First line \x1b[31mnot red\u202e\n\nA very long line " + "that goes on " * 20
+    text = "First line \x1b[31mnot red\u202e\n\nA very long line " + "that goes on " * 20
+    view.samples = [Sampled(step=100 * 2**k, seconds=5.0 * 2**k, text=text) for k in range(3)]
     return view
 
 
@@ -156,7 +157,8 @@ def ended(*losses: tuple[float, float], epoch: float = 10.0, reason: str = "done
 
 def test_the_end_has_a_sample_a_verdict_and_the_next_commands(capfd: pytest.CaptureFixture[str]) -> None:
     reporter = ended((3.0, 3.0), (2.0, 2.0))
-    reporter.event(Sampled(step=20, text="half\n\none\ntwo\n three\x1b[31m\nfour\nfive\nsix\n"))
+    text = "half\n\none\ntwo\n three\x1b[31m\nfour\nfive\nsix\n"
+    reporter.event(Sampled(step=20, seconds=130.0, text=text))
     reporter.finish(Path("checkpoints/a-001"))
     out, err = capfd.readouterr()
     assert out == "checkpoints/a-001\n"
@@ -205,16 +207,32 @@ def test_why_training_loss_is_above_is_said_once_and_only_with_dropout(
         assert ("dropout makes training higher" in capture.get()) is dropout
 
 
-def test_the_view_is_as_high_for_a_short_sample_as_for_a_long_one() -> None:
-    heights = set()
-    for sample in ("one line", "a\n\nb\nc\nd\ne\nf\n", view().sample):
+def test_samples_are_a_strip_of_single_lines_that_stays() -> None:
+    for ended in ("", "done"):
         console = Console(width=80, force_terminal=True, color_system=None)
         shown = view()
-        shown.sample = sample
+        shown.ended = ended
         with console.capture() as capture:
             console.print(shown)
-        heights.add(capture.get().count("\n"))
-    assert len(heights) == 1
+        lines = capture.get().splitlines()
+        start = next(number for number, line in enumerate(lines) if line.startswith("samples"))
+        assert [line[10:].split(":")[0] for line in lines[start:]] == ["5.0 s", "10 s", "20 s"]
+        assert all("First line ␛[31mnot red<U+202E>↵↵A very" in line for line in lines[start:])
+
+
+def test_of_many_samples_the_first_and_the_latest_are_shown() -> None:
+    shown = view()
+    shown.samples = [Sampled(step=k, seconds=5.0 * 2**k, text=f"text {k}") for k in range(12)]
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(shown)
+    assert re.findall(r"text (\d+)", capture.get()) == ["0", "5", "6", "7", "8", "9", "10", "11"]
+
+
+def test_plain_lines_have_each_sample_with_its_time(capfd: pytest.CaptureFixture[str]) -> None:
+    reporter = PlainReporter()
+    reporter.event(Sampled(step=20, seconds=10.2, text="\nOne\ntwo\x1b\n"))
+    assert capfd.readouterr().err == "sample    10 s: One↵two␛\n"
 
 
 def test_the_curve_has_its_validations_and_stays_small() -> None:
@@ -227,7 +245,7 @@ def test_the_curve_has_its_validations_and_stays_small() -> None:
     assert "1,500" in capture.get()
 
 
-def test_the_end_leaves_no_time_left_and_no_sample() -> None:
+def test_the_end_leaves_no_time_left() -> None:
     ended = view()
     ended.ended = "done"
     assert ended.progress is not None
@@ -237,7 +255,6 @@ def test_the_end_leaves_no_time_left_and_no_sample() -> None:
         console.print(ended)
     assert "100%" in capture.get()
     assert " left" not in capture.get()
-    assert "sample" not in capture.get()
 
 
 def test_plain_lines_tell_of_long_preparations_and_not_of_short_ones(

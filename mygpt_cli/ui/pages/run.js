@@ -113,6 +113,11 @@ function validations() {
     { title: "bits per byte", number: true }, { title: "after", number: true }], rows));
 }
 
+function samples() {
+  const rows = run.samples.map(([step, seconds, text]) => [count(step), seconds === null ? "" : `${count(Math.round(seconds))} s`, text]);
+  return section("Samples while it was trained", table("From gibberish to sentences", [{ title: "step", number: true }, { title: "after", number: true }, { title: "text" }], rows));
+}
+
 function checkpoint() {
   const list = make("dl", {});
   for (const [name, lines] of data.facts) {
@@ -127,6 +132,7 @@ function checkpoint() {
 if (run) {
   root.append(make("p", {}, run.state), ...run.notes.map((text) => note(`note: ${text}`)));
   if (run.loss.length || run.validation.length) root.append(curves());
+  if (run.samples.length) root.append(samples());
   if (run.validations.length) root.append(validations());
 }
 if (data.parts.length) root.append(checkpoint());

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mygpt_cli.inspection.history import RunHistory
+from mygpt_cli.inspection.history import RunHistory, Written
 from mygpt_cli.inspection.summary import Summary
 from mygpt_cli.ui.export import Export, Shown
 from mygpt_cli.ui.pages.run import MOST_POINTS, MOST_ROWS
@@ -87,6 +87,18 @@ def test_hostile_names_stay_text_and_the_page_fits(opened: Any, tmp_path: Path, 
     page = opened(text, width)
     assert page.inner_text("main").count("<script>alert(1)</script>") == 3
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_samples_are_a_table_from_gibberish_to_sentences(opened: Any, tmp_path: Path) -> None:
+    written = tuple(Written(10 * at, 5.0 * 2**at, f"{at}: {EVIL}\n" * 200) for at in range(60))
+    text = made(tmp_path, replace(history(), samples=written))
+    rows = check_harmless(text).data["history"]["samples"]
+    assert [row[0] for row in rows] == [0, *range(210, 600, 10)]
+    assert max(len(row[2]) for row in rows) < 600
+    page = opened(text)
+    table = page.locator("table", has_text="From gibberish to sentences")
+    assert table.locator("tbody tr").count() == 40
+    assert "<script>alert(1)" in table.locator("tbody tr").first.inner_text()
 
 
 @pytest.mark.parametrize("which", ["no run", "nothing measured", "no checkpoint", "one validation"])

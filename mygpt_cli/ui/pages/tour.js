@@ -1,0 +1,28 @@
+// The guided tour: one screen at a time; a question opens to its answer, and the arrow keys turn the page.
+
+let at = 0;
+const shown = make("div", { role: "region", "aria-live": "polite" });
+const where = make("output", {});
+const back = make("button", { type: "button" }, "Back");
+const next = make("button", { type: "button" }, "Next");
+
+function turn(by) {
+  at = Math.max(0, Math.min(data.pages.length - 1, at + by));
+  const page = data.pages[at];
+  back.disabled = at === 0;
+  next.disabled = at === data.pages.length - 1;
+  where.textContent = page.place;
+  const numbers = make("dl", {});
+  for (const [name, value] of page.numbers) numbers.append(make("dt", {}, name), make("dd", { class: "token" }, value));
+  shown.replaceChildren(section(page.title, make("pre", { class: "screen" }, page.picture), numbers, make("p", {}, page.text),
+    make("details", {}, make("summary", {}, page.question), make("p", {}, page.answer))));
+}
+
+back.addEventListener("click", () => turn(-1));
+next.addEventListener("click", () => turn(1));
+document.addEventListener("keydown", (event) => {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (by && !event.altKey && !event.ctrlKey && !event.metaKey) turn(by);
+});
+root.append(make("div", { class: "controls" }, back, next, where), shown);
+turn(0);

@@ -1,0 +1,152 @@
+"""The guided tour: its twelve screens and three more, at every width, and the way through them."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rich.cells import cell_len
+
+from mygpt_cli.backends.reference import ReferenceDecoder
+from mygpt_cli.cli.app import run
+from mygpt_cli.generation.stream import Prompt
+from mygpt_cli.inspection.tour import BEAMS, TEMPERATURES, TOP_K, TOP_P, Tour, take_tour
+from mygpt_cli.tokens.tokenizer_training import train_tokenizer
+from mygpt_cli.ui.tour import STAGES, STOPS, Page, pages, render_page, walk
+from tests.helpers.models import SHAPE, VARIANTS, random_model
+from tests.helpers.screens import render
+
+LETTERS = "".join(chr(code) for code in range(33, 33 + SHAPE["vocab_size"] - 2)) + "\u202e漢"
+
+
+def tour_of(variant: str, length: int = 9) -> Tour:
+    model = random_model(**VARIANTS[variant]).requires_grad_(False)
+    tokenizer = train_tokenizer("char", [LETTERS])
+    ids = torch.randint(
+        0, SHAPE["vocab_size"], (length,), generator=torch.Generator().manual_seed(9)
+    ).tolist()
+    return take_tour(ReferenceDecoder(model), tokenizer, Prompt(tokenizer.decode(ids), tuple(ids)), seed=3)
+
+
+def test_the_stages_are_those_of_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| (\d+) ([^|]+) \|", text, flags=re.MULTILINE)
+    assert [(int(number), title.strip()) for number, title in named] == [
+        (number, stop.title) for number, stop in enumerate(STOPS[:STAGES], 1)
+    ]
+
+
+def test_the_words_name_the_settings_that_were_used() -> None:
+    words = {stop.title: f"{' '.join(stop.numbers)} {stop.text}" for stop in STOPS}
+    assert "at {:g}, {:g} and {:g}".format(*TEMPERATURES) in words["temperature"]
+    assert f"top-k {TOP_K} keeps" in words["top-k and top-p"]
+    assert f"top-p {TOP_P} keeps" in words["top-k and top-p"]
+    assert f"here {BEAMS}," in words["beam search"]
+
+
+def test_every_screen_has_two_sentences_and_a_question_with_an_answer() -> None:
+    for page in pages(tour_of("gpt2")):
+        assert page.numbers
+        assert len(re.findall(r"\.(?: |$)", page.text)) == 2, page.title
+        assert page.question.endswith("?")
+        assert page.answer.endswith(".")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_it_fits_and_is_safe_for_every_architecture(variant: str) -> None:
+    whole = pages(tour_of(variant))
+    for width in (60, 80, 120):
+        for page in whole:
+            shown = render(render_page(page, width), width)
+            assert all(cell_len(line) <= width for line in shown.splitlines()), (page.title, width)
+            assert "\u202e" not in shown
+            assert "{" not in page.text
+
+
+def test_a_text_of_one_token_has_a_tour_too() -> None:
+    assert len(pages(tour_of("gpt2", 1))) == len(STOPS)
+
+
+def test_the_line_of_all_tokens_shows_where_the_draw_falls() -> None:
+    tour = tour_of("nanochat")
+    line, mark = render(pages(tour)[11].picture(80)).splitlines()[:2]
+    picked = 1 + [one.picked for one in tour.life.choice.candidates].index(True)
+    assert line[mark.index("▲")] == str(picked)
+    assert mark.index("▲") == int(tour.life.choice.draw * 72)
+
+
+def walked(answers: list[str | None]) -> tuple[list[tuple[str, bool]], list[str]]:
+    """Return which screens are seen with these answers, and what was asked."""
+    seen: list[tuple[str, bool]] = []
+    asked: list[str] = []
+    given = iter(answers)
+
+    def ask(prompt: str) -> str | None:
+        asked.append(prompt)
+        return next(given)
+
+    def turn_to(page: Page, answered: bool) -> None:
+        seen.append((page.title, answered))
+
+    empty = [Page(str(at), title, lambda width: "", {}, "", "", "") for at, title in enumerate("abc")]
+    walk(empty, turn_to, ask)
+    return seen, asked
+
+
+def test_enter_goes_on_b_goes_back_and_q_leaves() -> None:
+    whole = [(title, answered) for title in "abc" for answered in (False, True)]
+    seen, asked = walked([""] * 6)
+    assert seen == whole
+    assert asked[0] == "Enter: answer   q: leave > "
+    assert asked[-1] == "Enter: end   b: back   q: leave > "
+    assert walked(["q"])[0] == whole[:1]
+    assert walked(["", "", None])[0] == whole[:3]
+    assert walked(["b", "", "b", "", "", "B", "q"])[0] == [
+        *(("a", False), ("a", False), ("a", True), ("a", False), ("a", True)),
+        *(("b", False), ("a", False)),
+    ]
+
+
+def test_json_has_the_same_words(cycle_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["inspect", str(cycle_run), "--tour", "--prompt", "I love", "--seed", "1"]
+    assert run([*command, "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["title"] for record in records] == [stop.title for stop in STOPS]
+    assert records[2]["numbers"]["vocabulary"] == "8 tokens"
+    assert run(command) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for record in records:
+        for name in ("text", "question", "answer"):
+            assert record[name] in shown
+    assert run([*command, "--top-k", "3"]) == 2
+    assert "--tour" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_on_a_terminal_it_waits_for_enter(cycle_run: Path, tmp_path: Path) -> None:
+    import pty  # not on Windows
+
+    ours, theirs = pty.openpty()
+    command = [str(Path(sys.executable).with_name("mygpt")), "inspect", str(cycle_run), "--quiet"]
+    command += ["--tour", "--prompt", "I love", "--html", str(tmp_path / "a.html")]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        os.write(ours, b"\n\nb\nq\n")
+        shown = b""
+        with contextlib.suppress(OSError):  # the other side has been closed
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 0
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert screen.count("Question: Does the model see letters") == 3
+    assert screen.count("Answer: Neither.") == 1
+    assert screen.count("Question: Why not make each byte") == 1
+    assert "token ids" not in screen
+    assert "Beam search draws nothing" in (tmp_path / "a.html").read_text(encoding="utf-8")
