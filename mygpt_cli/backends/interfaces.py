@@ -16,7 +16,7 @@ from mygpt_cli.model.masks import DropoutMasks
 # A step of Muon on matrices, each given as (gradient, momentum, mean squares of its rows, weights), with the
 # momentum's factor, the learning rate and the weight decay.
 MuonStep = Callable[[Iterable[tuple[Tensor, ...]], float, float, float], None]
-TEACHER_WEIGHT = 0.5  # of a teacher's probabilities in what is learned; the rest is the text's
+TEACHER_WEIGHT = 0.7  # of a teacher's probabilities in what is learned; the rest is the text's
 
 
 class TrainingBackend(Protocol):

@@ -44,6 +44,12 @@ def step_cost(members: int, stage: int) -> float:
     return 1.0 + TEACHER_COST * members if stage == members else 1.0
 
 
+def cost_until(members: int, steps: int, step: int) -> float:
+    """Return what the first steps of a run of so many cost, in steps of a member."""
+    of_student = max(0.0, step - steps * members / (members + 1))
+    return step + of_student * (step_cost(members, members) - 1.0)
+
+
 def cost(members: int, stage: int, done: int, count: int) -> float:
     """Return the cost, in steps of a member, of `count` more steps, `done` after a stage began."""
     left = members + 1 - stage

@@ -162,6 +162,7 @@ class PlainReporter(Reporter):
         self._reason = ""
         self._vocab_size = 2**20  # until the plan says
         self._dropout = self._told_dropout = False
+        self._members = 0
         self._steps = self._said = 0
         self._interrupted = False
         self._piped = False
@@ -226,6 +227,7 @@ class PlainReporter(Reporter):
         self._piped = "-" in (*config.files, config.val_file)
         self._dropout = bool(config.dropout or config.bpe_dropout)
         self._vocab_size = plan.vocab_size
+        self._members = config.members
         self.line(
             "tokens",
             f"{plan.tokenizer}, vocabulary of {count(plan.vocab_size)}: {count(tokens)} tokens to train on, "

@@ -40,7 +40,7 @@ def pretending(
     trainer = new_trainer(tiny_config(**settings), dataset)
     trainer.budget = budget
     monkeypatch.setattr(trainer, "update", lambda number: (1.0, 1.0))
-    losses = {"train_loss": 1.0, "val_loss": 1.0, "bits_per_byte": 1.0, "nats_per_character": 1.0}
+    losses: Any = {"train_loss": 1.0, "val_loss": 1.0, "bits_per_byte": 1.0, "nats_per_character": 1.0}
     evaluated = Evaluated(step=1, best=False, seconds=0.0, **losses)
     monkeypatch.setattr(trainer, "_evaluate", lambda: replace(evaluated, step=trainer.history.step))
     return machine.drive(trainer, monkeypatch, step=step, validation=0.0)

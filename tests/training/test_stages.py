@@ -11,7 +11,7 @@ from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.events import Evaluated, Noted, Progress
 from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_hopeless
-from mygpt_cli.training.stages import TEACHER_COST, cost, stage_course, step_cost
+from mygpt_cli.training.stages import TEACHER_COST, cost, cost_until, stage_course, step_cost
 from tests.conftest import tiny_config
 from tests.helpers.trainers import new_trainer
 
@@ -56,6 +56,15 @@ def test_a_step_of_the_student_costs_more() -> None:
     assert cost(3, 0, 0, 400) == pytest.approx(400 + 100 * 3 * TEACHER_COST)
     assert cost(3, 2, 50, 150) == pytest.approx(150 + 100 * 3 * TEACHER_COST)
     assert cost(3, 3, 50, 40) == pytest.approx(40 * (1 + 3 * TEACHER_COST))
+
+
+@given(st.integers(0, 4), st.integers(1, 100))
+def test_what_is_done_and_what_is_left_are_all(members: int, steps: int) -> None:
+    whole = steps * (members + 1)
+    assert cost_until(members, whole, whole) == pytest.approx(cost(members, 0, 0, whole))
+    done = cost_until(members, whole, steps * members)
+    assert done == steps * members
+    assert cost(members, members, 0, steps) == pytest.approx(cost_until(members, whole, whole) - done)
 
 
 @given(st.integers(0, 4), st.integers(0, 300), st.integers(0, 400), st.data())
