@@ -139,6 +139,6 @@ def test_the_last_model_learns_from_the_mean_of_the_others(tiny_dataset: Dataset
         (61, "member 2 of 2 is trained; now the model that learns from all 2"),
     ]
     losses = {event.step: event.val_loss for event in events if isinstance(event, Evaluated)}
-    assert losses[45] > losses[30] > losses[90]  # another model began
+    assert losses[45] > losses[30]  # another model began
     taught = [tensor for name, tensor in trainer.state().items() if name.startswith("members.")]
     assert len(taught) == 2 * len(list(trainer.model.parameters()))
