@@ -2,7 +2,8 @@
 
 For each text the classic recipe trains for its 2,000 steps; then `mygpt train FILE --time T` gets as long,
 from the start of the command to its last save. `--reach` also looks for the shortest time after which the
-default is as good as the classic recipe at its end, and `--long 10m` adds a longer run.
+default is as good as the classic recipe at its end, `--long 600 3600` adds longer runs, and `--char 600` one on
+characters.
 """
 
 import argparse
@@ -23,8 +24,11 @@ from benchmarks import reference
 SHORT_TIMES = (6, 7, 8, 9, 10, 12, 15, 20, 30)
 
 
-def run_default(path: Path, seconds: float, *flags: str, svg: Path | None = None) -> dict[str, Any]:
-    """Run the command on a fresh cache; return its wall-clock and its best validation; draw its curves."""
+def run_default(path: Path, seconds: float | None, *flags: str, svg: Path | None = None) -> dict[str, Any]:
+    """Run the command on a fresh cache; return its wall-clock and its best validation; draw its curves.
+
+    Without `seconds` the flags say for how long.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
@@ -32,8 +36,7 @@ def run_default(path: Path, seconds: float, *flags: str, svg: Path | None = None
             "mygpt_cli",
             "train",
             str(path.absolute()),
-            "--time",
-            f"{seconds:.1f}s",
+            *(("--time", f"{seconds:.1f}s") if seconds else ()),
         ]
         started = time.perf_counter()
         done = subprocess.run(
@@ -66,6 +69,7 @@ def run_default(path: Path, seconds: float, *flags: str, svg: Path | None = None
                 "dropout",
                 "bpe_dropout",
                 "vocab_size",
+                "members",
             )
         },
     }
@@ -76,7 +80,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--reach", action="store_true", help="look for the shortest time to the classic loss")
-    parser.add_argument("--long", type=float, default=0.0, metavar="SECONDS", help="add a longer run")
+    parser.add_argument(
+        "--long", type=float, nargs="+", default=[], metavar="SECONDS", help="add longer runs"
+    )
+    parser.add_argument("--char", type=float, metavar="SECONDS", help="add a run on characters")
     parser.add_argument("--svg", type=Path, help="draw the curves of the last default run here")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
@@ -108,9 +115,12 @@ def main() -> None:
                         classic.bits_per_byte,
                     )
                     break
-        if arguments.long:
-            longer = run_default(path, arguments.long, svg=arguments.svg)
+        for seconds in arguments.long:
+            longer = run_default(path, seconds, svg=arguments.svg)
             add(path, "default, longer", longer, classic.bits_per_byte)
+        if arguments.char:
+            characters = run_default(path, arguments.char, "--tokenizer", "char")
+            add(path, "default, characters", characters, classic.bits_per_byte)
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
