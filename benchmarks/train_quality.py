@@ -2,7 +2,7 @@
 
 For each text the classic recipe trains for its 2,000 steps; then `mygpt train FILE --time T` gets as long,
 from the start of the command to its last save. `--reach` also looks for the shortest time after which the
-default is as good as the classic recipe at its end, `--long 600 3600` adds longer runs, and `--char 600` one on
+default is as good as the classic recipe at its end; `--long 600 3600` adds longer runs, `--char 600` one on
 characters.
 """
 
