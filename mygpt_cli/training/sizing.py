@@ -48,7 +48,7 @@ CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
-PASSES = 16  # over the text, after which a model gains little from more: others beside it gain more
+PASSES = 24  # over the text, after which a model gains little from more: others beside it gain more
 MOST_MEMBERS, FEWEST_STEPS = 3, 300  # and the steps that each model needs, however small the text
 INTERVALS = ("eval_every", "save_every", "log_every")
 
