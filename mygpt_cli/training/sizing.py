@@ -48,6 +48,7 @@ CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
+WEIGHT_DECAY = 0.1  # for a text that is seen seldom
 PASSES = 24  # over the text, after which a model gains little from more: others beside it gain more
 MOST_MEMBERS, FEWEST_STEPS = 3, 300  # and the steps that each model needs, however small the text
 INTERVALS = ("eval_every", "save_every", "log_every")
@@ -131,7 +132,6 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     if not adamw:
         choose("muon_lr", 0.02, DEFAULT)
     chosen.setdefault("muon_lr", 0.02)
-    chosen.setdefault("weight_decay", 0.1)
     chosen.setdefault("beta1", 0.9 if adamw else 0.8)
     chosen.setdefault("beta2", 0.99 if adamw else 0.95)
 
@@ -165,6 +165,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     pace = 0.0
     if seconds is not None:
         base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
+        base.setdefault("weight_decay", WEIGHT_DECAY)
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
         pace /= _cost(base["layers"], base["width"])  # of a shape that was given
     layers, width, reason = _shape(chosen, dataset.train_bytes, tokens, budget)
@@ -181,6 +182,9 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     if byte_pairs:
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
     chosen.setdefault("bpe_dropout", 0.0)
+    if not adamw:
+        choose("weight_decay", _weight_decay(epochs), reason)
+    chosen.setdefault("weight_decay", WEIGHT_DECAY)
     choose("average", AVERAGE, "steadier than the last weights themselves")
     if "schedule" not in chosen:
         reasons |= dict.fromkeys({"schedule", "warmup", "decay_fraction"} - chosen.keys(), DEFAULT)
@@ -338,6 +342,11 @@ def _dropout(epochs: float, width: int) -> float:
     """Return the dropout for a text that is seen this often: more often, more; narrow, less."""
     wanted = max(0.0, 0.05 + 0.1 * math.log2(max(epochs, 1.0) / 10))
     return round(min(0.3, wanted * min(1.0, width / MEASURED[1])), 2)
+
+
+def _weight_decay(epochs: float) -> float:
+    """Return the weight decay beside Muon for a text that is seen this often: more often, more."""
+    return round(WEIGHT_DECAY * min(4.0, max(1.0, epochs / 8)), 2)
 
 
 def _bpe_dropout(epochs: float) -> float:

@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -115,6 +116,18 @@ def test_members_are_for_text_that_one_model_would_see_too_often(settings: Setti
         alone = plan({**settings, "members": 0}, dataset, slow).config(9000)
         assert config.dropout <= alone.dropout  # each sees the text less often
         assert config.warmup < alone.warmup
+
+
+def test_a_text_that_is_seen_more_often_is_held_against_more(tiny_dataset: Dataset) -> None:
+    """By dropout, by tokens that are split, and by the weight decay beside Muon."""
+    ids = np.zeros(60_000, dtype=np.uint8)
+    dataset = Dataset(ids, ids, tiny_dataset.tokenizer, 60_000, 60_000, 60_000, 60_000, "")
+    plans = [plan({"epochs": epochs}, dataset, slow).config(500) for epochs in (2.0, 16.0, 24.0, 200.0)]
+    assert [config.weight_decay for config in plans] == [0.1, 0.2, 0.3, 0.4]
+    for less, more in pairwise(plans):
+        assert less.dropout <= more.dropout
+    assert plan({"epochs": 24.0, "optimizer": "adamw"}, dataset, slow).config(500).weight_decay == 0.1
+    assert plan({"epochs": 24.0, "weight_decay": 0.05}, dataset, slow).config(500).weight_decay == 0.05
 
 
 def test_intervals_are_chosen_anew_for_another_budget_unless_somebody_set_them(tiny_dataset: Dataset) -> None:
