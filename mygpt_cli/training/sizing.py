@@ -6,14 +6,13 @@ largest is taken that still sees TOKENS_PER_PARAMETER. Text that is seen again a
 dropout and tokens split at random hold against it.
 """
 
-import bisect
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mygpt_cli.base.errors import ResourceError, TextError, UsageError, join_faults
+from mygpt_cli.base.errors import TextError, UsageError, join_faults
 from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.settings import Settings, without
 from mygpt_cli.config.train import BUDGETS, TrainConfig, parse_duration
@@ -96,6 +95,22 @@ class Plan:
         return replace(self, settings=without(self.settings, set(anew) - set(given)))
 
 
+class Choices:
+    """Settings that are settled, and why each that nobody had set is what it is."""
+
+    def __init__(self, settings: Settings) -> None:
+        unset = [name for name, value in settings.items() if value is None]
+        self.settings = without(settings, unset)
+        self.reasons: dict[str, str] = {}
+
+    def choose(self, name: str, value: Any, reason: str = "") -> None:
+        """Settle what is still open; without a reason, nothing is said of it."""
+        if name not in self.settings:
+            self.settings[name] = value  # type: ignore[literal-required]
+            if reason:
+                self.reasons[name] = reason
+
+
 def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[TrainConfig], float]) -> Plan:
     """Choose what the settings leave open, from the text, the budget and, for a budget of time, the speed.
 
@@ -108,52 +123,13 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
             f"the text is too short: {train_tokens} tokens to train on, {val_tokens} to validate on",
             "give a longer text, or --tokenizer char, which makes more tokens of it",
         )
-    chosen = without(settings, [name for name, value in settings.items() if value is None])
-    notes: list[str] = []
-    reasons: dict[str, str] = {}
-
-    def choose(name: str, value: Any, reason: str) -> None:
-        """Settle what is still open, and keep why."""
-        if name not in chosen:
-            chosen[name], reasons[name] = value, reason  # type: ignore[literal-required]
-
-    arch = find(chosen.setdefault("arch", DEFAULT_ARCHITECTURE))
-    byte_pairs = bool(dataset.tokenizer.ranks)
-    if chosen.get("init_from"):
-        chosen.setdefault("vocab_size", dataset.tokenizer.vocab_size)
-        choose("lr", FINE_TUNING_LR * math.sqrt(768 / chosen["width"]), "low, as suits fine-tuning")
-    elif byte_pairs and chosen.get("tokenizer", "bpe") == "bpe":
-        choose("vocab_size", dataset.tokenizer.vocab_size, f"suits a text of {_size(dataset.train_bytes)}")
-        chosen["vocab_size"] = dataset.tokenizer.vocab_size  # fewer than asked for, if the text has no more
-    chosen.setdefault("vocab_size", None)
-    chosen.setdefault("bias", arch.parts.get("mlp_bias", False))
-    adamw = chosen.get("optimizer") == "adamw"
-    choose("lr", 1e-3 if adamw else 5e-3, DEFAULT)
-    if not adamw:
-        choose("muon_lr", 0.02, DEFAULT)
-    chosen.setdefault("muon_lr", 0.02)
-    chosen.setdefault("beta1", 0.9 if adamw else 0.8)
-    chosen.setdefault("beta2", 0.99 if adamw else 0.95)
-
-    longest = train_tokens - 1
-    if chosen.get("context", 0) > longest:
-        notes.append(f"--context is {longest} instead of {chosen['context']}: the text has no more tokens")
-        chosen["context"] = longest
-    choose("context", min(CONTEXT, longest), DEFAULT if longest >= CONTEXT else "all tokens of the text")
-    most = min(TOKENS_PER_STEP, train_tokens)  # more would be the same text again, and take its time
-    reason = (
-        f"{TOKENS_PER_STEP:,} tokens in each step"
-        if most == TOKENS_PER_STEP
-        else "the whole text in each step"
-    )
-    choose("batch_size", max(1, most // chosen["context"]), reason)
-    tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
-
+    choices = Choices(settings)
+    chosen, choose = choices.settings, choices.choose
+    _choose_optimizer(choices, dataset)
+    tokens_per_step, notes = _choose_batch(choices, train_tokens)
     if not any(name in chosen for name in BUDGETS):
         choose("time", DEFAULT_TIME, "the default budget")
     steps, seconds, budget = _budget(chosen, train_tokens, tokens_per_step)
-    if seconds is not None:
-        reasons["steps"] = "as many as fit into the time, from the measured speed"
 
     def tokens(layers: int, width: int) -> float:
         """Estimate how many tokens each model of this shape learns from within the budget."""
@@ -164,6 +140,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
 
     pace = 0.0
     if seconds is not None:
+        choices.reasons["steps"] = "as many as fit into the time, from the measured speed"
         base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
         base.setdefault("weight_decay", WEIGHT_DECAY)
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
@@ -172,73 +149,66 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     for name, value in _with_shape(chosen, layers, width).items():
         choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
-    free = seconds is not None and "members" not in chosen and not chosen.get("init_from")
-    if free and (members := _members(epochs, epochs * train_tokens / tokens_per_step)):
+    if seconds is not None and (members := _members(chosen, epochs, epochs * train_tokens / tokens_per_step)):
         choose("members", members, f"one model gains little from more than {PASSES} passes over the text")
-    chosen.setdefault("members", 0)
-    epochs = tokens(layers, width) / train_tokens
+    choose("members", 0)
+    _choose_regularisation(choices, tokens(layers, width) / train_tokens, bool(dataset.tokenizer.ranks))
+    # A prediction costs a third of what learning from it does.
+    validation = max(1.0, val_tokens / 3 / tokens_per_step)
+    return Plan(chosen, steps, seconds, tuple(notes), choices.reasons, validation)
+
+
+def _choose_optimizer(choices: Choices, dataset: Dataset) -> None:
+    """Settle the architecture's own, the vocabulary and the learning rates."""
+    chosen, choose = choices.settings, choices.choose
+    choose("arch", DEFAULT_ARCHITECTURE)
+    choose("bias", find(chosen["arch"]).parts.get("mlp_bias", False))
+    if chosen.get("init_from"):
+        choose("vocab_size", dataset.tokenizer.vocab_size)
+        choose("lr", FINE_TUNING_LR * math.sqrt(768 / chosen["width"]), "low, as suits fine-tuning")
+    elif dataset.tokenizer.ranks and chosen.get("tokenizer", "bpe") == "bpe":
+        choose("vocab_size", dataset.tokenizer.vocab_size, f"suits a text of {_size(dataset.train_bytes)}")
+        chosen["vocab_size"] = dataset.tokenizer.vocab_size  # fewer than asked for, if the text has no more
+    choose("vocab_size", None)
+    adamw = chosen.get("optimizer") == "adamw"
+    choose("lr", 1e-3 if adamw else 5e-3, DEFAULT)
+    choose("muon_lr", 0.02, "" if adamw else DEFAULT)
+    choose("beta1", 0.9 if adamw else 0.8)
+    choose("beta2", 0.99 if adamw else 0.95)
+    if "schedule" not in chosen:
+        open_ones = {"schedule", "warmup", "decay_fraction"} - chosen.keys()
+        choices.reasons |= dict.fromkeys(open_ones, DEFAULT)
+    if "eval_every" not in chosen:
+        choices.reasons["eval_every"] = "validation takes at most a twentieth of the time"
+
+
+def _choose_batch(choices: Choices, train_tokens: int) -> tuple[int, list[str]]:
+    """Settle the context and the batch; return the tokens of a step, and what the user should know."""
+    chosen, notes, longest = choices.settings, [], train_tokens - 1
+    if chosen.get("context", 0) > longest:
+        notes.append(f"--context is {longest} instead of {chosen['context']}: the text has no more tokens")
+        chosen["context"] = longest
+    reason = DEFAULT if longest >= CONTEXT else "all tokens of the text"
+    choices.choose("context", min(CONTEXT, longest), reason)
+    most = min(TOKENS_PER_STEP, train_tokens)  # more would be the same text again, and take its time
+    whole = most < TOKENS_PER_STEP
+    reason = "the whole text in each step" if whole else f"{TOKENS_PER_STEP:,} tokens in each step"
+    choices.choose("batch_size", max(1, most // chosen["context"]), reason)
+    return chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"], notes
+
+
+def _choose_regularisation(choices: Choices, epochs: float, byte_pairs: bool) -> None:
+    """Settle what holds against learning a text by heart that is seen this often."""
+    chosen, choose = choices.settings, choices.choose
     reason = "suits the number of passes over the text"
     choose("dropout", _dropout(epochs, chosen["width"]), reason)
     if byte_pairs:
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
-    chosen.setdefault("bpe_dropout", 0.0)
-    if not adamw:
+    choose("bpe_dropout", 0.0)
+    if chosen.get("optimizer") != "adamw":
         choose("weight_decay", _weight_decay(epochs), reason)
-    chosen.setdefault("weight_decay", WEIGHT_DECAY)
+    choose("weight_decay", WEIGHT_DECAY)
     choose("average", AVERAGE, "steadier than the last weights themselves")
-    if "schedule" not in chosen:
-        reasons |= dict.fromkeys({"schedule", "warmup", "decay_fraction"} - chosen.keys(), DEFAULT)
-    if "eval_every" not in chosen:
-        reasons["eval_every"] = "validation takes at most a twentieth of the time"
-    # A prediction costs a third of what learning from it does.
-    return Plan(chosen, steps, seconds, tuple(notes), reasons, max(1.0, val_tokens / 3 / tokens_per_step))
-
-
-def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int = 1) -> TrainConfig:
-    """Return the configuration with its batches in parts that this many bytes suffice for.
-
-    Of several `processes`, each takes its part of a step's sequences.
-    Raises ResourceError when they do not suffice for a single sequence; it names the largest number of
-    layers, and the largest width, that leave a fifth of them free.
-    """
-    while (needed := _bytes_needed(config, config.layers, config.width, vocab_size, processes)) > memory:
-        if config.batch_size == 1:
-            break
-        config = config.in_smaller_parts()
-    else:
-        return config
-
-    def too_large(layers: int, width: int) -> bool:
-        return _bytes_needed(config, layers, width, vocab_size, processes) > 0.8 * memory
-
-    unit = 2 * config.heads
-    layers = bisect.bisect_left(range(1, config.layers), True, key=lambda n: too_large(n, config.width))
-    width = unit * bisect.bisect_left(
-        range(unit, config.width, unit), True, key=lambda n: too_large(config.layers, n)
-    )
-    fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
-    if config.init_from:
-        fitting = []  # its shape is what it is
-    raise ResourceError(
-        f"training this model takes about {needed / 1e9:.0f} GB of memory; there are {memory / 1e9:.0f} GB",
-        f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less",
-    )
-
-
-def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int, processes: int) -> float:
-    """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
-
-    Several processes send each other gradients and weights from copies. The average is one more copy,
-    each member another, and their predictions are two numbers for each token of the vocabulary.
-    """
-    parameters = 12 * layers * width**2 + 2 * vocab_size * width
-    size = 2 if config.dtype == "bfloat16" else 4
-    sequences = min(config.batch_size, -(-config.batch_size * config.accumulation // processes))
-    tokens = sequences * config.context
-    kept = layers * (26 * width + 3 * config.heads * config.context) + 3 * vocab_size
-    each = (18.0 if processes == 1 else 26.0) + (4.0 if config.average else 0.0) + 4.0 * config.members
-    taught = 2 * 4 * tokens * vocab_size if config.members else 0
-    return each * parameters + float(size * tokens * kept) + taught
 
 
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:
@@ -332,8 +302,10 @@ def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
     return {"layers": layers, "heads": _near_heads(width)} | chosen | {"width": width}
 
 
-def _members(epochs: float, steps: float) -> int:
+def _members(chosen: Settings, epochs: float, steps: float) -> int:
     """Return the most members for which so many passes and steps of one model suffice, if shared out."""
+    if "members" in chosen or chosen.get("init_from"):
+        return 0
     suffices = min(epochs / PASSES, steps / FEWEST_STEPS)
     return max((n for n in range(1, MOST_MEMBERS + 1) if cost_of_all(n) <= suffices), default=0)
 

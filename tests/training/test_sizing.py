@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mygpt_cli.base.errors import ResourceError, TextError, UsageError
+from mygpt_cli.base.errors import TextError, UsageError
 from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.train import TrainConfig, as_settings
 from mygpt_cli.model.architectures import TRAINABLE
@@ -19,7 +19,7 @@ from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 from mygpt_cli.training import sizing
 from mygpt_cli.training.budget import START, Budget
 from mygpt_cli.training.history import History
-from mygpt_cli.training.sizing import PASSES, fit_memory, fit_steps, plan
+from mygpt_cli.training.sizing import PASSES, fit_steps, plan
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.machine import Machine
@@ -262,48 +262,3 @@ def test_a_shape_that_is_given_is_regularised_as_if_it_were_chosen() -> None:
     given: Settings = {"layers": chosen.layers, "width": chosen.width}
     config = plan({"time": "200s", **given}, dataset, speed).config(100)
     assert config.dropout == chosen.dropout
-
-
-def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: Dataset) -> None:
-    settings: Settings = {
-        "layers": 12,
-        "width": 768,
-        "heads": 12,
-        "context": 32,
-        "batch_size": 4,
-        "steps": 10,
-    }
-    config = plan(settings, tiny_dataset, slow).config(10)
-    assert fit_memory(config, 65, 24 * 10**9) == config
-    with pytest.raises(ResourceError, match=r"takes about 2 GB of memory; there are 1 GB") as fault:
-        fit_memory(config, 65, 10**9)
-    fits = re.fullmatch(r"--layers (\d+) or --width (\d+) would fit", fault.value.hint)
-    assert fits
-    layers, width = map(int, fits.groups())
-    for smaller, larger in (
-        (replace(config, layers=layers), replace(config, layers=layers + 1)),
-        (replace(config, width=width), replace(config, width=width + 24)),
-    ):
-        fit_memory(smaller, 65, 800 * 10**6)
-        with pytest.raises(ResourceError):
-            fit_memory(larger, 65, 800 * 10**6)
-    with pytest.raises(ResourceError) as fault:
-        fit_memory(config, 65, 10**6)
-    assert fault.value.hint == "a smaller --context needs less"
-
-
-def test_a_batch_larger_than_memory_is_taken_in_parts(tiny_dataset: Dataset) -> None:
-    settings: Settings = {
-        "layers": 2,
-        "width": 64,
-        "context": 256,
-        "batch_size": 24,
-        "accumulation": 2,
-        "steps": 10,
-    }
-    config = plan(settings, tiny_dataset, slow).config(10)
-    fitting = fit_memory(config, 65, 20 * 10**6)
-    assert fitting.batch_size < 12
-    assert fitting.batch_size * fitting.accumulation == 48
-    with pytest.raises(ResourceError):
-        fit_memory(config, 65, 10**6)

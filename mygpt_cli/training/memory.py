@@ -1,0 +1,53 @@
+"""Whether a model can be trained in the memory there is: its batches in smaller parts, or a refusal."""
+
+import bisect
+
+from mygpt_cli.base.errors import ResourceError
+from mygpt_cli.config.train import TrainConfig
+
+
+def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int = 1) -> TrainConfig:
+    """Return the configuration with its batches in parts that this many bytes suffice for.
+
+    Of several `processes`, each takes its part of a step's sequences.
+    Raises ResourceError when they do not suffice for a single sequence; it names the largest number of
+    layers, and the largest width, that leave a fifth of them free.
+    """
+    while (needed := _bytes_needed(config, config.layers, config.width, vocab_size, processes)) > memory:
+        if config.batch_size == 1:
+            break
+        config = config.in_smaller_parts()
+    else:
+        return config
+
+    def too_large(layers: int, width: int) -> bool:
+        return _bytes_needed(config, layers, width, vocab_size, processes) > 0.8 * memory
+
+    unit = 2 * config.heads
+    layers = bisect.bisect_left(range(1, config.layers), True, key=lambda n: too_large(n, config.width))
+    width = unit * bisect.bisect_left(
+        range(unit, config.width, unit), True, key=lambda n: too_large(config.layers, n)
+    )
+    fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
+    if config.init_from:
+        fitting = []  # its shape is what it is
+    raise ResourceError(
+        f"training this model takes about {needed / 1e9:.0f} GB of memory; there are {memory / 1e9:.0f} GB",
+        f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less",
+    )
+
+
+def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int, processes: int) -> float:
+    """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
+
+    Several processes send each other gradients and weights from copies. The average is one more copy,
+    each member another, and their predictions are two numbers for each token of the vocabulary.
+    """
+    parameters = 12 * layers * width**2 + 2 * vocab_size * width
+    size = 2 if config.dtype == "bfloat16" else 4
+    sequences = min(config.batch_size, -(-config.batch_size * config.accumulation // processes))
+    tokens = sequences * config.context
+    kept = layers * (26 * width + 3 * config.heads * config.context) + 3 * vocab_size
+    each = (18.0 if processes == 1 else 26.0) + (4.0 if config.average else 0.0) + 4.0 * config.members
+    taught = 2 * 4 * tokens * vocab_size if config.members else 0
+    return each * parameters + float(size * tokens * kept) + taught

@@ -1,0 +1,63 @@
+"""How much memory training takes, and what is done about too little."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from mygpt_cli.base.errors import ResourceError
+from mygpt_cli.config.settings import Settings
+from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.tokens.dataset import Dataset
+from mygpt_cli.training.memory import fit_memory
+from mygpt_cli.training.sizing import plan
+
+
+def unmeasured(config: TrainConfig) -> float:
+    """No budget is one of time."""
+    raise AssertionError
+
+
+def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: Dataset) -> None:
+    settings: Settings = {
+        "layers": 12,
+        "width": 768,
+        "heads": 12,
+        "context": 32,
+        "batch_size": 4,
+        "steps": 10,
+    }
+    config = plan(settings, tiny_dataset, unmeasured).config(10)
+    assert fit_memory(config, 65, 24 * 10**9) == config
+    with pytest.raises(ResourceError, match=r"takes about 2 GB of memory; there are 1 GB") as fault:
+        fit_memory(config, 65, 10**9)
+    fits = re.fullmatch(r"--layers (\d+) or --width (\d+) would fit", fault.value.hint)
+    assert fits
+    layers, width = map(int, fits.groups())
+    for smaller, larger in (
+        (replace(config, layers=layers), replace(config, layers=layers + 1)),
+        (replace(config, width=width), replace(config, width=width + 24)),
+    ):
+        fit_memory(smaller, 65, 800 * 10**6)
+        with pytest.raises(ResourceError):
+            fit_memory(larger, 65, 800 * 10**6)
+    with pytest.raises(ResourceError) as fault:
+        fit_memory(config, 65, 10**6)
+    assert fault.value.hint == "a smaller --context needs less"
+
+
+def test_a_batch_larger_than_memory_is_taken_in_parts(tiny_dataset: Dataset) -> None:
+    settings: Settings = {
+        "layers": 2,
+        "width": 64,
+        "context": 256,
+        "batch_size": 24,
+        "accumulation": 2,
+        "steps": 10,
+    }
+    config = plan(settings, tiny_dataset, unmeasured).config(10)
+    fitting = fit_memory(config, 65, 20 * 10**6)
+    assert fitting.batch_size < 12
+    assert fitting.batch_size * fitting.accumulation == 48
+    with pytest.raises(ResourceError):
+        fit_memory(config, 65, 10**6)
