@@ -1,6 +1,6 @@
 """`python -m benchmarks.ablations FLAGS…`: sets of flags against each other on the same text and seeds.
 
-    python -m benchmarks.ablations "--steps 700 --weight-decay 0.1" "--steps 700 --weight-decay 0.4" --seeds 1 2
+    python -m benchmarks.ablations "--steps 700" "--steps 700 --weight-decay 0.4" --seeds 1 2
 
 Each set of flags is one argument, as `mygpt train` takes them. Without `--file` the text is the language
 reference that comes with Python, of which the first `--characters` are taken.
