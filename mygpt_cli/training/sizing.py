@@ -48,6 +48,9 @@ FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take 
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
 WEIGHT_DECAY = 0.1  # for a text that is seen seldom
+# Several models where each of them takes so many passes and steps; a single one gains little from more.
+MEMBERS, PASSES, FEWEST_STEPS = 3, 24, 300
+WEIGHT_DECAY = 0.1  # for a text that is seen seldom
 PASSES = 24  # over the text, after which a model gains little from more: others beside it gain more
 MOST_MEMBERS, FEWEST_STEPS = 3, 300  # and the steps that each model needs, however small the text
 INTERVALS = ("eval_every", "save_every", "log_every")
@@ -303,11 +306,11 @@ def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
 
 
 def _members(chosen: Settings, epochs: float, steps: float) -> int:
-    """Return the most members for which so many passes and steps of one model suffice, if shared out."""
+    """Return how many members to train where one model would take so many passes and steps."""
     if "members" in chosen or chosen.get("init_from"):
         return 0
-    suffices = min(epochs / PASSES, steps / FEWEST_STEPS)
-    return max((n for n in range(1, MOST_MEMBERS + 1) if cost_of_all(n) <= suffices), default=0)
+    enough = min(epochs / PASSES, steps / FEWEST_STEPS) >= cost_of_all(MEMBERS)
+    return MEMBERS if enough else 0
 
 
 def _dropout(epochs: float, width: int) -> float:
