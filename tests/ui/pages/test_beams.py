@@ -61,7 +61,7 @@ def test_a_long_search_is_bounded() -> None:
 def test_counts_are_of_all_texts_not_of_those_shown(opened: Any, tmp_path: Path) -> None:
     view = search()
     first = view.steps[0].branches[0]
-    fates = ["kept"] * 70 + ["finished"] * 10 + ["dropped"] * 120
+    fates: list[Any] = ["kept"] * 70 + ["finished"] * 10 + ["dropped"] * 120
     step = replace(view.steps[0], branches=tuple(replace(first, fate=fate) for fate in fates))
     page = opened(made(tmp_path, replace(view, steps=(step,), found=view.found[:1] * 100)))
     assert page.inner_text(".said") == "Step 1: 70 kept, 10 finished, 120 dropped."
