@@ -106,8 +106,8 @@ def verdict(validations: Sequence[Measured], passes: float, reason: str, vocab_s
     """Judge a run that has ended after so many passes over its text; None where too little is known.
 
     Of several models the last is judged, which has seen its part of the passes. `reason` is that of
-    `Finished`. A run that a signal has stopped is not judged. Nothing shows that a loss has levelled off where
-    it was measured once.
+    `Finished`. A run that a signal has stopped is not judged. A loss that was measured
+    once is not known to have levelled off.
     """
     if not validations or reason.startswith("SIG"):
         return None

@@ -136,7 +136,12 @@ def test_a_page_is_there_before_the_tour_is_left(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(tour, "_is_watched", lambda: True)
     monkeypatch.setattr(tour, "_ask", interrupted)
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda address: bool(opened.append(address)) or True)
+
+    def browse(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", browse)
     path = tmp_path / "a.html"
     with pytest.raises(KeyboardInterrupt):
         show_tour(tour_of("gpt2"), Shown(to=Export(html=path)))
