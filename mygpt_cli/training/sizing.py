@@ -32,7 +32,7 @@ DEFAULT = "the default"  # as a reason
 VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
 SHORTEST = 10  # steps that a budget of time must allow each model
 
-# What follows was measured with `benchmarks/sizing.py`.
+# What follows was measured with `benchmarks/sizing.py` and `benchmarks/ablations.py`.
 SHAPES = (  # layers, width
     *((2, 64), (3, 96), (4, 128), (4, 160), (4, 192), (5, 224)),
     *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),

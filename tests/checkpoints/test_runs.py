@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,8 +81,11 @@ def stop_at(trainer: Trainer, step: int) -> Callable[[], str | None]:
     return lambda: "SIGTERM" if trainer.history.step == step else None
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, tiny_dataset: Dataset) -> None:
-    config = tiny_config(dropout=0.1)
+@pytest.mark.parametrize("changes", [{}, {"members": 2, "average": 0.2}], ids=["one model", "members"])
+def test_a_resumed_run_equals_one_that_never_stopped(
+    tmp_path: Path, tiny_dataset: Dataset, changes: dict[str, Any]
+) -> None:
+    config = tiny_config(dropout=0.1, **changes)
     whole = Run.create(tmp_path, "whole", config)
     list(runs.train(whole, new_trainer(config, tiny_dataset)))
     halves = Run.create(tmp_path, "halves", config)

@@ -1,5 +1,6 @@
 """AdamW and Muon, against torch's own."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import torch
 from torch import Tensor
 
 from mygpt_cli.backends.cpu.kernels import compile_kernels
+from mygpt_cli.backends.cpu.native import NONE, VARIABLE
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.optimizer import Muon, Optimizer, orthogonalise
 from tests.conftest import tiny_config
 from tests.helpers.models import random_model
+
+compiles = pytest.mark.skipif(os.environ.get(VARIABLE) == NONE, reason="compiled code is turned off")
 
 
 def with_gradients(model: GPT, step: int) -> GPT:
@@ -26,7 +30,7 @@ def weights(model: GPT) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=compiles)])
 @pytest.mark.parametrize(("width", "wide"), [(8, 32), (40, 100)])
 def test_muon_is_torch_muon_on_each_of_query_key_and_value_with_rows_balanced(
     compiled: bool, width: int, wide: int, tmp_path: Path
@@ -80,6 +84,7 @@ def test_orthogonalise_brings_singular_values_near_one() -> None:
         assert values.max() < 1.3
 
 
+@compiles
 def test_compiled_muon_is_the_other_one_in_float32(tmp_path: Path) -> None:
     kernels = compile_kernels(torch.float32, tmp_path).muon
     rng = torch.Generator().manual_seed(2)

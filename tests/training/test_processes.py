@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, object]] = {
     # With four processes, each takes three sequences: from a pass of four, or from two.
     "muon": {"batch_size": 4, "accumulation": 3, "dropout": 0.2, "bpe_dropout": 0.2},
     "adamw": {"batch_size": 8, "optimizer": "adamw", "arch": "gpt2", "dropout": 0.1, "steps": 15},
+    "members": {"batch_size": 8, "dropout": 0.2, "members": 2, "average": 0.1, "steps": 15},
 }
 
 
