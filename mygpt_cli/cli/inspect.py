@@ -156,8 +156,9 @@ def inspect(
     asked |= {"--copied": copied, "--compare": compare is not None, "--weights": weights}
     without_a_flag = "--text" if text is not None else "--steps" if prompt is not None else None
     view = one_view(asked) or without_a_flag
-    given = {"seed": fresh_seed(), "max_new_tokens": steps or 5} | read_flags(flags)
-    sampling = resolve(given if beams is None else given | {"beams": beams})
+    given = read_flags(flags)
+    chosen = {"seed": fresh_seed(), "max_new_tokens": steps or 5} | given
+    sampling = resolve(chosen if beams is None else chosen | {"beams": beams})
     degrees = () if temperatures is None else _temperatures(temperatures, flags)
     start = None if prompt is None else prompt_from_argument(prompt)
 
@@ -178,6 +179,7 @@ def inspect(
         device=device,
         quantize=quantize,
         sampling=sampling,
+        given=frozenset(given),
         quiet=quiet,
         shown=Shown(top, explain, json, Export(svg, html, browse)),
     )

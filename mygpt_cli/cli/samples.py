@@ -14,7 +14,8 @@ from mygpt_cli.training.trainer import Trainer
 FIRST = 5.0  # seconds of training until the first sample; each further one comes after twice the time
 FRACTION = 0.01  # of the time, for all of these together, and as much again for the one at the end
 LONGEST = 5.0  # seconds for one of them, since other processes wait meanwhile
-ENDING = 0.25  # seconds that the one at the end may always take
+UNKNOWN = 2.0  # steps' time that the first one is thought to take
+ENDING, LONGEST_ENDING = 0.25, 2.0  # seconds that the one at the end may always take, and at most
 TOKENS, LAST_TOKENS = 60, 200
 LINES = 8  # at most
 
@@ -24,35 +25,43 @@ class Samples:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._began = trainer.history.seconds
+        self._began, self._first = trainer.history.seconds, trainer.history.step
         self._due = FIRST
         self._spent = 0.0
+        self._least: float | None = None  # seconds that a single token takes, with all that it needs
+        self._reading = 0.0  # of these, the model's own
         self._pass_over(self._began)
 
     def on_time(self) -> Iterator[Sampled]:
-        """Yield a sample where one is due; the trainer asks after each step."""
+        """Yield a sample where one is due and can be afforded; the trainer asks after each step."""
         trainer = self._trainer
         history, budget = trainer.history, trainer.budget
         if history.seconds < self._due or history.step >= trainer.config.steps:
             return
         self._pass_over(history.seconds)
         began = time.perf_counter()
-        left = budget.end - began if math.isfinite(budget.end) else 0.0
+        gone = history.seconds - self._began
+        pace = gone / (history.step - self._first)
+        steps_left = (trainer.config.steps - history.step) * pace
+        left = max(0.0, budget.end - began if math.isfinite(budget.end) else steps_left)
         more = self._due_before(history.seconds + left)
-        most = (FRACTION * (history.seconds - self._began + max(0.0, left)) - self._spent) / (more + 1)
+        all_left = FRACTION * (gone + left) - self._spent
+        most = all_left / (more + 1)
+        if all_left < UNKNOWN * pace if self._least is None else most < self._least:
+            return
         trainer.average.show()  # which is what the run delivers; the next step hides it again
-        try:
-            yield self._sampled(TOKENS, min(most, LONGEST))
-        except (MygptError, MemoryError, RuntimeError) as error:
-            # A sample that cannot be had is no reason to stop; what is wrong, training will say.
-            if not isinstance(error, MygptError) and not is_out_of_memory(error):
-                raise
-        self._spent += time.perf_counter() - began
+        exchanged = time.perf_counter() - began
+        if sample := self._attempt(TOKENS, min(most, LONGEST) - 2 * exchanged):
+            yield sample
+        self._least = 2 * exchanged + self._reading
+        self._spent += time.perf_counter() - began + exchanged
         budget.sampled(more)
 
-    def at_the_end(self) -> Sampled:
-        """Return a longer sample."""
-        return self._sampled(LAST_TOKENS, max(ENDING, FRACTION * self._trainer.history.seconds))
+    def at_the_end(self) -> Sampled | None:
+        """Return a longer sample, in what is left of the time; None where it cannot be had."""
+        left = self._trainer.budget.end - time.perf_counter()
+        most = min(LONGEST_ENDING, FRACTION * self._trainer.history.seconds, left)
+        return self._attempt(LAST_TOKENS, max(ENDING, most))
 
     def _pass_over(self, seconds: float) -> None:
         while self._due <= seconds:
@@ -62,6 +71,15 @@ class Samples:
         """Return how many further samples are due before the run has taken so many seconds."""
         return max(0, math.ceil(math.log2(end / self._due))) if end > self._due else 0
 
+    def _attempt(self, tokens: int, most: float) -> Sampled | None:
+        """Return a sample; one that cannot be had is no reason to stop, and what is wrong, training says."""
+        try:
+            return self._sampled(tokens, most)
+        except (MygptError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, MygptError) and not is_out_of_memory(error):
+                raise
+            return None
+
     def _sampled(self, tokens: int, most: float) -> Sampled:
         """Let the model write until it has taken `most` seconds; at least one token."""
         trainer = self._trainer
@@ -69,8 +87,11 @@ class Samples:
         sampling = Sampling(seed=trainer.config.seed, max_new_tokens=tokens)
         prompt = read_prompt(tokenizer, "", trainer.config.context)
         text, began = "", time.perf_counter()
-        for part in generate(decoder, tokenizer, [prompt], sampling, logprobs=False):
+        parts = generate(decoder, tokenizer, [prompt], sampling, logprobs=False)
+        for number, part in enumerate(parts):
             text += part.text if isinstance(part, TextChunk) else ""
+            if number == 0:
+                self._reading = time.perf_counter() - began
             if text.strip().count("\n") >= LINES or time.perf_counter() - began > most:
                 break
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -112,8 +112,9 @@ def drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
             if Path(folder, "last").exists():
                 lost.hint = f"`mygpt train --resume {quote(folder)}` resumes from what was saved"
             raise
-    if report.wants_ending and not interruption.signal and not ended.startswith("SIG"):
-        _show_last(samples.at_the_end(), run, report)
+    wanted = report.wants_ending and not interruption.signal and not ended.startswith("SIG")
+    if wanted and (sample := samples.at_the_end()):
+        _show_last(sample, run, report)
     if run:
         report.finish(run.folder)
     others = exit_code_of(ended) if trainer.processes.count > 1 else 0  # a signal that another one had

@@ -42,6 +42,7 @@ class Request:
     device: str
     quantize: str | None
     sampling: "Sampling"
+    given: frozenset[str]  # the settings of `sampling` that were
     quiet: bool
     shown: "Shown"
 
@@ -226,19 +227,22 @@ def _life(request: Request) -> None:
 
 
 def _tour(request: Request) -> None:
-    from mygpt_cli.config.sampling import Sampling
     from mygpt_cli.inspection.tour import take_tour
+    from mygpt_cli.ui.export import Shown
     from mygpt_cli.ui.tour import show_tour
 
-    seed = request.sampling.seed
-    if request.sampling.active != Sampling(seed=seed).active or request.sampling.temperature != 0.8:
+    if request.given - {"seed"}:
         raise UsageError(
             "--tour shows the filters with settings of its own",
             "leave out those given, or see what they do with --steps",
         )
+    if request.shown.explain or request.shown.top != Shown().top:
+        raise UsageError(
+            "--top and --explain have no effect with --tour", "leave them out, or use them with --life"
+        )
     loaded, decoder, prompt = request.start()
     with request.waiting("preparing the tour"):
-        tour = take_tour(decoder, loaded.tokenizer, prompt, seed)
+        tour = take_tour(decoder, loaded.tokenizer, prompt, request.sampling.seed)
     show_tour(tour, request.show(loaded))
 
 

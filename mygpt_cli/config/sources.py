@@ -37,21 +37,24 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     names = {_variable_of(name): name for name in knobs(TrainConfig) if name not in WITHOUT_FLAG}
     former = {_variable_of(old): _variable_of(new) for old, new in former_names(TrainConfig).items()}
     settings: dict[str, Any] = {}
+    called: dict[str, str] = {}
     faults = []
     for given, text in environment.items():
         if not text or not given.startswith(PREFIX) or given in OTHER_VARIABLES:
             continue
-        if given in former and former[given] in environment:
+        if given in former and environment.get(former[given]):
             continue
         variable = former.get(given, given)
         if variable in names:
+            name = names[variable]
+            called[name] = given
             try:
-                settings[names[variable]] = knobs(TrainConfig)[names[variable]].parse(text)
+                settings[name] = knobs(TrainConfig)[name].parse(text)
             except ValueError as error:
-                faults.append(f"{variable}: {error}")
+                faults.append(f"{given}: {error}")
         elif near := did_you_mean(variable, names, MISSPELT):
             faults.append(f"unknown setting {variable}{near}")
-    return as_settings(settings, _variable_of, faults)
+    return as_settings(settings, lambda name: called.get(name) or _variable_of(name), faults)
 
 
 def _variable_of(name: str) -> str:
@@ -61,9 +64,12 @@ def _variable_of(name: str) -> str:
 def from_toml(text: str, source: str) -> Settings:
     """Read settings from TOML; raises UsageError naming the source for every key that is unknown or wrong."""
     try:
-        settings = under_present_names(TrainConfig, tomllib.loads(text))
+        given = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{source} is not valid TOML: {error}") from None
+    settings = under_present_names(TrainConfig, given)
+    former = former_names(TrainConfig)
+    called = {former[name]: name for name in given if name in former and former[name] not in given}
     if isinstance(settings.get("time"), int | float):
         settings["time"] = f"{settings['time']}s"
     if isinstance(settings.get("files"), list):
@@ -71,7 +77,7 @@ def from_toml(text: str, source: str) -> Settings:
     if "corrections" in settings:
         settings["corrections"] = as_course(settings["corrections"])
     hint = "a recipe has one `name = value` line for each setting"
-    return as_settings(settings, lambda name: f"{source}: {name}", hint=hint)
+    return as_settings(settings, lambda name: f"{source}: {called.get(name, name)}", hint=hint)
 
 
 def from_file(path: Path) -> Settings:

@@ -106,7 +106,8 @@ def verdict(validations: Sequence[Measured], passes: float, reason: str, vocab_s
     """Judge a run that has ended after so many passes over its text; None where too little is known.
 
     Of several models the last is judged, which has seen its part of the passes. `reason` is that of
-    `Finished`. A run that a signal has stopped is not judged.
+    `Finished`. A run that a signal has stopped is not judged. A loss that was measured
+    once is not known to have levelled off.
     """
     if not validations or reason.startswith("SIG"):
         return None
@@ -123,4 +124,6 @@ def verdict(validations: Sequence[Measured], passes: float, reason: str, vocab_s
     if falls or passes < FRESH_PASSES * (last.stage + 1):
         return "still improving"
     apart = last.train_loss is not None and last.val_loss > (1 + APART) * last.train_loss
-    return "memorising" if apart else "good"
+    if apart:
+        return "memorising"
+    return "good" if earlier else "still improving"

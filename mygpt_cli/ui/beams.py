@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NUMBER, TOKEN, VALUE, FATE, GAP = 4, 12, 8, 8, 1  # cells of the columns, and between them
 BEFORE_TEXT = 2 * NUMBER + TOKEN + 3 * VALUE + FATE + 7 * GAP
+INDENT, STATE = 4, 30  # cells for each level of the tree, and for the score and the fate of a text
+LABEL = STATE + 10  # and for the least that is shown of it
 STYLES = {"kept": "", "finished": "bold green", "dropped": "dim"}
 
 
@@ -122,54 +124,76 @@ def _found(view: "BeamsView", width: int) -> RenderableType:
 
 @dataclass
 class _Node:
-    """A text of the tree: its token ids, its last tokens as they are shown, and what became of it."""
+    """A text of the tree: its token ids, its last tokens as they are shown, and what became of it.
+
+    `forks` is the number of times that what follows it divides, one after the other.
+    """
 
     ids: tuple[int, ...] = ()
     shown: str = ""
     score: float = 0.0
     step: int = 0
+    written: bytes = b""
     children: list["_Node"] = field(default_factory=list)
+    forks: int = 0
 
 
 def render_tree(view: "BeamsView", width: int) -> RenderableType:
-    """Draw the texts that were followed as a tree, with their scores; what was found stands out."""
+    """Draw the texts that were followed as a tree, with their scores; what was found stands out.
+
+    Where they divide too often for the width, the tree has the last steps alone.
+    """
     ranks = {found.ids: rank for rank, found in enumerate(view.found, 1)}
-    start = tail(_text(view.context), width // 2)
-    tree = Tree(Text(start or "(no text yet)", no_wrap=True, overflow="ellipsis"), guide_style="dim")
-    waiting = [(tree, child) for child in reversed(_grow(view).children)]
+    kept, steps = _grow(view), len(view.steps)
+    most = (width - LABEL) // INDENT - 1
+    first = next(step for step in range(steps + 1) if all(node.forks <= most for node in kept[step]))
+    root = Text(tail(_text(view.context), width // 2) or "(no text yet)", no_wrap=True, overflow="ellipsis")
+    starts = [(node, node.shown) for node in kept[0]]
+    if first:
+        root.append(f" …  the last {steps - first} of {steps} steps", style="dim")
+        starts = [(node, tail(visible(node.written), width // 4)) for node in kept[first]]
+    tree = Tree(root, guide_style="dim")
+    waiting = [(tree, 1, node, shown) for node, shown in reversed(starts)]
     while waiting:
-        branch, node = waiting.pop()
-        shown = node.shown
+        branch, level, node, shown = waiting.pop()
         while len(node.children) == 1:
             (node,) = node.children
             shown += node.shown
-        added = branch.add(_label(node, shown, ranks.get(node.ids), len(view.steps), width))
-        waiting += [(added, child) for child in reversed(node.children)]
+        room = min(width // 2, width - INDENT * level - STATE)
+        added = branch.add(_label(node, head(shown, room), ranks.get(node.ids), steps))
+        waiting += [(added, level + 1, child, child.shown) for child in reversed(node.children)]
     return Constrain(tree, width)
 
 
-def _grow(view: "BeamsView") -> _Node:
-    """Put the texts that were kept or finished together by what they begin with."""
+def _grow(view: "BeamsView") -> list[list[_Node]]:
+    """Put the texts that were kept or finished together by what they begin with.
+
+    Returns the texts after one token, then for each step those that it kept; each holds what followed it.
+    """
     root = _Node()
-    parents = [root]
+    kept: list[list[_Node]] = [[]]
     for step in view.steps:
-        kept = [root]
+        parents = [root, *kept[-1]]  # the prompt has the number 0
+        kept.append([])
         for branch in step.branches:
             if branch.fate == "dropped":
                 continue
             parent = parents[branch.parent]
             shown = visible(branch.token)
-            node = _Node((*parent.ids, branch.id), shown, branch.score, step.index)
+            ids = (*parent.ids, branch.id)
+            node = _Node(ids, shown, branch.score, step.index, branch.written)
             parent.children.append(node)
             if branch.fate == "kept":
-                kept.append(node)
-        parents = kept
-    return root
+                kept[-1].append(node)
+    for node in (node for level in reversed(kept) for node in level):
+        below = [child.forks for child in node.children]
+        node.forks = max(below, default=0) + (len(below) > 1)
+    return [root.children, *kept[1:]]
 
 
-def _label(node: _Node, shown: str, rank: int | None, steps: int, width: int) -> Text:
+def _label(node: _Node, shown: str, rank: int | None, steps: int) -> Text:
     label = Text(no_wrap=True, overflow="ellipsis")
-    label.append(head(shown, width // 2), style="bold green" if rank == 1 else "bold" if rank else "")
+    label.append(shown, style="bold green" if rank == 1 else "bold" if rank else "")
     label.append(f"  {node.score:.3f}", style="" if rank else "dim")
     if rank:
         label.append(f"  found, number {rank}", style="green" if rank == 1 else "")

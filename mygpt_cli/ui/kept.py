@@ -122,7 +122,7 @@ def _answers(moments: Sequence["Moment"], width: int, explain: bool) -> Rows:
         said = "too" if right else f"'{visible(says.token)}' ({own})"
         sentence = (
             f"At this step it says {said}; '{visible(answer.token)}', the answer of A, has {share}, and its"
-            f" next token is {max(0.0, moment.divergence or 0.0):.2f} bits away from that of A."
+            f" predictions diverge from those of A by {max(0.0, moment.divergence or 0.0):.2f} bits."
         )
         rows.append(Row(cells, sentence, "green" if right else ""))
     return Rows(columns, rows, width, explain)

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from rich.console import Group
 from rich.text import Text
 
-from mygpt_cli.ui.text import one_line
+from mygpt_cli.ui.text import head, one_line
 from mygpt_cli.ui.units import duration
 
 MOST = 8  # lines
-MOST_SHOWN = 120  # characters of each
+MOST_SHOWN = 120  # cells of each
 
 
 class Sample(Protocol):
@@ -30,13 +31,19 @@ AnySample = TypeVar("AnySample", bound=Sample)
 def sample_line(sample: Sample) -> str:
     """Return a sample as one line."""
     when = "" if sample.seconds is None else f"{duration(sample.seconds)}: "
-    return when + one_line(sample.text.strip()[:MOST_SHOWN])
+    return when + written(sample, MOST_SHOWN)
 
 
-def sample_strip(samples: Sequence[Sample]) -> Text:
+def written(sample: Sample, cells: int) -> str:
+    """Return the text of a sample as one line of at most so many cells."""
+    return head(one_line(sample.text.strip()), cells) or "(no text)"
+
+
+def sample_strip(samples: Sequence[Sample]) -> Group:
     """Return the first and the latest samples, a line each, cut off where the screen ends."""
-    lines = "\n".join(map(sample_line, first_and_last(samples, MOST)))
-    return Text(lines, style="italic", no_wrap=True, overflow="ellipsis")
+    # A console takes apart a Text that it is given alone, and breaks its lines as any others.
+    lines = map(sample_line, first_and_last(samples, MOST))
+    return Group(*(Text(line, style="italic", no_wrap=True, overflow="ellipsis") for line in lines))
 
 
 def first_and_last(samples: Sequence[AnySample], most: int) -> list[AnySample]:

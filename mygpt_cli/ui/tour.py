@@ -106,7 +106,7 @@ STOPS = (
         "feed-forward",
         {"units in layer 1": "{units}", "of these above 0": "{active} ({active_share})"},
         "Now each token goes alone through a wide layer of {units} units, and the result is added to its"
-        " vector. Attention and feed-forward repeat in each of the {layers} layers.",
+        " vector. Attention and feed-forward repeat in every layer (here {layers}).",
         "Why is the result added, instead of taking the vector's place?",
         "So nothing is lost: the vector, called the residual stream, carries what each layer found to all"
         " that follow, and training reaches the first layers as well as the last.",
@@ -306,8 +306,11 @@ def render_page(page: Page, width: int, *, answered: bool = True) -> RenderableT
 
 
 def show_tour(tour: "Tour", how: Shown) -> None:
-    """Lead through the tour on a terminal; write all of its screens one after the other anywhere else."""
-    whole = pages(tour)
+    """Lead through the tour on a terminal; write all of its screens one after the other anywhere else.
+
+    Files are written before, and a page that is opened takes the place of the terminal's screens.
+    """
+    whole, watched = pages(tour), not how.json and _is_watched()
     with how.screen("guided tour") as screen:
         for number, page in enumerate(whole, 1):
             record = {"screen": number, "title": page.title, "numbers": dict(page.numbers)}
@@ -316,17 +319,19 @@ def show_tour(tour: "Tour", how: Shown) -> None:
             pictures = ((page.picture(ON_A_PAGE), _words(page)) for page in whole)
             screen.explore(tour_page(pictures, ON_A_PAGE), "tour.js")
         shown = [render_page(page, screen.width) for page in whole]
-        if how.json or not _is_watched():
+        if watched:
+            screen.keep(*shown)
+        else:
             screen.show(*shown)
-            return
-        screen.keep(*shown)
-        console = stdout_console()
+    if not watched or how.to.open:
+        return
+    console = stdout_console()
 
-        def turn_to(page: Page, answered: bool) -> None:
-            console.clear()
-            show(console, render_page(page, console.width, answered=answered))
+    def turn_to(page: Page, answered: bool) -> None:
+        console.clear()
+        show(console, render_page(page, console.width, answered=answered))
 
-        walk(whole, turn_to, _ask)
+    walk(whole, turn_to, _ask)
 
 
 def _words(page: Page) -> dict[str, Any]:

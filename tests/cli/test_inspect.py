@@ -207,6 +207,9 @@ def test_life_and_temperatures_as_json_and_as_pages(copied: Path, capsys: pytest
         (["--prompt", "I", "--temperatures", "1,-1"], "--temperature must be"),
         (["--prompt", "I", "--temperatures", "1,nan"], "--temperature"),
         (["--prompt", "I", "--temperatures", "1", "--temperature", "0"], "cannot be combined"),
+        (["--prompt", "I", "--tour", "--temperature", "0.8"], "--tour shows the filters with settings of"),
+        (["--prompt", "I", "--tour", "--top", "3"], "--top and --explain have no effect with --tour"),
+        (["--prompt", "I", "--tour", "--explain"], "--top and --explain have no effect with --tour"),
     ],
 )
 def test_views_that_cannot_be_shown(

@@ -17,7 +17,15 @@ from mygpt_cli.checkpoints import runs
 from mygpt_cli.checkpoints.runs import Run
 from mygpt_cli.cli import samples
 from mygpt_cli.cli.app import run
-from mygpt_cli.cli.samples import FIRST, FRACTION, LONGEST, Samples
+from mygpt_cli.cli.samples import (
+    ENDING,
+    FIRST,
+    FRACTION,
+    LONGEST,
+    LONGEST_ENDING,
+    UNKNOWN,
+    Samples,
+)
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.budget import START, Budget
 from mygpt_cli.training.events import Evaluated, Sampled
@@ -47,11 +55,17 @@ def pretending(
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seconds=st.floats(12, 2000), wanted=st.floats(0.001, 30), pace=st.floats(0.002, 0.01))
+@given(
+    seconds=st.floats(12, 2000),
+    wanted=st.floats(0.001, 30),
+    pace=st.floats(0.002, 0.01),
+    token=st.just(0.0) | st.floats(0, UNKNOWN),
+)
 def test_samples_double_their_distance_and_keep_the_budget(
-    tiny_dataset: Dataset, seconds: float, wanted: float, pace: float
+    tiny_dataset: Dataset, seconds: float, wanted: float, pace: float, token: float
 ) -> None:
-    """However long a sample would like to take; what they took is gone from the steps."""
+    """However long a sample would like to take, or the first token, in steps, needs; what they took is gone
+    from the steps."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         machine = Machine(monkeypatch, lambda now: 1.0)
         step = pace * seconds
@@ -63,7 +77,8 @@ def test_samples_double_their_distance_and_keep_the_budget(
 
         def write(tokens: int, most: float) -> Sampled:
             begun = Sampled(step=trainer.history.step, seconds=trainer.history.seconds, text="")
-            taken.append(min(wanted, max(0.0, most)))
+            found._reading = token * step
+            taken.append(max(found._reading, min(wanted, max(0.0, most))))
             machine.work(taken[-1])
             return begun
 
@@ -71,14 +86,15 @@ def test_samples_double_their_distance_and_keep_the_budget(
         events = [event for event in trainer.run(between=found.on_time) if isinstance(event, Sampled)]
         assert abs(machine.now + START - seconds) <= 0.05 * seconds
     assert sum(taken) <= FRACTION * seconds + 1e-6
-    assert all(one <= LONGEST for one in taken)
+    assert all(one <= max(LONGEST, token * step) for one in taken)
     due = list(itertools.takewhile(lambda time: time < seconds, (FIRST * 2**k for k in range(20))))
     times = [event.seconds for event in events]
     # Each comes after the step within which it is due; a long step may have several, and the last step none.
     late = step + max(taken, default=0.0) + 1e-6  # the one before may have taken a part of that step
     assert all(any(time <= at <= time + late for time in due) for at in times)
     assert len(times) <= len(due)
-    if late < FIRST:
+    affordable = token == 0.0 and UNKNOWN * pace < 0.95 * FRACTION
+    if late < FIRST and affordable:
         assert len(times) >= len([time for time in due if time < 0.94 * seconds - late])
 
 
@@ -97,6 +113,7 @@ def test_sampling_changes_no_bit(
 ) -> None:
     """With a sample after each step: the same weights, state and losses, and all samples are kept."""
     monkeypatch.setattr(Samples, "_pass_over", lambda self, seconds: None)
+    monkeypatch.setattr(samples, "FRACTION", math.inf)
     config = tiny_config(dropout=0.1, average=0.2)
     for name in ("without", "with"):
         trainer = new_trainer(config, tiny_dataset)
@@ -120,6 +137,7 @@ def test_sampling_changes_no_bit(
 def test_a_sample_that_cannot_be_had_stops_nothing(
     tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(samples, "FRACTION", math.inf)
     for error in (MygptError("not finite"), MemoryError(), RuntimeError("CUDA out of memory. Tried")):
         trainer = new_trainer(tiny_config(), tiny_dataset)
         found = Samples(trainer)
@@ -132,6 +150,7 @@ def test_a_sample_that_cannot_be_had_stops_nothing(
         kinds = [type(event).__name__ for event in trainer.run(between=found.on_time)]
         assert kinds[-1] == "Finished"
         assert "Sampled" not in kinds
+        assert found.at_the_end() is None
     monkeypatch.setattr(found, "_sampled", lambda tokens, most: 1 / 0)
     found._due = 1e-9
     trainer.history.step -= 5
@@ -140,11 +159,35 @@ def test_a_sample_that_cannot_be_had_stops_nothing(
         list(found.on_time())
 
 
+@pytest.mark.parametrize(
+    ("seconds", "left", "most"),
+    [
+        (10.0, 5.0, ENDING),
+        (100.0, 5.0, 1.0),
+        (1e6, math.inf, LONGEST_ENDING),
+        (1e6, 1.5, 1.5),
+        (1e6, -3.0, ENDING),
+    ],
+)
+def test_the_one_at_the_end_takes_what_is_left(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, seconds: float, left: float, most: float
+) -> None:
+    machine = Machine(monkeypatch, lambda now: 1.0)
+    machine.now = seconds
+    trainer = new_trainer(tiny_config(), tiny_dataset)
+    trainer.history.seconds, trainer.budget = seconds, Budget(seconds + left)
+    found, asked = Samples(trainer), []
+    monkeypatch.setattr(found, "_sampled", lambda tokens, most: asked.append(most))
+    found.at_the_end()
+    assert asked == [pytest.approx(most)]
+
+
 def test_the_strip_remains(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(samples, "FIRST", 0.01)
+    monkeypatch.setattr(samples, "FRACTION", 100.0)
     Path("text.txt").write_text("".join(f"{n} and {n}.\n" for n in range(300)), encoding="utf-8")
     command = ["train", "text.txt", "--tokenizer", "char", "--layers", "1", "--heads", "1", "--width", "16"]
     command += ["--context", "16", "--steps", "60", "--name", "a"]

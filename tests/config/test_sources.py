@@ -83,8 +83,19 @@ def test_settings_are_also_read_by_the_names_of_earlier_versions() -> None:
     assert from_environment({"MYGPT_DECAY_SHARE": "0.3"}) == {"decay_fraction": 0.3}
     both = {"MYGPT_DECAY_FRACTION": "0.2", "MYGPT_DECAY_SHARE": "0.3"}
     assert from_environment(both) == {"decay_fraction": 0.2}
-    with pytest.raises(UsageError, match="decay_fraction must be at most 1, not 2"):
-        from_toml("decay_share = 2", "recipe.toml")
+    empty = {"MYGPT_DECAY_FRACTION": "", "MYGPT_DECAY_SHARE": "0.3"}
+    assert from_environment(empty) == {"decay_fraction": 0.3}
+
+
+def test_faults_have_the_name_that_was_given() -> None:
+    for name in ("decay_share", "decay_fraction"):
+        with pytest.raises(UsageError, match=f"recipe.toml: {name} must be at most 1, not 2"):
+            from_toml(f"{name} = 2", "recipe.toml")
+        variable = f"MYGPT_{name.upper()}"
+        with pytest.raises(UsageError, match=f"^{variable} must be at most 1, not 2"):
+            from_environment({variable: "2"})
+        with pytest.raises(UsageError, match=f"^{variable}: "):
+            from_environment({variable: "much"})
 
 
 def test_toml_lists_every_unknown_key_with_its_source() -> None:

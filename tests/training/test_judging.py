@@ -36,11 +36,14 @@ def run_of(*losses: float, train: float | None = None) -> list[Validation]:
         (run_of(3.0, 2.5, 2.2, 2.01, 2.0), 10.0, "done", "good"),
         (run_of(3.0, 2.5, 2.2, 2.01, 2.0), 1.5, "done", "still improving"),  # most of the text is new to it
         (run_of(2.0), 2.0, "done", "still improving"),
-        (run_of(2.0), 10.0, "done", "good"),
+        (run_of(2.0), 10.0, "done", "still improving"),
+        (run_of(2.0, train=1.0), 10.0, "done", "memorising"),
         (run_of(3.0, 2.5, 2.2, 2.01, 2.0, train=1.0), 10.0, "done", "memorising"),
         (run_of(3.0, 2.0, 2.1), 10.0, "done", "memorising"),
         (run_of(3.0, 2.0, 2.01), 10.0, "no longer improves", "memorising"),
-        ([Validation(10, None, 2.0)], 10.0, "done", "good"),
+        ([Validation(10, None, 2.0)], 10.0, "done", "still improving"),
+        ([Validation(10, None, 2.0), Validation(20, None, 2.0)], 10.0, "done", "good"),
+        ([Validation(10, None, 2.0), Validation(20, None, 2.0, stage=1)], 10.0, "done", "still improving"),
     ],
 )
 def test_verdicts(validations: list[Validation], passes: float, reason: str, expected: str | None) -> None:

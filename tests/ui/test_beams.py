@@ -41,6 +41,35 @@ def test_the_tree_has_what_was_followed() -> None:
     ]
 
 
+def long_search(steps: int) -> BeamsView:
+    """Return a search whose best text goes on while another one is dropped, in each step."""
+    ids = tuple(97 + step % 26 for step in range(steps))
+    tokens = [bytes([token]) for token in ids]
+    made = [
+        BeamStep(1 + at, (branch(int(at > 0), 1, token, -1.0), branch(int(at > 0), 2, b"!", -2.0)), 0)
+        for at, token in enumerate(tokens[:-1])
+    ]
+    made.append(BeamStep(steps, (branch(1, None, tokens[-1], -1.0, "finished"),), 1))
+    best = Found(ids, bytes(ids), -2.0, -1.0)
+    return BeamsView(b"Once upon", 2, 1.0, tuple(made), (best,), bytes(ids).decode())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("steps", [4, 7, 30, 150])
+def test_every_text_of_a_long_search_can_be_read(steps: int, width: int) -> None:
+    first, *lines = render(render_tree(long_search(steps), width), width).splitlines()
+    assert all(cell_len(line) <= width and "…" not in line for line in lines)
+    ends = [line for line in lines if not line.endswith("-1.000")]
+    assert sum(line.endswith("-1.000  found, number 1") for line in ends) == 1
+    assert sum("!  -2.000  dropped in step" in line for line in ends) == len(ends) - 1
+    drawn = [int(line.rsplit(" ", 1)[1]) for line in lines if "dropped in" in line]
+    assert sorted(drawn) == list(range(min(drawn), steps + 1))
+    whole = first == "Once upon"
+    assert whole is (min(drawn) == 2)
+    assert whole or f" of {steps} steps" in first
+    assert whole or len(drawn) >= (width - 60) // 4 + 4
+
+
 def test_a_search_that_is_over_before_all_is_said() -> None:
     whole = beams()
     shown = render(Group(*render_beams(whole, 80)))

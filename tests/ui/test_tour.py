@@ -17,7 +17,9 @@ from mygpt_cli.cli.app import run
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.tour import BEAMS, TEMPERATURES, TOP_K, TOP_P, Tour, take_tour
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
-from mygpt_cli.ui.tour import STAGES, STOPS, Page, pages, render_page, walk
+from mygpt_cli.ui import tour
+from mygpt_cli.ui.export import Export, Shown
+from mygpt_cli.ui.tour import STAGES, STOPS, Page, pages, render_page, show_tour, walk
 from tests.helpers.models import SHAPE, VARIANTS, random_model
 from tests.helpers.screens import render
 
@@ -73,11 +75,11 @@ def test_a_text_of_one_token_has_a_tour_too() -> None:
 
 
 def test_the_line_of_all_tokens_shows_where_the_draw_falls() -> None:
-    tour = tour_of("nanochat")
-    line, mark = render(pages(tour)[11].picture(80)).splitlines()[:2]
-    picked = 1 + [one.picked for one in tour.life.choice.candidates].index(True)
+    taken = tour_of("nanochat")
+    line, mark = render(pages(taken)[11].picture(80)).splitlines()[:2]
+    picked = 1 + [one.picked for one in taken.life.choice.candidates].index(True)
     assert line[mark.index("▲")] == str(picked)
-    assert mark.index("▲") == int(tour.life.choice.draw * 72)
+    assert mark.index("▲") == int(taken.life.choice.draw * 72)
 
 
 def walked(answers: list[str | None]) -> tuple[list[tuple[str, bool]], list[str]]:
@@ -125,6 +127,27 @@ def test_json_has_the_same_words(cycle_run: Path, capsys: pytest.CaptureFixture[
             assert record[name] in shown
     assert run([*command, "--top-k", "3"]) == 2
     assert "--tour" in capsys.readouterr().err
+
+
+def test_a_page_is_there_before_the_tour_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(prompt: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tour, "_is_watched", lambda: True)
+    monkeypatch.setattr(tour, "_ask", interrupted)
+    opened: list[str] = []
+
+    def browse(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    path = tmp_path / "a.html"
+    with pytest.raises(KeyboardInterrupt):
+        show_tour(tour_of("gpt2"), Shown(to=Export(html=path)))
+    assert "Beam search draws nothing" in path.read_text(encoding="utf-8")
+    show_tour(tour_of("gpt2"), Shown(to=Export(html=path, open=True)))  # asks nothing
+    assert opened == [path.as_uri()]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")

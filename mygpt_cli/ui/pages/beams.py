@@ -1,5 +1,6 @@
 """A beam search as data for a page: its steps to go through, and what was found."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mygpt_cli.ui.text import one_line, tail, visible
@@ -20,6 +21,7 @@ def beams_page(view: "BeamsView") -> dict[str, Any]:
         {
             "index": step.index,
             "all": len(step.branches),
+            "counts": Counter(branch.fate for branch in step.branches),
             "branches": [
                 {
                     "number": branch.number,
@@ -39,6 +41,7 @@ def beams_page(view: "BeamsView") -> dict[str, Any]:
         "beams": view.beams,
         "all": len(view.steps),
         "steps": steps,
+        "all_found": len(view.found),
         "found": [
             {"text": _end(found.text), "values": [found.total, found.score], "tokens": len(found.ids)}
             for found in view.found[:MOST_BRANCHES]

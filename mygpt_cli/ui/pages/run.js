@@ -115,7 +115,8 @@ function validations() {
 
 function samples() {
   const rows = run.samples.map(([step, seconds, text]) => [count(step), seconds === null ? "" : `${count(Math.round(seconds))} s`, text]);
-  return section("Samples while it was trained", table("From gibberish to sentences", [{ title: "step", number: true }, { title: "after", number: true }, { title: "text" }], rows));
+  const part = run.samples.length < run.written ? note(`The first one and the latest ${count(run.samples.length - 1)} of ${count(run.written)} samples.`) : "";
+  return section("Samples while it was trained", part, table("From gibberish to sentences", [{ title: "step", number: true }, { title: "after", number: true }, { title: "text" }], rows));
 }
 
 function checkpoint() {

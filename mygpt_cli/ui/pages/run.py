@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mygpt_cli.ui.chart import Point, thin
-from mygpt_cli.ui.samples import first_and_last
+from mygpt_cli.ui.samples import first_and_last, written
 from mygpt_cli.ui.text import one_line
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mygpt_cli.inspection.summary import Summary
 
 MOST_POINTS = 2000  # of each curve: means of neighbours where there are more
-MOST_SAMPLES, MOST_WRITTEN = 40, 300  # and characters of each
+MOST_SAMPLES, MOST_WRITTEN = 40, 300  # and cells of each
 MOST_ROWS = 500  # validations in the table
 Facts = Sequence[tuple[str, Sequence[str]]]
 
@@ -48,9 +48,10 @@ def _history(history: "RunHistory") -> dict[str, Any]:
         "validations": [vars(found) for found in history.validations[-MOST_ROWS:]],
         "validated": len(history.validations),
         "samples": [
-            [sample.step, sample.seconds, one_line(sample.text.strip()[:MOST_WRITTEN])]
+            [sample.step, sample.seconds, written(sample, MOST_WRITTEN)]
             for sample in first_and_last(history.samples, MOST_SAMPLES)
         ],
+        "written": len(history.samples),
     }
 
 

@@ -220,7 +220,7 @@ function about() {
     : `Of each step, this page holds the logits of all ${count(step.logits.length)} tokens. `;
   const fixed = [...data.early, ...(data.settings["typical-p"] === 1 ? [] : ["typical-p"])];
   const left = data.made > data.steps.length ? `It holds the first ${count(data.steps.length)} of ${count(data.made)} steps. ` : "";
-  return note(kept + left + (fixed.length ? `As recorded stay: ${fixed.join(", ")}. ` : "")
+  return note(kept + left + (fixed.length ? `These stay as recorded: ${fixed.join(", ")}. ` : "")
     + "Everything is computed from these recorded numbers.");
 }
 

@@ -117,5 +117,5 @@ root.append(
   section("The text", make("p", { class: "text" }, make("span", { class: "prompt" }, (data.left_out ? `… ${count(data.left_out)} characters before … ` : "") + data.prompt))),
   section("Temperature", note("Move the temperature, or click into the picture. A low one makes the best token all but certain, a high one gives the others a chance; the draw stays."), make("div", { class: "controls" }, control), said, box),
   section("Candidates", shown), picks(),
-  note(`${kept}Everything is computed from these recorded numbers.${fixed.length ? ` As recorded stay: ${fixed.join(", ")}.` : ""}`));
+  note(`${kept}Everything is computed from these recorded numbers.${fixed.length ? ` These stay as recorded: ${fixed.join(", ")}.` : ""}`));
 show();

@@ -84,7 +84,8 @@ function controls() {
   return make("div", { class: "controls" }, make("label", { class: "control" }, "background", select), make("label", {}, signs, " show spaces as ␣"));
 }
 
-function entries(title, ids) {
+function entries(title, list) {
+  const ids = data[list];
   const rows = ids.map((id) => {
     const found = data.tokens[id];
     const here = places.has(id);
@@ -97,7 +98,8 @@ function entries(title, ids) {
     });
     return [here ? button : "", token(found.shown), String(id), count(found.size), count(found.count), found.count ? bar(found.count / Math.max(1, data.total)) : ""];
   });
-  return section(title, table("With how often it stands here", [{ title: "" }, { title: "token" }, { title: "id", number: true }, { title: "bytes", number: true }, { title: "here", number: true }, { title: "share of the text", bar: true }], rows));
+  const part = ids.length < data.listed[list] ? note(`The first ${count(ids.length)} of ${count(data.listed[list])} tokens.`) : "";
+  return section(title, part, table("With how often it stands here", [{ title: "" }, { title: "token" }, { title: "id", number: true }, { title: "bytes", number: true }, { title: "here", number: true }, { title: "share of the text", bar: true }], rows));
 }
 
 /** Count the tokens of each size in bytes. */
@@ -118,11 +120,11 @@ if (data.ids.length) {
       + `${(data.bytes / Math.max(1, own)).toFixed(2)} bytes per token. ${vocabulary}, of which this text uses ${count(data.distinct)}.`),
     section("The text", note("Point at a token, or walk with the arrow keys; click it, or press Enter, to mark all places where it stands."
       + (data.total > data.ids.length ? ` The page holds the first ${count(data.ids.length)} tokens.` : "")), controls(), text, panel));
-  const tables = make("div", { class: "columns" }, entries("Most frequent in this text", data.frequent));
-  if (data.longest.length) tables.append(entries("Longest of the vocabulary", data.longest));
+  const tables = make("div", { class: "columns" }, entries("Most frequent in this text", "frequent"));
+  if (data.longest.length) tables.append(entries("Longest of the vocabulary", "longest"));
   root.append(tables, sizes());
   panel.append(note("Point at a token for its id, its bytes and how it was merged."));
 } else {
   root.append(make("p", {}, `${vocabulary}; the longest show what its text said most often.`));
-  if (data.longest.length) root.append(entries("Longest of the vocabulary", data.longest));
+  if (data.longest.length) root.append(entries("Longest of the vocabulary", "longest"));
 }

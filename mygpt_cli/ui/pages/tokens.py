@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 20_000
 LONGEST_BYTES = 64  # of a token
-MOST_ENTRIES = 300
+MOST_ENTRIES = 300  # of each list
 
 
 def tokens_page(cut: "Cut", tokenizer: "Tokenizer") -> dict[str, Any]:
@@ -37,6 +37,7 @@ def tokens_page(cut: "Cut", tokenizer: "Tokenizer") -> dict[str, Any]:
         },
         "frequent": _entries(cut.frequent),
         "longest": _entries(cut.longest),
+        "listed": {"frequent": len(cut.frequent), "longest": len(cut.longest)},
     }
 
 

@@ -1,5 +1,6 @@
 """The page of a beam search: its steps by a slider, and what was found."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,28 @@ def test_a_long_search_is_bounded() -> None:
     data = beams_page(replace(view, steps=(step,) * 300))
     assert (len(data["steps"]), data["all"]) == (MOST_STEPS, 300)
     assert (len(data["steps"][0]["branches"]), data["steps"][0]["all"]) == (MOST_BRANCHES, 500)
+
+
+def test_counts_are_of_all_texts_not_of_those_shown(opened: Any, tmp_path: Path) -> None:
+    view = search()
+    first = view.steps[0].branches[0]
+    fates: list[Any] = ["kept"] * 70 + ["finished"] * 10 + ["dropped"] * 120
+    step = replace(view.steps[0], branches=tuple(replace(first, fate=fate) for fate in fates))
+    page = opened(made(tmp_path, replace(view, steps=(step,), found=view.found[:1] * 100)))
+    assert page.inner_text(".said") == "Step 1: 70 kept, 10 finished, 120 dropped."
+    assert "The best 60 of 100, by" in page.locator("section").nth(1).inner_text()
+
+
+def test_improbable_texts_have_bars(opened: Any, tmp_path: Path) -> None:
+    """Beside the best of the step, though the probability itself is too small for a number."""
+    view = search()
+    first = view.steps[0].branches[0]
+    totals = (-900.0, -900.0 - math.log(2))
+    step = replace(view.steps[0], branches=tuple(replace(first, total=total) for total in totals))
+    page = opened(made(tmp_path, replace(view, steps=(step,))))
+    bars = page.locator("section").first.locator("td.bar i")
+    shares = [bars.nth(row).evaluate("bar => bar.style.getPropertyValue('--share')") for row in range(2)]
+    assert shares == ["100.00%", "50.00%"]
 
 
 def test_nothing_in_a_text_acts(opened: Any, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_moments_by_slider_mouse_and_table(opened: Any, tmp_path: Path) -> None:
     page.keyboard.press("Home")
     told = page.inner_text(".panel")
     assert "It says '␣dog' with 50.0%" in told
-    assert "has 25.0%; its next token is 0.30 bits away" in told
+    assert "has 25.0%; its predictions diverge from those of A by 0.30 bits." in told
     assert "2.5000 bits per byte" in told
     assert "40.0%" in page.locator("table").last.inner_text()
     page.locator("[data-moment='2']").click()

@@ -94,8 +94,9 @@ def test_samples_are_a_table_from_gibberish_to_sentences(opened: Any, tmp_path: 
     text = made(tmp_path, replace(history(), samples=written))
     rows = check_harmless(text).data["history"]["samples"]
     assert [row[0] for row in rows] == [0, *range(210, 600, 10)]
-    assert max(len(row[2]) for row in rows) < 600
+    assert all(len(row[2]) < 600 and row[2].endswith("…") for row in rows)
     page = opened(text)
+    assert "The first one and the latest 39 of 60 samples." in page.inner_text("main")
     table = page.locator("table", has_text="From gibberish to sentences")
     assert table.locator("tbody tr").count() == 40
     assert "<script>alert(1)" in table.locator("tbody tr").first.inner_text()

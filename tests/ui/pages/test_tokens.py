@@ -46,6 +46,13 @@ def test_a_long_text_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (len(data["ids"]), data["total"]) == (10, len(TOKENIZER.encode_array(TEXT)))
 
 
+def test_a_list_that_is_cut_says_so(opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "The first" not in opened(made(tmp_path)).inner_text("main")
+    monkeypatch.setattr(tokens, "MOST_ENTRIES", 4)
+    shown = opened(made(tmp_path)).inner_text("main")
+    assert shown.count("The first 4 of 6 tokens.") == 2
+
+
 def test_tokens_by_mouse_and_by_keyboard(opened: Any, tmp_path: Path) -> None:
     page = opened(made(tmp_path))
     ids = TOKENIZER.encode_array(TEXT).tolist()
