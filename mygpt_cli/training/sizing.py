@@ -321,7 +321,7 @@ def _dropout(epochs: float, width: int) -> float:
 
 def _weight_decay(epochs: float) -> float:
     """Return the weight decay beside Muon for a text that is seen this often: more often, more."""
-    return round(WEIGHT_DECAY * min(4.0, max(1.0, epochs / 8)), 2)
+    return round(WEIGHT_DECAY * min(2.0, max(1.0, epochs / 8)), 2)
 
 
 def _bpe_dropout(epochs: float) -> float:
