@@ -23,6 +23,7 @@ from mygpt_cli.tokens.patterns import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTER
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 from tests.helpers.foreign_tokenizers import HARD, random_strings
+from tests.helpers.rules import of_newer_transformers
 from tests.helpers.standins import corpus_text, random_model
 
 gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
@@ -85,6 +86,7 @@ def stored(path: Path) -> dict[str, Any]:
     return {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
 
 
+@of_newer_transformers
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_reads_the_same_logits_and_ids_out_of_it(name: str, tmp_path: Path) -> None:
     made, done = write(tmp_path, **MODELS[name])

@@ -33,6 +33,7 @@ from tests.helpers.foreign_tokenizers import (
     split,
     write,
 )
+from tests.helpers.rules import of_newer_transformers
 from tests.helpers.standins import corpus_text
 
 # What becomes of each kind of tokenizer: its name in llama.cpp, or why it cannot go.
@@ -83,6 +84,7 @@ def test_kinds_that_llama_cpp_has(kind: str, tmp_path: Path) -> None:
         assert found.begin == tokenizer.prefix[0]
 
 
+@of_newer_transformers
 @pytest.mark.parametrize("kind", CANNOT)
 def test_kinds_that_it_does_not_have(kind: str, tmp_path: Path) -> None:
     KINDS[kind](tmp_path)

@@ -21,6 +21,7 @@ from mygpt_cli.ui.tokens import render_tokens
 from tests.conftest import Command
 from tests.helpers.foreign import model_of
 from tests.helpers.foreign_tokenizers import HARD, Maker, llama2, qwen2, random_strings, smollm2, train_text
+from tests.helpers.rules import of_newer_transformers
 
 PLAIN = "PreTrainedTokenizerFast"
 MAKERS: dict[str, Maker] = {
@@ -89,6 +90,7 @@ def written(loaded: Checkpoint, prompt: str, seed: int, **settings: Any) -> tupl
     return sample.text, sample.ids
 
 
+@of_newer_transformers
 def test_prompts_begin_as_in_transformers(llama: Checkpoint) -> None:
     theirs = AutoTokenizer.from_pretrained(llama.folder)
     compared = 0

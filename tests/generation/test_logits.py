@@ -14,6 +14,7 @@ from mygpt_cli.config.sampling import Sampling
 from mygpt_cli.generation import logits as on
 from mygpt_cli.generation.chain import chain, run
 from mygpt_cli.generation.logits import greedy, logits_to_probs, min_p, temperature, top_k, top_p, typical_p
+from tests.helpers.rules import of_newer_transformers
 from tests.helpers.standins import byte_tokenizer
 
 EXAMPLE = torch.tensor([2.0, 1.0, 0.0])
@@ -127,6 +128,7 @@ def test_each_filter_agrees_with_transformers(
         assert torch.equal(ours, expected), processor
 
 
+@of_newer_transformers
 @settings(deadline=None)
 @given(
     shape=shapes,

@@ -28,6 +28,7 @@ from tests.helpers.foreign_tokenizers import (
     train_text,
     write,
 )
+from tests.helpers.rules import of_newer_transformers
 
 COMMON = ("llama 3", "smollm2", "qwen2", "llama 2")
 SPECIALS = "<0x0A> <s> [INST] <unk>"  # they are ordinary text to us
@@ -53,6 +54,7 @@ def whole(ours: Tokenizer, text: str) -> list[int]:
     return [*ours.prefix, *ours.encode(text), *ours.suffix]
 
 
+@of_newer_transformers
 @pytest.mark.parametrize("kind", KINDS)
 def test_ids_are_those_of_auto_tokenizer(kind: str, folder: Folders) -> None:
     ours, theirs = both(folder(kind))
@@ -62,6 +64,7 @@ def test_ids_are_those_of_auto_tokenizer(kind: str, folder: Folders) -> None:
             assert whole(ours, text) == ids, text[:50]
 
 
+@of_newer_transformers
 @pytest.mark.parametrize("kind", KINDS)
 def test_text_is_theirs_and_no_byte_is_lost(kind: str, folder: Folders) -> None:
     ours, theirs = both(folder(kind))
@@ -96,6 +99,7 @@ def test_the_space_that_encoding_puts_in_front_is_no_text(folder: Folders) -> No
     assert (ours.token_bytes(byte), theirs.convert_ids_to_tokens(byte)) == (b"\x07", "<0x07>")
 
 
+@of_newer_transformers
 @pytest.mark.parametrize("kind", KINDS)
 def test_cuts_leave_the_tokens_as_they_are(
     kind: str, folder: Folders, monkeypatch: pytest.MonkeyPatch

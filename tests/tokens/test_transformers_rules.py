@@ -6,6 +6,7 @@ from transformers import AutoTokenizer
 
 from mygpt_cli.tokens.loading import load_tokenizer
 from tests.helpers.foreign_tokenizers import HARD, Maker, llama2, random_strings, smollm2
+from tests.helpers.rules import of_newer_transformers
 
 CLASSES = (
     None,
@@ -17,6 +18,7 @@ CLASSES = (
 )
 
 
+@of_newer_transformers
 @pytest.mark.parametrize("model_type", ["gpt2", "nanochat", "llama", "mistral", "qwen2", "qwen3", "smollm3"])
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_class_is_that_of_auto_tokenizer(tmp_path: Path, model_type: str, name: str | None) -> None:
@@ -35,6 +37,7 @@ def test_the_class_is_that_of_auto_tokenizer(tmp_path: Path, model_type: str, na
             assert [*ours.prefix, *ours.encode(text)] == theirs(text)["input_ids"]
 
 
+@of_newer_transformers
 def test_a_setting_for_two_files_begins_a_text(tmp_path: Path) -> None:
     smollm2(tmp_path)
     model = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["model"]
