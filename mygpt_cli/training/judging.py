@@ -111,8 +111,9 @@ def verdict(validations: Sequence[Measured], passes: float, reason: str, vocab_s
     """
     if not validations or reason.startswith("SIG"):
         return None
-    last, lowest = validations[-1], min(each.val_loss for each in validations)
+    last = validations[-1]
     own = [each for each in validations if each.stage == last.stage]
+    lowest = min(each.val_loss for each in own)
     before = max((each.step for each in validations if each.stage < last.stage), default=0)
     if lowest > USELESS * math.log(vocab_size):
         return "not learning"

@@ -84,5 +84,7 @@ def test_of_several_models_the_last_is_judged() -> None:
     validations = [replace(each, stage=int(each.step > 30)) for each in run_of(*losses)]
     assert verdict(validations, 20.0, "done", 1000) == "good"
     assert verdict(validations, 2 * FRESH_PASSES - 1, "done", 1000) == "still improving"
+    better = [replace(each, val_loss=each.val_loss - 1.0 * (each.stage == 0)) for each in validations]
+    assert verdict(better, 20.0, "done", 1000) == "good"  # a member was better: that is no memorising
     validations[-1] = replace(validations[-1], val_loss=1.9)
     assert verdict(validations, 20.0, "done", 1000) == "still improving"
