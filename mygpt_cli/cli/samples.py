@@ -72,9 +72,13 @@ class Samples:
         return max(0, math.ceil(math.log2(end / self._due))) if end > self._due else 0
 
     def _attempt(self, tokens: int, most: float) -> Sampled | None:
-        """Return a sample; one that cannot be had is no reason to stop, and what is wrong, training says."""
+        """Return a sample with text in it.
+
+        One that cannot be had is no reason to stop; what is wrong, training says.
+        """
         try:
-            return self._sampled(tokens, most)
+            sample = self._sampled(tokens, most)
+            return sample if sample.text.strip() else None
         except (MygptError, MemoryError, RuntimeError) as error:
             if not isinstance(error, MygptError) and not is_out_of_memory(error):
                 raise

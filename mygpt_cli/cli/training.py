@@ -62,7 +62,7 @@ def prepare(
 
 def read_text(settings: Settings, report: "Reporter", processes: Processes) -> "Corpus":
     """Open the text and say what it is; UsageError for a pipe, of which several processes each get a part."""
-    from mygpt_cli.text.corpus import open_corpus
+    from mygpt_cli.config.corpus import corpus_of
 
     files = settings.get("files", ())
     if processes.count > 1 and "-" in (*files, settings.get("val_file")):
@@ -71,13 +71,7 @@ def read_text(settings: Settings, report: "Reporter", processes: Processes) -> "
         )
     typed = "-" in files and sys.stdin is not None and sys.stdin.isatty()
     report.busy("type the text, and end it with Ctrl-D on an empty line" if typed else "reading the text")
-    corpus = open_corpus(
-        files,
-        errors=settings.get("errors", "strict"),
-        encoding=settings.get("encoding", "utf-8"),
-        val_fraction=settings.get("val_fraction"),
-        val_file=settings.get("val_file"),
-    )
+    corpus = corpus_of(settings)
     report.text(corpus)
     return corpus
 

@@ -219,8 +219,8 @@ class TrainConfig:
         expert=True,
     )
     average: float = knob(
-        "Validate and save the average of the weights over this fraction of the steps so far; 0: the last "
-        "weights themselves.",
+        "Validate and save an average of the weights over the last steps: this fraction of those so far; 0: "
+        "no average.",
         "Schedule",
         0.0,
         at_least=0,
@@ -339,8 +339,8 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
         )
     if settings.get("members") and settings.get("steps") and settings["steps"] <= settings["members"]:
         faults.append(
-            f"{settings['members']} members and the model that learns from them take more than "
-            f"{called('steps')} {settings['steps']}"
+            f"{called('members')} {settings['members']} needs at least {settings['members'] + 1} steps, "
+            f"one for each model: {called('steps')} is {settings['steps']}"
         )
     if settings.get("members") and settings.get("init_from"):
         both = f"{called('members')} and {called('init_from')}"

@@ -16,8 +16,9 @@ from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.checkpoints.metrics import CONFIG
 from mygpt_cli.checkpoints.runs import run_of
+from mygpt_cli.config.corpus import corpus_of
 from mygpt_cli.config.sources import from_file
-from mygpt_cli.text.corpus import STDIN, Corpus, Part, open_corpus
+from mygpt_cli.text.corpus import STDIN, Corpus, Part
 from mygpt_cli.text.manifest import changes
 
 LEAST = 40  # characters; shorter stretches are shared by texts that never met
@@ -63,16 +64,9 @@ def training_text(checkpoint: Checkpoint) -> Corpus | str:
         return "no run says what it was trained on"
     try:
         settings = from_file(run / CONFIG)
-        files = settings.get("files", ())
-        if STDIN in files:
+        if STDIN in settings.get("files", ()):
             return "it came from standard input"
-        corpus = open_corpus(
-            files,
-            errors=settings.get("errors", "strict"),
-            encoding=settings.get("encoding", "utf-8"),
-            val_fraction=settings.get("val_fraction"),
-            val_file=settings.get("val_file"),
-        )
+        corpus = corpus_of(settings)
     except MygptError as error:
         return error.message
     if corpus.fingerprint != checkpoint.state.get("text"):

@@ -35,7 +35,7 @@ def extend(config: TrainConfig, history: History, planned: Course) -> str:
     first = history.stage_first
     end = first + current_course(config, history)[-1][1]
     if history.step >= end and history.stage < config.members:
-        return f"{said}; what is left of them goes to the models that have not begun"
+        return f"{said}; the steps that are left go to the models that have not begun"
     before = factor_at(max(first, history.step - 1), config, history, planned)
     history.rewarm_step, history.rewarm_factor = history.step, before
     now = factor_at(history.step, config, history)

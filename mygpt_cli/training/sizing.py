@@ -48,7 +48,7 @@ FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take 
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
 WEIGHT_DECAY = 0.1  # for a text that is seen seldom
-# Several models where each of them takes so many passes and steps; a single one gains little from more.
+# Several models where each of them takes so many passes over the text and so many steps.
 MEMBERS, PASSES, FEWEST_STEPS = 3, 24, 300
 WEIGHT_DECAY = 0.1  # for a text that is seen seldom
 PASSES = 24  # over the text, after which a model gains little from more: others beside it gain more
@@ -153,7 +153,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
     if seconds is not None and (members := _members(chosen, epochs, epochs * train_tokens / tokens_per_step)):
-        choose("members", members, f"one model gains little from more than {PASSES} passes over the text")
+        choose("members", members, "better than one model that sees the text that often")
     choose("members", 0)
     _choose_regularisation(choices, tokens(layers, width) / train_tokens, bool(dataset.tokenizer.ranks))
     # A prediction costs a third of what learning from it does.
@@ -211,7 +211,7 @@ def _choose_regularisation(choices: Choices, epochs: float, byte_pairs: bool) ->
     if chosen.get("optimizer") != "adamw":
         choose("weight_decay", _weight_decay(epochs), reason)
     choose("weight_decay", WEIGHT_DECAY)
-    choose("average", AVERAGE, "steadier than the last weights themselves")
+    choose("average", AVERAGE, "better than the last weights alone")
 
 
 def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer) -> Settings:

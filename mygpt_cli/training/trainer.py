@@ -226,7 +226,7 @@ class Trainer:
         self._begin_optimizing()
         now = f"member {history.stage + 1} of {members}"
         if history.stage == members:
-            now = f"the model that learns from {'it' if members == 1 else f'all {members}'}"
+            now = f"the model that learns from {'it' if members == 1 else 'them'}"
         said = f"member {history.stage} of {members} is trained; now {now}"
         return Noted(step=history.step + 1, text=said)  # of the next step: a save may have been before it
 

@@ -61,8 +61,8 @@ STOPS = (
     Stop(
         "token ids",
         {"id": "{id}", "vocabulary": "{vocabulary} tokens"},
-        "Every token of the vocabulary has a number, its id. That number is all that the model is given:"
-        " how the token is spelled, it does not see.",
+        "Every token of the vocabulary has a number, its id. That number is all that the model is given: it"
+        " does not see how the token is spelled.",
         "Do tokens with neighbouring ids mean similar things?",
         "No. The id is only a name; what is similar, the model learns in the next stage.",
     ),

@@ -249,7 +249,8 @@ class PlainReporter(Reporter):
             f"{epochs:.1f} passes over the text; {config.optimizer}, {plan.dtype} on {plan.device}",
         )
         if config.members:
-            self.line("", f"{count_of(config.members, 'member')}, then the model that learns from them")
+            them = "it" if config.members == 1 else "them"
+            self.line("", f"{count_of(config.members, 'member')}, then the model that learns from {them}")
         for number, line in enumerate(reason_lines(plan) if self._explain else ()):
             self.line("" if number else "chosen", line, "dim")
 

@@ -76,7 +76,7 @@ def test_samples_double_their_distance_and_keep_the_budget(
         found, taken = Samples(trainer), []
 
         def write(tokens: int, most: float) -> Sampled:
-            begun = Sampled(step=trainer.history.step, seconds=trainer.history.seconds, text="")
+            begun = Sampled(step=trainer.history.step, seconds=trainer.history.seconds, text="a")
             found._reading = token * step
             taken.append(max(found._reading, min(wanted, max(0.0, most))))
             machine.work(taken[-1])
@@ -177,9 +177,15 @@ def test_the_one_at_the_end_takes_what_is_left(
     trainer = new_trainer(tiny_config(), tiny_dataset)
     trainer.history.seconds, trainer.budget = seconds, Budget(seconds + left)
     found, asked = Samples(trainer), []
-    monkeypatch.setattr(found, "_sampled", lambda tokens, most: asked.append(most))
-    found.at_the_end()
+
+    def written(tokens: int, most: float) -> Sampled:
+        asked.append(most)
+        return Sampled(step=1, seconds=seconds, text="a" if len(asked) == 1 else " \n")
+
+    monkeypatch.setattr(found, "_sampled", written)
+    assert found.at_the_end()
     assert asked == [pytest.approx(most)]
+    assert found.at_the_end() is None  # there is nothing to show
 
 
 def test_the_strip_remains(

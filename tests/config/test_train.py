@@ -42,6 +42,16 @@ def test_all_faults_are_reported_at_once() -> None:
     assert "width 10 is not divisible by 4 heads (width 8 is)" in fault.value.message
 
 
+def test_members_need_steps_and_begin_from_nothing() -> None:
+    with pytest.raises(
+        UsageError, match="--members 3 needs at least 4 steps, one for each model: --steps is 3"
+    ):
+        tiny_config(members=3, steps=3)
+    with pytest.raises(UsageError, match="--members and --init-from cannot be combined"):
+        tiny_config(members=1, init_from="folder")
+    assert tiny_config(members=3, steps=4).members == 3
+
+
 def test_an_unknown_setting_gets_a_suggestion() -> None:
     assert setting_faults({"lauers": 3}) == ["unknown setting --lauers (did you mean 'layers'?)"]
 

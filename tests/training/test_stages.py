@@ -136,7 +136,7 @@ def test_the_last_model_learns_from_the_mean_of_the_others(tiny_dataset: Dataset
     notes = [(event.step, event.text) for event in events if isinstance(event, Noted)]
     assert notes[:2] == [
         (31, "member 1 of 2 is trained; now member 2 of 2"),
-        (61, "member 2 of 2 is trained; now the model that learns from all 2"),
+        (61, "member 2 of 2 is trained; now the model that learns from them"),
     ]
     losses = {event.step: event.val_loss for event in events if isinstance(event, Evaluated)}
     assert losses[45] > losses[30]  # another model began
