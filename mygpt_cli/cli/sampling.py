@@ -110,8 +110,8 @@ def read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _parsed(name: str, value: str | list[str] | bool) -> Any:
-    if isinstance(value, list):
+def _parsed(name: str, value: str | list[str] | tuple[str, ...] | bool) -> Any:
+    if isinstance(value, list | tuple):
         return tuple(value) if knobs(Sampling)[name].kind is tuple else [_parsed(name, one) for one in value]
     return knobs(Sampling)[name].parse(value) if isinstance(value, str) else value
 

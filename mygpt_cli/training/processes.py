@@ -5,7 +5,10 @@ memory travel by gloo, those on a GPU by NCCL.
 """
 
 import json
+import os
+import pathlib
 import platform
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -41,7 +44,7 @@ class Connected(Processes):
         on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
         if on_gpu and local_rank < torch.cuda.device_count():
             torch.cuda.set_device(local_rank)
-        with _missing():
+        with _missing(), _silent():
             self._store, *_ = next(rendezvous("env://", rank, count, timeout=JOINING))
             dist.init_process_group("gloo", store=self._store, rank=rank, world_size=count, timeout=LATE)
             # By then all have agreed that they are there.
@@ -117,7 +120,7 @@ class Connected(Processes):
         self._steps += 1
         if self._steps == 2:
             limit = timedelta(seconds=max(SOON, STEPS * self.most(seconds)[0]))
-            with _missing():
+            with _missing(), _silent():
                 self._group = dist.new_group(backend="gloo", timeout=limit)
                 self._patient = dist.new_group(backend="gloo", timeout=max(SAVING, limit))
 
@@ -157,6 +160,25 @@ def _missing() -> Iterator[None]:
             "another process of this run has ended, or cannot be reached",
             "nothing was saved yet",
         ) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep stdout for results: gloo of torch 2.9 writes there that it connects."""
+    if sys.stdout:
+        sys.stdout.flush()
+    try:
+        stdout = os.dup(1)
+    except OSError:  # there is none
+        yield
+        return
+    with pathlib.Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 @contextmanager

@@ -14,9 +14,11 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
     from rich.progress import Progress, TaskID
 
     console = stderr_console()
-    silent = quiet or not console.is_terminal or console.is_dumb_terminal
+    if quiet or not console.is_terminal or console.is_dumb_terminal:
+        yield lambda stage, fraction: None
+        return
     tasks: dict[str, TaskID] = {}
-    with Progress(console=console, transient=True, disable=silent) as progress:
+    with Progress(console=console, transient=True) as progress:
 
         def tell(stage: str, fraction: float) -> None:
             if stage not in tasks:

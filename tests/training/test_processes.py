@@ -19,7 +19,7 @@ from mygpt_cli.tokens.dataset import Dataset, prepare
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import CheckpointDue, Corrected, Evaluated, Finished, Progress
 from mygpt_cli.training.history import History
-from mygpt_cli.training.processes import connect
+from mygpt_cli.training.processes import _silent, connect
 from tests.conftest import tiny_config
 from tests.helpers.processes import on_processes
 from tests.helpers.trainers import ON_LINUX, new_trainer
@@ -245,3 +245,11 @@ def test_variables_of_torchrun_are_asked_for() -> None:
         connect(given),
     ):
         pass
+
+
+def test_nothing_is_written_to_stdout_while_processes_connect(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever a library writes there itself."""
+    with _silent():
+        os.write(1, b"[Gloo] Rank 0 is connected")
+    os.write(1, b"a result")
+    assert capfd.readouterr() == ("a result", "")
