@@ -4,14 +4,17 @@ import contextlib
 import logging
 import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
 
 import typer
 
 from mygpt_cli.base.errors import MygptError, ResourceError, UsageError
 from mygpt_cli.base.processes import Processes
 
+TOLD = "_MYGPT_TOLD"  # a variable: the file that a process makes when it tells what went wrong
 BY_SIGNAL = 128  # and more: the exit codes of what a signal ended in good order
 
 
@@ -41,20 +44,24 @@ def launch(arguments: Sequence[str], count: int, environment: MutableMapping[str
         local_addr="localhost",
         max_restarts=0,
     )
-    try:
-        elastic_launch(config, sys.executable)("-m", "mygpt_cli", *arguments)
-    except SignalException as ended:
-        return BY_SIGNAL + ended.sigval.value
-    except ChildFailedError as fault:
-        return _exit_code({rank: failure.exitcode for rank, failure in fault.failures.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "told")
+        environment[TOLD] = str(told)
+        try:
+            elastic_launch(config, sys.executable)("-m", "mygpt_cli", *arguments)
+        except SignalException as ended:
+            return BY_SIGNAL + ended.sigval.value
+        except ChildFailedError as fault:
+            codes = {rank: failure.exitcode for rank, failure in fault.failures.items()}
+            return _exit_code(codes, told=told.exists())
     return 0
 
 
-def _exit_code(codes: Mapping[int, int]) -> int:
-    """Return the exit code that says most; ResourceError where no process has said what happened."""
+def _exit_code(codes: Mapping[int, int], *, told: bool) -> int:
+    """Return the exit code that says most; ResourceError where no process has `told` what happened."""
     said = [code for code in codes.values() if 0 < code < BY_SIGNAL]
-    if said:
-        return max(said)  # whoever only lost another has 1
+    if said or told:  # the code of the one that told may not be known
+        return max(said, default=1)  # whoever only lost another has 1
     killed = {rank: -code for rank, code in codes.items() if code < 0}
     if not killed:
         return max(codes.values())
@@ -91,5 +98,7 @@ def joined(environment: Mapping[str, str], asked: int | None) -> Iterator[Proces
             if processes.speaks():
                 # The launcher ends all processes as soon as one has ended: not this one, which tells why.
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                if TOLD in environment:
+                    Path(environment[TOLD]).touch()
                 raise
             raise typer.Exit(error.exit_code if isinstance(error, MygptError) else 1) from None
