@@ -43,7 +43,9 @@ class Samples:
         gone = history.seconds - self._began
         pace = gone / (history.step - self._first)
         steps_left = (trainer.config.steps - history.step) * pace
-        left = max(0.0, budget.end - began if math.isfinite(budget.end) else steps_left)
+        left = budget.end - began if math.isfinite(budget.end) else steps_left
+        if left <= 0:
+            return
         more = self._due_before(history.seconds + left)
         all_left = FRACTION * (gone + left) - self._spent
         most = all_left / (more + 1)
@@ -54,8 +56,10 @@ class Samples:
         if sample := self._attempt(TOKENS, min(most, LONGEST) - 2 * exchanged):
             yield sample
         self._least = 2 * exchanged + self._reading
-        self._spent += time.perf_counter() - began + exchanged
-        budget.sampled(more)
+        took = time.perf_counter() - began + exchanged
+        self._spent += took
+        affordable = all_left - took
+        budget.sampled(min(more * took, affordable) if affordable >= self._least else 0.0)
 
     def at_the_end(self) -> Sampled | None:
         """Return a longer sample, in what is left of the time; None where it cannot be had."""

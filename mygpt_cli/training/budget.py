@@ -58,9 +58,10 @@ class Budget:
         self._recent.append(self._lap() / cost)
         self._taken += 1
 
-    def sampled(self, more: int) -> None:
-        """A sample was written after a step; so many more are to come before the end."""
-        self._samples = more * self._lap()
+    def sampled(self, reserved: float) -> None:
+        """A sample was written after a step; further ones will take so many seconds in all."""
+        self._lap()
+        self._samples = reserved
 
     def validated(self) -> None:
         """A validation has ended, and all that comes of one."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli.base.errors import MygptError
@@ -61,6 +61,7 @@ def pretending(
     pace=st.floats(0.002, 0.01),
     token=st.just(0.0) | st.floats(0, UNKNOWN),
 )
+@example(seconds=512.0, wanted=1.0, pace=2**-8, token=2.0)  # one can be afforded: none is reserved for more
 def test_samples_double_their_distance_and_keep_the_budget(
     tiny_dataset: Dataset, seconds: float, wanted: float, pace: float, token: float
 ) -> None:
@@ -84,7 +85,7 @@ def test_samples_double_their_distance_and_keep_the_budget(
 
         monkeypatch.setattr(found, "_sampled", write)
         events = [event for event in trainer.run(between=found.on_time) if isinstance(event, Sampled)]
-        assert abs(machine.now + START - seconds) <= 0.05 * seconds
+        assert abs(machine.now + START - seconds) <= 0.03 * seconds
     assert sum(taken) <= FRACTION * seconds + 1e-6
     assert all(one <= max(LONGEST, token * step) for one in taken)
     due = list(itertools.takewhile(lambda time: time < seconds, (FIRST * 2**k for k in range(20))))

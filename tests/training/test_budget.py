@@ -156,7 +156,7 @@ def test_samples_are_no_steps_and_those_to_come_are_counted(monkeypatch: pytest.
         machine.work(1.0)
         budget.stepped()
     machine.work(2.0)
-    budget.sampled(3)
+    budget.sampled(3 * 2.0)
     assert budget.steps(config, History(step=10)) == int(100.0 - START - 10.0 - 2.0 - 3 * 2.0 - SAVE)
 
 
