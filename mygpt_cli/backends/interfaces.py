@@ -16,13 +16,11 @@ from mygpt_cli.model.masks import DropoutMasks
 # A step of Muon on matrices, each given as (gradient, momentum, mean squares of its rows, weights), with the
 # momentum's factor, the learning rate and the weight decay.
 MuonStep = Callable[[Iterable[tuple[Tensor, ...]], float, float, float], None]
-TEACHER_WEIGHT = 0.7  # of a teacher's probabilities in what is learned; the rest is the text's
 
 
 class TrainingBackend(Protocol):
     """Computes the loss of a model and its gradients. `muon` takes Muon's step, where there is a fast way."""
 
-    model: GPT
     muon: MuonStep | None
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
@@ -31,22 +29,10 @@ class TrainingBackend(Protocol):
     def beside(self, model: GPT) -> "TrainingBackend":
         """Return such a back-end for another model of the same parts."""
 
-    def probabilities(self, ids: Tensor) -> Tensor:
-        """Return the probabilities (B, T, V), float32, of the token after each of ids (B, T)."""
-
     def accumulate_gradients(
-        self,
-        ids: Tensor,
-        targets: Tensor,
-        masks: DropoutMasks | None = None,
-        loss_scale: float = 1.0,
-        teacher: Tensor | None = None,
+        self, ids: Tensor, targets: Tensor, masks: DropoutMasks | None = None, loss_scale: float = 1.0
     ) -> Tensor:
-        """Add the gradient of `loss_scale` times the loss to each parameter's; return the scaled loss.
-
-        With a `teacher`, probabilities (B, T, V), the gradient is that of a mixture: TEACHER_WEIGHT of the
-        cross-entropy with these, the rest of that with the targets (Hinton et al., 2015, arXiv:1503.02531).
-        """
+        """Add the gradient of `loss_scale` times the loss to each parameter's; return the scaled loss."""
 
 
 class Decoder(Protocol):

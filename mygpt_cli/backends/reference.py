@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mygpt_cli.backends.cpu.sampler import CompiledSampler
-from mygpt_cli.backends.interfaces import TEACHER_WEIGHT, MuonStep
+from mygpt_cli.backends.interfaces import MuonStep
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.masks import DropoutMasks
@@ -34,27 +33,12 @@ class Autograd:
         """Return the reference for another model."""
         return Autograd(model)
 
-    @torch.no_grad()
-    def probabilities(self, ids: Tensor) -> Tensor:
-        """Return the probabilities (B, T, V) of the token after each of ids (B, T), in float32."""
-        return self.model.predict(ids).softmax(dim=-1)
-
     def accumulate_gradients(
-        self,
-        ids: Tensor,
-        targets: Tensor,
-        masks: DropoutMasks | None = None,
-        loss_scale: float = 1.0,
-        teacher: Tensor | None = None,
+        self, ids: Tensor, targets: Tensor, masks: DropoutMasks | None = None, loss_scale: float = 1.0
     ) -> Tensor:
         """Add the gradient of `loss_scale` times the loss to each parameter's; return the scaled loss."""
-        logits = self.model.predict(ids, masks, self._forward).flatten(0, 1)
-        loss = F.cross_entropy(logits, targets.flatten()) * loss_scale
-        objective = loss
-        if teacher is not None:
-            soft = F.cross_entropy(logits, teacher.flatten(0, 1)) * loss_scale
-            objective = torch.lerp(loss, soft, TEACHER_WEIGHT)
-        objective.backward()  # type: ignore[no-untyped-call]
+        loss = self.model.loss(ids, targets, masks, self._forward) * loss_scale
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
 

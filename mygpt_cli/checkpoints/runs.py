@@ -49,7 +49,7 @@ CHANGEABLE = {
     "encoding",
     "out",
 }
-EARLIER: Settings = {"average": 0.0, "members": 0}  # what runs of earlier versions had that did not say so
+EARLIER: Settings = {"average": 0.0, "members": 1}  # what runs of earlier versions had that did not say so
 
 
 class Run:
@@ -125,7 +125,7 @@ class Run:
             "history": asdict(trainer.history),
         }
         parts: dict[str, Any] = {
-            "model": trainer.model,
+            "model": trainer.delivered(),
             "tokenizer": trainer.dataset.tokenizer,
             "state": state,
         }
@@ -296,8 +296,8 @@ def history_of(state: dict[str, Any] | None) -> History:
         if not isinstance(value, kind) or wrong_truth or not 0 <= (value or 0) <= MOST:
             raise unknown
     settings = (state or {}).get("settings")
-    members = settings.get("members", 0) if isinstance(settings, dict) else 0
-    if history.stage_first > history.step or not isinstance(members, int) or history.stage > members:
+    members = settings.get("members", 1) if isinstance(settings, dict) else 1
+    if history.stage_first > history.step or not isinstance(members, int) or history.stage >= members:
         raise unknown
     return history
 

@@ -91,7 +91,7 @@ class Samples:
     def _sampled(self, tokens: int, most: float) -> Sampled:
         """Let the model write until it has taken `most` seconds; at least one token."""
         trainer = self._trainer
-        tokenizer, decoder = trainer.dataset.tokenizer, ReferenceDecoder(trainer.model)
+        tokenizer, decoder = trainer.dataset.tokenizer, ReferenceDecoder(trainer.delivered())
         sampling = Sampling(seed=trainer.config.seed, max_new_tokens=tokens)
         prompt = read_prompt(tokenizer, "", trainer.config.context)
         text, began = "", time.perf_counter()

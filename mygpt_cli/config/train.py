@@ -210,11 +210,10 @@ class TrainConfig:
     )
 
     members: int = knob(
-        "Train this many models first, one after another, and then one that learns from all of them "
-        "(distillation); 0: one model.",
+        "Train this many models, one after another, and deliver them as one that averages what they predict.",
         "Schedule",
-        0,
-        at_least=0,
+        1,
+        at_least=1,
         at_most=16,
         expert=True,
     )
@@ -337,14 +336,18 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
             f"{called('arch')} {architecture.name} can only be fine-tuned, with {called('init_from')}; "
             f"a new model can be {', '.join(TRAINABLE)}"
         )
-    if settings.get("members") and settings.get("steps") and settings["steps"] <= settings["members"]:
+    members = settings.get("members", 1)
+    if settings.get("steps") and settings["steps"] < members:
         faults.append(
-            f"{called('members')} {settings['members']} needs at least {settings['members'] + 1} steps, "
-            f"one for each model: {called('steps')} is {settings['steps']}"
+            f"{called('members')} {members} needs at least {members} steps, one for each model: "
+            f"{called('steps')} is {settings['steps']}"
         )
-    if settings.get("members") and settings.get("init_from"):
+    if members > 1 and settings.get("init_from"):
         both = f"{called('members')} and {called('init_from')}"
         faults.append(f"{both} cannot be combined: members begin from random weights")
+    smallest = configure(architecture.name, vocab_size=1, layers=1, heads=1, width=2, context=1)
+    if members > 1 and (fault := smallest.joining_fault):
+        faults.append(f"{called('members')} is not for {architecture.name}: {fault}")
     if settings.get("bias") and "bias" not in architecture.options:
         others = " or ".join(f"--arch {name}" for name, it in ARCHITECTURES.items() if "bias" in it.options)
         faults.append(f"{architecture.name} has no biases: leave --bias out or use {others}")

@@ -251,24 +251,22 @@ class GPT(nn.Module):
         """
         return self.unembed(self.hidden(ids, cache=cache, masks=masks))
 
-    def loss(self, ids: Tensor, targets: Tensor, masks: DropoutMasks | None = None) -> Tensor:
-        """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
-        return F.cross_entropy(self.predict(ids, masks).flatten(0, 1), targets.flatten())
-
-    def predict(
+    def loss(
         self,
         ids: Tensor,
+        targets: Tensor,
         masks: DropoutMasks | None = None,
         forward: Callable[..., Tensor] | None = None,
     ) -> Tensor:
-        """Return float32 logits (B, T, V) for the token after each of ids (B, T), under dropout.
+        """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T).
 
         `forward` may be the model compiled.
         """
         # Masks are drawn beforehand: that cannot be compiled.
         count, shape = 1 + 2 * self.config.layers, (*ids.shape, self.config.width)
         drawn = [masks.draw(*shape) for _ in range(count)] if masks else None
-        return (self if forward is None else forward)(ids, masks=drawn)
+        logits = (self if forward is None else forward)(ids, masks=drawn)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     def hidden(
         self, ids: Tensor, *, cache: KVCache | None = None, masks: Sequence[Tensor] | None = None

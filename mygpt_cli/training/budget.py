@@ -11,7 +11,6 @@ from statistics import median
 from mygpt_cli.config.course import MOST_STEPS
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.history import History
-from mygpt_cli.training.stages import cost
 
 START, SAVE = 0.4, 0.05  # seconds for starting Python and leaving it, and for each save
 MISSED = 0.01  # fraction of all steps by which their number may be wrong before it is corrected,
@@ -53,9 +52,9 @@ class Budget:
         self._looks_apart = (self.end - self._lap_began) / LOOKS
         self._next_look = self._lap_began + KNOWN * LOOKS * self._looks_apart
 
-    def stepped(self, cost: float = 1.0) -> None:
-        """A step was taken since the last call of any of these, of this cost as a multiple of others'."""
-        self._recent.append(self._lap() / cost)
+    def stepped(self) -> None:
+        """A step was taken since the last call of any of these."""
+        self._recent.append(self._lap())
         self._taken += 1
 
     def sampled(self, reserved: float) -> None:
@@ -88,7 +87,7 @@ class Budget:
 
     def steps(self, config: TrainConfig, history: History) -> int:
         """Return how many more steps fit, validations and saves included."""
-        step, of_stage = history.step, (config.members, history.stage, history.stage_step)
+        step, stages = history.step, config.members - 1 - history.stage  # which each end with a validation
         left = self.end - time.perf_counter() - START - self._samples
         pace = self._pace(config.steps - step)
         every = config.validation_interval
@@ -98,10 +97,10 @@ class Budget:
 
         def seconds(count: int) -> float:
             last = step + count
-            validations = _multiples(step, last, every) + (last % every > 0)
+            validations = _multiples(step, last, every) + (last % every > 0) + stages
             saves = _multiples(step, last, *often) + 2 * _multiples(step, last, keep)
             saves += all(last % interval for interval in (*often, keep)) - _multiples(step, last, *both)
-            return (cost(*of_stage, count) + validations * self._validation) * pace + saves * self._save
+            return (count + validations * self._validation) * pace + saves * self._save
 
         most = min(MOST_STEPS - step, max(0, int(left / pace)))
         return max(0, bisect.bisect_right(range(most + 1), left, key=seconds) - 1)

@@ -34,7 +34,7 @@ def extend(config: TrainConfig, history: History, planned: Course) -> str:
     said = f"the run now ends at step {config.steps:,} instead of {planned[-1][1]:,}"
     first = history.stage_first
     end = first + current_course(config, history)[-1][1]
-    if history.step >= end and history.stage < config.members:
+    if history.step >= end and history.stage + 1 < config.members:
         return f"{said}; the steps that are left go to the models that have not begun"
     before = factor_at(max(first, history.step - 1), config, history, planned)
     history.rewarm_step, history.rewarm_factor = history.step, before

@@ -43,9 +43,9 @@ def is_acceptable(history: History, config: TrainConfig, loss: float, norm: floa
 def is_hopeless(history: History, config: TrainConfig, evaluated: Evaluated) -> bool:
     """Whether validation has become so much worse that the falling learning rate cannot mend it.
 
-    A member that learns its text by heart is no reason to end: others still learn from it.
+    A member that learns its text by heart is no reason to end while others are to come.
     """
-    if history.stage < config.members:
+    if history.stage + 1 < config.members:
         return False
     lost = evaluated.bits_per_byte > HOPELESS * (history.stage_best or math.inf)
     return bool(config.patience) and history.evals_since_best >= config.patience and lost

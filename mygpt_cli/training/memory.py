@@ -40,14 +40,23 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int
 def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int, processes: int) -> float:
     """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
 
-    Several processes send each other gradients and weights from copies. The average is one more copy,
-    each member another, and their predictions are two numbers for each token of the vocabulary.
+    Several processes send each other gradients and weights from copies. The average is one more copy, each
+    member another; several are validated as one model, which is as many times as wide.
     """
-    parameters = 12 * layers * width**2 + 2 * vocab_size * width
+    parameters = _parameters(layers, width, vocab_size)
     size = 2 if config.dtype == "bfloat16" else 4
     sequences = min(config.batch_size, -(-config.batch_size * config.accumulation // processes))
-    tokens = sequences * config.context
-    kept = layers * (26 * width + 3 * config.heads * config.context) + 3 * vocab_size
-    each = (18.0 if processes == 1 else 26.0) + (4.0 if config.average else 0.0) + 4.0 * config.members
-    taught = 2 * 4 * tokens * vocab_size if config.members else 0
-    return each * parameters + float(size * tokens * kept) + taught
+    tokens, members = sequences * config.context, config.members
+
+    def kept(times: int) -> float:
+        of_layer = 26 * width * times + 3 * config.heads * times * config.context
+        return float(size * tokens * (layers * of_layer + 3 * vocab_size))
+
+    copies = members + bool(config.average) - 1
+    each = (18.0 if processes == 1 else 26.0) + 4.0 * copies
+    together = 4.0 * _parameters(layers, width * members, vocab_size) + kept(members) if members > 1 else 0.0
+    return each * parameters + max(kept(1), together)
+
+
+def _parameters(layers: int, width: int, vocab_size: int) -> int:
+    return 12 * layers * width**2 + 2 * vocab_size * width

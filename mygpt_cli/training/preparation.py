@@ -138,9 +138,9 @@ class Preparation:
 
     def new_trainer(self, config: TrainConfig) -> Trainer:
         """Return a trainer that begins from weights drawn from the seed, or from those of a checkpoint."""
-        start, vocab_size = self._start, self._dataset.tokenizer.vocab_size
+        start = None if config.members > 1 else self._start  # which may be several models as one
         fitting = self._fitting(config)  # before anything is allocated
-        model = GPT(start.config if start else config.model(vocab_size))
+        model = GPT(start.config if start else self._shape(config))
         if start:
             model.load_state_dict(start.model.state_dict())
         else:
@@ -148,9 +148,14 @@ class Preparation:
         return self._trainer(config, fitting, model)
 
     def resumed_trainer(self, config: TrainConfig, history: History) -> Trainer:
-        """Return a trainer that goes on; the settings are those of the checkpoint."""
+        """Return a trainer that goes on once it has loaded its state; the settings are the checkpoint's."""
         assert self._start  # noqa: S101 - only of a run that goes on
-        return self._trainer(config, self._fitting(config), self._start.model, history)
+        fitting = self._fitting(config)
+        model = GPT(self._shape(config)) if history.stage else self._start.model
+        return self._trainer(config, fitting, model, history)
+
+    def _shape(self, config: TrainConfig) -> ModelConfig:
+        return config.model(self._dataset.tokenizer.vocab_size)
 
     def _fitting(self, config: TrainConfig) -> TrainConfig:
         others, memory = self._processes, total_memory(self._device)

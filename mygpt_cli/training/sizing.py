@@ -17,14 +17,13 @@ from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.settings import Settings, without
 from mygpt_cli.config.train import BUDGETS, TrainConfig, parse_duration
 from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
-from mygpt_cli.model.architectures import find
+from mygpt_cli.model.architectures import configure, find
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import SAVE, START, Budget, typical
 from mygpt_cli.training.history import History
 from mygpt_cli.training.schedule import warmup_steps
-from mygpt_cli.training.stages import cost_of_all
 from mygpt_cli.training.trainer import Trainer
 
 DEFAULT_TIME = "5m"
@@ -48,11 +47,8 @@ FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take 
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
 WEIGHT_DECAY = 0.1  # for a text that is seen seldom
-# Several models where each of them takes so many passes over the text and so many steps.
-MEMBERS, PASSES, FEWEST_STEPS = 3, 24, 300
-WEIGHT_DECAY = 0.1  # for a text that is seen seldom
-PASSES = 24  # over the text, after which a model gains little from more: others beside it gain more
-MOST_MEMBERS, FEWEST_STEPS = 3, 300  # and the steps that each model needs, however small the text
+PASSES = 16  # over the text, after which a model gains less from more than from others beside it
+MOST_MEMBERS, FEWEST_STEPS = 6, 300  # and the steps that each model needs, however small the text
 INTERVALS = ("eval_every", "save_every", "log_every")
 
 
@@ -77,13 +73,13 @@ class Plan:
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
         by_steps: Settings = {
-            "warmup": warmup_steps(steps // (self.settings.get("members", 0) + 1)),
+            "warmup": warmup_steps(steps // (self.settings.get("members", 1))),
             "schedule": "linear",
             "decay_fraction": 0.6,
             "final_lr": 0.0,
             "eval_every": -(-steps // self.validations(steps)),
             "save_every": -(-steps // VALIDATIONS),
-            "patience": 0 if self.seconds is None or self.settings.get("members") else 3,
+            "patience": 0 if self.seconds is None or self.settings.get("members", 1) > 1 else 3,
             "log_every": max(1, steps // 50),
         }
         return TrainConfig(**(by_steps | self.settings | {"steps": steps}))
@@ -136,10 +132,8 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
 
     def tokens(layers: int, width: int) -> float:
         """Estimate how many tokens each model of this shape learns from within the budget."""
-        members = chosen.get("members", 0)
-        if steps is not None:
-            return steps * tokens_per_step / (members + 1)
-        return (seconds or 0.0) / (pace * _cost(layers, width)) / cost_of_all(members)
+        whole = (seconds or 0.0) / (pace * _cost(layers, width)) if steps is None else steps * tokens_per_step
+        return whole / chosen.get("members", 1)
 
     pace = 0.0
     if seconds is not None:
@@ -152,9 +146,8 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     for name, value in _with_shape(chosen, layers, width).items():
         choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
-    if seconds is not None and (members := _members(chosen, epochs, epochs * train_tokens / tokens_per_step)):
-        choose("members", members, "better than one model that sees the text that often")
-    choose("members", 0)
+    members = _members(chosen, epochs, epochs * train_tokens / tokens_per_step) if seconds is not None else 1
+    choose("members", members, "better than one model that sees the text that often" if members > 1 else "")
     _choose_regularisation(choices, tokens(layers, width) / train_tokens, bool(dataset.tokenizer.ranks))
     # A prediction costs a third of what learning from it does.
     validation = max(1.0, val_tokens / 3 / tokens_per_step)
@@ -306,11 +299,11 @@ def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
 
 
 def _members(chosen: Settings, epochs: float, steps: float) -> int:
-    """Return how many members to train where one model would take so many passes and steps."""
-    if "members" in chosen or chosen.get("init_from"):
-        return 0
-    enough = min(epochs / PASSES, steps / FEWEST_STEPS) >= cost_of_all(MEMBERS)
-    return MEMBERS if enough else 0
+    """Return how many models to train where a single one would take so many passes and steps."""
+    smallest = configure(chosen["arch"], vocab_size=1, layers=1, heads=1, width=2, context=1)
+    if "members" in chosen or chosen.get("init_from") or smallest.joining_fault:
+        return 1
+    return max(1, min(MOST_MEMBERS, int(epochs / PASSES), int(steps / FEWEST_STEPS)))
 
 
 def _dropout(epochs: float, width: int) -> float:
@@ -368,7 +361,7 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tup
     validation = _validation_seconds(scratch)
     budget = Budget(end, pace, validation)
     left = end - time.perf_counter() - START
-    steps, shortest = int(left / pace), SHORTEST * (1 + plan.settings.get("members", 0))
+    steps, shortest = int(left / pace), SHORTEST * plan.settings.get("members", 1)
     for _ in range(3):  # the fewer steps, the fewer validations
         steps = budget.steps(plan.config(history.step + max(shortest, steps)), history)
     steps = scratch.processes.of(0, steps)

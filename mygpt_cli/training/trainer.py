@@ -39,7 +39,7 @@ from mygpt_cli.training.events import (
 from mygpt_cli.training.extension import extend, factor_at
 from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_acceptable, is_hopeless, overfitting, useless
-from mygpt_cli.training.members import Members
+from mygpt_cli.training.members import Members, fill
 from mygpt_cli.training.optimizer import Optimizer, under
 from mygpt_cli.training.pace import Pace
 from mygpt_cli.training.sharing import (
@@ -52,13 +52,13 @@ from mygpt_cli.training.sharing import (
     take_over,
     worst_outcome,
 )
-from mygpt_cli.training.stages import current_course, step_cost
+from mygpt_cli.training.stages import current_course
 from mygpt_cli.training.validation import evaluate
 
 WHOLE_TOKENS_FROM = 0.85  # fraction of the steps
 NO_LONGER_IMPROVES = "no longer improves"
 # Before the names of weights that a checkpoint has beside its model: where this is an average, those that are
-# being trained, and those of members.
+# being trained, and where it is several models, those of each.
 WEIGHTS, MEMBERS = "weights.", "members."
 
 Result = TypeVar("Result")
@@ -92,7 +92,7 @@ class Trainer:
         self.device = model.embedding.device
         self.backend = backend or Autograd(model)
         self._parameters = list(model.parameters())
-        self._members = Members(self.backend)
+        self._members = Members(model)
         self.history = history or History()
         self._begin_optimizing()
         self.notes: list[str] = []  # to be said with the next event
@@ -137,7 +137,8 @@ class Trainer:
 
         `stop` is asked after each step and returns the reason to end early, such as a signal's name; so is
         `between` for further events, which tells the budget what they took.
-        From a validation or save until the next step, and after the last, the model is the average.
+        From a validation or save until the next step, and after the last, the model is the average, and
+        `delivered` is what is validated and to be saved.
         Raises DivergedError when step after step must be refused: not finite, or far too large.
         """
         history, budget = self.history, self.budget
@@ -158,7 +159,7 @@ class Trainer:
             history.take(loss)
             self.average.take(history.stage_step)
             history.seconds = time.perf_counter() - started
-            budget.stepped(step_cost(self.config.members, history.stage))
+            budget.stepped()
             steps, reason = agreed(self.processes, budget.correction(self.config, history), stop())
             if steps:
                 yield self._corrected(steps)
@@ -169,7 +170,8 @@ class Trainer:
             if last or reason or history.step % config.log_every == 0:
                 yield self._progress(grad_norm)
             best, evaluated = False, None
-            if last or history.step % config.validation_interval == 0:
+            ends = history.stage_step >= current_course(self.config, history)[-1][1]
+            if last or ends or history.step % config.validation_interval == 0:
                 self.average.show()
                 evaluated = self._evaluate()
                 best = evaluated.best
@@ -201,6 +203,10 @@ class Trainer:
             refused=history.refused,
         )
 
+    def delivered(self) -> GPT:
+        """Return the model that is validated and saved: all that have been trained, as one."""
+        return self._members.together()
+
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs beside the model, so that training goes on from it exactly."""
         parts = {WEIGHTS: self.average.state(), MEMBERS: self._members.state()}
@@ -209,10 +215,13 @@ class Trainer:
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned; KeyError or ValueError when it is of another model."""
+        stage = self.history.stage
         self.optimizer.load_state(tensors)
-        self.average.load_state(under(WEIGHTS, tensors))
-        for number in range(self.history.stage):
+        for number in range(stage):
             self._members.add(under(f"{MEMBERS}{number}.", tensors))
+        if stage:
+            fill(self.model, under(f"{MEMBERS}{stage}.", tensors))
+        self.average.load_state(under(WEIGHTS, tensors))
 
     def _next_stage(self) -> Noted:
         """Keep the average as a member, and begin with the next model."""
@@ -224,10 +233,7 @@ class Trainer:
         fresh.initialise(torch.Generator().manual_seed(derive(self.config.seed, "weights", history.stage)))
         self.model.load_state_dict(fresh.state_dict())
         self._begin_optimizing()
-        now = f"member {history.stage + 1} of {members}"
-        if history.stage == members:
-            now = f"the model that learns from {'it' if members == 1 else 'them'}"
-        said = f"member {history.stage} of {members} is trained; now {now}"
+        said = f"model {history.stage} of {members} is trained; now model {history.stage + 1}"
         return Noted(step=history.step + 1, text=said)  # of the next step: a save may have been before it
 
     def update(self, step: int) -> tuple[float, float]:
@@ -267,8 +273,7 @@ class Trainer:
             if self._masks:
                 self._masks.go_to(number, draws, shape, rows)
             weight = (own.stop - own.start) / self._sequences
-            taught = self._members.teach(x[own]) if self.history.stage == self.config.members else None
-            total += self.backend.accumulate_gradients(x[own], y[own], self._masks, weight, taught)
+            total += self.backend.accumulate_gradients(x[own], y[own], self._masks, weight)
         return total
 
     def _forget_gradients(self) -> None:
@@ -344,16 +349,17 @@ class Trainer:
 
         It takes as many windows at once as a step does, so that memory suffices for it as well.
         """
+        backend = self.backend.beside(self.delivered()) if self._members else self.backend
         with self.processes.patiently():
-            nats = self._within_memory(lambda: self._sum_of_losses(tokens))
+            nats = self._within_memory(lambda: self._sum_of_losses(tokens, backend))
             return self.processes.total(torch.tensor(nats, dtype=torch.float64)).item()
 
-    def _sum_of_losses(self, tokens: np.ndarray) -> float:
+    def _sum_of_losses(self, tokens: np.ndarray, backend: TrainingBackend) -> float:
         """Return the sum over the windows that this process takes: one batch of them, then the next one's."""
         total, processes = 0.0, self.processes
         windows = val_windows(tokens, self.config.context, self.sequences_at_once)
         for x, y in islice(windows, processes.rank, None, processes.count):
-            total += self.backend.loss(self._to_device(x), self._to_device(y)).item() * y.size
+            total += backend.loss(self._to_device(x), self._to_device(y)).item() * y.size
         return total
 
     def _evaluate(self) -> Evaluated:

@@ -82,7 +82,7 @@ class Dashboard(PlainReporter):
 
         self.remember(event)
         view = self._view
-        view.dropout, view.members = self._dropout, self._members
+        view.dropout = self._dropout
         if isinstance(event, Corrected) and view.started:
             view.started = replace(view.started, steps=event.steps)
             self.corrected(event)
@@ -135,7 +135,6 @@ class RunView:
         self.samples: list[Sample] = []
         self.ended = ""
         self.dropout = False
-        self.members = 0
         self.began_at = self.progress_at = 0.0
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -166,11 +165,7 @@ class RunView:
         done = step - self.started.step
         left = ""
         if self.ended == "" and done:
-            from mygpt_cli.training.stages import cost_until
-
-            at = (self.started.step, step, self.started.steps)
-            began, now, end = (cost_until(self.members, self.started.steps, each) for each in at)
-            whole = (self.progress_at - self.began_at) * (end - now) / (now - began)
+            whole = (self.progress_at - self.began_at) * (self.started.steps - step) / done
             left = f"  {duration(max(0.0, whole - (time.monotonic() - self.progress_at)))} left"
         line = Table.grid(padding=0)
         line.add_column(width=max(8, min(40, width - 36)))

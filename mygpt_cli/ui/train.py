@@ -162,7 +162,6 @@ class PlainReporter(Reporter):
         self._reason = ""
         self._vocab_size = 2**20  # until the plan says
         self._dropout = self._told_dropout = False
-        self._members = 0
         self._steps = self._said = 0
         self._interrupted = False
         self._piped = False
@@ -227,7 +226,6 @@ class PlainReporter(Reporter):
         self._piped = "-" in (*config.files, config.val_file)
         self._dropout = bool(config.dropout or config.bpe_dropout)
         self._vocab_size = plan.vocab_size
-        self._members = config.members
         self.line(
             "tokens",
             f"{plan.tokenizer}, vocabulary of {count(plan.vocab_size)}: {count(tokens)} tokens to train on, "
@@ -248,9 +246,8 @@ class PlainReporter(Reporter):
             f"{count_of(left, 'step')} of {count(plan.tokens_per_step)} tokens{again}{within}, "
             f"{epochs:.1f} passes over the text; {config.optimizer}, {plan.dtype} on {plan.device}",
         )
-        if config.members:
-            them = "it" if config.members == 1 else "them"
-            self.line("", f"{count_of(config.members, 'member')}, then the model that learns from {them}")
+        if config.members > 1:
+            self.line("", f"{config.members} models, one after another, saved as one that averages them")
         for number, line in enumerate(reason_lines(plan) if self._explain else ()):
             self.line("" if number else "chosen", line, "dim")
 

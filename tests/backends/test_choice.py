@@ -66,7 +66,6 @@ def test_faults_of_training_are_not_the_compilers() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, as it loads its compiler
-@pytest.mark.filterwarnings("ignore:Guards may run slower")  # of torch, on Python 3.13.0
 def test_a_step_is_one_graph_and_gives_the_same_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout, whatever is drawn, and for models alike; another shape is another, validation is none."""
     graphs = []

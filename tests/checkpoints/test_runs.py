@@ -14,6 +14,7 @@ from mygpt_cli.base.errors import CheckpointError, ResourceError
 from mygpt_cli.checkpoints import checkpoint, layout, metrics, runs, saving
 from mygpt_cli.checkpoints.runs import Run, history_of, run_of
 from mygpt_cli.config.sources import from_file
+from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.events import CheckpointDue, Noted, Saved
 from mygpt_cli.training.trainer import Trainer
@@ -69,9 +70,9 @@ def test_training_fills_the_folder(tmp_path: Path, tiny_dataset: Dataset) -> Non
 
 def resumed(run: Run, dataset: Dataset) -> Trainer:
     last = checkpoint.load(run.folder, prefer=("last",))
-    trainer = Trainer(
-        tiny_config(**from_file(run.folder / "config.toml")), dataset, last.model, history_of(last.state)
-    )
+    config, history = tiny_config(**from_file(run.folder / "config.toml")), history_of(last.state)
+    model = GPT(config.model(dataset.tokenizer.vocab_size)) if history.stage else last.model
+    trainer = Trainer(config, dataset, model, history)
     trainer.load_state(checkpoint.load_optimizer(last.folder))
     run.forget_after(trainer.history.step)
     return trainer

@@ -44,12 +44,14 @@ def test_all_faults_are_reported_at_once() -> None:
 
 def test_members_need_steps_and_begin_from_nothing() -> None:
     with pytest.raises(
-        UsageError, match="--members 3 needs at least 4 steps, one for each model: --steps is 3"
+        UsageError, match="--members 3 needs at least 3 steps, one for each model: --steps is 2"
     ):
-        tiny_config(members=3, steps=3)
+        tiny_config(members=3, steps=2)
     with pytest.raises(UsageError, match="--members and --init-from cannot be combined"):
-        tiny_config(members=1, init_from="folder")
-    assert tiny_config(members=3, steps=4).members == 3
+        tiny_config(members=2, init_from="folder")
+    with pytest.raises(UsageError, match="--members is not for qwen3: all heads of a layer have the same"):
+        tiny_config(members=2, arch="qwen3")
+    assert tiny_config(members=3, steps=3).members == 3
 
 
 def test_an_unknown_setting_gets_a_suggestion() -> None:

@@ -58,7 +58,7 @@ def test_a_step_that_memory_does_not_suffice_for_is_taken_in_parts(
     monkeypatch.setattr(preparation, "total_memory", lambda device: 500_000)
     budgets: list[Settings] = [{"steps": 5}, {"time": "20s"}]
     for budget in budgets:
-        prepared = prepare(corpus, {"batch_size": 64, **budget})
+        prepared = prepare(corpus, {"batch_size": 64, "members": 1, **budget})
         trainer = prepared.new_trainer(prepared.configuration(prepared.plan(), time.perf_counter()))
         config = trainer.config
         assert config.batch_size < 64

@@ -21,7 +21,7 @@ SIGNATURES = {
     "activate": "tttii",
     "activate_backward": "tttii",
     "muon": "ttitirrr",
-    "cross_entropy": "ttttiiirrtr",
+    "cross_entropy": "ttttiiirr",
     # On processors with tiles, in float32 `matmul.h`, in bfloat16 `linear.h`:
     "matmul": "tttiiiiiii",
     "linear": "ttttiiii",

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mygpt_cli.backends.cpu.kernels import Kernels
-from mygpt_cli.backends.interfaces import TEACHER_WEIGHT, MuonStep
+from mygpt_cli.backends.interfaces import MuonStep
 from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import DropoutMasks
@@ -53,23 +53,12 @@ class TrainingPass:
         return TrainingPass(model, self.kernels)
 
     @torch.no_grad()
-    def probabilities(self, ids: Tensor) -> Tensor:
-        """Return the probabilities (B, T, V) of the token after each of ids (B, T), in float32."""
-        logits = Pass(self.model, self.kernels, ids, None).read().float()
-        return self.model.softcap(logits).softmax(dim=-1).view(*ids.shape, -1)
-
-    @torch.no_grad()
     def accumulate_gradients(
-        self,
-        ids: Tensor,
-        targets: Tensor,
-        masks: DropoutMasks | None = None,
-        loss_scale: float = 1.0,
-        teacher: Tensor | None = None,
+        self, ids: Tensor, targets: Tensor, masks: DropoutMasks | None = None, loss_scale: float = 1.0
     ) -> Tensor:
         """Add the gradient of `loss_scale` times the loss to each parameter's; return the scaled loss."""
         one = Pass(self.model, self.kernels, ids, masks)
-        total = one.forward(targets, loss_scale, teacher)
+        total = one.forward(targets, loss_scale)
         for name, gradient in one.backward().items():
             parameter = one.learned[name]
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
@@ -140,21 +129,9 @@ class Pass:
         self._qk_norm = QK_NORMS.index(config.qk_norm)
         self.gradients: dict[str, Tensor] = {}
 
-    def forward(self, targets: Tensor, loss_scale: float = 1.0, teacher: Tensor | None = None) -> Tensor:
+    def forward(self, targets: Tensor, loss_scale: float = 1.0) -> Tensor:
         """Return `loss_scale` times the mean loss for targets (B, T)."""
         config, n = self.config, self.ids.numel()
-        self.logits = self.read()  # from here on their gradient
-        losses = torch.empty(n)
-        vocab, rows = config.vocab_size, targets.flatten()
-        workspace = self.kernels.workspace("cross_entropy", vocab, n)
-        numbers = (n, vocab, config.softcap, loss_scale / n)
-        soft = (None, 0.0) if teacher is None else (teacher, TEACHER_WEIGHT)
-        self.kernels("cross_entropy", self.logits, rows, losses, *workspace, *numbers, *soft)
-        return losses.mean() * loss_scale
-
-    def read(self) -> Tensor:
-        """Return the logits (N, V) of the token after each, before they are capped."""
-        config = self.config
         branch = F.embedding(self.ids, self.parameters["embedding"])  # (N, C)
         if config.positions == "learned":
             b, t, *_ = self.shape
@@ -175,7 +152,14 @@ class Pass:
             x = between.sum
             self.layers.append((before, attention, between, inside))
         self.final = self._norm(x, branch, "norm")
-        return self.kernels.linear(self.final.normed, self.weights[self.head])
+        # (N, V), from here on their gradient
+        self.logits = self.kernels.linear(self.final.normed, self.weights[self.head])
+        losses = torch.empty(n)
+        vocab, rows = config.vocab_size, targets.flatten()
+        workspace = self.kernels.workspace("cross_entropy", vocab, n)
+        numbers = (n, vocab, config.softcap, loss_scale / n)
+        self.kernels("cross_entropy", self.logits, rows, losses, *workspace, *numbers)
+        return losses.mean() * loss_scale
 
     def backward(self) -> dict[str, Tensor]:
         """Return the gradient of what `forward` returned by each parameter."""

@@ -148,16 +148,15 @@ void activate_backward(const argument *a) {
     }
 }
 
-/* Cross-entropy in nats of each row of logits, capped where there is a cap, which become their gradients. Where there
-   is a teacher, the gradients are those of a mixture: of the cross-entropy with its probabilities, by its weight, and
-   with the target. Each thread needs a row of workspace. */
+/* Cross-entropy in nats of each row of logits, capped where there is a cap, which become their gradients. Each thread
+   needs a row of workspace. */
 long cross_entropy_workspace_size(long vocab, long rows) { return rows ? vocab : 0; }
 void cross_entropy(const argument *a) {
     element *logits = a[0].p;
     const int64_t *targets = a[1].p;
     float *restrict losses = a[2].p, *restrict v = (float *)a[3].p + thread_number() * a[4].i;
     const long rows = a[5].i, vocab = a[6].i;
-    const float cap = a[7].r, loss_scale = a[8].r, *teacher = a[9].p, weight = a[10].r;
+    const float cap = a[7].r, loss_scale = a[8].r;
     const range own = own_range(rows);
     for (long r = own.first; r < own.end; r++) {
         element *restrict z = logits + r * vocab;
@@ -173,9 +172,7 @@ void cross_entropy(const argument *a) {
         losses[r] = logf(total) + most - at_target;
         const float inverse = 1.0f / total;
         for (long j = 0; j < vocab; j++) v[j] *= inverse;
-        v[targets[r]] -= 1.0f - weight;
-        if (teacher)
-            for (long j = 0; j < vocab; j++) v[j] -= weight * teacher[r * vocab + j];
+        v[targets[r]] -= 1.0f;
         if (cap > 0.0f)
             for (long j = 0; j < vocab; j++) {
                 const float capped = hyperbolic_tangent(get(z[j]) / cap);
