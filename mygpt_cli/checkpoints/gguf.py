@@ -134,6 +134,15 @@ def export(checkpoint: Checkpoint, path: Path, kind: str, progress: OnProgress) 
     )
 
 
+def write_weights(model: GPT, path: Path, kind: str) -> None:
+    """Write a model without a vocabulary, which is all that llama.cpp needs to measure how fast it is.
+
+    Raises CheckpointError for a model that llama.cpp does not have, UsageError where the package is missing.
+    """
+    check_config(model.config)
+    _write(path, _entries(model, kind), model.config, None, kind, path.stem, lambda what, fraction: None)
+
+
 def _unrounded(entries: list[_Entry], kind: str) -> list[str]:
     """Say which matrices could not have the type that was asked for."""
     left = sum(entry.type != kind and _is_matrix(entry.name, entry.shape) for entry in entries)
@@ -198,7 +207,7 @@ def _write(
     path: Path,
     entries: list[_Entry],
     config: ModelConfig,
-    vocabulary: GgufVocabulary,
+    vocabulary: GgufVocabulary | None,
     kind: str,
     name: str,
     progress: OnProgress,
@@ -211,7 +220,10 @@ def _write(
         if kind == "q8_0":
             writer.add_quantization_version(library.GGML_QUANT_VERSION)
         _describe_model(writer, config)
-        _describe_vocabulary(writer, vocabulary)
+        if vocabulary:
+            _describe_vocabulary(writer, vocabulary)
+        else:
+            writer.add_tokenizer_model("none")
         for entry in entries:
             form = library.GGMLQuantizationType[entry.type.upper()]
             block, size = library.GGML_QUANT_SIZES[form]

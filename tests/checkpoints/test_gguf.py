@@ -288,3 +288,14 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UsageError, match="not installed") as caught:
         writing.check_gguf()
     assert caught.value.hint == "pip install gguf"
+
+
+@pytest.mark.parametrize("kind", writing.TYPES)
+def test_weights_alone_are_those_of_an_export(kind: str, tmp_path: Path) -> None:
+    made, _ = write(tmp_path, kind, arch="llama", kv_heads=1)
+    writing.write_weights(made.model, tmp_path / "alone.gguf", kind)
+    whole, alone = (gguf.GGUFReader(tmp_path / name) for name in ("model.gguf", "alone.gguf"))
+    assert [tensor.name for tensor in alone.tensors] == [tensor.name for tensor in whole.tensors]
+    for one, other in zip(alone.tensors, whole.tensors, strict=True):
+        assert np.array_equal(one.data, other.data)
+    assert alone.fields["tokenizer.ggml.model"].contents() == "none"
