@@ -635,6 +635,32 @@ def test_a_hugging_face_folder_can_be_fine_tuned(text: Path, tmp_path: Path) -> 
     assert run(["train", "text.txt", "--init-from", "hf", "--steps", "3", "--quiet"]) == 0
 
 
+@pytest.mark.parametrize("arch", ["nanochat", "llama", "gpt2"])
+def test_several_models_are_one_that_opens_in_transformers(
+    arch: str, text: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And that goes on, from within its last member, when it is given more steps; and can be fine-tuned."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from mygpt_cli.checkpoints import checkpoint
+
+    assert train("text.txt", "--steps", 12, "--members", 3, "--arch", arch, "--keep-every", 2) == 0
+    err = capfd.readouterr().err
+    assert "3 models, one after another, saved as one that averages them" in err
+    assert "model 2 of 3 is trained; now model 3" in err
+    assert run(["train", "--resume", "text-001", "--steps", "15", "--quiet"]) == 0
+    ours = checkpoint.load(Path("checkpoints/text-001"), prefer=("last",))
+    assert (ours.config.width, ours.config.heads, ours.config.layers) == (48, 6, 1)
+    theirs = AutoModelForCausalLM.from_pretrained("checkpoints/text-001/last").eval()
+    ids = torch.arange(16)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(ours.model(ids), theirs(ids).logits, atol=1e-4, rtol=1e-4)
+    assert run(["train", "text.txt", "--init-from", "text-001", "--steps", "2", "--quiet"]) == 0
+    for views in (["--compare", "text-001", "--prompt", "3 and"], ["--life", "--prompt", "3 and"], ["--weights"], []):
+        assert run(["inspect", "text-001", *views]) == 0, views
+
+
 def test_a_locked_run_is_left_alone(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 3, "--quiet") == 0
     folder = Path("checkpoints/text-001")
