@@ -47,8 +47,8 @@ FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take 
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
 WEIGHT_DECAY = 0.1  # for a text that is seen seldom
-PASSES = 16  # over the text, after which a model gains less from more than from others beside it
-MOST_MEMBERS, FEWEST_STEPS = 6, 300  # and the steps that each model needs, however small the text
+# Several models are better than one where each gets so many passes over the text and so many steps.
+FEWEST_PASSES, FEWEST_STEPS, MOST_MEMBERS = 8, 600, 6
 INTERVALS = ("eval_every", "save_every", "log_every")
 
 
@@ -303,7 +303,7 @@ def _members(chosen: Settings, epochs: float, steps: float) -> int:
     smallest = configure(chosen["arch"], vocab_size=1, layers=1, heads=1, width=2, context=1)
     if "members" in chosen or chosen.get("init_from") or smallest.joining_fault:
         return 1
-    return max(1, min(MOST_MEMBERS, int(epochs / PASSES), int(steps / FEWEST_STEPS)))
+    return max(1, min(MOST_MEMBERS, int(epochs / FEWEST_PASSES), int(steps / FEWEST_STEPS)))
 
 
 def _dropout(epochs: float, width: int) -> float:
