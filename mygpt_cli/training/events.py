@@ -9,7 +9,10 @@ from mygpt_cli.config.train import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What will be trained, on what, from `step` on; `reasons` says why mygpt chose what nobody set."""
+    """What will be trained, on what, from `step` on; `reasons` says why mygpt chose what nobody set.
+
+    The `parameters` are those of the model that is trained, of several of each.
+    """
 
     config: TrainConfig
     step: int
@@ -21,6 +24,7 @@ class Planned:
     train_characters: int
     val_tokens: int
     parameters: int
+    saved_parameters: int
     tokens_per_step: int
     device: str
     dtype: str

@@ -1,5 +1,6 @@
 """From settings and a text to a trainer: what to compute on, what to compile, the tokens, and the plan."""
 
+import math
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import DEFAULT, find
 from mygpt_cli.model.config import ModelConfig
+from mygpt_cli.model.ensemble import joined_config
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.text.corpus import Corpus
 from mygpt_cli.tokens.dataset import cache_folder, prepare
@@ -195,6 +197,7 @@ def _alike(settings: Settings, corpus: Corpus) -> dict[str, Any]:
 def planned(trainer: Trainer, chosen: Plan) -> Planned:
     """Say what a trainer will do, and why."""
     dataset, model = trainer.dataset, trainer.model
+    saved = joined_config(model.config, trainer.config.members)
     return Planned(
         config=trainer.config,
         step=trainer.history.step,
@@ -206,6 +209,7 @@ def planned(trainer: Trainer, chosen: Plan) -> Planned:
         train_characters=dataset.train_characters,
         val_tokens=len(dataset.val),
         parameters=sum(p.numel() for p in model.parameters()),
+        saved_parameters=sum(math.prod(slot.shape) for slot in find(saved.arch).slots(saved) if slot.ours),
         tokens_per_step=trainer.tokens_per_step,
         device=trainer.device.type,
         dtype=str(model.compute_dtype).removeprefix("torch."),

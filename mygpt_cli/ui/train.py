@@ -129,6 +129,7 @@ class JsonReporter(Reporter):
                 "config": asdict(plan.config),
                 "seconds": plan.seconds,
                 "parameters": plan.parameters,
+                "saved_parameters": plan.saved_parameters,
                 "train_tokens": plan.train_tokens,
                 "val_tokens": plan.val_tokens,
                 "reasons": dict(plan.reasons),
@@ -247,7 +248,8 @@ class PlainReporter(Reporter):
             f"{epochs:.1f} passes over the text; {config.optimizer}, {plan.dtype} on {plan.device}",
         )
         if config.members > 1:
-            self.line("", f"{config.members} models, one after another, saved as one that averages them")
+            saved = f"one of {count(plan.saved_parameters)} parameters that averages them"
+            self.line("", f"{config.members} models, one after another, saved as {saved}")
         for number, line in enumerate(reason_lines(plan) if self._explain else ()):
             self.line("" if number else "chosen", line, "dim")
 

@@ -647,11 +647,13 @@ def test_several_models_are_one_that_opens_in_transformers(
 
     assert train("text.txt", "--steps", 12, "--members", 3, "--arch", arch, "--keep-every", 2) == 0
     err = capfd.readouterr().err
-    assert "3 models, one after another, saved as one that averages them" in err
+    saved = re.search(r"3 models, one after another, saved as one of ([0-9,]+) parameters that averages", err)
+    assert saved
     assert "model 2 of 3 is trained; now model 3" in err
     assert run(["train", "--resume", "text-001", "--steps", "15", "--quiet"]) == 0
     ours = checkpoint.load(Path("checkpoints/text-001"), prefer=("last",))
     assert (ours.config.width, ours.config.heads, ours.config.layers) == (48, 6, 1)
+    assert sum(p.numel() for p in ours.model.parameters()) == int(saved[1].replace(",", ""))
     theirs = AutoModelForCausalLM.from_pretrained("checkpoints/text-001/last").eval()
     ids = torch.arange(16)[None]
     with torch.no_grad():
