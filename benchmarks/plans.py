@@ -19,8 +19,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-SIZES = {"10 kB": 10_000, "1 MB": 1_000_000, "100 MB": 100_000_000}
-TIMES = ("1m", "30m")
+SIZES = {"10 kB": 10_000, "100 kB": 100_000, "1 MB": 1_000_000, "20 MB": 20_000_000}
+TIMES = ("1m", "10m", "60m")
 COLUMNS = {
     "layers": "layers",
     "width": "width",
@@ -28,6 +28,7 @@ COLUMNS = {
     "batch_size": "batch",
     "vocab_size": "vocabulary",
     "dropout": "dropout",
+    "members": "models",
     "steps": "steps",
 }
 WIDTH = 110

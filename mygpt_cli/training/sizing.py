@@ -47,8 +47,9 @@ FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take 
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
 WEIGHT_DECAY = 0.1  # for a text that is seen seldom
-# Several models are better than one where each gets so many passes over the text and so many steps.
-FEWEST_PASSES, FEWEST_STEPS, MOST_MEMBERS = 8, 600, 6
+# Several models are better than one where each gets so many passes over the text and so many steps. From more
+# passes than MOST_PASSES a model learns nothing but the text by heart.
+FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 600, 60, 6
 INTERVALS = ("eval_every", "save_every", "log_every")
 
 
@@ -146,7 +147,10 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     for name, value in _with_shape(chosen, layers, width).items():
         choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
-    members = _members(chosen, epochs, epochs * train_tokens / tokens_per_step) if seconds is not None else 1
+    members = _members(chosen, epochs, train_tokens / tokens_per_step) if seconds is not None else 1
+    if seconds is not None and members > 1 and epochs > members * MOST_PASSES:
+        seconds *= members * MOST_PASSES / epochs
+        notes.append(f"{budget} are more than this text can use: they would only make the models memorise it")
     choose("members", members, "better than one model that sees the text that often" if members > 1 else "")
     _choose_regularisation(choices, tokens(layers, width) / train_tokens, bool(dataset.tokenizer.ranks))
     # A prediction costs a third of what learning from it does.
@@ -298,12 +302,13 @@ def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
     return {"layers": layers, "heads": _near_heads(width)} | chosen | {"width": width}
 
 
-def _members(chosen: Settings, epochs: float, steps: float) -> int:
-    """Return how many models to train where a single one would take so many passes and steps."""
+def _members(chosen: Settings, epochs: float, steps_per_epoch: float) -> int:
+    """Return how many models to train in the time in which a single one would see the text so often."""
     smallest = configure(chosen["arch"], vocab_size=1, layers=1, heads=1, width=2, context=1)
     if "members" in chosen or chosen.get("init_from") or smallest.joining_fault:
         return 1
-    return max(1, min(MOST_MEMBERS, int(epochs / FEWEST_PASSES), int(steps / FEWEST_STEPS)))
+    enough = max(FEWEST_PASSES, FEWEST_STEPS / steps_per_epoch)
+    return max(1, min(MOST_MEMBERS, int(epochs / enough))) if enough <= MOST_PASSES else 1
 
 
 def _dropout(epochs: float, width: int) -> float:

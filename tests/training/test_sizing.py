@@ -97,6 +97,8 @@ def test_the_reason_of_a_shape_is_what_bounds_it(settings: Settings, tokens: int
     ("settings", "members"),
     [
         ({"time": "10s"}, 1),
+        ({"time": "1m"}, 1),
+        ({"time": "3m"}, 2),
         ({"time": "1h"}, 6),
         ({"time": "1h", "members": 1}, 1),
         ({"time": "1h", "arch": "qwen3"}, 1),
@@ -116,6 +118,22 @@ def test_members_are_for_text_that_one_model_would_see_too_often(settings: Setti
         alone = plan({**settings, "members": 1}, dataset, slow).config(9000)
         assert config.dropout <= alone.dropout  # each sees the text less often
         assert config.warmup < alone.warmup
+
+
+def test_a_budget_that_a_text_cannot_use_is_not_used() -> None:
+    ids = np.zeros(60_000, dtype=np.uint8)
+    dataset = Dataset(ids, ids, CHARACTERS, 60_000, 60_000, 60_000, 60_000, "")
+    chosen = plan({"time": "10h"}, dataset, slow)
+    assert chosen.seconds is not None
+    assert chosen.seconds < 5 * 3600
+    assert "10h are more than this text can use" in chosen.notes[0]
+    used = plan({"time": f"{int(chosen.seconds)}s"}, dataset, slow)
+    assert used.notes == ()
+    assert used.config(9000) == chosen.config(9000)
+    assert plan({"time": "10h", "members": 6}, dataset, slow).seconds == 10 * 3600
+    # A text so small that each model would see it too often within its fewest steps.
+    tiny = Dataset(ids[:6000], ids, CHARACTERS, 6000, 60_000, 6000, 60_000, "")
+    assert plan({"time": "10h"}, tiny, slow).config(9000).members == 1
 
 
 def test_a_text_that_is_seen_more_often_is_held_against_more(tiny_dataset: Dataset) -> None:
@@ -257,8 +275,8 @@ def test_a_shape_that_is_given_is_regularised_as_if_it_were_chosen() -> None:
     def speed(config: TrainConfig) -> float:
         return 1e-5 * (0.4 + 0.6 * config.layers * config.width**2 / (4 * 128**2))
 
-    chosen = plan({"time": "200s"}, dataset, speed).config(100)
+    chosen = plan({"time": "200s", "members": 1}, dataset, speed).config(100)
     assert 0 < chosen.dropout < 0.3
-    given: Settings = {"layers": chosen.layers, "width": chosen.width}
+    given: Settings = {"layers": chosen.layers, "width": chosen.width, "members": 1}
     config = plan({"time": "200s", **given}, dataset, speed).config(100)
     assert config.dropout == chosen.dropout
