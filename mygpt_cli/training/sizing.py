@@ -7,6 +7,7 @@ dropout and tokens split at random hold against it.
 """
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ WEIGHT_DECAY = 0.1  # for a text that is seen seldom
 # Several models are better than one where each gets so many passes over the text and so many steps. From more
 # passes than MOST_PASSES a model learns nothing but the text by heart.
 FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 600, 60, 6
+SMALLER = 0.4  # times the parameters of a single model: what each of several may have instead
 INTERVALS = ("eval_every", "save_every", "log_every")
 
 
@@ -68,8 +70,12 @@ class Plan:
     validation_steps: float  # what a validation costs, as a number of training steps
 
     def validations(self, steps: int) -> int:
-        """Return how many validations so many steps can afford: a twentieth of their time, or one."""
-        return max(1, min(VALIDATIONS, int(0.05 * steps / self.validation_steps)))
+        """Return how many validations so many steps can afford: a twentieth of their time, or one.
+
+        Those at the end of each of several models are among them.
+        """
+        ends = self.settings.get("members", 1) - 1
+        return max(1, min(VALIDATIONS, int(0.05 * steps / self.validation_steps)) - ends)
 
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
@@ -143,18 +149,25 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         base.setdefault("weight_decay", WEIGHT_DECAY)
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
         pace /= _cost(base["layers"], base["width"])  # of a shape that was given
-    layers, width, reason = _shape(chosen, dataset.train_bytes, tokens, budget)
+
+    def members(layers: int, width: int) -> int:
+        """Return how many models of this shape are better than one within the budget."""
+        passes = tokens(layers, width) / train_tokens if seconds is not None else 0.0
+        return _members(chosen, passes, train_tokens / tokens_per_step)
+
+    layers, width, reason = _shape(chosen, dataset.train_bytes, tokens, members, budget)
     for name, value in _with_shape(chosen, layers, width).items():
         choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
-    members = _members(chosen, epochs, train_tokens / tokens_per_step) if seconds is not None else 1
-    if seconds is not None and members > 1 and epochs > members * MOST_PASSES:
-        seconds *= members * MOST_PASSES / epochs
+    count = members(layers, width)
+    if seconds is not None and count > 1 and epochs > count * MOST_PASSES:
+        seconds *= count * MOST_PASSES / epochs
         notes.append(f"{budget} are more than this text can use: they would only make the models memorise it")
-    choose("members", members, "better than one model that sees the text that often" if members > 1 else "")
+    choose("members", count, "better than one model that sees the text that often" if count > 1 else "")
     _choose_regularisation(choices, tokens(layers, width) / train_tokens, bool(dataset.tokenizer.ranks))
-    # A prediction costs a third of what learning from it does.
-    validation = max(1.0, val_tokens / 3 / tokens_per_step)
+    # A prediction costs a third of what learning from it does, and several models predict as one wide model.
+    wide = [_cost(layers, each * width) for each in range(1, chosen["members"] + 1)]
+    validation = max(1.0, val_tokens / 3 / tokens_per_step * statistics.mean(wide) / wide[0])
     return Plan(chosen, steps, seconds, tuple(notes), choices.reasons, validation)
 
 
@@ -269,11 +282,16 @@ def _cost(layers: int, width: int) -> float:
 
 
 def _shape(
-    chosen: Settings, text_bytes: int, tokens: Callable[[int, int], float], budget: str
+    chosen: Settings,
+    text_bytes: int,
+    tokens: Callable[[int, int], float],
+    members: Callable[[int, int], int],
+    budget: str,
 ) -> tuple[int, int, str]:
     """Return the largest shape, of those that agree with the settings, that tokens and text suffice for.
 
-    Also returns what bounds it, in words.
+    Where there is time for only one such model, and for several that are not much smaller, it is theirs. Also
+    returns what bounds it, in words.
     """
     most = max(FEWEST_PARAMETERS, PARAMETERS_PER_BYTE * text_bytes)
     shapes = [(chosen.get("layers", layers), chosen.get("width", width)) for layers, width in SHAPES]
@@ -287,6 +305,9 @@ def _shape(
     if not enough:
         return *shapes[0], f"the smallest, because {budget} is short"
     best = enough[-1]
+    several = [s for s in enough if parameters(s) >= SMALLER * parameters(best) and members(*s) > 1]
+    if several and several[-1] != best:
+        return *several[-1], f"the largest of which {budget} can train several models"
     larger = next((shape for shape in shapes if parameters(shape) > parameters(best)), None)
     if larger is None:
         reason = "the largest that is chosen automatically"
