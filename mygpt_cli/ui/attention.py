@@ -10,12 +10,11 @@ from rich.text import Text
 
 from mygpt_cli.ui.columns import NARROWEST, ROOMY, fitting, percent
 from mygpt_cli.ui.export import Shown
-from mygpt_cli.ui.lens import one_word
 from mygpt_cli.ui.pages.attention import attention_page
 from mygpt_cli.ui.records import as_json, token_fields
 from mygpt_cli.ui.rows import INDENT, Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.shade import legend, shade, shade_style
-from mygpt_cli.ui.text import head, visible
+from mygpt_cli.ui.text import head, quoted, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.inspection.attention import AttentionView, Head, HeatMap
@@ -121,7 +120,7 @@ def _shades(weights: Sequence[float], cells: int, *, ascii_only: bool) -> Text:
 
 def _parts(view: "AttentionView", width: int, explain: bool) -> Rows:
     every = view.contributions
-    answer, rival = one_word(view.answer_token), one_word(view.rival_token)
+    answer, rival = quoted(view.answer_token), quoted(view.rival_token)
     columns = [
         Column("what adds to the logit", 22),
         Column("layer", 5, right=True),
@@ -201,7 +200,7 @@ def _ticks(start: int, count: int, cells: int) -> str:
 
 def _row_sentence(weights: Sequence[float], tokens: Sequence[bytes]) -> str:
     best = max(range(len(weights)), key=lambda at: weights[at])
-    where = "itself" if best == len(weights) - 1 else f"{one_word(tokens[best])} at {best + 1}"
+    where = "itself" if best == len(weights) - 1 else f"{quoted(tokens[best])} at {best + 1}"
     return f"looks most at {where}, with {percent(weights[best])}"
 
 

@@ -13,7 +13,7 @@ from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import INDENT, Column, Row, Rows, closing, heading
 from mygpt_cli.ui.steps import render_choice, render_settings, settings_record
-from mygpt_cli.ui.text import head, visible
+from mygpt_cli.ui.text import head, quoted, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.config.sampling import Sampling
@@ -174,7 +174,7 @@ def _attended(attended: "Sequence[Attended]", room: int) -> Text:
 
 def _sentence_on(one: "Head") -> str:
     listed = ", ".join(
-        f"{percent(at.weight)} from {visible(at.token)} at position {at.position:,}" for at in one.attended
+        f"{percent(at.weight)} from {quoted(at.token)} at position {at.position:,}" for at in one.attended
     )
     rest = f", {percent(one.rest)} from all others" if one.rest > 0 else ""
     return f"Head {one.head} takes {listed}{rest}."
@@ -221,7 +221,7 @@ def sentence_of(view: "LifeView", stage: "Stage") -> str:
 def _end(view: "LifeView") -> Iterator[RenderableType]:
     if view.follows:
         follows = view.follows
-        told = f"The text goes on with {visible(follows.token)}: the model's number {follows.rank:,},"
+        told = f"The text goes on with {quoted(follows.token)}: the model's number {follows.rank:,},"
         yield Text(f"{told} with {percent(follows.probability)}.")
     yield Text(
         f"Put together, the stages differ from the model's own forward pass by {view.difference:.1e} at most,"

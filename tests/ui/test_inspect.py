@@ -207,3 +207,10 @@ def test_percentages_do_not_pretend() -> None:
         "12.3%",
         "100.0%",
     ]
+
+
+def test_a_sentence_says_what_became_of_each_candidate() -> None:
+    told = " ".join(render(render_step(VIEW, 100, explain=True), 100).split())
+    assert "'␣a' is the model's number 1, with 50.0% of the probability, 50.0% after temperature" in told
+    assert "A draw from 0.250000 up to 1.000000 picks it. " in told
+    assert "A draw from 0.250000 up to 0.500000 picks it, and this one did." in told
