@@ -121,10 +121,12 @@ def _grid_sentences(views: Sequence["Position"]) -> list[str]:
     for guesses in zip(*(view.guesses for view in views), strict=True):
         decided = sum(view.decided <= guesses[0].layer for view in views)
         away = sum(guess.divergence for guess in guesses) / len(guesses)
+        are = "is" if decided == 1 else "are"
         sentences.append(
-            f"{decided:,} of {len(views):,} answers are decided; {away:.2f} bits from the end on average."
+            f"{decided:,} of {len(views):,} answers {are} final;"
+            f" on average {away:.2f} bits from the last layer's."
         )
-    return [*sentences, "The layer from which on the best token stays the answer."]
+    return [*sentences, "From this layer on, the best token is the final answer."]
 
 
 def _said(view: "Position") -> Text:
