@@ -49,7 +49,7 @@ class Surprisal:
 
     @property
     def perplexity(self) -> float:
-        """As many equally likely tokens would be as hard to guess among."""
+        """The number of equally likely tokens among which guessing would be as hard."""
         return math.exp(min(self.nats_per_token, 700.0))
 
     @property

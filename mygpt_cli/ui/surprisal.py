@@ -137,11 +137,16 @@ def _spread(view: "Surprisal", width: int, explain: bool) -> Rows:
     rows = []
     for limit, _, _ in SIGNS:
         here = (view.ranks > low) & (view.ranks <= limit)
-        name = "first" if limit == 1 else f"{low + 1} to {limit:g}" if np.isfinite(limit) else f"beyond {low}"
+        if limit == 1:
+            name, choice = "first", "the model's first choice"
+        elif np.isfinite(limit):
+            name = f"{low + 1} to {limit:g}"
+            choice = f"the model's choice number {name}"
+        else:
+            name, choice = f"beyond {low}", f"below the model's first {low}"
         mean = f"{bits[here].mean():.2f}" if here.any() else ""
         share = int(here.sum()) / total
-        choice = "first choice" if limit == 1 else f"choice number {name}"
-        sentence = f"In {percent(share)} of the places, the token that came was the model's {choice}."
+        sentence = f"In {percent(share)} of the places, the token that came was {choice}."
         rows.append(Row([name, count(int(here.sum())), percent(share), mean, bar(share)], sentence))
         low = int(limit) if np.isfinite(limit) else low
     columns = [Column("rank", 12), Column("tokens", 9, right=True), Column("share", 7, right=True)]

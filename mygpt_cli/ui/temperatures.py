@@ -107,6 +107,6 @@ def _rows(view: "TemperaturesView") -> Iterator[_Line]:
     yield (
         ("choices", "", ""),
         lambda at: (f"{view.spreads[at].choices:,.1f}", ""),
-        "As open as a choice between so many equally likely tokens: 2 to the power of the entropy.",
+        "As open as a choice among this many equally likely tokens: 2 to the power of the entropy.",
         "dim",
     )

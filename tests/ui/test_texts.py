@@ -81,8 +81,8 @@ first                 3    50.0%       0.42  ███████▌
     In 16.7% of the places, the token that came was the
     model's choice number 11 to 100.
 beyond 100            1    16.7%      10.10  ██▌
-    In 16.7% of the places, the token that came was the
-    model's choice number beyond 100.
+    In 16.7% of the places, the token that came was below
+    the model's first 100.
 
    line  worst places           bits    rank  expected
 ────────────────────────────────────────────────────────────
@@ -169,6 +169,9 @@ def test_a_comparison_keeps_its_shape(tmp_path: Path) -> None:
         assert all(cell_len(line) <= width for line in shown.split("\n"))
         assert "<U+202E>" in shown.replace("\n", "")
         assert "positions: not in both" in shown
+    told = " ".join(shown.split())
+    assert "The mean loss over this text, in the unit of training." in told
+    assert "As hard as guessing among this many equally likely tokens." in told
 
 
 def test_bands() -> None:
