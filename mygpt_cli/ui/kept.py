@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mygpt_cli.inspection.kept import Moment
 
 STEP, PART = 9, 9  # cells
-COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+COLOURS = ("cyan", "magenta", "green", "blue", "red", "yellow")  # which is hard to read on white
 
 
 def show_kept(moments: Sequence["Moment"], how: Shown) -> None:

@@ -1,6 +1,6 @@
 // A checkpoint, A, beside all that a run has kept: a slider over these, with what each came to know.
 
-const COLORS = ["cyan", "magenta", "green", "yellow", "blue", "red"];
+const COLORS = ["cyan", "magenta", "green", "blue", "red", "yellow"];
 const moments = data.moments;
 const last = moments.at(-1);
 const drawn = (data.own ? moments : moments.slice(0, -1)).filter((moment) => moment.step !== null);
