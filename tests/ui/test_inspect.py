@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -180,6 +181,19 @@ def test_columns_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert console_for(io.StringIO()).width == 80
     monkeypatch.setenv("COLUMNS", "60")
     assert console_for(io.StringIO()).width == 60
+
+
+class DumbTerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_dumb_terminal_has_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 20)))
+    file = DumbTerminal()
+    show(console_for(file), render_step(VIEW, console_for(file).width))
+    assert max(map(cell_len, file.getvalue().splitlines())) == 60
 
 
 def test_ascii_screens_get_ascii_bars() -> None:
