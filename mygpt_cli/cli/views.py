@@ -371,23 +371,24 @@ def _compare(request: Request) -> None:
     chunks, first = request.chunks(), request.open()
     kept = Run(run_or_path(request.other or "")).kept()
     others = (request.open(name) for name in (map(str, kept) if kept else [request.other]))
-    with progress_bar(quiet=request.quiet) as progress:
 
-        def read(side: "Checkpoint") -> Surprisal | None:
-            ids = encode(side.tokenizer, chunks)
-            if len(ids) < 2 and request.file is None:
-                return None
+    def read(side: "Checkpoint") -> Surprisal | None:
+        ids = encode(side.tokenizer, chunks)
+        if len(ids) < 2 and request.file is None:
+            return None
+        with progress_bar(quiet=request.quiet) as progress:
             return surprisal(as_validated(side), side.tokenizer, ids, progress)
 
-        def beside(other: "Checkpoint") -> Comparison:
-            theirs = text if other is first else read(other)
-            texts = (text, theirs) if text and theirs else None
+    def beside(other: "Checkpoint") -> Comparison:
+        theirs = text if other is first else read(other)
+        texts = (text, theirs) if text and theirs else None
+        with request.waiting("comparing the checkpoints"):
             return compare(first, other, prompt=prompt, texts=texts, top=1 if kept else request.shown.top)
 
-        first.tokenizer.check_prompt(request.prompt or "")
-        text = read(first)
-        prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
-        views = [beside(other) for other in others]
+    first.tokenizer.check_prompt(request.prompt or "")
+    text = read(first)
+    prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
+    views = [beside(other) for other in others]
     if kept:
         show_kept([*map(moment_of, views), moment_of(beside(first))], request.show(first))
     else:

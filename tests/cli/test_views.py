@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from mygpt_cli.cli.app import run
 from tests.conftest import CYCLE, Command
-from tests.helpers.screens import check_harmless
+from tests.helpers.screens import Terminal, check_harmless
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,21 @@ def test_a_checkpoint_and_itself(mygpt: Command, trained: Path) -> None:
     assert {tensor["distance"] for tensor in record["tensors"]} == {0.0}  # type: ignore[attr-defined]
     done = mygpt(*arguments, cwd=trained, env={"COLUMNS": "60"})
     assert "B predicts the text as well as A." in done.stdout.decode()
+
+
+def test_the_bars_of_a_comparison_leave_nothing_on_the_terminal(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    for other in ("story-001/best", "story-001"):
+        assert run(["inspect", "story-001/last", "--compare", other, "--text", "val.txt"]) == 0
+    shown = terminal.getvalue()
+    assert "loading the model" in shown.partition("reading the text")[2]
+    assert "comparing the checkpoints" in shown
+    assert terminal.lines() == []
 
 
 def test_a_kept_checkpoint_opens_wherever_a_checkpoint_does(

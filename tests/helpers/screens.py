@@ -68,6 +68,28 @@ def render(renderable: RenderableType, width: int = 80, *, colour: bool = False)
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
+class Terminal(io.StringIO):
+    """A terminal that takes what is written to it, and knows what rich writes to go back and to erase."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        """Return the lines that are left on it, without those that are blank."""
+        lines, row = [""], 0
+        for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\n|[^\x1b\n]+", self.getvalue()):
+            if part == "\n":
+                row += 1
+                lines += [""] if row == len(lines) else []
+            elif part == "\x1b[2K":
+                lines[row] = ""
+            elif part == "\x1b[1A":
+                row -= 1
+            elif part[0] != "\x1b":
+                lines[row] += part
+        return [line for line in lines if line.strip()]
+
+
 def history(*, running: bool = False) -> RunHistory:
     """Return a run of 100 steps whose validation is best at step 60."""
     intervals = tuple(

@@ -18,7 +18,7 @@ from mygpt_cli.ui.console import console_for, show
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.steps import render_footer, render_settings, render_step, show_steps
 from mygpt_cli.ui.summary import render_summary, show_summary
-from tests.helpers.screens import SAMPLING, SUMMARY, VIEW, candidate, render
+from tests.helpers.screens import SAMPLING, SUMMARY, VIEW, Terminal, candidate, render
 
 
 def test_a_step_at_80_columns() -> None:
@@ -183,15 +183,10 @@ def test_columns_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert console_for(io.StringIO()).width == 60
 
 
-class DumbTerminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_a_dumb_terminal_has_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 20)))
-    file = DumbTerminal()
+    file = Terminal()
     show(console_for(file), render_step(VIEW, console_for(file).width))
     assert max(map(cell_len, file.getvalue().splitlines())) == 60
 
