@@ -108,6 +108,7 @@ def surprisal(
         )
     rows = max(1, min(ROWS, 2**24 // model.config.vocab_size))
     count, done = len(ids) - 1, 0
+    progress("reading the text", 0.0)
     # Made at once: small results among the large tensors would keep their memory from being used again.
     nats, best_nats = np.empty(count, np.float32), np.empty(count, np.float32)
     ranks, best = np.empty(count, np.int32), np.empty(count, np.int32)

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,48 @@ def test_the_bars_of_a_comparison_leave_nothing_on_the_terminal(
     assert "loading the model" in shown.partition("reading the text")[2]
     assert "comparing the checkpoints" in shown
     assert terminal.lines() == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--text", "val.txt"], ["loading the model", "reading the text"]),
+        (["--copied", "--prompt", "7", "--steps", "20"], ["loading the model", "writing the text"]),
+        (["--prompt", "7", "--steps", "1"], ["loading the model"]),
+        (["--weights"], ["loading the model"]),
+    ],
+)
+def test_a_view_tells_on_a_terminal_what_it_is_doing(
+    trained: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    told: list[str],
+) -> None:
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("TERM", "xterm")
+    for quiet in ([], ["--quiet"]):
+        terminal = Terminal()
+        monkeypatch.setattr("sys.stderr", terminal)
+        assert run(["inspect", "story-001", *flags, *quiet]) == 0
+        assert all((words in terminal.getvalue()) is (not quiet) for words in told)
+        assert terminal.lines() == []
+
+
+def test_the_spinner_is_there_before_torch_is(
+    cycle_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def waiting(what: str, *, quiet: bool) -> Iterator[None]:
+        told.append(what)
+        yield
+
+    monkeypatch.setattr("mygpt_cli.ui.progress.waiting", waiting)
+    monkeypatch.setattr("mygpt_cli.cli.views.import_module", lambda name: told.append(name))
+    assert run(["inspect", str(cycle_run), "--weights"]) == 0
+    assert told[:2] == ["loading the model", "torch"]
 
 
 def test_a_kept_checkpoint_opens_wherever_a_checkpoint_does(
