@@ -349,7 +349,7 @@ def _copied(request: Request) -> None:
     text = _written(checkpoint, decoder, request) if given is None else given
     with progress_bar(quiet=request.quiet) as progress:
         copied = find_copied(text, corpus.train, progress=progress)
-    show_copied(copied, text, request.show(checkpoint))
+    show_copied(copied, text, request.show(checkpoint), request.prompt or "")
 
 
 def _written(checkpoint: "Checkpoint", decoder: "Decoder", request: Request) -> str:

@@ -85,6 +85,7 @@ def test_what_a_model_knows_by_heart(cycle_run: Path, capsys: pytest.CaptureFixt
     assert run([*command, "--steps", "42"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["text"] in CYCLE * 20
+    assert record["prompt"] == "I lo"
     assert (record["characters"], record["share"]) == (42, 1.0)
     assert run(command) == 0
     assert json.loads(capsys.readouterr().out)["characters"] == 200

@@ -225,3 +225,13 @@ def test_colours_are_named_only_where_there_are_any(
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capture.get())
     assert (COLOUR_LEGEND in shown) is named
     assert "rank  1  2 to 10 ·  11 to 100 •  beyond ◆" in shown
+
+
+def test_what_a_model_wrote_stands_after_its_prompt() -> None:
+    copied = Copied(9, 4, 4, (Passage(2, 6, "a.txt", 0, 1),))
+    shown = render(Group(*render_copied(copied, " and more", 60, running=True, prompt="Tell\n\x1b me")), 60)
+    assert shown.startswith("Tell↵\n␛ me a⟦nd m⟧ore\n")
+    assert "The prompt is not counted." in " ".join(shown.split())
+    coloured = render(Group(*render_copied(copied, " more", 60, running=True, prompt="Me")), 60, colour=True)
+    assert coloured.startswith("\x1b[2mMe\x1b[0m")
+    assert "The prompt" not in render(Group(*render_copied(copied, " and more", 60, running=True)), 60)
