@@ -126,6 +126,7 @@ def test_the_bars_of_a_comparison_leave_nothing_on_the_terminal(
 ) -> None:
     monkeypatch.chdir(trained)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     for other in ("story-001/best", "story-001"):
@@ -154,6 +155,7 @@ def test_a_view_tells_on_a_terminal_what_it_is_doing(
 ) -> None:
     monkeypatch.chdir(trained)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
     for quiet in ([], ["--quiet"]):
         terminal = Terminal()
         monkeypatch.setattr("sys.stderr", terminal)

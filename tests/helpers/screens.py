@@ -69,7 +69,7 @@ def render(renderable: RenderableType, width: int = 80, *, colour: bool = False)
 
 
 class Terminal(io.StringIO):
-    """A terminal that takes what is written to it, and knows what rich writes to go back and to erase."""
+    """A terminal of 60 columns, of which COLUMNS has to tell rich; it knows how rich goes back and erases."""
 
     def isatty(self) -> bool:
         return True
@@ -86,7 +86,11 @@ class Terminal(io.StringIO):
             elif part == "\x1b[1A":
                 row -= 1
             elif part[0] != "\x1b":
-                lines[row] += part
+                for char in part.replace("\r", ""):
+                    if len(lines[row]) == 60:  # the line goes on in the next one
+                        row += 1
+                        lines += [""] if row == len(lines) else []
+                    lines[row] += char
         return [line for line in lines if line.strip()]
 
 

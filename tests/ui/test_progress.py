@@ -11,6 +11,7 @@ from tests.helpers.screens import Terminal
 def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Return a terminal, now in the place of stderr."""
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
     found = Terminal()
     monkeypatch.setattr("sys.stderr", found)
     return found
