@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,8 @@ def show_view(name: str | None, request: Request) -> None:
         )
     if request.shown.explain and name is None:
         raise UsageError("--explain has no effect without a view", "choose one, such as --weights")
+    with request.waiting("loading the model"):
+        import_module("torch")  # which every view needs, and which takes a second or more
     view.show(request)
 
 
@@ -336,16 +339,17 @@ def _copied(request: Request) -> None:
         )
     given = None if request.file is None else _text(request.chunks())
     checkpoint, decoder = request.open_decoder()
-    corpus = training_text(checkpoint)
+    with request.waiting("opening the training text"):
+        corpus = training_text(checkpoint)
     if isinstance(corpus, str):
         raise TextError(
             f"the training text of {checkpoint.folder} cannot be read: {corpus}",
             "put its files back to where config.toml of the run says",
         )
+    text = _written(checkpoint, decoder, request) if given is None else given
     with progress_bar(quiet=request.quiet) as progress:
-        text = _written(checkpoint, decoder, request) if given is None else given
         copied = find_copied(text, corpus.train, progress=progress)
-    show_copied(copied, text, request.show(checkpoint))
+    show_copied(copied, text, request.show(checkpoint), request.prompt or "")
 
 
 def _written(checkpoint: "Checkpoint", decoder: "Decoder", request: Request) -> str:
@@ -354,8 +358,9 @@ def _written(checkpoint: "Checkpoint", decoder: "Decoder", request: Request) -> 
 
     start = read_prompt(checkpoint.tokenizer, request.prompt or "", checkpoint.config.context)
     sampling = replace(request.sampling, max_new_tokens=request.steps or WRITTEN)
-    events = generate(decoder, checkpoint.tokenizer, [start], sampling)
-    text = next(event.text for event in events if isinstance(event, Sample))
+    with request.waiting("writing the text"):
+        events = generate(decoder, checkpoint.tokenizer, [start], sampling)
+        text = next(event.text for event in events if isinstance(event, Sample))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -371,23 +376,24 @@ def _compare(request: Request) -> None:
     chunks, first = request.chunks(), request.open()
     kept = Run(run_or_path(request.other or "")).kept()
     others = (request.open(name) for name in (map(str, kept) if kept else [request.other]))
-    with progress_bar(quiet=request.quiet) as progress:
 
-        def read(side: "Checkpoint") -> Surprisal | None:
-            ids = encode(side.tokenizer, chunks)
-            if len(ids) < 2 and request.file is None:
-                return None
+    def read(side: "Checkpoint") -> Surprisal | None:
+        ids = encode(side.tokenizer, chunks)
+        if len(ids) < 2 and request.file is None:
+            return None
+        with progress_bar(quiet=request.quiet) as progress:
             return surprisal(as_validated(side), side.tokenizer, ids, progress)
 
-        def beside(other: "Checkpoint") -> Comparison:
-            theirs = text if other is first else read(other)
-            texts = (text, theirs) if text and theirs else None
+    def beside(other: "Checkpoint") -> Comparison:
+        theirs = text if other is first else read(other)
+        texts = (text, theirs) if text and theirs else None
+        with request.waiting("comparing the checkpoints"):
             return compare(first, other, prompt=prompt, texts=texts, top=1 if kept else request.shown.top)
 
-        first.tokenizer.check_prompt(request.prompt or "")
-        text = read(first)
-        prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
-        views = [beside(other) for other in others]
+    first.tokenizer.check_prompt(request.prompt or "")
+    text = read(first)
+    prompt = () if request.prompt is None else tuple(encode(first.tokenizer, chunks).tolist())
+    views = [beside(other) for other in others]
     if kept:
         show_kept([*map(moment_of, views), moment_of(beside(first))], request.show(first))
     else:

@@ -101,6 +101,7 @@ def view_attention(
     numbers = [head - 1] if head else list(range(config.heads))
     layers = [layer - 1] if layer else range(config.layers)
     heads: list[Head] = []
+    progress("removing heads", 0.0)
     for done, at in enumerate(layers, 1):
         heads += _heads(traced, at, numbers, answer)
         progress("removing heads", done / len(layers))

@@ -49,7 +49,7 @@ class Surprisal:
 
     @property
     def perplexity(self) -> float:
-        """As many equally likely tokens would be as hard to guess among."""
+        """The number of equally likely tokens among which guessing would be as hard."""
         return math.exp(min(self.nats_per_token, 700.0))
 
     @property
@@ -108,6 +108,7 @@ def surprisal(
         )
     rows = max(1, min(ROWS, 2**24 // model.config.vocab_size))
     count, done = len(ids) - 1, 0
+    progress("reading the text", 0.0)
     # Made at once: small results among the large tensors would keep their memory from being used again.
     nats, best_nats = np.empty(count, np.float32), np.empty(count, np.float32)
     ranks, best = np.empty(count, np.int32), np.empty(count, np.int32)

@@ -22,10 +22,12 @@ class Tour:
     """A tour of the last token of a prompt.
 
     `tokens` are those of the prompt that the model sees. `life` follows the last of them and its choice of
-    the next, at temperature 1 and without filters; the others show that same choice in another way.
+    the next, at temperature 1 and without filters; the others show that same choice in another way. All draws
+    are those of `seed`.
     """
 
     tokens: tuple[bytes, ...]
+    seed: int
     life: LifeView
     temperatures: TemperaturesView
     top_k: StepView
@@ -40,6 +42,7 @@ def take_tour(decoder: Decoder, tokenizer: Tokenizer, prompt: Prompt, seed: int)
     (top_p,) = view_steps(decoder, tokenizer, prompt, replace(plain, top_p=TOP_P), top=CANDIDATES)
     return Tour(
         tokens=tuple(map(tokenizer.token_bytes, prompt.ids[-decoder.model.config.context :])),
+        seed=seed,
         life=view_life(decoder, tokenizer, prompt, plain, top=CANDIDATES),
         temperatures=view_temperatures(decoder, tokenizer, prompt, plain, TEMPERATURES, top=CANDIDATES),
         top_k=top_k,

@@ -10,12 +10,11 @@ from rich.text import Text
 
 from mygpt_cli.ui.columns import NARROWEST, ROOMY, fitting, percent
 from mygpt_cli.ui.export import Shown
-from mygpt_cli.ui.lens import one_word
 from mygpt_cli.ui.pages.attention import attention_page
 from mygpt_cli.ui.records import as_json, token_fields
 from mygpt_cli.ui.rows import INDENT, Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.shade import legend, shade, shade_style
-from mygpt_cli.ui.text import head, visible
+from mygpt_cli.ui.text import head, quoted, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.inspection.attention import AttentionView, Head, HeatMap
@@ -121,7 +120,7 @@ def _shades(weights: Sequence[float], cells: int, *, ascii_only: bool) -> Text:
 
 def _parts(view: "AttentionView", width: int, explain: bool) -> Rows:
     every = view.contributions
-    answer, rival = one_word(view.answer_token), one_word(view.rival_token)
+    answer, rival = quoted(view.answer_token), quoted(view.rival_token)
     columns = [
         Column("what adds to the logit", 22),
         Column("layer", 5, right=True),
@@ -201,32 +200,39 @@ def _ticks(start: int, count: int, cells: int) -> str:
 
 def _row_sentence(weights: Sequence[float], tokens: Sequence[bytes]) -> str:
     best = max(range(len(weights)), key=lambda at: weights[at])
-    where = "itself" if best == len(weights) - 1 else f"{one_word(tokens[best])} at {best + 1}"
+    where = "itself" if best == len(weights) - 1 else f"{quoted(tokens[best])} at {best + 1}"
     return f"looks most at {where}, with {percent(weights[best])}"
 
 
 def _head_sentence(found: "Head", view: "AttentionView") -> str:
     points = 100 * abs(found.probability - view.probability)
     less = "less" if found.probability < view.probability else "more"
-    change = f"without it the answer is {points:.1f} points {less} likely."
+    change = f"without this head the answer is {points:.1f} points {less} likely."
     if found.kind is None or found.share is None:
         return f"The text is too short to say what it looks at; {change}"
     if found.named:
-        return f"{found.share:.0%} of its attention goes to {MEANING[found.kind]}; {change}"
-    return f"No kind gets half its attention ({_words(found.kind)} {found.share:.0%}); {change}"
+        return f"On average, {found.share:.0%} of its attention goes to {MEANING[found.kind]}; {change}"
+    return f"No kind gets half of its attention on average ({_words(found.kind)} {found.share:.0%}); {change}"
 
 
 def _part_sentence(part: "Contribution", answer: str, rival: str) -> str:
-    up = "Raises" if part.logit > 0 else "Lowers"
-    helps = "more for" if part.lead > 0 else "less for"
-    return f"{up} {answer} by {abs(part.logit):.3f}; speaks {helps} it than for {rival}."
+    mine, its = part.logit, part.logit - part.lead
+    up, down = ("Raises", "lowers") if (mine or its) > 0 else ("Lowers", "raises")
+    if mine * its < 0:
+        beside = f"and {down} {rival}"
+    elif part.lead == 0:
+        beside = f"and {rival} by as much"
+    else:
+        beside = f"but {rival} by more" if abs(its) > abs(mine) else f"and {rival} by less"
+    return f"{up} {answer} by {abs(mine):.3f}, {beside}."
 
 
 def _summary(view: "AttentionView") -> str:
     most = max(view.heads, key=lambda found: abs(found.probability - view.probability))
     points = 100 * (most.probability - view.probability)
     return (
-        "A head is named by what gets more than half of its attention; the change is what the answer's"
-        " probability does, in points, without the head."
+        "A head is named by what gets more than half of its attention: a mean over the positions from the"
+        " third on that have such a token. The change is what the answer's probability does, in points,"
+        " without the head."
         f" What matters most here is head {most.head} of layer {most.layer} ({points:+.1f})."
     )

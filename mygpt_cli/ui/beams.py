@@ -16,7 +16,7 @@ from mygpt_cli.ui.pages.beams import beams_page
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Column, Row, Rows, closing, heading
 from mygpt_cli.ui.steps import PICKED, settings_record
-from mygpt_cli.ui.text import head, one_line, tail, visible
+from mygpt_cli.ui.text import head, one_line, quoted, tail, visible
 from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _rows(step: "BeamStep", top: int, width: int) -> Iterator[Row]:
 
 def _sentence(branch: "Branch") -> str:
     of = f"text {branch.parent}" if branch.parent else "the prompt"
-    told = f"{visible(branch.token)} follows {of} with {percent(math.exp(branch.logprob))} of the probability"
+    told = f"{quoted(branch.token)} follows {of} with {percent(math.exp(branch.logprob))} of the probability"
     fates = {
         "kept": f": it goes on as text {branch.number}.",
         "finished": f", and completes it: the score is {branch.score:.3f}.",

@@ -78,8 +78,8 @@ def _losses(texts: "Texts", same_tokens: bool, width: int, explain: bool) -> Row
     rows = []
     for name, sentence in (
         ("bits per byte", "How many bits each byte of the text takes: lower is better, whatever the tokens."),
-        ("nats per token", "The mean loss that training reports."),
-        ("perplexity", "As many equally likely tokens would be as hard to guess among."),
+        ("nats per token", "The mean loss over this text, in the unit of training."),
+        ("perplexity", "As hard as guessing among this many equally likely tokens."),
     ):
         if name == "bits per byte" or same_tokens:
             a, b = (getattr(side, name.replace(" ", "_")) for side in (first, other))

@@ -1,12 +1,14 @@
 """Consoles for stdout and stderr, and the plain sentences of the conversation.
 
-Colour needs a terminal, and respects NO_COLOR and TERM=dumb. Anything else is 80 columns wide, or COLUMNS.
+Colour needs a terminal, and respects NO_COLOR and TERM=dumb. Elsewhere than on a terminal, lines are 80
+columns wide, or COLUMNS.
 """
 
 import contextlib
 import errno
 import io
 import os
+import shutil
 import sys
 from typing import IO, TYPE_CHECKING, TextIO
 
@@ -76,7 +78,9 @@ def console_for(file: TextIO | None) -> Console:
     nowhere = file is None  # closed by the caller: rich would turn to stdout
     target = io.StringIO() if file is None else file
     console = CalmConsole(file=target, markup=False, emoji=False, highlight=False, quiet=nowhere)
-    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+    if console.is_dumb_terminal:  # whose size rich does not ask for
+        console.width, console.height = shutil.get_terminal_size()
+    elif not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         console.width = PLAIN_WIDTH
     return console
 

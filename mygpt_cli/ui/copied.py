@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 MOST_SHOWN = 20
 
 
-def show_copied(copied: "Copied", text: str, how: Shown) -> None:
-    """Write which passages of a text were copied."""
+def show_copied(copied: "Copied", text: str, how: Shown, prompt: str = "") -> None:
+    """Write which passages of a text, perhaps written after a prompt, were copied."""
     with how.screen("copied passages") as screen:
-        screen.record({"text": text} | copied_record(copied, text))
-        screen.show(*render_copied(copied, text, screen.width, running=True, explain=how.explain))
+        screen.record({"prompt": prompt, "text": text} | copied_record(copied, text))
+        shown = render_copied(copied, text, screen.width, running=True, explain=how.explain, prompt=prompt)
+        screen.show(*shown)
         if screen.page:
-            screen.explore(copied_page(copied, text), "copied.js")
+            screen.explore(copied_page(copied, text, prompt), "copied.js")
 
 
 def copied_record(copied: "Copied", text: str) -> dict[str, Any]:
@@ -37,16 +38,22 @@ def copied_record(copied: "Copied", text: str) -> dict[str, Any]:
 
 
 def render_copied(
-    copied: "Copied", text: str, width: int, *, running: bool = False, explain: bool = False
+    copied: "Copied",
+    text: str,
+    width: int,
+    *,
+    running: bool = False,
+    explain: bool = False,
+    prompt: str = "",
 ) -> list[RenderableType]:
     """Render the passages that were copied, the longest first, and their share, for 60 cells or more.
 
-    `running` shows the text itself first, with the passages marked.
+    `running` shows the text itself first, after its prompt, with the passages marked.
     """
     width = min(width, WIDEST)
     parts: list[RenderableType] = []
     if running:
-        parts += [_marked(copied, text), Text()]
+        parts += [_marked(copied, text, prompt), Text()]
     if copied.passages:
         place = (width - 20) * 2 // 5
         columns = [
@@ -76,12 +83,14 @@ def render_copied(
     )
     if copied.characters < copied.least:
         words += " This text is shorter than that."
+    if prompt:
+        words += " The prompt is not counted."
     return [*parts, closing(words)]
 
 
-def _marked(copied: "Copied", text: str) -> Text:
-    """Write the text with copied stretches in brackets and in colour."""
-    shown = Text(overflow="fold")
+def _marked(copied: "Copied", text: str, prompt: str) -> Text:
+    """Write the text after its prompt, with copied stretches in brackets and in colour."""
+    shown = Text(overflow="fold").append(_lines(prompt), style="dim")
     reached = 0
     for start, stop in _stretches(copied):
         shown.append(_lines(text[reached:start]))

@@ -15,14 +15,15 @@ from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.pages.kept import kept_page
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
-from mygpt_cli.ui.text import visible
+from mygpt_cli.ui.text import quoted, visible
 from mygpt_cli.ui.units import count
 
 if TYPE_CHECKING:
+    from mygpt_cli.inspection.compare import Shift
     from mygpt_cli.inspection.kept import Moment
 
 STEP, PART = 9, 9  # cells
-COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+COLOURS = ("cyan", "magenta", "green", "blue", "red", "yellow")  # which is hard to read on white
 
 
 def show_kept(moments: Sequence["Moment"], how: Shown) -> None:
@@ -65,7 +66,7 @@ def _chart(moments: Sequence["Moment"]) -> Chart | None:
         moments = moments[:-1]
     curves: dict[str, list[tuple[int | None, float | None]]]
     if last.answer and moments[0].answer:
-        label = f"probability of {visible(last.answer.token)}"
+        label = f"probability of {quoted(last.answer.token)}"
         curves = {"": [(m.step, m.answer.other_probability) for m in moments if m.answer]}
     elif last.bits_per_byte is not None:
         label, curves = "bits per byte", {"": [(m.step, m.bits_per_byte) for m in moments]}
@@ -117,15 +118,26 @@ def _answers(moments: Sequence["Moment"], width: int, explain: bool) -> Rows:
             continue
         right = says.id == answer.id
         share, own = percent(answer.other_probability), percent(says.other_probability)
+        divergence = max(0.0, moment.divergence or 0.0)
         cells: list[Cell] = [_name(moment, moments[-1]), share, bar(answer.other_probability, "green")]
-        cells += [visible(says.token), own, f"{max(0.0, moment.divergence or 0.0):.2f}"]
-        said = "too" if right else f"'{visible(says.token)}' ({own})"
-        sentence = (
-            f"At this step it says {said}; '{visible(answer.token)}', the answer of A, has {share}, and its"
-            f" predictions diverge from those of A by {max(0.0, moment.divergence or 0.0):.2f} bits."
-        )
+        cells += [visible(says.token), own, f"{divergence:.2f}"]
+        if moment is moments[-1]:
+            sentence = f"A itself says {quoted(answer.token)}, with {share}."
+        else:
+            sentence = _sentence(answer, says, divergence)
         rows.append(Row(cells, sentence, "green" if right else ""))
     return Rows(columns, rows, width, explain)
+
+
+def _sentence(answer: "Shift", says: "Shift", divergence: float) -> str:
+    """Say what a checkpoint answers, and how that compares with A."""
+    share = percent(answer.other_probability)
+    if says.id == answer.id:
+        told = f"it says {quoted(answer.token)} too, the answer of A, with {share}"
+    else:
+        told = f"it says {quoted(says.token)} ({percent(says.other_probability)});"
+        told += f" {quoted(answer.token)}, the answer of A, has {share}"
+    return f"At this step {told}, and its predictions diverge from those of A by {divergence:.2f} bits."
 
 
 def _losses(moments: Sequence["Moment"], width: int, explain: bool) -> Rows:
@@ -169,7 +181,7 @@ def _weights(moments: Sequence["Moment"], width: int, explain: bool) -> Iterator
 def _words(moments: Sequence["Moment"]) -> str:
     words = "Each row is a checkpoint that was kept, the last one A, with which all are compared. "
     if moments[-1].answer and moments[0].answer:
-        return words + "The answer is what A says; away is how many bits the next token is from that of A."
+        return words + "The answer is what A says; away: how many bits its prediction differs from A's."
     if moments[-1].bits_per_byte is not None:
         return words + "Fewer bits per byte: the text surprises it less."
     return (

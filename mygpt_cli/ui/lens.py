@@ -14,7 +14,7 @@ from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.shade import legend, shade
 from mygpt_cli.ui.steps import PICKED
-from mygpt_cli.ui.text import head, visible
+from mygpt_cli.ui.text import head, quoted, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.inspection.lens import Guess, Position
@@ -121,10 +121,12 @@ def _grid_sentences(views: Sequence["Position"]) -> list[str]:
     for guesses in zip(*(view.guesses for view in views), strict=True):
         decided = sum(view.decided <= guesses[0].layer for view in views)
         away = sum(guess.divergence for guess in guesses) / len(guesses)
+        are = "is" if decided == 1 else "are"
         sentences.append(
-            f"{decided:,} of {len(views):,} answers are decided; {away:.2f} bits from the end on average."
+            f"{decided:,} of {len(views):,} answers {are} final;"
+            f" on average {away:.2f} bits from the last layer's."
         )
-    return [*sentences, "The layer from which on the best token stays the answer."]
+    return [*sentences, "From this layer on, the best token is the final answer."]
 
 
 def _said(view: "Position") -> Text:
@@ -165,7 +167,7 @@ def _table(view: "Position", width: int, explain: bool) -> Rows:
 
 def _sentence(guess: "Guess", view: "Position") -> str:
     start = "With the embedding alone" if guess.layer == 0 else f"Stopping after layer {guess.layer}"
-    here, answer = one_word(guess.token), one_word(view.answer_token)
+    here, answer = quoted(guess.token), quoted(view.answer_token)
     if guess.layer == len(view.guesses) - 1:
         return f"The last layer is the model itself: {answer}, {percent(guess.probability)}."
     said = f"{start}, it would say {here} ({percent(guess.probability)})"
@@ -176,14 +178,9 @@ def _sentence(guess: "Guess", view: "Position") -> str:
     )
 
 
-def one_word(token: bytes) -> str:
-    """Return a token for a sentence: shown, in quotes, and not too long."""
-    return f"'{head(visible(token), 20)}'"
-
-
 def _summary(view: "Position") -> str:
     place = f"layer {view.decided}" if view.decided else "the embedding"
     return (
         "Each row is what it would say next if it stopped there; rank and share are the final answer's there."
-        f" {PICKED} From {place} on, it says {one_word(view.answer_token)}."
+        f" {PICKED} From {place} on, it says {quoted(view.answer_token)}."
     )

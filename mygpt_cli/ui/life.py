@@ -13,7 +13,7 @@ from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import INDENT, Column, Row, Rows, closing, heading
 from mygpt_cli.ui.steps import render_choice, render_settings, settings_record
-from mygpt_cli.ui.text import head, visible
+from mygpt_cli.ui.text import head, quoted, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.config.sampling import Sampling
@@ -174,7 +174,7 @@ def _attended(attended: "Sequence[Attended]", room: int) -> Text:
 
 def _sentence_on(one: "Head") -> str:
     listed = ", ".join(
-        f"{percent(at.weight)} from {visible(at.token)} at position {at.position:,}" for at in one.attended
+        f"{percent(at.weight)} from {quoted(at.token)} at position {at.position:,}" for at in one.attended
     )
     rest = f", {percent(one.rest)} from all others" if one.rest > 0 else ""
     return f"Head {one.head} takes {listed}{rest}."
@@ -185,7 +185,7 @@ def sentence_of(view: "LifeView", stage: "Stage") -> str:
     kind = "mean 0, spread 1" if view.norm == "layer" else "brought to a fixed length"
     kind += ", then a learned gain" if view.norm_gain else ""
     rotates = view.positions == "rotary" and stage.layer not in view.unrotated
-    steps = ["rotated by the position"] if rotates else []
+    steps = ["rotated by position"] if rotates else []
     if view.qk_norm != "none":
         normed = "brought to a fixed length" + (" with a learned gain" if view.qk_norm_gain else "")
         steps.insert(0 if view.qk_norm == "before" else 1, normed)
@@ -199,7 +199,7 @@ def sentence_of(view: "LifeView", stage: "Stage") -> str:
         "rotary cosines": f"The angles of this place, by which each layer rotates queries and keys{but}.",
         "norm": f"A copy of the residual stream, {kind}.",
         "query": f"What each head looks for{rotated}.",
-        "key": f"What each head of keys{shared} offers to be found by{rotated}.",
+        "key": f"What each head of keys{shared} can be found by{rotated}.",
         "value": f"What each head of values{shared} hands over to those that find it.",
         "attention": "What the heads gathered, mixed together, to be added.",
         "gate": f"What opens or closes each unit, before {view.activation}.",
@@ -221,14 +221,15 @@ def sentence_of(view: "LifeView", stage: "Stage") -> str:
 def _end(view: "LifeView") -> Iterator[RenderableType]:
     if view.follows:
         follows = view.follows
-        told = f"The text goes on with {visible(follows.token)}: the model's number {follows.rank:,},"
+        told = f"The text goes on with {quoted(follows.token)}: the model's number {follows.rank:,},"
         yield Text(f"{told} with {percent(follows.probability)}.")
     yield Text(
-        f"Put together, the stages differ from the model's own forward pass by {view.difference:.1e} at most,"
-        " in any logit."
+        "Recomputed from these stages, no logit differs from the model's own by more than"
+        f" {view.difference:.1e}."
     )
     yield Text()
     yield closing(
-        "Each row is what the model makes of this one token at a stage: its length (norm), how far it points"
-        " as the residual stream before it did (cos), and where each head looks."
+        "Each row is what the model makes of this one token at a stage: its length (norm), how nearly it"
+        " points where the stream before it did (cos), and where each head looks. Of a head, query, key,"
+        " value and output are lengths as well."
     )

@@ -45,7 +45,7 @@ def render_runs(runs: "Sequence[RunFacts]", width: int) -> RenderableType:
     table.add_column("age", justify="right", no_wrap=True)
     for run in runs:
         best = "-" if run.best is None else f"{run.best:.2f}"
-        style = "green" if run.state == "running" else "" if run.state == "done" else "yellow"
+        style = "green" if run.state == "running" else "" if run.state == "done" else "magenta"
         state = Text(run.state, style=style)
         table.add_row(Text(one_line(run.name)), _step(run), state, best, Text(_text(run)), age(run.age))
     table.caption = "best: bits per byte of the validation text; lower is better, 8 is random bytes"

@@ -15,7 +15,7 @@ from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.pages.steps import steps_page
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
-from mygpt_cli.ui.text import one_line, visible
+from mygpt_cli.ui.text import one_line, quoted, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.config.sampling import Sampling
@@ -172,7 +172,7 @@ def _style(candidate: "Candidate") -> str:
 
 def _sentence(view: "StepView", candidate: "Candidate") -> str:
     """Say in words what became of a candidate."""
-    told = f"{visible(candidate.token)} is the model's number {candidate.rank:,}, with "
+    told = f"{quoted(candidate.token)} is the model's number {candidate.rank:,}, with "
     told += f"{percent(candidate.probability)} of the probability"
     for name, share in zip(view.filters, candidate.stages, strict=True):
         if candidate.cut_by == name:
@@ -181,7 +181,7 @@ def _sentence(view: "StepView", candidate: "Candidate") -> str:
     if _is_greedy(view):
         return f"{told}: it is the best that is left, and so it is picked."
     told += f". A draw from {candidate.low:.6f} up to {candidate.high:.6f} picks it"
-    return f"{told}, and it does." if candidate.picked else f"{told}."
+    return f"{told}, and this one did." if candidate.picked else f"{told}."
 
 
 def _sentence_on_others(view: "StepView") -> str:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from mygpt_cli.tokens.tokenizer import Tokenizer
 
 MOST_SHOWN = 20_000  # tokens in the running text
-# Up to so many bits, and the colour; up to such a rank, and the sign behind the token.
-COLOURS = ((1.0, "green"), (4.0, ""), (8.0, "yellow"), (float("inf"), "red"))
+# Up to so many bits, and the colour, which has to be readable on light and dark; up to such a rank, and the
+# sign behind the token.
+COLOURS = ((1.0, "green"), (4.0, ""), (8.0, "magenta"), (float("inf"), "red"))
 SIGNS = ((1, "", ""), (10, "·", "."), (100, "•", "+"), (float("inf"), "◆", "#"))
 
 
@@ -66,14 +67,15 @@ def sign_of(rank: int, *, ascii_only: bool = False) -> str:
 
 
 class Legend:
-    """Says what colours and signs mean."""
+    """Says what the signs mean, and the colours where there are any."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        line = Text("bits  ", style="dim")
-        for limit, colour in COLOURS:
-            name = f"under {limit:g}" if np.isfinite(limit) else "more"
-            line.append(f"{name}  ", style=colour or "not dim")
-        yield line
+        if console.color_system and not console.no_color:
+            line = Text("bits  ", style="dim")
+            for limit, colour in COLOURS:
+                name = f"under {limit:g}" if np.isfinite(limit) else "more"
+                line.append(f"{name}  ", style=colour or "not dim")
+            yield line
         signs = [plain if options.ascii_only else sign for _, sign, plain in SIGNS]
         yield Text(f"rank  1  2 to 10 {signs[1]}  11 to 100 {signs[2]}  beyond {signs[3]}", style="dim")
 
@@ -137,11 +139,16 @@ def _spread(view: "Surprisal", width: int, explain: bool) -> Rows:
     rows = []
     for limit, _, _ in SIGNS:
         here = (view.ranks > low) & (view.ranks <= limit)
-        name = "first" if limit == 1 else f"{low + 1} to {limit:g}" if np.isfinite(limit) else f"beyond {low}"
+        if limit == 1:
+            name, choice = "first", "the model's first choice"
+        elif np.isfinite(limit):
+            name = f"{low + 1} to {limit:g}"
+            choice = f"the model's choice number {name}"
+        else:
+            name, choice = f"beyond {low}", f"below the model's first {low}"
         mean = f"{bits[here].mean():.2f}" if here.any() else ""
         share = int(here.sum()) / total
-        choice = "first choice" if limit == 1 else f"choice number {name}"
-        sentence = f"In {percent(share)} of the places, the token that came was the model's {choice}."
+        sentence = f"In {percent(share)} of the places, the token that came was {choice}."
         rows.append(Row([name, count(int(here.sum())), percent(share), mean, bar(share)], sentence))
         low = int(limit) if np.isfinite(limit) else low
     columns = [Column("rank", 12), Column("tokens", 9, right=True), Column("share", 7, right=True)]
@@ -195,5 +202,6 @@ def _words(view: "Surprisal") -> str:
     return (
         f"{view.bits_per_byte:.4f} bits per byte and {view.nats_per_token:.4f} nats per token over"
         f" {count_of(len(view.nats), 'predicted token')}: the model is as unsure as if it chose each"
-        f" token among {view.perplexity:,.1f} equally likely ones."
+        f" token among {view.perplexity:,.1f} equally likely ones. In the text, the sign of a rank stands"
+        " after its token."
     )

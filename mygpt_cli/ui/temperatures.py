@@ -12,7 +12,7 @@ from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.records import as_json
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing, heading
 from mygpt_cli.ui.steps import PICKED, render_settings, settings_record
-from mygpt_cli.ui.text import visible
+from mygpt_cli.ui.text import quoted, visible
 
 if TYPE_CHECKING:
     from mygpt_cli.config.sampling import Sampling
@@ -85,9 +85,8 @@ def _rows(view: "TemperaturesView") -> Iterator[_Line]:
 
         shares = zip(view.temperatures, candidate.probabilities, candidate.cut, strict=True)
         listed = ", ".join(f"{'cut' if cut else percent(left)} at {at:g}" for at, left, cut in shares)
-        token = visible(candidate.token)
-        name = token, str(candidate.id), f"{candidate.logit:.2f}"
-        yield name, share, f"{token}: {listed}.", ""
+        name = visible(candidate.token), str(candidate.id), f"{candidate.logit:.2f}"
+        yield name, share, f"{quoted(candidate.token)}: {listed}.", ""
     others = view.others
     if others.count:
         yield (
@@ -108,6 +107,6 @@ def _rows(view: "TemperaturesView") -> Iterator[_Line]:
     yield (
         ("choices", "", ""),
         lambda at: (f"{view.spreads[at].choices:,.1f}", ""),
-        "As open as a choice between so many equally likely tokens: 2 to the power of the entropy.",
+        "As open as a choice among this many equally likely tokens: 2 to the power of the entropy.",
         "dim",
     )

@@ -21,6 +21,7 @@ _BLANK_LETTERS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 _PICTURES = {chr(code): chr(0x2400 + code) for code in range(0x20)} | {"\x7f": "␡"}
 _LINE_PICTURES = _PICTURES | {"\n": "↵", "\t": "⇥"}
 _TOKEN_PICTURES = _LINE_PICTURES | {" ": "␣"}
+QUOTED = 20  # cells of a token within a sentence
 
 _BYTES = re.compile("[\udc80-\udcff]+")
 _UNSAFE = re.compile(f"[{_ACTIVE}]")
@@ -76,6 +77,11 @@ def _bytes_code(found: re.Match[str]) -> str:
 def head(text: str, cells: int) -> str:
     """Return the beginning of a shown line, `…` at its end, where it is wider than this many cells."""
     return text if cell_len(text) <= cells else set_cell_size(text, max(0, cells - 1)).rstrip() + "…"
+
+
+def quoted(token: str | bytes) -> str:
+    """Return a token for a sentence: made visible, in quotes, and not too long."""
+    return f"'{head(visible(token), QUOTED)}'"
 
 
 def tail(text: str, cells: int) -> str:

@@ -9,7 +9,7 @@ from mygpt_cli.ui.columns import WIDEST, percent
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.records import as_json, token_fields
 from mygpt_cli.ui.rows import Column, Row, Rows, bar, closing
-from mygpt_cli.ui.text import visible
+from mygpt_cli.ui.text import quoted, visible
 from mygpt_cli.ui.units import count, count_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _facts(cut: "Cut") -> Text:
 
 
 def _prefix(cut: "Cut") -> str:
-    names = ", ".join(visible(token) for token in cut.tokens[: cut.prefix])
+    names = ", ".join(map(quoted, cut.tokens[: cut.prefix]))
     return f"; the tokenizer has put {names} before them" if names else ""
 
 

@@ -1,7 +1,7 @@
 """A guided tour: a screen for each of the twelve stages, and for three more ways to choose a token.
 
 The screens are data: a title, this token's own numbers, two sentences, a question and its answer. Words in
-braces are numbers of `facts`.
+braces are filled in from `facts`.
 """
 
 import sys
@@ -18,7 +18,7 @@ from mygpt_cli.ui.columns import fitting, percent
 from mygpt_cli.ui.console import show, stdout_console
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.pages.tour import tour_page
-from mygpt_cli.ui.text import visible
+from mygpt_cli.ui.text import quoted, visible
 from mygpt_cli.ui.tour_pictures import PICTURES, kept, looking_head, stage_of
 from mygpt_cli.ui.units import count, count_of
 
@@ -48,15 +48,14 @@ STOPS = (
         "A language model continues a text: it reads all of it and says what could come next. It reads"
         " the text in pieces, called tokens, and we follow the last one through the model.",
         "Does the model see letters, or words?",
-        "Neither. A token may be a letter, a part of a word, or a whole word with the space before it.",
+        "{letters_or_words}",
     ),
     Stop(
         "bytes",
         {"bytes": "{bytes}", "in hexadecimal": "{hex}"},
         "A computer stores text as bytes, numbers from 0 to 255. {cut}",
-        "Why not make each byte a token?",
-        "The text would have several times as many tokens: the model would see less of it at once, and"
-        " need more steps to write it.",
+        "{other_tokens}",
+        "{their_effect}",
     ),
     Stop(
         "token ids",
@@ -80,17 +79,17 @@ STOPS = (
         {"position": "{position} of {length}"},
         "Attention by itself does not know the order of the tokens. {placed}",
         "What would be lost without positions?",
-        "'The dog bit the man' and 'the man bit the dog' have the same tokens: the model could hardly"
-        " tell them apart.",
+        "'a dog bit a man' and 'a man bit a dog' have the same tokens: the model could hardly tell them"
+        " apart.",
     ),
     Stop(
         "queries, keys, values",
-        {"layers": "{layers}", "heads in each": "{heads}", "numbers in a query": "{head_width}"},
-        "In each layer, every head makes three short vectors from the token. The query says what it looks"
-        " for, the key what it can be found by, and the value what it hands over.",
+        {"layers": "{layers}", "heads in each": "{heads}"},
+        "In each layer, every head makes three vectors of {head_width} numbers from the token. The query says"
+        " what it looks for, the key what it can be found by, and the value what it hands over.",
         "Why three vectors, and not one?",
-        "What a token looks for is seldom what it is found by: a verb may look for its subject, but is"
-        " itself found as a verb.",
+        "What a token looks for is seldom what it is found by: a closing bracket may look for the opening"
+        " one, but is itself found as a closing one.",
     ),
     Stop(
         "attention",
@@ -142,7 +141,11 @@ STOPS = (
     ),
     Stop(
         "choice",
-        {"random number": "{draw}", "it falls on": "{picked}"},
+        {
+            "drawn with": "temperature 1, seed {seed}",
+            "random number": "{draw}",
+            "it falls on": "{picked}",
+        },
         "All tokens are laid end to end from 0 to 1, each as wide as it is probable, and a random number"
         " falls on one of them. The token joins the text, and the twelve stages begin again with it.",
         "Why does the same seed give the same text?",
@@ -170,8 +173,8 @@ STOPS = (
         "beam search",
         {"best text": "{best_text}", "its score": "{best_score}"},
         "Beam search draws nothing: it follows several texts at once, here 3, and keeps those with the"
-        " highest sum of log-probabilities. In the end the sum is divided by the number of tokens, so that"
-        " long texts do not lose for being long.",
+        " highest sum of log-probabilities. The tree shows for each text this sum divided by its number of"
+        " tokens: the score that decides in the end, so that long texts do not lose for being long.",
         "Is the most probable text the best one?",
         "For a translation, often. For a story it is dull: people seldom write the most probable word"
         " each time.",
@@ -194,6 +197,7 @@ def facts(tour: "Tour") -> dict[str, str]:
         "bytes": count(len(life.token)),
         "hex": life.token.hex(" ").upper() or "none",
         "cut": _cut(life),
+        **_tokens_of(life),
         "id": count(life.id),
         "vocabulary": count(life.vocab_size),
         "width": count(stage_of(life, 4, "embedding").shape[0]),
@@ -205,17 +209,18 @@ def facts(tour: "Tour") -> dict[str, str]:
         "look_layer": count(head.layer),
         "look_head": count(head.head),
         "weight": percent(most.weight),
-        "looked_at": visible(most.token),
+        "looked_at": quoted(most.token),
         "units": count(units.shape[0]),
         "active": count(units.active or 0),
         "active_share": percent((units.active or 0) / units.shape[0]),
         "before_norm": f"{last_stream.norm:.2f}",
         "after_norm": f"{stage_of(life, 9, 'final norm').norm:.2f}",
-        "top": visible(top.token),
+        "top": quoted(top.token),
         "top_logit": f"{top.logit:.2f}",
         "top_share": percent(top.probability),
         "choices": f"{choice.model_spread.choices:,.1f}",
         "draw": f"{choice.draw:.4f}",
+        "seed": str(tour.seed),
         "picked": visible(choice.picked.token),
         "top_by_temperature": ", ".join(map(percent, top_shares)),
         "kept_k": count_of(kept(tour.top_k), "token"),
@@ -235,6 +240,25 @@ def _cut(life: "LifeView") -> str:
     if len(life.token) == 1:
         return "Pairs that often stand together in training text are merged; this byte stays alone."
     return "This token was looked up as a whole."
+
+
+def _tokens_of(life: "LifeView") -> dict[str, str]:
+    """Say what this model takes for a token, and what shorter or longer ones would change."""
+    if life.tokenizer == "char":
+        return {
+            "letters_or_words": "Letters: each of this model's tokens is a single character. Other models"
+            " also have tokens for parts of words and for whole words.",
+            "other_tokens": "Why do many models have longer tokens?",
+            "their_effect": "Of single characters, a text has several times as many tokens: the model sees"
+            " less of it at once, and needs more steps to write it.",
+        }
+    return {
+        "letters_or_words": "Neither. A token may be a letter, a part of a word, or a whole word with the"
+        " space before it.",
+        "other_tokens": "Why not make each byte a token?",
+        "their_effect": "The text would have several times as many tokens: the model would see less of it at"
+        " once, and need more steps to write it.",
+    }
 
 
 def _placed(life: "LifeView") -> str:
@@ -274,8 +298,8 @@ def pages(tour: "Tour") -> list[Page]:
                 picture=lambda width, draw=picture: draw(tour, width),  # type: ignore[misc]
                 numbers={name.format(**known): value.format(**known) for name, value in stop.numbers.items()},
                 text=stop.text.format(**known),
-                question=stop.question,
-                answer=stop.answer,
+                question=stop.question.format(**known),
+                answer=stop.answer.format(**known),
             )
         )
     return filled

@@ -43,10 +43,10 @@ def kept(view: "StepView") -> int:
     return sum(candidate.cut_by is None for candidate in view.candidates) + view.others.kept
 
 
-def _bars(rows: Bars, width: int, name: int = NAME) -> RenderableType:
-    """Draw a bar for each row, after its name and its value."""
-    columns = [Column("", name), Column("", 9, right=True), Column("", min(BAR, width - name - 13))]
-    return Rows(columns, [Row([*row]) for row in rows], width, header=False)
+def _bars(rows: Bars, width: int, name: str = "", value: str = "") -> RenderableType:
+    """Draw a bar for each row, after its name and its value; say above what these are, where it helps."""
+    columns = [Column(name, NAME), Column(value, 9, right=True), Column("", min(BAR, width - NAME - 13))]
+    return Rows(columns, [Row([*row]) for row in rows], width, header=bool(name or value))
 
 
 def _signed(value: float, most: float) -> Drawn:
@@ -68,7 +68,7 @@ def _values(stage: "Stage", width: int) -> RenderableType:
     rows = [
         (f"number {at}", f"{value:.3f}", _signed(value, most)) for at, value in enumerate(stage.values, 1)
     ]
-    return _bars(rows, width)
+    return _bars(rows, width, stage.name)
 
 
 def text(tour: "Tour", width: int) -> RenderableType:
@@ -119,7 +119,7 @@ def position(tour: "Tour", width: int) -> RenderableType:
 def heads(tour: "Tour", width: int) -> RenderableType:
     """The lengths of queries, keys and values of the first layer's heads."""
     columns = [Column("layer 1", NAME)]
-    columns += [Column(name, 10, right=True) for name in ("query", "key", "value")]
+    columns += [Column(f"length of\n{name}", 10, right=True) for name in ("query", "key", "value")]
     rows = [
         Row([f"head {one.head}", f"{one.query:.2f}", f"{one.key:.2f}", f"{one.value:.2f}"])
         for one in [head for head in tour.life.heads if head.layer == 1][:MOST]
@@ -157,7 +157,9 @@ def final_norm(tour: "Tour", width: int) -> RenderableType:
 
 def _lengths(lengths: Sequence[tuple[str, float]], width: int) -> RenderableType:
     most = max((length for _, length in lengths), default=0.0) or 1.0
-    return _bars([(name, f"{length:.2f}", bar(length / most)) for name, length in lengths], width)
+    return _bars(
+        [(name, f"{length:.2f}", bar(length / most)) for name, length in lengths], width, value="length"
+    )
 
 
 def logits(tour: "Tour", width: int) -> RenderableType:

@@ -37,8 +37,9 @@ def render_weights(
         rows.append(Row([tensor_name(tensor.name, tensor.shape)]))
         rows.append(Row([*map(short, numbers), histogram(tensor.histogram)], _sentence(tensor)))
     words = (
-        "Each histogram counts the tensor's numbers from its lowest to its highest. Long tails, or a norm far"
-        " above its neighbours', mark where training left its mark most."
+        "Each histogram counts the tensor's numbers from its lowest to its highest. Long tails, and a norm"
+        " far above its neighbours', are worth a look; --compare with an earlier checkpoint shows what"
+        " training moved."
     )
     table = Rows([*columns, Column("histogram", 0)], rows, min(width, WIDEST), explain)
     return [table, Text(), closing(words)]
@@ -57,6 +58,6 @@ def short(number: float) -> str:
 
 def _sentence(tensor: "Weights") -> str:
     return (
-        f"Its numbers lie around {short(tensor.mean)}, most within {short(tensor.deviation)} of it, and all"
-        f" together are as long as {short(tensor.norm)} (the root of the sum of their squares)."
+        f"Its numbers average {short(tensor.mean)}, most within {short(tensor.deviation)} of that; its"
+        f" length is {short(tensor.norm)} (the root of the sum of their squares)."
     )

@@ -125,7 +125,7 @@ def test_the_token_that_begins_a_text_is_shown(llama: Checkpoint) -> None:
     view = cut(llama.tokenizer, encode(llama.tokenizer, [Chunk(text, True)]), top=2)
     assert (view.prefix, view.characters, view.size) == (1, len(text), len(text))
     shown = "\n".join(str(part) for part in render_tokens(view, 100) if not hasattr(part, "rows"))
-    assert "the tokenizer has put <s> before them" in shown
+    assert "the tokenizer has put '<s>' before them" in shown
     assert summarise(llama).tokenizer.prefix == (1,)
 
 

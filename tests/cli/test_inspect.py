@@ -155,7 +155,7 @@ def test_the_life_of_a_token(mygpt: Command, cycle_run: Path, width: str) -> Non
     assert all(len(line) <= int(width) for line in out.splitlines())
     assert "position 3 of 6  I l\n" in out
     assert "layer 2 of 2" in out
-    assert "The text goes on with o: the model's number 1," in " ".join(out.split())
+    assert "The text goes on with 'o': the model's number 1," in " ".join(out.split())
 
 
 def test_life_and_temperatures_as_json_and_as_pages(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

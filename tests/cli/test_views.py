@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from rich.cells import cell_len
 
 from mygpt_cli.cli.app import run
 from tests.conftest import CYCLE, Command
-from tests.helpers.screens import check_harmless
+from tests.helpers.screens import Terminal, check_harmless
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,7 @@ def test_what_a_model_knows_by_heart(cycle_run: Path, capsys: pytest.CaptureFixt
     assert run([*command, "--steps", "42"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["text"] in CYCLE * 20
+    assert record["prompt"] == "I lo"
     assert (record["characters"], record["share"]) == (42, 1.0)
     assert run(command) == 0
     assert json.loads(capsys.readouterr().out)["characters"] == 200
@@ -116,6 +119,65 @@ def test_a_checkpoint_and_itself(mygpt: Command, trained: Path) -> None:
     assert {tensor["distance"] for tensor in record["tensors"]} == {0.0}  # type: ignore[attr-defined]
     done = mygpt(*arguments, cwd=trained, env={"COLUMNS": "60"})
     assert "B predicts the text as well as A." in done.stdout.decode()
+
+
+def test_the_bars_of_a_comparison_leave_nothing_on_the_terminal(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    for other in ("story-001/best", "story-001"):
+        assert run(["inspect", "story-001/last", "--compare", other, "--text", "val.txt"]) == 0
+    shown = terminal.getvalue()
+    assert "loading the model" in shown.partition("reading the text")[2]
+    assert "comparing the checkpoints" in shown
+    assert terminal.lines() == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--text", "val.txt"], ["loading the model", "reading the text"]),
+        (["--copied", "--prompt", "7", "--steps", "20"], ["loading the model", "writing the text"]),
+        (["--prompt", "7", "--steps", "1"], ["loading the model"]),
+        (["--weights"], ["loading the model"]),
+    ],
+)
+def test_a_view_tells_on_a_terminal_what_it_is_doing(
+    trained: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    told: list[str],
+) -> None:
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    for quiet in ([], ["--quiet"]):
+        terminal = Terminal()
+        monkeypatch.setattr("sys.stderr", terminal)
+        assert run(["inspect", "story-001", *flags, *quiet]) == 0
+        assert all((words in terminal.getvalue()) is (not quiet) for words in told)
+        assert terminal.lines() == []
+
+
+def test_the_spinner_is_there_before_torch_is(
+    cycle_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def waiting(what: str, *, quiet: bool) -> Iterator[None]:
+        told.append(what)
+        yield
+
+    monkeypatch.setattr("mygpt_cli.ui.progress.waiting", waiting)
+    monkeypatch.setattr("mygpt_cli.cli.views.import_module", lambda name: told.append(name))
+    assert run(["inspect", str(cycle_run), "--weights"]) == 0
+    assert told[:2] == ["loading the model", "torch"]
 
 
 def test_a_kept_checkpoint_opens_wherever_a_checkpoint_does(

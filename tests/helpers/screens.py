@@ -68,6 +68,32 @@ def render(renderable: RenderableType, width: int = 80, *, colour: bool = False)
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
+class Terminal(io.StringIO):
+    """A terminal of 60 columns, of which COLUMNS has to tell rich; it knows how rich goes back and erases."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        """Return the lines that are left on it, without those that are blank."""
+        lines, row = [""], 0
+        for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\n|[^\x1b\n]+", self.getvalue()):
+            if part == "\n":
+                row += 1
+                lines += [""] if row == len(lines) else []
+            elif part == "\x1b[2K":
+                lines[row] = ""
+            elif part == "\x1b[1A":
+                row -= 1
+            elif part[0] != "\x1b":
+                for char in part.replace("\r", ""):
+                    if len(lines[row]) == 60:  # the line goes on in the next one
+                        row += 1
+                        lines += [""] if row == len(lines) else []
+                    lines[row] += char
+        return [line for line in lines if line.strip()]
+
+
 def history(*, running: bool = False) -> RunHistory:
     """Return a run of 100 steps whose validation is best at step 60."""
     intervals = tuple(

@@ -1,6 +1,7 @@
 """How heads, contributions and heat maps look, at all widths and with text that tries to misbehave."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Group
 
+from mygpt_cli.inspection.attention import AttentionView
+from mygpt_cli.inspection.contributions import Contribution
 from mygpt_cli.ui.attention import render_attention, show_attention
 from mygpt_cli.ui.export import Shown, to_html, to_svg
 from tests.helpers.screens import EVIL, check_harmless, render, view_of
@@ -43,9 +46,10 @@ layer 1, head 1: previous token 90%
 3 ↵          ·····█████·····
 · from 2%, ░ 12.5%, ▒ 25%, ▓ 50%, █ 75%
 
-A head is named by what gets more than half of its attention; the change is what
-the answer's probability does, in points, without the head. What matters most
-here is head 1 of layer 1 (-30.0).
+A head is named by what gets more than half of its attention: a mean over the
+positions from the third on that have such a token. The change is what the
+answer's probability does, in points, without the head. What matters most here
+is head 1 of layer 1 (-30.0).
 """
     )
 
@@ -104,3 +108,38 @@ def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
         "lead": 1.0,
     }
     assert record["contributions"]["rounding"]["logit"] == 1e-7
+
+
+def told(view: AttentionView) -> str:
+    """Return a view with its sentences, on one line."""
+    return " ".join(render(Group(*render_attention(view, 100, explain=True)), 100).split())
+
+
+def test_a_head_is_told_by_its_mean_attention() -> None:
+    for sentence in (
+        "On average, 90% of its attention goes to the token just before; without this head the answer is"
+        " 30.0 points less likely.",
+        "No kind gets half of its attention on average (itself 40%); without this head the answer is 0.5"
+        " points more likely.",
+        "The text is too short to say what it looks at; without this head the answer is 25.0 points more",
+    ):
+        assert sentence in told(VIEW)
+
+
+@pytest.mark.parametrize(
+    ("logit", "rival", "sentence"),
+    [
+        (2.0, 1.5, "Raises '␣sat' by 2.000, and '↵' by less."),
+        (2.0, 2.5, "Raises '␣sat' by 2.000, but '↵' by more."),
+        (2.0, 2.0, "Raises '␣sat' by 2.000, and '↵' by as much."),
+        (2.0, -0.5, "Raises '␣sat' by 2.000, and lowers '↵'."),
+        (-1.0, -0.5, "Lowers '␣sat' by 1.000, and '↵' by less."),
+        (-1.0, -2.0, "Lowers '␣sat' by 1.000, but '↵' by more."),
+        (-1.0, 0.5, "Lowers '␣sat' by 1.000, and raises '↵'."),
+        (0.0, 0.5, "Raises '␣sat' by 0.000, but '↵' by more."),
+    ],
+)
+def test_a_part_is_told_by_what_it_does_to_both_tokens(logit: float, rival: float, sentence: str) -> None:
+    part = Contribution("attention", 1, logit, logit - rival)
+    view = replace(VIEW, contributions=replace(VIEW.contributions, parts=(part,)))
+    assert sentence in told(view)

@@ -90,4 +90,5 @@ def test_it_fits_and_is_safe(width: int, explain: bool) -> None:
     assert "3 more" in shown
     for text in ("▸1", "finished", "dropped", "-0.850"):
         assert text in shown
-    assert ("it goes on as text 1" in " ".join(shown.split())) is explain
+    told = " ".join(shown.split())
+    assert ("'␣a' follows the prompt with 22.3% of the probability: it goes on as text 1" in told) is explain

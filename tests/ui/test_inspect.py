@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from mygpt_cli.ui.console import console_for, show
 from mygpt_cli.ui.export import Shown
 from mygpt_cli.ui.steps import render_footer, render_settings, render_step, show_steps
 from mygpt_cli.ui.summary import render_summary, show_summary
-from tests.helpers.screens import SAMPLING, SUMMARY, VIEW, candidate, render
+from tests.helpers.screens import SAMPLING, SUMMARY, VIEW, Terminal, candidate, render
 
 
 def test_a_step_at_80_columns() -> None:
@@ -182,6 +183,14 @@ def test_columns_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert console_for(io.StringIO()).width == 60
 
 
+def test_a_dumb_terminal_has_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 20)))
+    file = Terminal()
+    show(console_for(file), render_step(VIEW, console_for(file).width))
+    assert max(map(cell_len, file.getvalue().splitlines())) == 60
+
+
 def test_ascii_screens_get_ascii_bars() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
     show(console_for(file), render_summary(SUMMARY, 80))
@@ -207,3 +216,10 @@ def test_percentages_do_not_pretend() -> None:
         "12.3%",
         "100.0%",
     ]
+
+
+def test_a_sentence_says_what_became_of_each_candidate() -> None:
+    told = " ".join(render(render_step(VIEW, 100, explain=True), 100).split())
+    assert "'␣a' is the model's number 1, with 50.0% of the probability, 50.0% after temperature" in told
+    assert "A draw from 0.250000 up to 1.000000 picks it. " in told
+    assert "A draw from 0.250000 up to 0.500000 picks it, and this one did." in told

@@ -25,16 +25,16 @@ position  1        2
 token     ␣the     ␣cat
 ───────────────────────────
 embedding  x       ░↵
-    0 of 2 answers are decided; 1.00 bits from the end on
-    average.
+    0 of 2 answers are final; on average 1.00 bits from the
+    last layer's.
 layer 1   ░␣cat    ▒<E2 80>
-    1 of 2 answers are decided; 0.50 bits from the end on
-    average.
+    1 of 2 answers is final; on average 0.50 bits from the
+    last layer's.
 layer 2   ▓␣cat    █␣sat
-    2 of 2 answers are decided; 0.00 bits from the end on
-    average.
+    2 of 2 answers are final; on average 0.00 bits from the
+    last layer's.
 decided   1        2
-    The layer from which on the best token stays the answer.
+    From this layer on, the best token is the final answer.
 · from 2%, ░ 12.5%, ▒ 25%, ▓ 50%, █ 75%
 
 after ␣cat, position 2: ␣sat

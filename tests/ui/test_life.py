@@ -17,6 +17,7 @@ from mygpt_cli.inspection.temperatures import TemperaturesView, view_temperature
 from mygpt_cli.ui.columns import pack
 from mygpt_cli.ui.life import number_of, render_life
 from mygpt_cli.ui.temperatures import render_temperatures
+from mygpt_cli.ui.text import quoted
 from tests.helpers.screens import render
 from tests.helpers.standins import byte_tokenizer, random_model
 
@@ -116,19 +117,19 @@ def test_stages_are_told_by_the_parts_that_a_model_has() -> None:
     }
     for arch, sentences in {
         "gpt2": ("looks for.", "units after gelu_new; active", "head of values hands over"),
-        "nanochat": ("looks for, rotated by the position and brought to a fixed length.",),
+        "nanochat": ("looks for, rotated by position and brought to a fixed length.",),
         "llama": (
-            "looks for, rotated by the position.",
-            "What each head of keys, which 2 heads share, offers to be found by, rotated by the position.",
+            "looks for, rotated by position.",
+            "What each head of keys, which 2 heads share, can be found by, rotated by position.",
             "What each head of values, which 2 heads share, hands over",
             "A copy of the residual stream, brought to a fixed length, then a learned gain.",
             "units after silu of the gate, times what comes in; active",
             "by which each layer rotates queries and keys.",
         ),
-        "qwen3": ("looks for, brought to a fixed length with a learned gain and rotated by the position.",),
+        "qwen3": ("looks for, brought to a fixed length with a learned gain and rotated by position.",),
         "smollm3": (
             "looks for.",
-            "looks for, rotated by the position.",
+            "looks for, rotated by position.",
             "rotates queries and keys, but for 1 of them.",
         ),
     }.items():
@@ -147,3 +148,18 @@ def test_numbers_take_no_more_than_their_room() -> None:
     assert [number_of(value) for value in values] == [
         *("0.00", "1e-03", "-4e-03", "1.50", "-99.99", "100.0", "-999.9", "1e+05", "-1e+09")
     ]
+
+
+def test_the_end_says_how_exact_the_stages_are() -> None:
+    told = " ".join(render(render_life(replace(SHOWN, difference=3.8e-6), 100), 100).split())
+    assert "Recomputed from these stages, no logit differs from the model's own by more than 3.8e-06." in told
+    assert "how nearly it points where the stream before it did (cos), and where each head looks." in told
+    assert "Of a head, query, key, value and output are lengths as well." in told
+
+
+def test_tokens_are_quoted_in_the_sentences() -> None:
+    told = " ".join(render(render_life(SHOWN, 100, explain=True), 100).split())
+    looked = SHOWN.heads[0].attended[0]
+    assert f"from {quoted(looked.token)} at position {looked.position}" in told
+    told = " ".join(render(render_temperatures(COMPARED, 100, explain=True), 100).split())
+    assert f"{quoted(COMPARED.candidates[0].token)}: 100.0% at 0," in told

@@ -32,6 +32,12 @@ def test_each_run_is_a_line(width: int) -> None:
         assert "the Python language reference" in lines[5]
 
 
+def test_a_run_that_ended_early_stands_out_on_white_as_well() -> None:
+    shown = render(render_runs(RUNS, 80), 80, colour=True)
+    assert "\x1b[35mcut off" in shown
+    assert "\x1b[33m" not in shown  # yellow
+
+
 def test_json_has_all_and_no_runs_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     show_runs(RUNS, Path("c"), json=True)
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mygpt_cli.ui.text import head, one_line, safe, tail, visible
+from mygpt_cli.ui.text import head, one_line, quoted, safe, tail, visible
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 anything = st.text(st.characters(categories=None, exclude_categories=()))
@@ -93,3 +93,8 @@ def test_a_shortened_line_fits(line: str, cells: int) -> None:
     assert max(cell_len(beginning), cell_len(end)) <= cells
     assert (beginning == line) == (end == line) == (cell_len(line) <= cells)
     assert line.endswith(end.removeprefix("…"))
+
+
+def test_a_token_in_a_sentence_is_quoted() -> None:
+    assert [quoted(token) for token in (b" be", ", ", b"\xe2\x80")] == ["'␣be'", "',␣'", "'<E2 80>'"]
+    assert quoted("a" * 21) == f"'{'a' * 19}…'"

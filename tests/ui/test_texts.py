@@ -1,5 +1,6 @@
 """How the views of texts and weights look: shapes, widths, text that tries to misbehave."""
 
+import io
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from mygpt_cli.checkpoints.checkpoint import load
 from mygpt_cli.inspection.compare import compare
@@ -23,7 +24,7 @@ from mygpt_cli.ui.compare import render_compare
 from mygpt_cli.ui.copied import render_copied
 from mygpt_cli.ui.export import Export, Shown, to_html, to_svg
 from mygpt_cli.ui.rows import Column, Row, Rows, histogram
-from mygpt_cli.ui.surprisal import colour_of, lines_of, render_surprisal, sign_of
+from mygpt_cli.ui.surprisal import Legend, colour_of, lines_of, render_surprisal, sign_of
 from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.tokens import render_tokens, show_tokens
 from mygpt_cli.ui.weights import render_weights
@@ -33,6 +34,7 @@ from tests.helpers.standins import byte_tokenizer, random_checkpoint, random_mod
 BYTES = byte_tokenizer()
 MODEL = random_model(257, context=8)
 WIDTHS = (60, 80, 120)
+COLOUR_LEGEND = "bits  under 1  under 4  under 8  more"
 Part = Sequence[RenderableType]
 
 
@@ -66,7 +68,6 @@ def test_surprisal_at_60_columns() -> None:
         """\
 Hi ·y•o◆u↵
 
-bits  under 1  under 4  under 8  more
 rank  1  2 to 10 ·  11 to 100 •  beyond ◆
 
 rank             tokens    share  bits each
@@ -81,8 +82,8 @@ first                 3    50.0%       0.42  ███████▌
     In 16.7% of the places, the token that came was the
     model's choice number 11 to 100.
 beyond 100            1    16.7%      10.10  ██▌
-    In 16.7% of the places, the token that came was the
-    model's choice number beyond 100.
+    In 16.7% of the places, the token that came was below
+    the model's first 100.
 
    line  worst places           bits    rank  expected
 ────────────────────────────────────────────────────────────
@@ -95,7 +96,8 @@ beyond 100            1    16.7%      10.10  ██▌
 
 2.9756 bits per byte and 2.0625 nats per token over 6
 predicted tokens: the model is as unsure as if it chose each
-token among 7.9 equally likely ones.
+token among 7.9 equally likely ones. In the text, the sign
+of a rank stands after its token.
 """
     )
 
@@ -110,10 +112,13 @@ head.weight  5 × 4
     12.35  -0.000123  -1.23e+05          2  ▁▁▁▁    ████▂▂▂▂
 
 Each histogram counts the tensor's numbers from its lowest
-to its highest. Long tails, or a norm far above its
-neighbours', mark where training left its mark most.
+to its highest. Long tails, and a norm far above its
+neighbours', are worth a look; --compare with an earlier
+checkpoint shows what training moved.
 """
     )
+    told = " ".join(render(Group(*render_weights([tensor], 100, explain=True)), 100).split())
+    assert "Its numbers average -0.000123, most within 1.5 of that; its length is 12.35 (the root of" in told
 
 
 @settings(max_examples=30, deadline=None)
@@ -131,7 +136,8 @@ def test_colour_changes_nothing_but_colour(width: int) -> None:
     for view in all_views("Hello 漢字\n\x1b[31mé"):
         plain, coloured = (render(Group(*view(width, True)), width, colour=on) for on in (False, True))
         stripped = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
-        assert [line.rstrip() for line in stripped.split("\n")] == plain.split("\n")
+        lines = [line.rstrip() for line in stripped.split("\n")]
+        assert [line for line in lines if line != COLOUR_LEGEND] == plain.split("\n")
 
 
 def test_explaining_adds_a_sentence_to_every_row() -> None:
@@ -166,11 +172,14 @@ def test_a_comparison_keeps_its_shape(tmp_path: Path) -> None:
         assert all(cell_len(line) <= width for line in shown.split("\n"))
         assert "<U+202E>" in shown.replace("\n", "")
         assert "positions: not in both" in shown
+    told = " ".join(shown.split())
+    assert "The mean loss over this text, in the unit of training." in told
+    assert "As hard as guessing among this many equally likely tokens." in told
 
 
 def test_bands() -> None:
     assert [colour_of(bits) for bits in (0.0, 0.99, 1.0, 7.9, 8.0, 1e9)] == [
-        *("green", "green", "", "yellow", "red", "red")
+        *("green", "green", "", "magenta", "red", "red")
     ]
     assert [sign_of(rank) for rank in (1, 2, 10, 11, 100, 101)] == ["", "·", "·", "•", "•", "◆"]
     assert [sign_of(rank, ascii_only=True) for rank in (1, 2, 11, 101)] == ["", ".", "+", "#"]
@@ -199,3 +208,30 @@ def test_json_of_tokens(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     assert (record["characters"], record["bytes"], record["tokens_per_character"]) == (1, 2, 2.0)
     assert record["longest"][0]["count"] == 0
     assert one_line("<C3>") in check_harmless(page.read_text(encoding="utf-8")).text
+
+
+@pytest.mark.parametrize(
+    ("colours", "named"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_colours_are_named_only_where_there_are_any(
+    monkeypatch: pytest.MonkeyPatch, colours: dict[str, str], named: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in ({"TERM": "xterm"} | colours).items():
+        monkeypatch.setenv(name, value)
+    console = Console(file=io.StringIO(), force_terminal=True, width=60)
+    with console.capture() as capture:
+        console.print(Legend())
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capture.get())
+    assert (COLOUR_LEGEND in shown) is named
+    assert "rank  1  2 to 10 ·  11 to 100 •  beyond ◆" in shown
+
+
+def test_what_a_model_wrote_stands_after_its_prompt() -> None:
+    copied = Copied(9, 4, 4, (Passage(2, 6, "a.txt", 0, 1),))
+    shown = render(Group(*render_copied(copied, " and more", 60, running=True, prompt="Tell\n\x1b me")), 60)
+    assert shown.startswith("Tell↵\n␛ me a⟦nd m⟧ore\n")
+    assert "The prompt is not counted." in " ".join(shown.split())
+    coloured = render(Group(*render_copied(copied, " more", 60, running=True, prompt="Me")), 60, colour=True)
+    assert coloured.startswith("\x1b[2mMe\x1b[0m")
+    assert "The prompt" not in render(Group(*render_copied(copied, " and more", 60, running=True)), 60)

@@ -56,13 +56,13 @@ function heads() {
 }
 
 function showAbout() {
-  const without = `Without it, '${data.answer}' has ${percent(head.probability)} instead of ${percent(data.probability)} (${signed(effect(head), 1)} points). `
+  const without = `Without this head, '${data.answer}' has ${percent(head.probability)} instead of ${percent(data.probability)} (${signed(effect(head), 1)} points). `
     + `It writes ${signed(head.logit, 3)} towards that token's logit.`;
   const kind = head.kind === null ? "The text is too short to say what it looks at."
-    : head.named ? `${Math.round(100 * head.share)}% of its attention goes to ${MEANING[head.kind]}.`
-      : `No kind of place gets half of its attention; ${MEANING[head.kind]}: ${Math.round(100 * head.share)}%.`;
+    : head.named ? `On average, ${Math.round(100 * head.share)}% of its attention goes to ${MEANING[head.kind]}.`
+      : `No kind of place gets half of its attention on average; ${MEANING[head.kind]}: ${Math.round(100 * head.share)}%.`;
   const measured = Object.entries(head.measures).map(([name, share]) => `${words(name)} ${share === null ? "–" : percent(share)}`).join(", ");
-  about.replaceChildren(make("p", {}, `${kind} ${without}`), note(`On average: ${measured}.`));
+  about.replaceChildren(make("p", {}, `${kind} ${without}`), note(`Means over the positions from the third on that have such a token: ${measured}.`));
 }
 
 function showRow() {

@@ -12,6 +12,7 @@ const counts = (piece) => piece.in.filter((number) => data.passages[number].leng
 
 function showText() {
   const begun = new Set();
+  if (data.prompt) text.append(make("span", { class: "prompt" }, data.prompt));
   for (const piece of data.pieces) {
     const span = make("span", {}, piece.text);
     const marks = piece.in.filter((number) => !begun.has(number)).map((number) => {
@@ -78,7 +79,7 @@ function showList() {
 
 const share = data.copied / Math.max(1, data.characters);
 root.append(make("p", {}, `${percent(share)} of the text is copied and ${percent(1 - share)} is new: copied is a stretch of ${data.least} characters or more that stands word for word in the training text.`
-  + (data.characters < data.least ? " This text is shorter than that." : "")));
+  + (data.characters < data.least ? " This text is shorter than that." : "") + (data.prompt ? " The prompt is not counted." : "")));
 showText();
 if (data.passages.length) {
   const control = slider("passages of at least", lengths, 0, (length) => `${count(length)} characters`, (at) => { least = lengths[at]; mark(); showList(); });

@@ -14,11 +14,12 @@ MOST_PASSAGES = 1000
 SAID = 120  # characters of a passage in the list
 
 
-def copied_page(copied: "Copied", text: str) -> dict[str, Any]:
+def copied_page(copied: "Copied", text: str, prompt: str = "") -> dict[str, Any]:
     """Return what a page needs to show what was copied: the longest passages, and the head of the text."""
     longest = sorted(copied.passages, key=lambda passage: (passage.start - passage.stop, passage.start))
     passages = longest[:MOST_PASSAGES]
     return {
+        "prompt": broken(prompt.encode("utf-8", "surrogatepass")),
         "characters": copied.characters,
         "least": copied.least,
         "copied": copied.copied,

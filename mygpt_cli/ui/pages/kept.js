@@ -1,6 +1,6 @@
 // A checkpoint, A, beside all that a run has kept: a slider over these, with what each came to know.
 
-const COLORS = ["cyan", "magenta", "green", "yellow", "blue", "red"];
+const COLORS = ["cyan", "magenta", "green", "blue", "red", "yellow"];
 const moments = data.moments;
 const last = moments.at(-1);
 const drawn = (data.own ? moments : moments.slice(0, -1)).filter((moment) => moment.step !== null);
@@ -50,7 +50,11 @@ function choose(place) {
   const moment = moments[at];
   const lines = [make("p", {}, make("strong", {}, stepName(moment)), `: ${moment.folder}`)];
   if (moment.says && moment.answer) {
-    lines.push(make("p", {}, "It says ", quoted(moment.says), ` with ${percent(moment.says.share)}. The answer of A, `, quoted(moment.answer), `, has ${percent(moment.answer.share)}; its predictions diverge from those of A by ${moment.divergence.toFixed(2)} bits.`));
+    const told = make("p", {}, "It says ", quoted(moment.says));
+    if (moment.says.id === moment.answer.id) told.append(moment === last ? "" : " too, the answer of A,", ` with ${percent(moment.says.share)}`);
+    else told.append(` with ${percent(moment.says.share)}. The answer of A, `, quoted(moment.answer), `, has ${percent(moment.answer.share)}`);
+    told.append(`; its predictions diverge from those of A by ${moment.divergence.toFixed(2)} bits.`);
+    lines.push(told);
   }
   if (moment.bits !== null) lines.push(make("p", {}, `${moment.bits.toFixed(4)} bits per byte${moment.nats === null ? "" : `, ${moment.nats.toFixed(4)} nats per token`}; A has ${last.bits.toFixed(4)}.`));
   panel.replaceChildren(...lines);

@@ -37,7 +37,7 @@ function show(layer, at) {
     make("p", {}, "After ", token(`'${found.token}'`), ` at ${found.index}, `, last ? "the model says " : `if it ${where}, it would say `,
       make("strong", { class: "token" }, `'${name(guess.ids[0])}'`), `, with probability ${percent(guess.probs[0])}.`),
     make("p", {}, "Its answer ", make("strong", { class: "token" }, `'${name(found.answer)}'`), ` has rank ${count(guess.rank)} here, with probability ${percent(guess.share)}; `
-      + `entropy ${guess.entropy.toFixed(2)} bits, ${guess.away.toFixed(2)} bits away from the end.`));
+      + `entropy ${guess.entropy.toFixed(2)} bits, ${guess.away.toFixed(2)} bits away from the last layer's prediction.`));
   best.replaceChildren(table(`The best tokens after ${layerName(layer)} at position ${found.index}`, [{ title: "rank", number: true }, { title: "token" },
     { title: "id", number: true }, { title: "probability", number: true }, { title: "", bar: true }],
   guess.ids.map((id, rank) => ({ class: id === found.answer ? "picked" : null,
@@ -48,7 +48,7 @@ if (positions.length) {
   const part = positions.length < data.total ? ` The page holds the last ${count(positions.length)} of ${count(data.total)} positions.` : "";
   const shown = grid();
   root.append(
-    section("After each layer", note("The stronger the colour, the more probable. Underlined is the model's own answer; ▸ marks the layer from which on it stays, 0 being the embedding. "
+    section("After each layer", note("The stronger the colour, the more probable. Underlined is the model's own answer. From the layer with ▸ on, the best token is that answer; layer 0 is the embedding. "
       + `Point at a cell, or walk with the arrow keys.${part}`), shown, panel),
     section("The best tokens of a cell", best));
   show(positions[0].guesses.length - 1, positions.length - 1);

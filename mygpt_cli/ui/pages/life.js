@@ -233,4 +233,4 @@ root.append(
     + "The line is the residual stream; what stands beside it reads it, and adds to it at +."),
   openAll(), flow,
   data.follows ? make("p", {}, "The text goes on with ", token(`'${data.follows.token}'`), `: the model's number ${count(data.follows.rank)}, with ${percent(data.follows.probability)}.`) : "",
-  note(`${held}Everything was recorded in the model's own pass; put together, the stages ${data.difference ? `differ from it by ${data.difference.toExponential(1)} at most, in any logit` : "give exactly its logits"}.`));
+  note(`${held}Everything was recorded in the model's own pass. ${data.difference ? `Recomputed from these stages, no logit differs from the model's own by more than ${data.difference.toExponential(1)}` : "Recomputed from these stages, the logits are exactly the model's own"}.`));

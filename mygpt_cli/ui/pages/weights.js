@@ -105,7 +105,7 @@ function choose(at) {
   document.querySelectorAll("[data-tensor]").forEach((button) => button.setAttribute("aria-pressed", String(Number(button.dataset.tensor) === at)));
   title.textContent = tensor.name;
   if (!tensor.spreads) which = "means";
-  facts.replaceChildren(make("p", {}, `${shape(tensor)}, together ${count(size(tensor))} numbers: they lie around ${figure(tensor.mean)}, with standard deviation ${figure(tensor.deviation)}; `
+  facts.replaceChildren(make("p", {}, `${shape(tensor)}, together ${count(size(tensor))} numbers: they average ${figure(tensor.mean)}, with standard deviation ${figure(tensor.deviation)}; `
     + `norm ${figure(tensor.norm)}, lowest ${figure(tensor.low)}, highest ${figure(tensor.high)}.`));
   const values = tensor.values ? [bars(tensor.values, "values", (place) => `value ${place}: ${figure(tensor.values[place])}`, size(tensor))] : matrix(tensor);
   detail.replaceChildren(make("div", { class: "columns" }, make("div", {}, make("h3", {}, tensor.values ? "Its values" : "Its map"), ...values), make("div", {}, make("h3", {}, "Histogram"), histogram(tensor))));

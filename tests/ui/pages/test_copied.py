@@ -92,3 +92,13 @@ def test_a_text_of_which_nothing_was_copied(opened: Any, tmp_path: Path) -> None
 def test_the_page_fits_its_window(opened: Any, tmp_path: Path, width: int) -> None:
     page = opened(made(tmp_path, found_in(TEXT, *SPANS)), width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_text_that_a_model_wrote_stands_after_its_prompt(opened: Any, tmp_path: Path) -> None:
+    to = Export(html=tmp_path / "copied.html")
+    show_copied(found_in(TEXT, *SPANS), TEXT, Shown(json=True, to=to), f"Tell me {EVIL}")
+    text = to.html.read_text(encoding="utf-8") if to.html else ""
+    assert check_harmless(text).data["prompt"].startswith("Tell me <script>")
+    page = opened(text)
+    assert page.inner_text(".text").startswith("Tell me <script>")
+    assert "The prompt is not counted." in page.inner_text("main")
