@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.table import Table
@@ -122,6 +123,11 @@ class Dashboard(PlainReporter):
             Reporter.finish(self, folder)
 
 
+def explained(line: Text, explanation: str, width: int) -> Text:
+    """Return a line with its explanation behind it, or alone where there is no room for both."""
+    return line.append(explanation, "dim") if line.cell_len + cell_len(explanation) <= width else line
+
+
 class RunView:
     """What is known of a run so far, as a rich renderable at any width from 40 columns."""
 
@@ -146,11 +152,11 @@ class RunView:
         grid.add_column(width=width - LABEL, no_wrap=True, overflow="ellipsis")
         grid.add_row("progress", self._progress_line(width - LABEL))
         if self.progress:
-            grid.add_row("loss", self._loss_line())
+            grid.add_row("loss", self._loss_line(width - LABEL))
             if self.best and self.best.bits_per_byte is not None:
                 best = (f"{self.best.bits_per_byte:.2f}", "bold green")
-                at = (f" bits per byte at step {count(self.best.step)} {BITS}", "dim")
-                grid.add_row("best", Text.assemble(best, at))
+                at = (f" bits per byte at step {count(self.best.step)}", "dim")
+                grid.add_row("best", explained(Text.assemble(best, at), f" {BITS}", width - LABEL))
             if curve := self._curve(width - LABEL, ascii_only=options.ascii_only):
                 grid.add_row("", curve)
             grid.add_row("speed", self._speed_line(width - LABEL))
@@ -173,7 +179,7 @@ class RunView:
         line.add_row(Bar(fraction), f"  {fraction:.0%}  {count(step)}/{count(self.started.steps)}{left}")
         return line
 
-    def _loss_line(self) -> Text:
+    def _loss_line(self, width: int) -> Text:
         assert self.progress  # noqa: S101 - rendered only after the first interval
         line = Text.assemble((f"{self.progress.loss:.3f}", "bold"), (" training", "dim"))
         if self.evaluated:
@@ -181,7 +187,7 @@ class RunView:
                 Text.assemble("   ", (f"{self.evaluated.val_loss:.3f}", "bold"), (" validation", "dim"))
             )
             if self.dropout and self.progress.loss > self.evaluated.val_loss:
-                line.append("   dropout makes training higher", "dim")
+                line = explained(line, "   dropout makes training higher", width)
         return line
 
     def _curve(self, width: int, *, ascii_only: bool) -> Text | None:

@@ -108,6 +108,22 @@ def test_the_live_view_fits_and_is_safe(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
+def test_an_explanation_is_shown_as_a_whole_or_not_at_all(width: int) -> None:
+    shown = view()
+    assert isinstance(shown.evaluated, Evaluated)
+    shown.dropout, shown.evaluated = True, replace(shown.evaluated, val_loss=3.0)
+    console = Console(width=width, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(shown)
+    lines = {line[:10].strip(): line[10:].rstrip() for line in capture.get().splitlines()}
+    best, loss = "2.01 bits per byte at step 600", "3.250 training   3.000 validation"
+    if width >= 80:
+        best += " (lower is better; 8 is random bytes)"
+        loss += "   dropout makes training higher"
+    assert (lines["best"], lines["loss"]) == (best, loss)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Dataset) -> None:
     chosen = plan({"width": 32, "members": 1}, tiny_dataset, lambda config: 1e-4)
     reporter = PlainReporter(explain=True)
