@@ -163,7 +163,7 @@ class PlainReporter(Reporter):
         self._reason = ""
         self._vocab_size = 2**20  # until the plan says
         self._dropout = self._told_dropout = False
-        self._steps = self._said = 0
+        self._steps = self._told_steps = 0
         self._interrupted = False
         self._piped = False
         self._planned = False
@@ -308,11 +308,11 @@ class PlainReporter(Reporter):
             self.ended(event)
 
     def corrected(self, event: "Corrected") -> None:
-        """Say the first time that the number of steps is another, and when it has changed much since."""
-        if not self._said or abs(event.steps - self._said) > SMALL * self._said:
-            before = self._said or event.before
-            self._said = event.steps
-            self.line("note", f"adjusted to {event.steps:,} steps (from {before:,}) to finish on time", "dim")
+        """Say that the number of steps is another when it has changed much since it was told last."""
+        told = self._told_steps = self._told_steps or event.before
+        if abs(event.steps - told) >= SMALL * told:
+            self._told_steps = event.steps
+            self.line("note", f"adjusted to {event.steps:,} steps (from {told:,}) to finish on time", "dim")
 
     def ended(self, event: "Finished") -> None:
         """Say how the run ended."""
