@@ -30,6 +30,7 @@ SHOWN_SKIPPED = 10
 LABEL = 10  # cells before the text of a line
 WIDEST = 100
 SMALL = 0.1  # fraction of the steps; a correction of less is not worth a line
+APART = 1.25  # times as long as training; where a command takes longer, its own time is told too
 QUIET_SECONDS = 10.0  # between two lines on what is being prepared
 BITS = "(lower is better; 8 is random bytes)"
 SAMPLE_LINES = 5
@@ -167,7 +168,7 @@ class PlainReporter(Reporter):
         self._interrupted = False
         self._piped = False
         self._planned = False
-        self._told = time.monotonic()
+        self._began = self._told = time.monotonic()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -317,7 +318,8 @@ class PlainReporter(Reporter):
     def ended(self, event: "Finished") -> None:
         """Say how the run ended."""
         self._interrupted = event.reason.startswith("SIG")
-        self.line("stopped" if self._interrupted else "done", finished_line(event))
+        label = "stopped" if self._interrupted else "done"
+        self.line(label, finished_line(event, time.monotonic() - self._began))
 
     def sample(self, text: str) -> None:
         """Show a few lines of what the model writes when it has been trained."""
@@ -375,8 +377,11 @@ def evaluated_line(event: "Evaluated") -> str:
     )
 
 
-def finished_line(event: "Finished") -> str:
-    """Describe the end of a run."""
+def finished_line(event: "Finished", whole: float) -> str:
+    """Describe the end of a run whose command has taken so many seconds on the whole."""
+    lasted = duration(event.seconds)
+    if whole > APART * event.seconds:
+        lasted += f" of training ({duration(whole)} in all)"
     best = ""
     if event.best_step is not None:
         best = f"; best {event.best_bits_per_byte:.2f} bits per byte at step {count(event.best_step)} {BITS}"
@@ -390,4 +395,4 @@ def finished_line(event: "Finished") -> str:
         if event.refused
         else ""
     )
-    return f"{count_of(event.step, 'step')} in {duration(event.seconds)}{why}{best}{refused}"
+    return f"{count_of(event.step, 'step')} in {lasted}{why}{best}{refused}"

@@ -20,7 +20,7 @@ from mygpt_cli.training.events import Corrected, Evaluated, Finished, Progress, 
 from mygpt_cli.training.preparation import planned
 from mygpt_cli.training.sizing import plan
 from mygpt_cli.ui.dashboard import Dashboard, RunView
-from mygpt_cli.ui.train import PlainReporter
+from mygpt_cli.ui.train import PlainReporter, finished_line
 from mygpt_cli.ui.units import duration, size
 from tests.conftest import Command
 from tests.helpers.trainers import new_trainer
@@ -188,6 +188,14 @@ def test_the_end_has_a_sample_a_verdict_and_the_next_commands(capfd: pytest.Capt
         "mygpt train --resume checkpoints/a-001 --time 2m",
         "mygpt inspect checkpoints/a-001",
     ]
+
+
+def test_the_end_says_how_long_the_command_took_where_training_was_a_small_part_of_it() -> None:
+    end = Finished(step=47, reason="done", seconds=5.8, best_step=None, best_bits_per_byte=None, refused=0)
+    assert finished_line(end, 15.2) == "47 steps in 5.8 s of training (15 s in all)"
+    assert finished_line(end, 6.3) == "47 steps in 5.8 s"
+    stopped = replace(end, reason="SIGINT", seconds=100.0)
+    assert finished_line(stopped, 8.0) == "47 steps in 1 m 40 s by Ctrl-C, work saved"  # resumed
 
 
 def test_a_run_that_memorises_is_told_so(capfd: pytest.CaptureFixture[str]) -> None:
