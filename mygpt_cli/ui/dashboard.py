@@ -116,9 +116,9 @@ class Dashboard(PlainReporter):
             self.console.print()
             self.ended(event)
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, folder: Path, prompt: str = "") -> None:
         """Judge the run, say what can be done next, and name its folder where stdout leads elsewhere."""
-        self.conclude(folder)
+        self.conclude(folder, prompt)
         if not sys.stdout.isatty():
             Reporter.finish(self, folder)
 

@@ -86,8 +86,8 @@ class Reporter:
     def event(self, event: "Event") -> None:
         """Tell what happened."""
 
-    def finish(self, folder: Path) -> None:
-        """Name the run's folder."""
+    def finish(self, folder: Path, prompt: str = "") -> None:
+        """Name the run's folder; `prompt` is one to try, where there is any."""
         write_line(str(folder))
 
 
@@ -143,7 +143,7 @@ class JsonReporter(Reporter):
 
         self._write(as_record(event))
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, folder: Path, prompt: str = "") -> None:
         """Write the run's folder."""
         self._write({"event": "run", "folder": str(folder)})
 
@@ -328,26 +328,26 @@ class PlainReporter(Reporter):
         for number, line in enumerate(lines[first : first + SAMPLE_LINES]):
             self.line("" if number else "sample", line, "italic")
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, folder: Path, prompt: str = "") -> None:
         """Judge the run, say what can be done next, and name the run's folder on stdout."""
-        self.conclude(folder)
+        self.conclude(folder, prompt)
         super().finish(folder)
 
-    def conclude(self, folder: Path) -> None:
+    def conclude(self, folder: Path, prompt: str) -> None:
         """Write a verdict, and the commands that make sense now."""
         judged = verdict(self._validations, self._passes, self._reason, self._vocab_size)
         if judged:
             self.line("verdict", VERDICTS[judged], "bold")
         name = quote(str(folder))
         again = " < FILE  # the same text" if self._piped else ""
-        commands = [f'mygpt sample {name} --prompt "The"']
+        commands = [f"mygpt sample {name}" + (f" --prompt {quote(prompt)}" if prompt else "")]
         if self._interrupted:
             commands.insert(0, f"mygpt train --resume {name}{again}")
         elif judged == "still improving":
             minutes = max(1, round(self._seconds / 60))
             commands.append(f"mygpt train --resume {name} --time {minutes}m{again}")
         elif judged == "memorising":
-            commands.append(f'mygpt inspect {name} --copied --prompt "The"')
+            commands.append(f"mygpt inspect {name} --copied --prompt {quote(prompt)}")
         commands.append(f"mygpt inspect {name}")
         for number, command in enumerate(commands):
             self.line("" if number else "next", command, "bold")

@@ -175,7 +175,7 @@ def test_the_end_has_a_sample_a_verdict_and_the_next_commands(capfd: pytest.Capt
     reporter = ended((3.0, 3.0), (2.0, 2.0))
     text = "half\n\none\ntwo\n three\x1b[31m\nfour\nfive\nsix\n"
     reporter.event(Sampled(step=20, seconds=130.0, text=text))
-    reporter.finish(Path("checkpoints/a-001"))
+    reporter.finish(Path("checkpoints/a-001"), "Once")
     out, err = capfd.readouterr()
     assert out == "checkpoints/a-001\n"
     lines = err.splitlines()
@@ -184,7 +184,7 @@ def test_the_end_has_a_sample_a_verdict_and_the_next_commands(capfd: pytest.Capt
     shown = [line[10:] for line in lines[start : start + 6]]
     assert shown == ["one", "two", " three␛[31m", "four", "five", "still improving: give it more time"]
     assert [line[10:] for line in lines[start + 6 :]] == [
-        'mygpt sample checkpoints/a-001 --prompt "The"',
+        "mygpt sample checkpoints/a-001 --prompt Once",
         "mygpt train --resume checkpoints/a-001 --time 2m",
         "mygpt inspect checkpoints/a-001",
     ]
@@ -202,7 +202,8 @@ def test_a_run_that_memorises_is_told_so(capfd: pytest.CaptureFixture[str]) -> N
     ended((2.0, 2.0), (1.0, 2.5)).finish(Path("a-001"))
     err = capfd.readouterr().err
     assert "verdict   memorising: " in err
-    assert "mygpt inspect a-001 --copied" in err
+    assert "mygpt sample a-001\n" in err
+    assert "mygpt inspect a-001 --copied --prompt ''\n" in err
     ended((2.0, 2.0), (1.99, 1.99)).finish(Path("a-001"))
     assert "verdict   good: " in capfd.readouterr().err
     ended((2.0, 2.0), reason="SIGINT").finish(Path("a-001"))
