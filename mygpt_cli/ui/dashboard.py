@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from rich.text import Text
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.chart import Chart, Line, Panel, Point, draw, thin
 from mygpt_cli.ui.history import loss_range
+from mygpt_cli.ui.keys import keys_unseen
 from mygpt_cli.ui.samples import Sample, sample_strip
 from mygpt_cli.ui.train import BITS, LABEL, WIDEST, PlainReporter, Reporter
 from mygpt_cli.ui.units import count, duration, size
@@ -36,16 +38,22 @@ class Dashboard(PlainReporter):
         super().__init__(explain=explain)
         self._view = RunView()
         self._live: Live | None = None
+        self._keys = ExitStack()  # unseen until it is closed
         self._status = self.console.status("")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the last view on the screen and give the terminal back."""
+        """Give the terminal back."""
         self._status.stop()
-        if self._live:
-            self._live.stop()
+        self._stop()
         super().__exit__(kind, error, trace)
+
+    def _stop(self) -> None:
+        """Leave the last view on the screen, and let keys be seen again."""
+        with self._keys:
+            if self._live:
+                self._live.stop()
 
     def busy(self, what: str, fraction: float = 0.0) -> None:
         """Show what is being prepared beside a spinner."""
@@ -91,6 +99,7 @@ class Dashboard(PlainReporter):
             self._status.stop()
             view.started, view.began_at = event, time.monotonic()
             self.console.print()
+            self._keys.enter_context(keys_unseen())
             self._live = Live(view, console=self.console, refresh_per_second=4, vertical_overflow="crop")
             self._live.start()
         elif isinstance(event, Progress):
@@ -111,8 +120,7 @@ class Dashboard(PlainReporter):
             self.line("note", event.text)
         elif isinstance(event, Finished):
             view.ended = event.reason
-            if self._live:
-                self._live.stop()
+            self._stop()
             self.console.print()
             self.ended(event)
 

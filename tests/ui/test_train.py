@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +122,34 @@ def test_an_explanation_is_shown_as_a_whole_or_not_at_all(width: int) -> None:
         best += " (lower is better; 8 is random bytes)"
         loss += "   dropout makes training higher"
     assert (lines["best"], lines["loss"]) == (best, loss)
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, None])
+def test_keys_are_unseen_while_the_view_is_redrawn(
+    ending: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    @contextlib.contextmanager
+    def unseen() -> Iterator[None]:
+        told.append("unseen")
+        yield
+        told.append("seen")
+
+    monkeypatch.setattr("mygpt_cli.ui.dashboard.keys_unseen", unseen)
+    started = view().started
+    assert started
+    with contextlib.suppress(KeyboardInterrupt), Dashboard() as dashboard:
+        assert told == []
+        dashboard.event(started)
+        assert told == ["unseen"]
+        if ending:
+            raise ending
+        dashboard.event(
+            Finished(step=1, reason="done", seconds=1.0, best_step=None, best_bits_per_byte=None, refused=0)
+        )
+        assert told == ["unseen", "seen"]
+    assert told == ["unseen", "seen"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
