@@ -81,10 +81,17 @@ def _not_found(path: Path) -> CheckpointError:
         return TextInsteadError(f"{path} is a text, not a checkpoint", learn)
     if not path.is_dir():
         return CheckpointError(f"{path} is not a folder", "a checkpoint is a folder with a config.json")
-    return CheckpointError(
-        f"{path} holds no checkpoint",
-        "a checkpoint folder has a config.json, a run folder has last/ or best/",
-    )
+    hint = "a checkpoint folder has a config.json, a run folder has last/ or best/"
+    if kept := _newest_kept(path):
+        hint = f"use the newest that was kept: {kept}"
+    return CheckpointError(f"{path} holds no checkpoint", hint)
+
+
+def _newest_kept(run: Path) -> Path | None:
+    """Return the last of the whole checkpoints that a run has kept."""
+    kept = [folder for folder in run.glob("kept/*") if folder.name.isdecimal()]
+    newest_first = sorted(kept, key=lambda folder: int(folder.name), reverse=True)
+    return next(filter(is_complete, newest_first), None)
 
 
 def newest_run(out: Path) -> Path:

@@ -49,9 +49,10 @@ def save(
         remove(new)
         with contextlib.suppress(OSError):  # a reader finds the old one where it is, too
             settle(folder)
+        intact = "; the checkpoint saved before is intact" if (folder / CONFIG).is_file() else ""
         raise ResourceError(
             f"cannot save to {folder}: {getattr(error, 'strerror', None) or error}",
-            "free some space, or choose another folder with --out; the checkpoint saved before is intact",
+            f"free some space, or choose another folder with --out{intact}",
         ) from None
 
 

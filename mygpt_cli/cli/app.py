@@ -103,9 +103,7 @@ def run(arguments: Sequence[str]) -> int:
             return UsageError.exit_code
         # Typer's own errors know how to put themselves; all else is a fault of mygpt.
         if hasattr(error, "format_message"):
-            print_error(
-                error.format_message(), "`mygpt --help` lists the commands, `mygpt COMMAND --help` its flags"
-            )
+            print_error(error.format_message(), _where_flags_are(error))
             return 2
         print_error(
             f"{type(error).__name__}: {error}",
@@ -113,6 +111,14 @@ def run(arguments: Sequence[str]) -> int:
         )
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _where_flags_are(error: Exception) -> str:
+    """Name the help of the command that one of Typer's own errors is about."""
+    context = getattr(error, "ctx", None)
+    if context is None or context.parent is None:  # of no command, or of `mygpt` itself
+        return "`mygpt --help` lists the commands, `mygpt COMMAND --help` its flags"
+    return f"`{context.command_path} --help` lists its flags"
 
 
 def _shortage(error: Exception) -> tuple[str, str] | None:

@@ -36,6 +36,8 @@ from mygpt_cli.ui.units import count_of
 if TYPE_CHECKING:
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.generation.stream import Sample
+    from mygpt_cli.tokens.tokenizer import Tokenizer
     from mygpt_cli.ui.interactive import Turn
 
 SHOWN = 5  # tokens with --show-probs
@@ -186,6 +188,8 @@ def write(
                 if turn and isinstance(event, TextChunk) and event.number == last:
                     turn.hear(event.text)
                 if isinstance(event, Sample):
+                    if turn and event.number == last and not (event.text.strip() or output.quiet):
+                        writer.notes.append(_nothing_added(event, samplings[number], tokenizer))
                     exhausted += event.exhausted
                     first = samplings[number].begin_with
                     short += event.reason == "length" and event.text != first and first.startswith(event.text)
@@ -200,6 +204,17 @@ def write(
             title = f"temperature {sampling.temperature:g}: " if len(samplings) > 1 else ""
             writer.notes.append(stats_line(stats, title))
         writer.notes += [remark] if remark else []
+
+
+def _nothing_added(sample: "Sample", sampling: Sampling, tokenizer: "Tokenizer") -> str:
+    """Say why a text has not gone on with anything to be seen."""
+    if sample.reason == "stop":
+        written = tokenizer.decode_bytes(sample.ids)
+        stop = next(stop for stop in sampling.stop if stop.encode() in written)
+        return f"nothing was added: '{stop}' came next, where --stop ends the text"
+    if sample.reason == "end_of_text":
+        return "nothing was added: the model ends the text here"
+    return f"nothing was added before --max-new-tokens {sampling.max_new_tokens} ended the text"
 
 
 def _ask(

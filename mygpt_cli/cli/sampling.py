@@ -175,13 +175,14 @@ def find_folder(given: str | None, flag: str | None) -> Path:
 
 
 def refuse_more(context: typer.Context, folder: str | None) -> None:
-    """Raise UsageError for arguments after the checkpoint, which are most likely a prompt."""
-    if context.args:
-        text = " ".join(context.args)
-        raise UsageError(
-            f"unexpected argument '{text}' after the checkpoint",
-            _prompt_hint(text, f"{context.info_name} {quote(folder or '')}"),
-        )
+    """Raise UsageError for arguments after the checkpoint: a prompt, most likely, or the rest of one."""
+    if not context.args:
+        return
+    first, text, command = folder or "", " ".join(context.args), context.info_name or ""
+    if run_or_path(first).exists():
+        message = f"unexpected argument '{text}' after the checkpoint"
+        raise UsageError(message, _prompt_hint(text, f"{command} {quote(first)}"))
+    raise UsageError(f"there is no checkpoint '{first}'", _prompt_hint(f"{first} {text}", command))
 
 
 def _prompt_hint(text: str, command: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections import Counter
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.checkpoints.runs import Run
     from mygpt_cli.text.corpus import Corpus
+    from mygpt_cli.tokens.dataset import Dataset
     from mygpt_cli.training.events import Sampled
     from mygpt_cli.training.preparation import Preparation
     from mygpt_cli.training.trainer import Trainer
     from mygpt_cli.ui.train import Reporter
+
+LOOKED_AT = 20_000  # tokens of the validation text, to see how its lines begin
+LONGEST = 12  # letters of a word to begin with
 
 
 def check_tensorboard_setting(settings: Settings) -> None:
@@ -110,10 +115,21 @@ def drive(run: "Run | None", trainer: "Trainer", report: "Reporter") -> None:
     if wanted and (sample := samples.at_the_end()):
         _show_last(sample, run, report)
     if run:
-        report.finish(run.folder)
+        report.finish(run.folder, usual_beginning(trainer.dataset))
     others = exit_code_of(ended) if trainer.processes.count > 1 else 0  # a signal that another one had
     if code := interruption.exit_code or others:
         raise typer.Exit(code)
+
+
+def usual_beginning(dataset: "Dataset") -> str:
+    """Return the word that most often begins a line of the validation text; "" where none of them is one.
+
+    The first line may have lost its beginning to the training text.
+    """
+    lines = dataset.tokenizer.decode(dataset.val[:LOOKED_AT].tolist()).splitlines()[1:]
+    firsts = Counter(first for line in lines for first in line.split(maxsplit=1)[:1])
+    words = [first for first, _ in firsts.most_common() if first.isalpha() and len(first) <= LONGEST]
+    return words[0] if words else ""
 
 
 def _show_last(sample: "Sampled", run: "Run | None", report: "Reporter") -> None:

@@ -393,9 +393,11 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tup
     steps = scratch.processes.of(0, steps)
     if steps < shortest:
         needed = (plan.seconds or seconds) - left + validation + SAVE + shortest * pace
+        keeps_its_shape = history.step or plan.settings.get("init_from")  # having been trained before
+        smaller = "" if keeps_its_shape else ", or a smaller model by --layers and --width"
         raise UsageError(
             f"the time is too short for training: {steps} steps fit into it, and {shortest} are needed",
-            f"--time {math.ceil(needed * 1.2) + 1}s is enough, or a smaller model by --layers and --width",
+            f"--time {math.ceil(needed * 1.2) + 1}s is enough{smaller}",
         )
     return steps, budget
 

@@ -3,11 +3,13 @@
 import math
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.table import Table
@@ -16,6 +18,7 @@ from rich.text import Text
 from mygpt_cli.ui.bar import Bar
 from mygpt_cli.ui.chart import Chart, Line, Panel, Point, draw, thin
 from mygpt_cli.ui.history import loss_range
+from mygpt_cli.ui.keys import keys_unseen
 from mygpt_cli.ui.samples import Sample, sample_strip
 from mygpt_cli.ui.train import BITS, LABEL, WIDEST, PlainReporter, Reporter
 from mygpt_cli.ui.units import count, duration, size
@@ -35,16 +38,22 @@ class Dashboard(PlainReporter):
         super().__init__(explain=explain)
         self._view = RunView()
         self._live: Live | None = None
+        self._keys = ExitStack()  # unseen until it is closed
         self._status = self.console.status("")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the last view on the screen and give the terminal back."""
+        """Give the terminal back."""
         self._status.stop()
-        if self._live:
-            self._live.stop()
+        self._stop()
         super().__exit__(kind, error, trace)
+
+    def _stop(self) -> None:
+        """Leave the last view on the screen, and let keys be seen again."""
+        with self._keys:
+            if self._live:
+                self._live.stop()
 
     def busy(self, what: str, fraction: float = 0.0) -> None:
         """Show what is being prepared beside a spinner."""
@@ -90,6 +99,7 @@ class Dashboard(PlainReporter):
             self._status.stop()
             view.started, view.began_at = event, time.monotonic()
             self.console.print()
+            self._keys.enter_context(keys_unseen())
             self._live = Live(view, console=self.console, refresh_per_second=4, vertical_overflow="crop")
             self._live.start()
         elif isinstance(event, Progress):
@@ -110,16 +120,20 @@ class Dashboard(PlainReporter):
             self.line("note", event.text)
         elif isinstance(event, Finished):
             view.ended = event.reason
-            if self._live:
-                self._live.stop()
+            self._stop()
             self.console.print()
             self.ended(event)
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, folder: Path, prompt: str = "") -> None:
         """Judge the run, say what can be done next, and name its folder where stdout leads elsewhere."""
-        self.conclude(folder)
+        self.conclude(folder, prompt)
         if not sys.stdout.isatty():
             Reporter.finish(self, folder)
+
+
+def explained(line: Text, explanation: str, width: int) -> Text:
+    """Return a line with its explanation behind it, or alone where there is no room for both."""
+    return line.append(explanation, "dim") if line.cell_len + cell_len(explanation) <= width else line
 
 
 class RunView:
@@ -146,11 +160,11 @@ class RunView:
         grid.add_column(width=width - LABEL, no_wrap=True, overflow="ellipsis")
         grid.add_row("progress", self._progress_line(width - LABEL))
         if self.progress:
-            grid.add_row("loss", self._loss_line())
+            grid.add_row("loss", self._loss_line(width - LABEL))
             if self.best and self.best.bits_per_byte is not None:
                 best = (f"{self.best.bits_per_byte:.2f}", "bold green")
-                at = (f" bits per byte at step {count(self.best.step)} {BITS}", "dim")
-                grid.add_row("best", Text.assemble(best, at))
+                at = (f" bits per byte at step {count(self.best.step)}", "dim")
+                grid.add_row("best", explained(Text.assemble(best, at), f" {BITS}", width - LABEL))
             if curve := self._curve(width - LABEL, ascii_only=options.ascii_only):
                 grid.add_row("", curve)
             grid.add_row("speed", self._speed_line(width - LABEL))
@@ -173,7 +187,7 @@ class RunView:
         line.add_row(Bar(fraction), f"  {fraction:.0%}  {count(step)}/{count(self.started.steps)}{left}")
         return line
 
-    def _loss_line(self) -> Text:
+    def _loss_line(self, width: int) -> Text:
         assert self.progress  # noqa: S101 - rendered only after the first interval
         line = Text.assemble((f"{self.progress.loss:.3f}", "bold"), (" training", "dim"))
         if self.evaluated:
@@ -181,7 +195,7 @@ class RunView:
                 Text.assemble("   ", (f"{self.evaluated.val_loss:.3f}", "bold"), (" validation", "dim"))
             )
             if self.dropout and self.progress.loss > self.evaluated.val_loss:
-                line.append("   dropout makes training higher", "dim")
+                line = explained(line, "   dropout makes training higher", width)
         return line
 
     def _curve(self, width: int, *, ascii_only: bool) -> Text | None:

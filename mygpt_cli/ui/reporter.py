@@ -10,7 +10,7 @@ from mygpt_cli.ui.train import JsonReporter, PlainReporter, Reporter
 class Silent(Reporter):
     """Tells nothing at all."""
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, folder: Path, prompt: str = "") -> None:
         """Leave that to the process that tells."""
 
 

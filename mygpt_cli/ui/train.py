@@ -30,6 +30,7 @@ SHOWN_SKIPPED = 10
 LABEL = 10  # cells before the text of a line
 WIDEST = 100
 SMALL = 0.1  # fraction of the steps; a correction of less is not worth a line
+APART = 1.25  # times as long as training; where a command takes longer, its own time is told too
 QUIET_SECONDS = 10.0  # between two lines on what is being prepared
 BITS = "(lower is better; 8 is random bytes)"
 SAMPLE_LINES = 5
@@ -85,8 +86,8 @@ class Reporter:
     def event(self, event: "Event") -> None:
         """Tell what happened."""
 
-    def finish(self, folder: Path) -> None:
-        """Name the run's folder."""
+    def finish(self, folder: Path, prompt: str = "") -> None:
+        """Name the run's folder; `prompt` is one to try, where there is any."""
         write_line(str(folder))
 
 
@@ -142,7 +143,7 @@ class JsonReporter(Reporter):
 
         self._write(as_record(event))
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, folder: Path, prompt: str = "") -> None:
         """Write the run's folder."""
         self._write({"event": "run", "folder": str(folder)})
 
@@ -163,11 +164,11 @@ class PlainReporter(Reporter):
         self._reason = ""
         self._vocab_size = 2**20  # until the plan says
         self._dropout = self._told_dropout = False
-        self._steps = self._said = 0
+        self._steps = self._told_steps = 0
         self._interrupted = False
         self._piped = False
         self._planned = False
-        self._told = time.monotonic()
+        self._began = self._told = time.monotonic()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -308,16 +309,17 @@ class PlainReporter(Reporter):
             self.ended(event)
 
     def corrected(self, event: "Corrected") -> None:
-        """Say the first time that the number of steps is another, and when it has changed much since."""
-        if not self._said or abs(event.steps - self._said) > SMALL * self._said:
-            before = self._said or event.before
-            self._said = event.steps
-            self.line("note", f"adjusted to {event.steps:,} steps (from {before:,}) to finish on time", "dim")
+        """Say that the number of steps is another when it has changed much since it was told last."""
+        told = self._told_steps = self._told_steps or event.before
+        if abs(event.steps - told) >= SMALL * told:
+            self._told_steps = event.steps
+            self.line("note", f"adjusted to {event.steps:,} steps (from {told:,}) to finish on time", "dim")
 
     def ended(self, event: "Finished") -> None:
         """Say how the run ended."""
         self._interrupted = event.reason.startswith("SIG")
-        self.line("stopped" if self._interrupted else "done", finished_line(event))
+        label = "stopped" if self._interrupted else "done"
+        self.line(label, finished_line(event, time.monotonic() - self._began))
 
     def sample(self, text: str) -> None:
         """Show a few lines of what the model writes when it has been trained."""
@@ -326,26 +328,26 @@ class PlainReporter(Reporter):
         for number, line in enumerate(lines[first : first + SAMPLE_LINES]):
             self.line("" if number else "sample", line, "italic")
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, folder: Path, prompt: str = "") -> None:
         """Judge the run, say what can be done next, and name the run's folder on stdout."""
-        self.conclude(folder)
+        self.conclude(folder, prompt)
         super().finish(folder)
 
-    def conclude(self, folder: Path) -> None:
+    def conclude(self, folder: Path, prompt: str) -> None:
         """Write a verdict, and the commands that make sense now."""
         judged = verdict(self._validations, self._passes, self._reason, self._vocab_size)
         if judged:
             self.line("verdict", VERDICTS[judged], "bold")
         name = quote(str(folder))
         again = " < FILE  # the same text" if self._piped else ""
-        commands = [f'mygpt sample {name} --prompt "The"']
+        commands = [f"mygpt sample {name}" + (f" --prompt {quote(prompt)}" if prompt else "")]
         if self._interrupted:
             commands.insert(0, f"mygpt train --resume {name}{again}")
         elif judged == "still improving":
             minutes = max(1, round(self._seconds / 60))
             commands.append(f"mygpt train --resume {name} --time {minutes}m{again}")
         elif judged == "memorising":
-            commands.append(f'mygpt inspect {name} --copied --prompt "The"')
+            commands.append(f"mygpt inspect {name} --copied --prompt {quote(prompt)}")
         commands.append(f"mygpt inspect {name}")
         for number, command in enumerate(commands):
             self.line("" if number else "next", command, "bold")
@@ -375,8 +377,11 @@ def evaluated_line(event: "Evaluated") -> str:
     )
 
 
-def finished_line(event: "Finished") -> str:
-    """Describe the end of a run."""
+def finished_line(event: "Finished", whole: float) -> str:
+    """Describe the end of a run whose command has taken so many seconds on the whole."""
+    lasted = duration(event.seconds)
+    if whole > APART * event.seconds:
+        lasted += f" of training ({duration(whole)} in all)"
     best = ""
     if event.best_step is not None:
         best = f"; best {event.best_bits_per_byte:.2f} bits per byte at step {count(event.best_step)} {BITS}"
@@ -390,4 +395,4 @@ def finished_line(event: "Finished") -> str:
         if event.refused
         else ""
     )
-    return f"{count_of(event.step, 'step')} in {duration(event.seconds)}{why}{best}{refused}"
+    return f"{count_of(event.step, 'step')} in {lasted}{why}{best}{refused}"

@@ -1,5 +1,6 @@
 """Which checkpoint a path means, and what is said where it means none."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,13 @@ def test_a_missing_checkpoint_gets_a_suggestion(saved: Path) -> None:
         checkpoint.load(saved / "config.json")
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         checkpoint.load(saved.parent)
+
+
+def test_a_run_that_has_only_kept_checkpoints_names_the_newest(saved: Path) -> None:
+    run = saved.parent / "run"
+    for name in ("000900", "001000", "001100.new", "002000"):
+        shutil.copytree(saved, run / "kept" / name)
+    (run / "kept" / "002000" / layout.WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="holds no checkpoint") as fault:
+        checkpoint.load(run)
+    assert fault.value.hint == f"use the newest that was kept: {run / 'kept' / '001000'}"

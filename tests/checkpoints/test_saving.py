@@ -70,8 +70,12 @@ def test_a_failing_disk_leaves_the_old_checkpoint(
         return real(path, *arguments, **options)
 
     monkeypatch.setattr(Path, call, failing)
-    with pytest.raises(ResourceError, match="No space left on device"):
+    with pytest.raises(ResourceError, match="No space left on device") as fault:
         save(saved, model, tiny_dataset, step=2)
+    assert fault.value.hint.endswith("; the checkpoint saved before is intact")
+    with pytest.raises(ResourceError, match="No space left on device") as fault:  # as the very first
+        save(saved.parent / "first" / "model", model, tiny_dataset, step=2)
+    assert fault.value.hint.endswith("with --out")
     monkeypatch.undo()
     assert checkpoint.load(saved).state == {"step": 1}
     assert not (saved.parent / "model.new").exists()

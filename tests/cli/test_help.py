@@ -162,6 +162,21 @@ def test_what_is_no_command_leads_to_one(
     assert meant in " ".join(said.split())
 
 
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("sample --promt Once", "`mygpt sample --help` lists its flags"),
+        ("inspect --steps many", "`mygpt inspect --help` lists its flags"),
+        ("--verbose", "`mygpt --help` lists the commands, `mygpt COMMAND --help` its flags"),
+    ],
+)
+def test_a_flag_that_cannot_be_used_leads_to_the_help_of_its_command(
+    typed: str, hint: str, capsys: Captured
+) -> None:
+    assert run(split(typed)) == 2
+    assert f"hint: {hint}\n" in capsys.readouterr().err
+
+
 def test_what_is_meant_is_a_command() -> None:
     for meant in MEANT.values():
         assert meant.split()[0] in (*NAMES, "--help", "--version")

@@ -26,6 +26,8 @@ NO_CHECKPOINT, NO_FLAG, A_TEXT = "there is no checkpoint at", "after the checkpo
             NO_FLAG,
             "`mygpt inspect cycle-001 --prompt 'I walked'`",
         ),
+        (["sample", "Tell", "me"], 2, "there is no checkpoint 'Tell'", "`mygpt sample --prompt 'Tell me'`"),
+        (["inspect", "I", "walked", "on"], 2, "'I'", "`mygpt inspect --prompt 'I walked on'`"),
         (
             ["sample", "--checkpoint", "cycle-001", "I"],
             2,

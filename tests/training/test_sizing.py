@@ -247,6 +247,12 @@ def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
     enough = re.search(r"--time (\d+)s is enough", fault.value.hint)
     assert enough
     assert int(enough[1]) > 20
+    assert fault.value.hint.endswith("or a smaller model by --layers and --width")
+    fine_tuning = plan({**settings, "init_from": "a-001"}, tiny_dataset, slow)
+    for its_plan, history in ((chosen, History(step=50)), (fine_tuning, History())):
+        with pytest.raises(UsageError) as fault:  # whose model has its shape already
+            fit_steps(its_plan, scratch, time.perf_counter() + 0.3, history)
+        assert fault.value.hint.endswith("s is enough")
     steps, _ = fit_steps(chosen, scratch, time.perf_counter() + 30.0, History())
     assert steps > 100
 

@@ -166,6 +166,19 @@ def test_lines_of_a_pipe_are_prompts(mygpt: Command, cycle_run: Path) -> None:
     assert mygpt(*asked).returncode == 2
 
 
+def test_a_text_that_does_not_go_on_says_why(mygpt: Command, cycle_run: Path) -> None:
+    stops = ("--stop", "love", "--stop", "!")
+    asked = ("sample", cycle_run, "--interactive", "--temperature", 0, *stops)
+    done = mygpt(*asked, input=b"I \nI love\n\n")
+    assert (done.returncode, done.stdout) == (0, b"I \nI love AI \n\n")
+    assert [line for line in done.stderr.decode().splitlines() if line] == [
+        "note: nothing was added: 'love' came next, where --stop ends the text",
+        "note: nothing was added: '!' came next, where --stop ends the text",
+    ]
+    done = mygpt(*asked, "--max-new-tokens", 1, input=b"I love\n")
+    assert "note: nothing was added before --max-new-tokens 1 ended the text\n" in done.stderr.decode()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_on_a_terminal_ctrl_c_stops_the_text_and_ctrl_d_leaves(tmp_path: Path) -> None:
     import pty  # not on Windows

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mygpt_cli.training.events import Corrected, Evaluated, Finished, Progress, 
 from mygpt_cli.training.preparation import planned
 from mygpt_cli.training.sizing import plan
 from mygpt_cli.ui.dashboard import Dashboard, RunView
-from mygpt_cli.ui.train import PlainReporter
+from mygpt_cli.ui.train import PlainReporter, finished_line
 from mygpt_cli.ui.units import duration, size
 from tests.conftest import Command
 from tests.helpers.trainers import new_trainer
@@ -108,6 +109,50 @@ def test_the_live_view_fits_and_is_safe(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
+def test_an_explanation_is_shown_as_a_whole_or_not_at_all(width: int) -> None:
+    shown = view()
+    assert isinstance(shown.evaluated, Evaluated)
+    shown.dropout, shown.evaluated = True, replace(shown.evaluated, val_loss=3.0)
+    console = Console(width=width, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(shown)
+    lines = {line[:10].strip(): line[10:].rstrip() for line in capture.get().splitlines()}
+    best, loss = "2.01 bits per byte at step 600", "3.250 training   3.000 validation"
+    if width >= 80:
+        best += " (lower is better; 8 is random bytes)"
+        loss += "   dropout makes training higher"
+    assert (lines["best"], lines["loss"]) == (best, loss)
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, None])
+def test_keys_are_unseen_while_the_view_is_redrawn(
+    ending: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    @contextlib.contextmanager
+    def unseen() -> Iterator[None]:
+        told.append("unseen")
+        yield
+        told.append("seen")
+
+    monkeypatch.setattr("mygpt_cli.ui.dashboard.keys_unseen", unseen)
+    started = view().started
+    assert started
+    with contextlib.suppress(KeyboardInterrupt), Dashboard() as dashboard:
+        assert told == []
+        dashboard.event(started)
+        assert told == ["unseen"]
+        if ending:
+            raise ending
+        dashboard.event(
+            Finished(step=1, reason="done", seconds=1.0, best_step=None, best_bits_per_byte=None, refused=0)
+        )
+        assert told == ["unseen", "seen"]
+    assert told == ["unseen", "seen"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Dataset) -> None:
     chosen = plan({"width": 32, "members": 1}, tiny_dataset, lambda config: 1e-4)
     reporter = PlainReporter(explain=True)
@@ -159,7 +204,7 @@ def test_the_end_has_a_sample_a_verdict_and_the_next_commands(capfd: pytest.Capt
     reporter = ended((3.0, 3.0), (2.0, 2.0))
     text = "half\n\none\ntwo\n three\x1b[31m\nfour\nfive\nsix\n"
     reporter.event(Sampled(step=20, seconds=130.0, text=text))
-    reporter.finish(Path("checkpoints/a-001"))
+    reporter.finish(Path("checkpoints/a-001"), "Once")
     out, err = capfd.readouterr()
     assert out == "checkpoints/a-001\n"
     lines = err.splitlines()
@@ -168,17 +213,26 @@ def test_the_end_has_a_sample_a_verdict_and_the_next_commands(capfd: pytest.Capt
     shown = [line[10:] for line in lines[start : start + 6]]
     assert shown == ["one", "two", " three␛[31m", "four", "five", "still improving: give it more time"]
     assert [line[10:] for line in lines[start + 6 :]] == [
-        'mygpt sample checkpoints/a-001 --prompt "The"',
+        "mygpt sample checkpoints/a-001 --prompt Once",
         "mygpt train --resume checkpoints/a-001 --time 2m",
         "mygpt inspect checkpoints/a-001",
     ]
+
+
+def test_the_end_says_how_long_the_command_took_where_training_was_a_small_part_of_it() -> None:
+    end = Finished(step=47, reason="done", seconds=5.8, best_step=None, best_bits_per_byte=None, refused=0)
+    assert finished_line(end, 15.2) == "47 steps in 5.8 s of training (15 s in all)"
+    assert finished_line(end, 6.3) == "47 steps in 5.8 s"
+    stopped = replace(end, reason="SIGINT", seconds=100.0)
+    assert finished_line(stopped, 8.0) == "47 steps in 1 m 40 s by Ctrl-C, work saved"  # resumed
 
 
 def test_a_run_that_memorises_is_told_so(capfd: pytest.CaptureFixture[str]) -> None:
     ended((2.0, 2.0), (1.0, 2.5)).finish(Path("a-001"))
     err = capfd.readouterr().err
     assert "verdict   memorising: " in err
-    assert "mygpt inspect a-001 --copied" in err
+    assert "mygpt sample a-001\n" in err
+    assert "mygpt inspect a-001 --copied --prompt ''\n" in err
     ended((2.0, 2.0), (1.99, 1.99)).finish(Path("a-001"))
     assert "verdict   good: " in capfd.readouterr().err
     ended((2.0, 2.0), reason="SIGINT").finish(Path("a-001"))
@@ -311,15 +365,14 @@ def test_a_resumed_run_shows_what_came_before(tmp_path: Path, mygpt: Command) ->
 
 
 def test_corrections_are_told_when_they_are_noticed(capfd: pytest.CaptureFixture[str]) -> None:
-    """The first one, and what differs by more than a tenth from what was told last."""
+    """What differs by a tenth or more from what was told last, the plan at first."""
     reporter = PlainReporter()
     totals = [2000, 1990, 1900, 1800, 1795, 1788, 1500, 1640, 1651]
     for step, (before, steps) in enumerate(itertools.pairwise(totals)):
         reporter.event(Corrected(step=step, steps=steps, before=before, seconds=1.0))
     assert [" ".join(line.split()) for line in capfd.readouterr().err.splitlines()] == [
-        "note adjusted to 1,990 steps (from 2,000) to finish on time",
-        "note adjusted to 1,788 steps (from 1,990) to finish on time",
-        "note adjusted to 1,500 steps (from 1,788) to finish on time",
+        "note adjusted to 1,800 steps (from 2,000) to finish on time",
+        "note adjusted to 1,500 steps (from 1,800) to finish on time",
         "note adjusted to 1,651 steps (from 1,500) to finish on time",
     ]
     shown = view().progress
