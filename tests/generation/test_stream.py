@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli.backends.choice import decoder_for
@@ -216,9 +216,15 @@ def test_prompts_of_different_length_give_what_each_gives_alone(
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 10**6), count=st.integers(2, 7))
+@example(seed=237, count=5)
 def test_a_sample_is_the_same_among_fewer(seed: int, count: int) -> None:
-    """Also where some end before others and leave the batch."""
-    tokenizer, model = byte_tokenizer(), random_model(257)
+    """Also where some end before others and leave the batch.
+
+    The model computes in float64: torch's products in float32 round in another way for another number of
+    rows, and a draw may lie between the two results.
+    """
+    tokenizer, model = byte_tokenizer(), random_model(257).double()
+    model.compute_dtype = torch.float64
     prompt = Prompt("", (256,))
 
     def texts(number: int) -> list[tuple[int, ...]]:
