@@ -209,9 +209,9 @@ def write(
 def _nothing_added(sample: "Sample", sampling: Sampling, tokenizer: "Tokenizer") -> str:
     """Say why a text has not gone on with anything to be seen."""
     if sample.reason == "stop":
-        written = tokenizer.decode_bytes(sample.ids)
-        stop = next(stop for stop in sampling.stop if stop.encode() in written)
-        return f"nothing was added: '{stop}' came next, where --stop ends the text"
+        written = tokenizer.decode_bytes(sample.ids).decode("utf-8", "surrogateescape")
+        found = [stop for stop in sampling.stop if stop in written] or sampling.stop
+        return f"nothing was added: '{found[0]}' came next, where --stop ends the text"
     if sample.reason == "end_of_text":
         return "nothing was added: the model ends the text here"
     return f"nothing was added before --max-new-tokens {sampling.max_new_tokens} ended the text"

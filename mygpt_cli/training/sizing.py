@@ -48,8 +48,8 @@ FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take 
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
 WEIGHT_DECAY = 0.1  # for a text that is seen seldom
-# Several models are better than one where each gets so many passes over the text and so many steps. From more
-# passes than MOST_PASSES a model learns nothing but the text by heart.
+# Several models are better than one where each gets so many passes over the text and so many steps. A model
+# gains hardly anything from more passes than MOST_PASSES.
 FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 600, 60, 6
 SMALLER = 0.4  # times the parameters of a single model: what each of several may have instead
 INTERVALS = ("eval_every", "save_every", "log_every")
@@ -162,7 +162,9 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
     count = members(layers, width)
     if seconds is not None and count > 1 and epochs > count * MOST_PASSES:
         seconds *= count * MOST_PASSES / epochs
-        notes.append(f"{budget} are more than this text can use: they would only make the models memorise it")
+        notes.append(
+            f"training ends before {budget}: more passes over this text would hardly make the models better"
+        )
     choose("members", count, "better than one model that sees the text that often" if count > 1 else "")
     _choose_regularisation(choices, tokens(layers, width) / train_tokens, bool(dataset.tokenizer.ranks))
     # A prediction costs a third of what learning from it does, and several models predict as one wide model.

@@ -126,7 +126,7 @@ def test_a_budget_that_a_text_cannot_use_is_not_used() -> None:
     chosen = plan({"time": "10h"}, dataset, slow)
     assert chosen.seconds is not None
     assert chosen.seconds < 5 * 3600
-    assert "10h are more than this text can use" in chosen.notes[0]
+    assert "training ends before 10h: more passes over this text" in chosen.notes[0]
     used = plan({"time": f"{int(chosen.seconds)}s"}, dataset, slow)
     assert used.notes == ()
     assert used.config(9000) == chosen.config(9000)
