@@ -8,6 +8,7 @@ import typer
 from mygpt_cli.base.errors import UsageError
 from mygpt_cli.cli.help import HelpAll
 from mygpt_cli.cli.options import switch, value
+from mygpt_cli.cli.request import Request
 from mygpt_cli.cli.sampling import (
     Device,
     Encoding,
@@ -25,7 +26,7 @@ from mygpt_cli.cli.sampling import (
     refuse_more,
     with_sampling,
 )
-from mygpt_cli.cli.views import Request, one_view, show_view
+from mygpt_cli.cli.views import one_view, show_view
 from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.sampling import FILTERS, Sampling, field_of, resolve
 from mygpt_cli.ui.help import Example
