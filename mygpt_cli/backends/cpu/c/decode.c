@@ -142,9 +142,9 @@ static inline __attribute__((always_inline)) void multiply_rows(const linear *w,
             }
 }
 
-/* One linear layer, its rows shared out among the threads: x (N, in) to y (N, out). */
-static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long count, long kind,
-                     int how) {
+/* This thread's rows of one linear layer: x (N, in) to y (N, out). */
+static void multiply_own(const linear *w, const float *x, float *y, long in, long rows, long out, long count,
+                         long kind, int how) {
     const range own = own_range((rows + ROWS - 1) / ROWS);
     long row = own.first * ROWS;
     for (; count == 1 && row + STREAMS * ROWS <= own.end * ROWS; row += STREAMS * ROWS)
@@ -157,6 +157,12 @@ static void multiply(const linear *w, const float *x, float *y, long in, long ro
             multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, how, 1, TOKENS);
         for (; s < count; s++) multiply_rows(w, x + s * in, y + s * out, row, in, rows, out, kind, how, 1, 1);
     }
+}
+
+/* A linear layer, its rows shared out among the threads. */
+static void multiply(const linear *w, const float *x, float *y, long in, long rows, long out, long count, long kind,
+                     int how) {
+    multiply_own(w, x, y, in, rows, out, count, kind, how);
     barrier();
 }
 
@@ -353,8 +359,8 @@ static void block_step(const step *s, long layer) {
     attend_all(s, layer);
     multiply(&w->out, s->mixed, s->x, padded(inner), width, width, count, IDENTITY, ADD);
     y = normalise_all(s->x, s->normed, s->alone, &w->before_mlp, width, count, s->eps);
-    if (w->gate.rows) {
-        multiply(&w->gate, y, s->active, in, wide, padded(wide), count, m->activation, SET);
+    if (w->gate.rows) { /* of the same rows as what it is multiplied with */
+        multiply_own(&w->gate, y, s->active, in, wide, padded(wide), count, m->activation, SET);
         multiply(&w->up, y, s->active, in, wide, padded(wide), count, IDENTITY, TIMES);
     } else
         multiply(&w->up, y, s->active, in, wide, padded(wide), count, m->activation, SET);

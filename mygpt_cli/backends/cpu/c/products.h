@@ -208,7 +208,7 @@ static __attribute__((noinline)) void product(const element *a, long lda, const 
             UNROLL for (int r = 0; r < ROWS; r++) UNROLL
                 for (int h = 0; h < 2; h++)
                     sums[r][h] = add ? *(const floats *)(c + (i + r) * ldc + j + h * COLUMNS) : (floats){0};
-            for (long at = 0; at < k; at += PER_LANE) {
+            UNROLL_LOOP for (long at = 0; at < k; at += PER_LANE) {
                 const packed *row = (const packed *)(b + at / PER_LANE * ldb + j);
                 const packed first = row[0], second = row[1];
                 UNROLL for (int r = 0; r < ROWS; r++) {

@@ -18,9 +18,11 @@ typedef int32_t order __attribute__((vector_size(64)));
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #define UNROLL _Pragma("unroll")
+#define UNROLL_LOOP
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (order){__VA_ARGS__})
 #define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_LOOP _Pragma("GCC unroll 4") /* which gcc leaves to others with -O2; half as fast again on AVX2 */
 #endif
 
 /* As much of a vector as one register holds. What is added up again and again is kept in these: gcc keeps larger
