@@ -345,9 +345,6 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
     if members > 1 and settings.get("init_from"):
         both = f"{called('members')} and {called('init_from')}"
         faults.append(f"{both} cannot be combined: members begin from random weights")
-    smallest = configure(architecture.name, vocab_size=1, layers=1, heads=1, width=2, context=1)
-    if members > 1 and (fault := smallest.joining_fault):
-        faults.append(f"{called('members')} is not for {architecture.name}: {fault}")
     if settings.get("bias") and "bias" not in architecture.options:
         others = " or ".join(f"--arch {name}" for name, it in ARCHITECTURES.items() if "bias" in it.options)
         faults.append(f"{architecture.name} has no biases: leave --bias out or use {others}")

@@ -130,18 +130,6 @@ class ModelConfig:
         """Whether scores of attention are scaled by anything else than the head width."""
         return self.scale_by_layer or not self.scale_by_width
 
-    @property
-    def joining_fault(self) -> str:
-        """Why several such models cannot be one, side by side; empty where they can.
-
-        The logits are divided among them by the head, or by the gain of the last norm where there is no head.
-        """
-        if self.qk_norm != "none" and self.qk_norm_gain:
-            return "all heads of a layer have the same gain of queries and keys"
-        if self.tied and (self.embedding_norm or not self.norm_gain):
-            return "the embedding is the head as well, and there is no gain before it"
-        return ""
-
     def query_scale(self, layer: int) -> float:
         """Return what queries of a layer, from 0, are multiplied with before 1 / sqrt(head width)."""
         scale = 1.0 if self.scale_by_width else math.sqrt(self.head_width)

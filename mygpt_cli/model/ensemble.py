@@ -19,6 +19,11 @@ from mygpt_cli.model.gpt import GPT
 EMBEDDING, POSITIONS, HEAD = "embedding", "positions", "head.weight"
 
 
+def is_shared(name: str) -> bool:
+    """Whether this is one gain for the queries or keys of all heads, which must be alike in all models."""
+    return ".query_norm." in name or ".key_norm." in name
+
+
 def joined_config(config: ModelConfig, count: int) -> ModelConfig:
     """Return what this many models of a shape are together."""
     names = ("width", "heads", "kv_heads", "mlp_width")
@@ -27,11 +32,15 @@ def joined_config(config: ModelConfig, count: int) -> ModelConfig:
 
 @torch.no_grad()
 def join(models: Sequence[GPT]) -> GPT:
-    """Return models of the same shape as one; ValueError where their parts have a `joining_fault`."""
+    """Return models of the same shape as one.
+
+    Raises ValueError where nothing can divide the logits among them, neither a head nor the gain before it,
+    and where they differ in what is to be shared.
+    """
     first, count = models[0], len(models)
     config = first.config
-    if config.joining_fault:
-        raise ValueError(config.joining_fault)
+    if config.tied and (config.embedding_norm or not config.norm_gain):
+        raise ValueError("the embedding is the head as well, and there is no gain before it")
     whole = GPT(joined_config(config, count)).to(first.embedding.device)
     whole.requires_grad_(False)
     whole.compute_dtype = first.compute_dtype
@@ -60,6 +69,10 @@ def _joined(name: str, parts: Sequence[Tensor], config: ModelConfig) -> Tensor:
         rows = [heads * config.head_width for heads in (config.heads, config.kv_heads, config.kv_heads)]
         kinds = zip(*(torch.split(part, rows) for part in parts), strict=True)
         return torch.cat([_side_by_side(list(kind)) for kind in kinds])
+    if is_shared(name):
+        if not all(torch.equal(part, parts[0]) for part in parts):
+            raise ValueError(f"{name} is shared by all heads, but is another in each of the models")
+        return parts[0]
     return _side_by_side(parts)
 
 

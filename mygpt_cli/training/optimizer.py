@@ -13,6 +13,7 @@ from mygpt_cli.base.processes import Processes
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
+from mygpt_cli.model.ensemble import is_shared
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.training.sharing import share_out
 
@@ -25,6 +26,7 @@ class Optimizer:
     Weight decay acts on matrices only. Beside Muon, some parameters of models with an untied head learn at a
     multiple of AdamW's rate, as the architecture has it. `muon_step` is a faster way to take Muon's step,
     whose matrices are shared out among the `processes`; until `gather`, each knows only its own momentum.
+    What several members are to share is not trained.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class Optimizer:
         muon_step: MuonStep | None = None,
         processes: Processes | None = None,
     ) -> None:
-        named = dict(model.named_parameters())
+        named = {
+            name: p for name, p in model.named_parameters() if config.members == 1 or not is_shared(name)
+        }
         inside = {
             name: p
             for name, p in named.items()

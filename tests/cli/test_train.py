@@ -635,7 +635,7 @@ def test_a_hugging_face_folder_can_be_fine_tuned(text: Path, tmp_path: Path) -> 
     assert run(["train", "text.txt", "--init-from", "hf", "--steps", "3", "--quiet"]) == 0
 
 
-@pytest.mark.parametrize("arch", ["nanochat", "llama", "gpt2"])
+@pytest.mark.parametrize("arch", ["nanochat", "llama", "qwen3", "gpt2"])
 def test_several_models_are_one_that_opens_in_transformers(
     arch: str, text: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

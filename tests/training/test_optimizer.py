@@ -170,6 +170,20 @@ def test_a_restored_state_goes_on_with_the_same_bits(optimizer: str, arch: str) 
         assert torch.equal(value, weights(other)[name]), name
 
 
+@pytest.mark.parametrize("members", [1, 2])
+def test_what_members_share_is_not_trained(members: int) -> None:
+    """Of qwen3, whose heads have the same gain of queries, and of keys."""
+    model = random_model(arch="qwen3")
+    before = weights(with_gradients(model, 0))
+    optimizer = Optimizer(model, tiny_config(members=members))
+    optimizer.step(1.0)
+    same = {name for name, value in weights(model).items() if torch.equal(value, before[name])}
+    shared = {f"blocks.{i}.attention.{of}_norm.weight" for i in range(2) for of in ("query", "key")}
+    assert shared <= before.keys()
+    assert same == (shared if members > 1 else set())
+    assert any("query_norm" in name for name in optimizer.state()) is (members == 1)
+
+
 def test_a_state_of_another_model_is_refused() -> None:
     small, large = random_model(arch="nanochat"), random_model(arch="nanochat", layers=3, width=48)
     state = Optimizer(small, tiny_config())
