@@ -25,7 +25,7 @@ from mygpt_cli.base.errors import LostProcessError, UsageError, is_out_of_memory
 from mygpt_cli.base.processes import Processes
 
 # How long to wait for the others in a step: seconds, or so many steps where that is longer.
-SOON, STEPS = 45.0, 5.0
+SOON, STEPS = 25.0, 5.0
 SAVING = timedelta(minutes=15)  # while the first one saves, or some validate
 LATE = timedelta(days=2)  # before training, when one may tokenize or compile
 JOINING = timedelta(minutes=10)
