@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.reliability.mutations import mutated_json
+from benchmarks.reliability.mutators import mutated_json
 from mygpt_cli.base.errors import CheckpointError, MygptError
 from mygpt_cli.tokens.loading import load_tokenizer
 from mygpt_cli.tokens.tokenizer import ModelIds
