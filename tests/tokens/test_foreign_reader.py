@@ -1,6 +1,7 @@
 """What of a tokenizer.json reaches the library, and what hostile files come to."""
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,20 @@ def test_damaged_and_unsupported_files_are_named(
     with pytest.raises(CheckpointError, match=words) as caught:
         load_tokenizer(tmp_path)
     assert len(caught.value.message) < 600
+
+
+def test_nothing_is_written_of_where_the_library_panicked(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    KINDS["several splits"](tmp_path)
+    path = tmp_path / "tokenizer.json"
+    root = json.loads(path.read_text(encoding="utf-8"))
+    set_at(*PATTERN, {"Regex": "(a+)+$"})(root)
+    path.write_text(json.dumps(root), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"unusable|too long"):
+        load_tokenizer(tmp_path)
+    os.write(2, b"afterwards")
+    assert capfd.readouterr().err == "afterwards"
 
 
 def test_a_sentencepiece_file_alone_is_refused_with_what_helps(tmp_path: Path) -> None:

@@ -333,7 +333,7 @@ REFUSED: dict[str, dict[str, Any]] = {
         "architectures": ["LlamaForSequenceClassification"]
     },
     "the weights are quantised": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
-    "rope_type = 'yarn' is not supported, only default and linear and llama3": {
+    "rope_type = 'yarn' is not supported, only default, linear and llama3": {
         "rope_parameters": {"rope_type": "yarn", "factor": 4.0}
     },
     "rope_type = 'dynamic'": {"rope_scaling": {"type": "dynamic", "factor": 4.0}},
