@@ -190,7 +190,7 @@ class Watch:
             return
         if event in RUNS_CODE or event in TOUCHES:
             self.seen.append(f"{event} {arguments!r:.100}")
-        elif event == "open" and isinstance(arguments[0], str | bytes):
+        elif event == "open" and isinstance(arguments[0], str | bytes) and arguments[0] != os.devnull:
             path = os.path.realpath(os.fsdecode(arguments[0]))
             flags = arguments[2] if isinstance(arguments[2], int) else 0
             inside = path.startswith(self.folder)

@@ -71,7 +71,9 @@ def read_index(path: Path) -> dict[str, Entry]:
 def _raw_header(path: Path, limit: int) -> tuple[bytes, int]:
     """Return the header of a file, and how many bytes should come after it."""
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing", "the folder is not complete")
+        raise CheckpointError(
+            f"{path} is missing", "the folder is not complete; copy the file from where the model came from"
+        )
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

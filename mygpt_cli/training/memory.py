@@ -44,7 +44,7 @@ def fit_memory(
     if config.init_from:
         fitting = []  # its shape is what it is
     hint = f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less"
-    if start and needs(replace(config, context=1), config.layers, config.width) > memory:
+    if start and needs(replace(config, context=2), config.layers, config.width) > memory:
         hint = _smaller_start(memory)
     raise ResourceError(
         f"training this model takes about {needed / 1e9:.0f} GB of memory; there are {memory / 1e9:.0f} GB",

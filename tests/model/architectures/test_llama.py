@@ -343,7 +343,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     },
     "partial_rotary_factor = 0.5": {"partial_rotary_factor": 0.5},
     "partial_rotary_factor = 0.25": {"rope_parameters": {"partial_rotary_factor": 0.25}},
-    "factor must be a number, not None": {"rope_scaling": {"type": "linear"}},
+    "factor must be a number, and there is none": {"rope_scaling": {"type": "linear"}},
     "factor of rope scaling must be at least 1 and below 1e6, not 0": {
         "rope_scaling": {"type": "linear", "factor": 0}
     },
