@@ -70,8 +70,8 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         )
     else:
         raise CheckpointError(
-            f"{folder} holds no tokenizer",
-            f"copy its {TOKENIZER}, or its {VOCAB} and {MERGES}, from where the model came from",
+            f"{folder} holds no {TOKENIZER}",
+            f"copy it, or {VOCAB} and {MERGES}, from where the model came from",
         )
     root = as_transformers_reads(root, settings, config)
     try:
@@ -121,7 +121,8 @@ def _read_vocab_and_merges(folder: Path, settings: Mapping[str, Any]) -> dict[st
         "pre_tokenizer": BYTE_LEVEL,
         "post_processor": write_template(Template(named("bos"), named("eos"))),
         "decoder": BYTE_LEVEL,
-        "model": {"type": "BPE", "vocab": vocab, "merges": _read_merges(folder / MERGES)},
+        # The ids that this kind of folder gives to added tokens count, gaps or not.
+        "model": {"type": "BPE", "vocab": ids | vocab, "merges": _read_merges(folder / MERGES)},
     }
 
 

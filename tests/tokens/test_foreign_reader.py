@@ -43,7 +43,7 @@ DAMAGE: list[tuple[str, str, Change, str]] = [
     ("llama 2", "unknown in a list", set_at("model", "unk_token", ["<unk>"]), "for what is unknown"),
     ("llama 2", "a strange template", set_at("post_processor", "single", 0, 5), "something else than a text"),
     ("llama 2", "a template of another", lambda r: r["post_processor"]["special_tokens"].clear(), "does not"),
-    ("llama 2", "a gap", lambda r: r["added_tokens"].append({"id": 999, "content": "z"}), r"\d+ is next"),
+    ("llama 2", "a gap", lambda r: r["added_tokens"].append({"id": 999, "content": "zoo"}), r"\d+ is next"),
     ("llama 2", "an id of another", set_at("added_tokens", 1, "id", 300), "not its own|one id"),
     ("smollm2", "a missing byte", lambda r: r["model"]["vocab"].pop("Ā"), "256 single bytes|not all tokens"),
     ("several splits", "no pattern", set_at(*PATTERN, {"Regex": ""}), "empty or longer"),
@@ -87,7 +87,7 @@ def test_nothing_is_written_of_where_the_library_panicked(
     KINDS["several splits"](tmp_path)
     path = tmp_path / "tokenizer.json"
     root = json.loads(path.read_text(encoding="utf-8"))
-    set_at(*PATTERN, {"Regex": "(a+)+$"})(root)
+    set_at(*PATTERN, {"Regex": "(?:a|aa)+b"})(root)
     path.write_text(json.dumps(root), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"unusable|too long"):
         load_tokenizer(tmp_path)
@@ -169,7 +169,7 @@ def test_what_opens_after_a_change_has_the_ids_of_transformers(kind: str, tmp_pa
             found = theirs(text, split_special_tokens=True)["input_ids"]
             assert [*ours.prefix, *ours.encode(text), *ours.suffix] == found, (number, text)
         compared += 1
-    assert compared > 10
+    assert compared > 3
 
 
 @pytest.mark.parametrize("kind", ["llama 2", "smollm2"])

@@ -70,7 +70,7 @@ def test_what_is_fine_tuned_counts_as_it_is_and_as_it_was_opened(tiny_dataset: D
     config = replace(config, init_from="somewhere")
     start = 10**7
     assert fit_memory(config, 65, 300 * 10**6, start=start, kept=OPENED * start).init_from
-    for memory, hint in ((225 * 10**6, r"a smaller --context needs less"), (10**8, r"at most 5 million")):
+    for memory, hint in ((260_200_000, r"a smaller --context needs less"), (10**8, r"at most 5 million")):
         with pytest.raises(ResourceError) as fault:
             fit_memory(config, 65, memory, start=start, kept=OPENED * start)
         assert re.search(hint, fault.value.hint)
