@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.reliability.damage import damage
-from benchmarks.reliability.mutations import KINDS, harm, opened
+from benchmarks.reliability.mutations import KINDS, SLOW, harm, opened
 from benchmarks.reliability.samples import copy_of, make_run, vouch_for
+from benchmarks.reliability.tokenizer_folders import TOKENIZERS, make_tokenizer
 from mygpt_cli.base.errors import CheckpointError, ResourceError
 from mygpt_cli.checkpoints import checkpoint, layout, saving
 from mygpt_cli.checkpoints.metrics import METRICS
@@ -42,6 +43,16 @@ def test_a_hostile_checkpoint_is_refused_or_works(kind: str, tmp_path: Path) -> 
         what = harm(copy_of(good, good.with_name("tried")), kind, f"test-{number}")
         outcome = opened(good.with_name("tried"), expected)
         assert outcome in ("refused", "equal", "another"), what
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_hostile_tokenizer_is_refused_or_works(kind: str, tmp_path: Path) -> None:
+    arch, tokenizer = make_tokenizer(tmp_path / "files", kind)
+    good = make_run(tmp_path / "run", arch, tokenizer) / "best"
+    expected = checkpoint.load(good).model.state_dict()
+    for number in range(8):
+        what = harm(copy_of(good, good.with_name("tried")), kind, f"test-{number}")
+        assert opened(good.with_name("tried"), expected) in ("refused", SLOW, "equal", "another"), what
 
 
 @pytest.mark.skipif(not ON_LINUX, reason="needs Linux and a C compiler")

@@ -1,13 +1,14 @@
 """`python -m benchmarks.reliability.mutations [--count 10000]`: hostile checkpoints, file by file.
 
 Each kind of file is changed with regard to its structure, vouched for by the manifest, and opened in a
-process that says when anything outside the folder is opened, written or run. A clean end is a
-CheckpointError, the same model, or another one that works; in under a second and 200 MB.
-The same `--seed` gives the same files.
+process that says when anything outside the folder is opened, written or run. So are the files of each kind
+of tokenizer that folders from elsewhere have, a tenth as often. A clean end is a CheckpointError, the same
+model, or another one that works, without a word on the standard error; in under a second and 200 MB, or in
+three seconds where a splitting pattern is refused as too slow. The same `--seed` gives the same files.
 """
 
 import argparse
-import copy
+import contextlib
 import json
 import os
 import random
@@ -24,16 +25,48 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.reliability.mutators import (
+    mutated_bytes,
+    mutated_index,
+    mutated_json,
+    mutated_lines,
+    mutated_tensors,
+    mutated_tokenizer,
+    replaced,
+)
 from benchmarks.reliability.samples import MEMORY, Row, copy_of, make_run, print_table, vouch_for
-from mygpt_cli.base.errors import MygptError
+from benchmarks.reliability.tokenizer_folders import TOKENIZERS, make_tokenizer
+from mygpt_cli.base.errors import MygptError, TextError
 from mygpt_cli.checkpoints import checkpoint, layout
-from mygpt_cli.checkpoints.hub import CONFIG
 from mygpt_cli.checkpoints.runs import history_of
 from mygpt_cli.inspection.summary import summarise
+from mygpt_cli.text.corpus import Chunk
+from mygpt_cli.tokens.token_files import texts
+from mygpt_cli.tokens.tokenizer import Tokenizer
 
 KINDS: tuple[str, ...] = ("model.safetensors", "optimizer.safetensors", "config.json", "tokenizer.json")
 KINDS += ("training_state.json", "manifest.json", "generation_config.json", layout.INDEX)
-SECONDS, MEGABYTES, PATIENCE = 1.0, 200, 20
+SAMPLES = (
+    ("nanochat", "bpe"),
+    ("gpt2", "char"),
+    ("mistral", "bpe"),
+    ("qwen2", "bpe"),
+    ("qwen3", "bpe"),
+    ("smollm3", "bpe"),
+)
+# Files of a tokenizer, and how often each is changed where it is there.
+FILES = {
+    "tokenizer.json": 12,
+    "vocab.json": 4,
+    "merges.txt": 4,
+    "tokenizer_config.json": 3,
+    "added_tokens.json": 2,
+    "special_tokens_map.json": 1,
+    "chat_template.jinja": 1,
+}
+SLOW = "too slow"  # a splitting pattern that was refused as such
+SECONDS, SECONDS_IF_SLOW, MEGABYTES, PATIENCE = 1.0, 3.0, 200, 20
+TEXTS = ("the cat", "  a1 22 1234\r\n\n\u0301é😀\x00 <s> foo() b▁flat <think>", "it's 12,5" * 200, " " * 3000)
 RUNS_CODE = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class")
 TOUCHES: tuple[str, ...] = (
     "socket.connect",
@@ -47,225 +80,12 @@ TOUCHES: tuple[str, ...] = (
 TOUCHES += ("os.symlink", "os.truncate", "shutil.rmtree", "ctypes.dlopen")
 
 
-class Pairs(list[Any]):
-    """A JSON object that may have a key twice."""
-
-
-EVIL: list[Any] = [
-    *(None, True, False, 0, 1, 2, -1, -(2**31), 2**31 - 1, 2**31, 2**53, 2**63, 2**64, 10**30, 10**400, 0.5),
-    *(
-        -0.0,
-        1e308,
-        -1e308,
-        5e-324,
-        float("nan"),
-        float("inf"),
-        -float("inf"),
-        10**18,
-        65536,
-        262144,
-        1_000_000,
-    ),
-    *(
-        "",
-        "a",
-        "../../etc/passwd",
-        "/etc/passwd",
-        "..",
-        ".",
-        "a/b",
-        "C:\\x",
-        "\x00",
-        "\x1b[31m",
-        "\u202e",
-        "\ud800",
-    ),
-    *("é" * 300, "x" * 200_000, "(a+)+$" * 50, "(?=\\w{200})" * 300, "(" * 4000, "\\p{L}{900}" * 300, "[["),
-    *("gpt2", "llama", "BPE", "F8_E4M3", "I64", "BOOL", "__proto__", "__metadata__", "{}", "%s%n", "[bold]x"),
-    *([], [0], [[]], [0, 0], [1] * 50_000, [2**62, 4], [-1, -1], [0] * 100, {}, {"a": 1}, [None], ["a", "b"]),
-]
-
-
-def parsed(raw: bytes) -> Any:
-    """Return JSON with its objects as pairs."""
-    return json.loads(raw, object_pairs_hook=Pairs)
-
-
-def dumped(value: Any) -> str:
-    """Write JSON as it is, with double keys and numbers that are none."""
-    if isinstance(value, Pairs):
-        return "{" + ", ".join(f"{json.dumps(key)}: {dumped(part)}" for key, part in value) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(dumped, value)) + "]"
-    return json.dumps(value)
-
-
-def places(value: Any) -> list[tuple[Any, int]]:
-    """Return every place in a document: a container and an index in it; large containers give a few."""
-    found, left = [], [value]
-    while left:
-        holder = left.pop()
-        for index, part in list(enumerate(holder))[:: max(1, len(holder) // 60)]:
-            found.append((holder, index))
-            inner = part[1] if isinstance(holder, Pairs) else part
-            if isinstance(inner, list):
-                left.append(inner)
-    return found
-
-
-def change(document: Any, rng: random.Random) -> None:
-    """Change one place of a document."""
-    holder, index = rng.choice(places(document) or [(document, 0)])
-    if not holder:
-        holder.append(("a", 1) if isinstance(holder, Pairs) else 1)
-        return
-    is_object = isinstance(holder, Pairs)
-    key, value = holder[index] if is_object else ("", holder[index])
-
-    def put(new: Any) -> None:
-        holder[index] = (key, new) if is_object else new
-
-    how = rng.randrange(9)
-    if how == 0:
-        del holder[index]
-    elif how == 1:
-        holder.insert(rng.randrange(len(holder) + 1), copy.deepcopy(holder[index]))
-    elif how == 2 and is_object:
-        holder[index] = (rng.choice([e for e in EVIL if isinstance(e, str)]), value)
-    elif how == 3:
-        deep: Any = value
-        for _ in range(rng.choice((1, 3, 50, 900, 1500))):
-            deep = [deep] if rng.random() < 0.5 else Pairs([("a", deep)])
-        put(deep)
-    elif how == 4 and type(value) is int:
-        put(value + rng.choice((-1, 1, 2, -8, 8, 2**20, 2**31, 2**40, -2 * value)))
-    elif how == 5:
-        other, at = rng.choice(places(document))
-        if at < len(other):
-            part = copy.deepcopy(other[at])  # or it might come to hold itself
-            put(part[1] if isinstance(other, Pairs) else part)
-    elif how == 6 and isinstance(value, str):
-        put(value + rng.choice(("\x00", "\ud800", "../", "😀", "x" * 10_000, " ")))
-    else:
-        new = copy.deepcopy(rng.choice(EVIL))
-        put(Pairs(new.items()) if isinstance(new, dict) else new)
-
-
-def mutated_json(raw: bytes, rng: random.Random) -> bytes:
-    """Change a JSON file in a few places, or as a text."""
-    if rng.random() < 0.15:
-        return mutated_bytes(raw, rng)
-    document = parsed(raw)
-    try:
-        for _ in range(rng.choice((1, 1, 1, 2, 4))):
-            change(document, rng)
-        return dumped(document).encode("utf-8", "surrogatepass")
-    except RecursionError:  # nested into itself
-        return b'{"a":' * 50_000
-
-
-def mutated_bytes(raw: bytes, rng: random.Random) -> bytes:
-    """Change a file as bytes."""
-    at = rng.randrange(len(raw))
-    return rng.choice(
-        (
-            lambda: raw[:at],
-            lambda: raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1 :],
-            lambda: raw[:at] + raw[at : at + 64] + raw[at:],
-            lambda: raw + rng.choice((b" ", b"\x00" * 4096, raw)),
-            lambda: (
-                rng.choice((b"\xef\xbb\xbf", b"[" * 100_000, b'{"a":' * 100_000, b"\x80\x04", b"PK\x03\x04"))
-                + raw
-            ),
-            lambda: b"",
-        )
-    )()
-
-
-def mutated_tensors(raw: bytes, rng: random.Random, *, numbers: bool = True) -> bytes:
-    """Change the header of a safetensors file, its length, or its numbers."""
-    length = int.from_bytes(raw[:8], "little")
-    header, body = raw[8 : 8 + length], raw[8 + length :]
-    how = rng.random()
-    if how < 0.1:
-        lie = rng.choice((0, 1, length - 1, length + 1, length + len(body), 10**8, 2**40, 2**63, 2**64 - 1))
-        return lie.to_bytes(8, "little") + header + body
-    if how < 0.2 and numbers:
-        body = rng.choice((b"", body[:-4], body + b"\x00" * 8, b"\xff" * len(body), body[::-1]))
-    elif how < 0.5:  # a tensor with other offsets, shape or type, consistent with nothing
-        document = parsed(header)
-        named = [entry for entry in document if entry[0] != "__metadata__"]
-        _, entry = rng.choice(named)
-        number = rng.choice((0, 1, 3, 8, 2**20, 2**31, 2**32, 2**61, 2**63, 2**64, -1))
-        part = rng.choice(("data_offsets", "shape", "dtype"))
-        for index, (key, value) in enumerate(entry):
-            if key == part and part == "dtype":
-                entry[index] = (
-                    key,
-                    rng.choice(("F64", "F16", "BF16", "I32", "F8_E5M2", "BOOL", "F4", "C64", "U64")),
-                )
-            elif key == part:
-                value[rng.randrange(len(value))] = number
-                if rng.random() < 0.3:
-                    value.insert(0, number)
-        header = dumped(document).encode("utf-8", "surrogatepass")
-    else:
-        header = mutated_json(header, rng)
-    if rng.random() < 0.3:
-        header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + body
-
-
-def replaced(path: Path, rng: random.Random) -> str:
-    """Put something in the place of a file that is none; return what."""
-    what = rng.choice(
-        ("link", "link inside", "device", "endless", "circle", "pipe", "folder", "sparse", "none")
-    )
-    raw = path.read_bytes()
-    path.unlink()
-    if what == "link":
-        path.symlink_to("/etc/passwd")
-    elif what == "link inside":
-        path.with_name("other").write_bytes(raw)
-        path.symlink_to("other")
-    elif what in ("device", "endless"):
-        path.symlink_to("/dev/null" if what == "device" else "/dev/zero")
-    elif what == "circle":
-        path.symlink_to(path.name)
-    elif what == "pipe":
-        os.mkfifo(path)
-    elif what == "folder":
-        path.mkdir()
-    elif what == "sparse":
-        path.write_bytes(raw)
-        os.truncate(path, 2**40)
-    return what
-
-
-def mutated_index(raw: bytes, rng: random.Random) -> bytes:
-    """Change an index: as JSON, or in what it says of a file."""
-    if rng.random() < 0.5:
-        return mutated_json(raw, rng)
-    index = json.loads(raw)
-    names = index["weight_map"]
-    name, other = rng.sample(sorted(names), 2)
-    names[name] = rng.choice(
-        (
-            names[other],
-            f"../best/{names[name]}",
-            f"{rng.choice(('/', './', 'C:', '~'))}{names[name]}",
-            layout.OPTIMIZER,
-            CONFIG,
-            *(evil for evil in EVIL if isinstance(evil, str)),
-        )
-    )
-    if rng.random() < 0.3:
-        names |= {
-            f"x{n}": rng.choice((f"{n}.safetensors", names[other])) for n in range(rng.choice((1, 99, 9999)))
-        }
-    if rng.random() < 0.3:
-        del names[other]
-    return json.dumps(index).encode("utf-8", "surrogatepass")
+MUTATORS: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    layout.INDEX: mutated_index,
+    "tokenizer.json": mutated_tokenizer,
+    "merges.txt": mutated_lines,
+    "chat_template.jinja": mutated_bytes,
+}
 
 
 def split_up(folder: Path) -> None:
@@ -286,6 +106,9 @@ def split_up(folder: Path) -> None:
 def harm(folder: Path, kind: str, seed: str) -> str:
     """Do harm to one file; return how, in words."""
     rng = random.Random(seed)
+    if kind in TOKENIZERS:
+        there = {name: weight for name, weight in FILES.items() if (folder / name).exists()}
+        (kind,) = rng.choices(list(there), list(there.values()))
     if kind == layout.INDEX:
         split_up(folder)
     shard = kind == layout.INDEX and rng.random() < 0.3  # one of the files that it names
@@ -298,7 +121,7 @@ def harm(folder: Path, kind: str, seed: str) -> str:
         # A shard whose numbers are turned around may be a model that overflows, and is no broken index.
         change_it = partial(mutated_tensors, numbers=not shard)
     else:
-        change_it = mutated_index if kind == layout.INDEX else mutated_json
+        change_it = MUTATORS.get(kind, mutated_json)
     path.write_bytes(change_it(path.read_bytes(), rng))
     if kind == layout.MANIFEST:
         pass
@@ -310,6 +133,18 @@ def harm(folder: Path, kind: str, seed: str) -> str:
     return f"{kind} {seed}"
 
 
+def read_texts(tokenizer: Tokenizer) -> None:
+    """Read texts as prompts and as training texts are, write them again, and write the tokenizer."""
+    for text in TEXTS:
+        with contextlib.suppress(TextError):  # one of characters knows only its own
+            ids = [*tokenizer.prefix, *tokenizer.encode(text), *tokenizer.suffix]
+            assert all(0 <= token < tokenizer.vocab_size for token in ids)
+            tokenizer.decode(ids)
+    list(texts([Chunk(TEXTS[1] * 3, True)], 10, tokenizer))
+    tokenizer.files()
+    tokenizer.to_json()
+
+
 def opened(folder: Path, expected: dict[str, torch.Tensor]) -> str:
     """Open a checkpoint as sample, inspect and resuming do; return what came of it."""
     try:
@@ -318,11 +153,13 @@ def opened(folder: Path, expected: dict[str, torch.Tensor]) -> str:
         logits = loaded.model(torch.zeros(1, 2, dtype=torch.long))
         if not logits.isfinite().all():
             return "unclean: logits that are no numbers"
-        loaded.tokenizer.decode(loaded.tokenizer.encode("the cat"))
+        read_texts(loaded.tokenizer)
         if loaded.state is not None:
             history_of(loaded.state)
             checkpoint.load_optimizer(folder)
     except MygptError as error:
+        if "takes too long" in error.message:
+            return SLOW
         return "refused" if error.exit_code in (3, 4) else f"unclean: exit {error.exit_code}: {error.message}"
     found = loaded.model.state_dict()
     same = found.keys() == expected.keys() and all(
@@ -353,7 +190,7 @@ class Watch:
             return
         if event in RUNS_CODE or event in TOUCHES:
             self.seen.append(f"{event} {arguments!r:.100}")
-        elif event == "open" and isinstance(arguments[0], str | bytes):
+        elif event == "open" and isinstance(arguments[0], str | bytes) and arguments[0] != os.devnull:
             path = os.path.realpath(os.fsdecode(arguments[0]))
             flags = arguments[2] if isinstance(arguments[2], int) else 0
             inside = path.startswith(self.folder)
@@ -374,8 +211,10 @@ def work(
     """Try some mutations and write a line about each."""
     watch = Watch()
     folder = good.with_name("tried")
+    said = os.open(good.with_name("stderr"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    os.dup2(said, 2)
     opened(good, expected)  # once before, since a new process has most of the libraries still to be read
-    usual = peak()
+    usual, seen = peak(), os.fstat(said).st_size
     for number in numbers:
         copy_of(good, folder)
         what = harm(folder, kind, f"{seed}-{number}")
@@ -391,9 +230,12 @@ def work(
         seconds = time.perf_counter() - begin
         more = peak() - usual
         signal.alarm(0)
+        before, seen = seen, os.fstat(said).st_size
         if watch.seen:
             outcome = f"unclean: {watch.seen[0]}"
-        elif seconds > SECONDS or more > MEGABYTES * 2**20:
+        elif seen > before:
+            outcome = f"unclean: {os.pread(said, 200, before)!r}"
+        elif seconds > (SECONDS_IF_SLOW if outcome == SLOW else SECONDS) or more > MEGABYTES * 2**20:
             outcome = f"unclean: {seconds:.1f} s, {more / 2**20:.0f} MB"
         os.write(out, f"{json.dumps([number, what, outcome, seconds, more])}\n".encode())
         if more > MEGABYTES * 2**20:
@@ -434,18 +276,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000, help="mutations of each kind of file")
     parser.add_argument("--seed", default="1")
-    parser.add_argument("--only", choices=KINDS)
+    parser.add_argument("--only", choices=(*KINDS, *TOKENIZERS), nargs="+", default=[*KINDS, *TOKENIZERS])
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        samples = [("nanochat", "bpe"), ("gpt2", "char"), ("mistral", "bpe"), ("smollm3", "bpe")]
-        for kind in KINDS if options.only is None else (options.only,):
+        for kind in options.only:
             row = rows.setdefault(kind, Row())
-            for arch, tokenizer in samples:
-                good = make_run(Path(folder, arch), arch, tokenizer) / "best"
-                try_kind(good, kind, f"{options.seed}-{arch}", options.count // len(samples), row)
-    return print_table(rows, ("refused", "equal", "another"))
+            if kind in TOKENIZERS:
+                arch, tokenizer = make_tokenizer(Path(folder, "files", kind), kind)
+                good = make_run(Path(folder, kind), arch, tokenizer) / "best"
+                try_kind(good, kind, f"{options.seed}-{kind}", options.count // 10, row)
+                continue
+            for arch, own in SAMPLES:
+                good = make_run(Path(folder, arch), arch, own) / "best"
+                try_kind(good, kind, f"{options.seed}-{arch}", options.count // len(SAMPLES), row)
+    return print_table(rows, ("refused", SLOW, "equal", "another"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from mygpt_cli.checkpoints import layout, saving
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.config import RopeScaling
 from mygpt_cli.model.gpt import GPT
+from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 
 MEMORY = Path("/dev/shm")  # where fsync takes no time
@@ -25,9 +26,11 @@ PARTS: dict[str, dict[str, Any]] = {
 TEXT = "Once upon a time there was a cat. The cat sat on a mat, and the mat was flat.\n" * 9
 
 
-def make_run(folder: Path, arch: str = "nanochat", tokenizer: str = "bpe") -> Path:
-    """Save an untrained model as the `best` and `last` of a run."""
-    known = train_tokenizer(tokenizer, [TEXT], end_of_text=True)
+def make_run(folder: Path, arch: str = "nanochat", tokenizer: str | Tokenizer = "bpe") -> Path:
+    """Save an untrained model as the `best` and `last` of a run, with a tokenizer or one of this kind."""
+    known = tokenizer
+    if isinstance(known, str):
+        known = train_tokenizer(known, [TEXT], end_of_text=True)
     shape: dict[str, Any] = {
         "vocab_size": known.vocab_size,
         "layers": 1,

@@ -71,11 +71,12 @@ def may_be_out_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error) or "could not create a primitive" in str(error)
 
 
-def join_faults(faults: Sequence[str], are: str = "are wrong") -> str:
-    """Put several faults into one message, one line each."""
+def join_faults(faults: Sequence[str], are: str = "are wrong", most: int = 1000) -> str:
+    """Put several faults into one message, one line each, and `most` of them at most."""
     if len(faults) == 1:
         return faults[0]
-    return f"{len(faults)} things {are}:\n" + "\n".join(f"  - {fault}" for fault in faults)
+    shown = [*faults[:most], *([f"and {len(faults) - most:,} more"] if len(faults) > most else [])]
+    return f"{len(faults):,} things {are}:\n" + "\n".join(f"  - {fault}" for fault in shown)
 
 
 def together(*checks: Callable[[], T]) -> list[T]:

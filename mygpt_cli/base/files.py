@@ -1,9 +1,22 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and those that were never fetched."""
 
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from mygpt_cli.base.errors import CheckpointError
+
+LFS_POINTER = b"version https://git-lfs"  # how a file begins that Git has in place of a large one
+
+
+def check_fetched(path: Path, beginning: bytes) -> None:
+    """Raise CheckpointError for a file that begins as Git LFS leaves it until it fetches the real one."""
+    if beginning.startswith(LFS_POINTER):
+        raise CheckpointError(
+            f"{path} is only a pointer of Git LFS to the real file",
+            f"`git lfs pull` in {path.parent} fetches it",
+        )
 
 
 @contextlib.contextmanager

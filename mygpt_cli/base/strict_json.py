@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mygpt_cli.base.errors import CheckpointError
+from mygpt_cli.base.files import check_fetched
 
 LIMIT = 24 * 2**20  # bytes of a file; the largest tokenizer.json of use has some 15 million
 MEMORY = 200_000_000  # bytes that its text and its values may take
@@ -43,7 +44,9 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
 
 def read_json(path: Path, limit: int = LIMIT) -> dict[str, Any]:
     """Read a JSON object; CheckpointError when the file is missing, too large, or anything else."""
-    return parse_json(read_bytes(path, limit), str(path))
+    raw = read_bytes(path, limit)
+    check_fetched(path, raw)
+    return parse_json(raw, str(path))
 
 
 def parse_json(raw: bytes, name: str) -> dict[str, Any]:

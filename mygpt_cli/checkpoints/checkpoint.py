@@ -115,7 +115,7 @@ def _check_weights(folder: Path, config: ModelConfig) -> dict[str, Entry]:
     elif (folder / INDEX).is_file():
         header = read_index(folder / INDEX)
     else:
-        hint = "the folder is not complete"
+        hint = "the folder is not complete; copy the file from where the model came from"
         if list(folder.glob("*.bin")):
             hint = (
                 "pickled weights are not opened: `save_pretrained(..., safe_serialization=True)` saves others"

@@ -105,9 +105,8 @@ def check_shapes(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> 
         if name in shapes and tuple(shapes[name]) != shape
     ]
     if faults:
-        shown = faults[:8] + ([f"and {len(faults) - 8} more"] if len(faults) > 8 else [])
         raise CheckpointError(
-            f"the weights do not fit the configuration: {join_faults(shown)}",
+            f"the weights do not fit the configuration: {join_faults(faults, most=8)}",
             "config.json and the weights must come from the same model",
         )
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mygpt_cli.base.errors import CheckpointError
+from mygpt_cli.base.files import check_fetched
 from mygpt_cli.base.strict_json import parse_json, read_json
 
 LIMIT = 8 * 1024 * 1024  # bytes of all headers, and of an index: some 50,000 tensors
@@ -70,11 +71,14 @@ def read_index(path: Path) -> dict[str, Entry]:
 def _raw_header(path: Path, limit: int) -> tuple[bytes, int]:
     """Return the header of a file, and how many bytes should come after it."""
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing", "the folder is not complete")
+        raise CheckpointError(
+            f"{path} is missing", "the folder is not complete; copy the file from where the model came from"
+        )
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
+            check_fetched(path, length.to_bytes(8, "little") + file.peek(32))
             if not 2 <= length <= min(limit, size - 8):
                 raise _damaged(path, f"its header cannot be {length:,} bytes long")
             return file.read(length), size - 8 - length

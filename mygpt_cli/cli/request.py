@@ -41,17 +41,18 @@ class Request:
 
     def open(self, other: str | None = None) -> "Checkpoint":
         """Load the checkpoint, or another one, with its weights as they are unless they are to be rounded."""
-        return self.open_decoder(other)[0]
-
-    def open_decoder(self, other: str | None = None) -> "tuple[Checkpoint, Decoder]":
-        """Load the checkpoint, or another one, likewise, with what decodes it."""
         which = (None, other) if other else (self.folder, self.checkpoint)
-        return self._load(*which, self.quantize or "none")
+        return self._load(*which, self.quantize or "none", only_looks=True)[0]
+
+    def open_decoder(self) -> "tuple[Checkpoint, Decoder]":
+        """Load the checkpoint likewise, with what decodes it."""
+        return self._load(self.folder, self.checkpoint, self.quantize or "none")
 
     def _load(
-        self, folder: str | None, flag: str | None, quantize: str | None
+        self, folder: str | None, flag: str | None, quantize: str | None, *, only_looks: bool = False
     ) -> "tuple[Checkpoint, Decoder]":
         loading: dict[str, Any] = {"device": self.device, "quantize": quantize, "quiet": self.quiet}
+        loading["only_looks"] = only_looks
         return open_checkpoint(folder, flag, text_command="inspect --text", **loading)
 
     def start(self) -> "tuple[Checkpoint, Decoder, Prompt]":

@@ -213,18 +213,22 @@ def open_checkpoint(
     quiet: bool,
     text_command: str,
     only_writes: bool = False,
+    only_looks: bool = False,
 ) -> "tuple[Checkpoint, Decoder]":
     """Load the checkpoint, or that of the newest run, with what decodes it; tell what there is to tell.
 
     `text_command` is the command and flag with which a file is taken as a text, for those who give one here.
     A command that `only_writes` opens models whose weights fit into memory only as the decoder packs them.
+    One that `only_looks` at the model has no weights packed beside it, or leaves them in the file where they
+    do not fit; what decodes it is slow.
     """
     from mygpt_cli.ui.console import note
     from mygpt_cli.ui.progress import waiting
 
     warn = (lambda message: None) if quiet else note
     with waiting("loading the model", quiet=quiet):
-        found, checkpoint, decoder = _open(given, flag, device, quantize, text_command, only_writes, warn)
+        opening = {"only_writes": only_writes, "only_looks": only_looks}
+        found, checkpoint, decoder = _open(given, flag, device, quantize, text_command, warn, **opening)
     for message in (*([] if given or flag else [f"using {found}"]), *checkpoint.notes):
         warn(message)
     return checkpoint, decoder
@@ -236,12 +240,15 @@ def _open(
     device: str,
     quantize: str | None,
     text_command: str,
-    only_writes: bool,
     warn: Callable[[str], None],
+    *,
+    only_writes: bool,
+    only_looks: bool,
 ) -> "tuple[Path, Checkpoint, Decoder]":
     """Find and load a checkpoint and what decodes it, which may `warn` later, while it decodes."""
     from mygpt_cli.backends.choice import decoder_for, weights_for
-    from mygpt_cli.backends.cpu.decoder import takes
+    from mygpt_cli.backends.cpu.decoder import round_weights, takes
+    from mygpt_cli.backends.reference import ReferenceDecoder
     from mygpt_cli.base.devices import pick_device
     from mygpt_cli.checkpoints.checkpoint import frozen, load
     from mygpt_cli.checkpoints.finding import TextInsteadError
@@ -253,8 +260,10 @@ def _open(
     kind = weights_for(quantize)
 
     def is_mapped(config: "ModelConfig", free: int) -> bool:
-        decoded = only_writes and place.type == "cpu" and takes(config)
-        return (map_where_needed if decoded else keep_whole)(config, free, kind)
+        packed = "" if only_looks else kind
+        # What is left in the file cannot be rounded.
+        as_it_is = (only_writes and takes(config)) or (only_looks and kind == "float32")
+        return (map_where_needed if as_it_is and place.type == "cpu" else keep_whole)(config, free, packed)
 
     try:
         checkpoint = load(found, is_mapped=is_mapped)
@@ -268,4 +277,7 @@ def _open(
             error.hint = prompt if " " in given else f"{error.hint}; {prompt}"
         raise
     model = frozen(checkpoint.model).to(place)
+    if only_looks:
+        round_weights(model, kind)
+        return found, checkpoint, ReferenceDecoder(model)
     return found, checkpoint, decoder_for(model, quantize, cache_folder() / "kernels", warn)

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from mygpt_cli.config.settings import Settings
 if TYPE_CHECKING:
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
     from mygpt_cli.checkpoints.runs import Run
+    from mygpt_cli.model.config import ModelConfig
     from mygpt_cli.text.corpus import Corpus
     from mygpt_cli.tokens.dataset import Dataset
     from mygpt_cli.training.events import Sampled
@@ -60,9 +62,23 @@ def prepare(
     from mygpt_cli.training.preparation import Preparation
 
     if start is None or isinstance(start, str):
-        begun = load(Path(start)) if start else None
+        begun = load(Path(start), is_mapped=_keep_to_train(settings)) if start else None
         return Preparation(settings, corpus, report.busy, begun, processes=processes)
     return Preparation(settings, corpus, report.busy, start, resumed=True, processes=processes)
+
+
+def _keep_to_train(settings: Settings) -> "Callable[[ModelConfig, int], bool]":
+    """Return what refuses a model that fits into memory to be read, and not to be trained further."""
+    from mygpt_cli.base.devices import pick_device
+    from mygpt_cli.checkpoints.memory import count_weights, keep_whole
+    from mygpt_cli.training.memory import check_start
+
+    def is_mapped(config: "ModelConfig", free: int) -> bool:
+        if pick_device(settings.get("device", "auto")).type == "cpu":
+            check_start(count_weights(config), free)
+        return keep_whole(config, free)
+
+    return is_mapped
 
 
 def read_text(settings: Settings, report: "Reporter", processes: Processes) -> "Corpus":

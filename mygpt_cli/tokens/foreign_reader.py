@@ -90,8 +90,6 @@ class _Kind:
         unknown = self.model.get("unk_token")
         if unknown is not None and not (isinstance(unknown, str) and unknown in self.vocab):
             raise damaged(self.path, f"has {unknown!r:.100} for what is unknown, which is no token")
-        # An added token stands among the others too, or a gap in front of its id would be closed on reading.
-        added = {entry["content"]: entry["id"] for entry in self.entries}
         return json.dumps(
             {
                 "version": "1.0",
@@ -110,7 +108,7 @@ class _Kind:
                     "end_of_word_suffix": None,
                     **more,
                     "ignore_merges": flag(self.path, self.model, "ignore_merges"),
-                    "vocab": self.vocab | added,
+                    "vocab": self.vocab,
                     "merges": [list(pair) for pair in self.merges],
                 },
             },

@@ -1,7 +1,9 @@
 """Tokenizers that Hugging Face's `tokenizers` runs, for the folders whose files only it reads."""
 
+import contextlib
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +45,8 @@ class ForeignTokenizer(Tokenizer):
     """
 
     def __init__(self, vocabulary: ForeignVocabulary, kind: str = "bpe", ids: ModelIds | None = None) -> None:
-        outer = _build(vocabulary.text)
+        with _without_stderr():
+            outer = _build(vocabulary.text)
         names = {one.id: outer.id_to_token(one.id) or "" for one in vocabulary.added.values()}
         if vocabulary.spaces:  # an added token that is looked for in normalized text is normalized itself
             names = {token: name.replace("▁", " ") for token, name in names.items()}
@@ -70,8 +73,9 @@ class ForeignTokenizer(Tokenizer):
                 "the file is damaged; copy the checkpoint again",
             )
         if self._cut == "nowhere" and self._outer.pre_tokenizer is not None:
-            for probe in PROBES:
-                self._time(probe)
+            with _without_stderr():
+                for probe in PROBES:
+                    self._time(probe)
 
     def _time(self, probe: str) -> None:
         """Raise CheckpointError when splitting takes too long, or with the square of the length of a text."""
@@ -140,6 +144,23 @@ class ForeignTokenizer(Tokenizer):
 
 def _after_something(before: str) -> bool:
     return not before.isspace() and before != "▁"
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Let nothing reach the standard error, where the library writes of each panic where in it that was."""
+    try:
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _build(text: str) -> "tokenizers.Tokenizer":

@@ -69,7 +69,10 @@ def read_vocabulary(folder: Path) -> Vocabulary:
             f"in transformers, `AutoTokenizer.from_pretrained(F).save_pretrained(F)` makes a {TOKENIZER}",
         )
     else:
-        raise CheckpointError(f"{folder} holds no {TOKENIZER}", "give a folder that `mygpt train` wrote")
+        raise CheckpointError(
+            f"{folder} holds no {TOKENIZER}",
+            f"copy it, or {VOCAB} and {MERGES}, from where the model came from",
+        )
     root = as_transformers_reads(root, settings, config)
     try:
         return read_strictly(path, root)
@@ -103,7 +106,8 @@ def _read_vocab_and_merges(folder: Path, settings: Mapping[str, Any]) -> dict[st
     more, by_role = folder / ADDED, _roles(settings)
     roles = {END_OF_TEXT, *by_role.values()}
     entries = [added_token(text, vocab[text]) for text in sorted(roles & vocab.keys())]
-    for text, token in (check_vocab(more, read_json(more)) if more.is_file() else {}).items():
+    added = check_vocab(more, read_json(more)) if more.is_file() else {}
+    for text, token in sorted(added.items(), key=lambda item: item[1]):
         if text not in roles or vocab.get(text) != token:
             entries.append(added_token(text, token, late=None if text in roles else True))
     ids = vocab | {entry["content"]: entry["id"] for entry in entries}
@@ -117,7 +121,8 @@ def _read_vocab_and_merges(folder: Path, settings: Mapping[str, Any]) -> dict[st
         "pre_tokenizer": BYTE_LEVEL,
         "post_processor": write_template(Template(named("bos"), named("eos"))),
         "decoder": BYTE_LEVEL,
-        "model": {"type": "BPE", "vocab": vocab, "merges": _read_merges(folder / MERGES)},
+        # The ids that this kind of folder gives to added tokens count, gaps or not.
+        "model": {"type": "BPE", "vocab": ids | vocab, "merges": _read_merges(folder / MERGES)},
     }
 
 

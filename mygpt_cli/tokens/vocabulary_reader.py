@@ -76,7 +76,21 @@ def read_added_entries(path: Path, root: dict[str, Any]) -> list[dict[str, Any]]
     if len(set(names)) != len(names):
         raise damaged(path, "has an added token twice")
     check_vocab(path, {entry["content"]: entry["id"] for entry in entries})
+    _check_numbering(path, get(path, get(path, root, "model", dict), "vocab", dict), entries)
     return entries
+
+
+def _check_numbering(path: Path, vocab: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+    """Raise CheckpointError for an added token with another id than the library gives it.
+
+    One that is not among the others comes after them, and after those that were added before, without a gap.
+    """
+    following = len(vocab)
+    for entry in entries:
+        token, text = entry["id"], entry["content"]
+        if text not in vocab and token != following:
+            raise damaged(path, f"gives the added token {text!r:.60} the id {token}, and {following} is next")
+        following = max(following, token + 1)
 
 
 def _read_added_tokens(path: Path, root: dict[str, Any]) -> tuple[dict[str, int], dict[str, Added]]:
@@ -166,7 +180,9 @@ def _byte_pairs(
         for text, token in vocab.items()
         if text not in further or (text in added and (text in made or len(text) == 1))
     }
-    unmerged = {} if whole_pieces else _unmerged(path, ordinary, made)
+    # Of whole pieces, too: what no merge makes from its parts, tiktoken would.
+    unmerged = _unmerged(path, ordinary, made)
+    unmerged = {} if whole_pieces else unmerged
     bytes_of = bytes_of_alphabet()
     try:
         ranks = {

@@ -24,7 +24,7 @@ from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import Planned
 from mygpt_cli.training.history import History
-from mygpt_cli.training.memory import fit_memory
+from mygpt_cli.training.memory import OPENED, fit_memory
 from mygpt_cli.training.sizing import Plan, fit_steps, plan, seconds_per_token, start_settings
 from mygpt_cli.training.trainer import Trainer
 
@@ -164,7 +164,11 @@ class Preparation:
         if self._device.type == "cpu":
             memory //= others.local_count
         least = -int(others.most(-memory)[0])
-        return fit_memory(config, self._dataset.tokenizer.vocab_size, least, others.count)
+        start = 0
+        if self._start and config.init_from:
+            start = sum(weight.numel() for weight in self._start.model.parameters())
+        kept = OPENED * start if self._device.type == "cpu" else 0.0
+        return fit_memory(config, self._dataset.tokenizer.vocab_size, least, others.count, start, kept)
 
     def _trainer(
         self, config: TrainConfig, fitting: TrainConfig, model: GPT, history: History | None = None

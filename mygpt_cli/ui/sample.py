@@ -210,8 +210,9 @@ def write_json(record: dict[str, Any]) -> None:
 def stats_line(stats: "Stats", title: str) -> str:
     """Say how fast it went, under a title where there are several to tell apart."""
     speed = stats.tokens / stats.seconds
+    shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
     guesses = f"; {stats.right:,} of {stats.guessed:,} guessed tokens were right" if stats.guessed else ""
     return (
-        f"{title}{count_of(stats.tokens, 'token')} in {stats.seconds:.2f} s: {speed:,.0f} tokens/s,"
+        f"{title}{count_of(stats.tokens, 'token')} in {stats.seconds:.2f} s: {shown} tokens/s,"
         f" the first after {1000 * stats.first:,.0f} ms{guesses}"
     )

@@ -142,3 +142,15 @@ def test_duplicate_keys_are_refused(saved: Path) -> None:
     path.write_text('{"model_type": "gpt2", ' + path.read_text(encoding="utf-8")[1:], encoding="utf-8")
     with pytest.raises(CheckpointError, match="a key appears twice"):
         checkpoint.load(saved)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_files_that_git_has_not_fetched_are_named(name: str, tmp_path: Path, tiny_dataset: Dataset) -> None:
+    variant = VARIANTS["llama, shared keys"] | {"vocab_size": tiny_dataset.tokenizer.vocab_size}
+    save(tmp_path / "model", random_model(**variant), tiny_dataset, step=1)
+    for file in (layout.MANIFEST, layout.STATE):
+        (tmp_path / "model" / file).unlink()
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n"
+    (tmp_path / "model" / name).write_text(pointer, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=f"{name} is only a pointer of Git LFS"):
+        checkpoint.load(tmp_path / "model")

@@ -94,6 +94,39 @@ def test_what_does_not_fit_is_refused_with_what_would(free: int, packed: str, hi
         assert re.search(hint, fault.value.hint)
 
 
+THREE = configure("llama", vocab_size=32000, layers=26, heads=32, width=3200, mlp_width=8640, context=2048)
+
+
+def test_three_billion_weights_are_inspected_where_they_fit_and_else_refused_with_what_does() -> None:
+    """They are 3.4 billion: 14 GB in float32, and beside those what the decoder packs."""
+    assert not keep_whole(THREE, 22 * GIB, "bfloat16")
+    for free, hint in (
+        (18 * GIB, "`--quantize int8` would fit"),
+        (14 * GIB, "`mygpt sample --quantize bfloat16` would fit"),
+        (6 * GIB, "`mygpt sample --quantize int8` would fit"),
+        (3 * GIB, "no type of weights is small enough"),
+    ):
+        with pytest.raises(ResourceError, match="this model takes about 20") as fault:
+            keep_whole(THREE, free, "bfloat16")
+        assert fault.value.hint == hint
+
+
+def test_fine_tuning_is_refused_before_any_memory_is_taken(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading the weights takes less than training them: what fits only for that is refused as well."""
+    config = checkpoint.load(folder).config
+    enough_to_read = bytes_needed(config, "float32")
+    monkeypatch.setattr(checkpoint, "available_memory", lambda: enough_to_read)
+    monkeypatch.setattr(checkpoint, "GPT", partial(pytest.fail, "a model was made"))
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time there was a cat.\n" * 99, encoding="utf-8")
+    assert run(["train", str(text), "--init-from", str(folder), "--steps", "1", "--out", str(tmp_path)]) == 5
+    said = " ".join(capsys.readouterr().err.split())
+    assert "fine-tuning this model takes at least 0.0 GB of memory" in said
+    assert re.search(r"a model of at most 0 million weights would fit", said)
+
+
 @pytest.mark.parametrize("command", ["sample", "inspect"])
 def test_commands_refuse_before_any_memory_is_taken(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -102,3 +135,28 @@ def test_commands_refuse_before_any_memory_is_taken(
     monkeypatch.setattr(checkpoint, "GPT", partial(pytest.fail, "a model was made"))
     assert run([command, str(folder), "--prompt", "a"]) == 5
     assert "this model takes about" in capsys.readouterr().err
+
+
+VIEWS = ([], ["--weights"], ["--tokens", "--prompt", "a"], ["--text", "TEXT"], ["--compare", "FOLDER"])
+
+
+def test_a_view_that_decodes_nothing_needs_no_more_than_the_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where not even these fit, they stay in the file, and are looked at there."""
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time there was a cat.", encoding="utf-8")
+    config = checkpoint.load(folder).config
+    names = {"TEXT": str(text), "FOLDER": str(folder)}
+    commands = [["inspect", str(folder), *(names.get(one, one) for one in view), "--json"] for view in VIEWS]
+    seen: list[list[str]] = []
+    for free in (2**40, bytes_needed(config), bytes_needed(config, mapped=True)):
+        monkeypatch.setattr(checkpoint, "available_memory", lambda free=free: free)
+        seen.append([])
+        for command in commands:
+            assert run(command) == 0, capsys.readouterr().err
+            seen[-1].append(re.sub(r'"bytes": \d+', "", capsys.readouterr().out))
+    assert seen[0] == seen[1] == seen[2]
+    for more in (["--prompt", "a"], ["--quantize", "int8"]):  # these need weights of their own
+        assert run(["inspect", str(folder), *more]) == 5
+        assert "this model takes about" in capsys.readouterr().err

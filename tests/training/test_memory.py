@@ -9,7 +9,7 @@ from mygpt_cli.base.errors import ResourceError
 from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.tokens.dataset import Dataset
-from mygpt_cli.training.memory import fit_memory
+from mygpt_cli.training.memory import OPENED, check_start, fit_memory
 from mygpt_cli.training.sizing import plan
 
 
@@ -61,3 +61,23 @@ def test_a_batch_larger_than_memory_is_taken_in_parts(tiny_dataset: Dataset) -> 
     assert fitting.batch_size * fitting.accumulation == 48
     with pytest.raises(ResourceError):
         fit_memory(config, 65, 10**6)
+
+
+def test_what_is_fine_tuned_counts_as_it_is_and_as_it_was_opened(tiny_dataset: Dataset) -> None:
+    """Its shape may have other sizes than those that a model of mygpt's own has."""
+    settings: Settings = {"layers": 2, "width": 64, "heads": 2, "context": 32, "batch_size": 4, "steps": 10}
+    config = plan(settings, tiny_dataset, unmeasured).config(10)
+    config = replace(config, init_from="somewhere")
+    start = 10**7
+    assert fit_memory(config, 65, 300 * 10**6, start=start, kept=OPENED * start).init_from
+    for memory, hint in ((260_200_000, r"a smaller --context needs less"), (10**8, r"at most 5 million")):
+        with pytest.raises(ResourceError) as fault:
+            fit_memory(config, 65, memory, start=start, kept=OPENED * start)
+        assert re.search(hint, fault.value.hint)
+
+
+def test_weights_too_many_to_be_fine_tuned_are_refused_before_they_are_read() -> None:
+    check_start(10**9, 24 * 10**9)
+    with pytest.raises(ResourceError, match=r"takes at least 148.2 GB of memory, and 22.0 GB are") as fault:
+        check_start(6_738_000_000, 22 * 10**9)
+    assert fault.value.hint == "a model of at most 1,000 million weights would fit"

@@ -115,35 +115,35 @@ class Reader:
         if value is None and default is not None:
             return default
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-            raise CheckpointError(f"config.json: {name} must be a positive whole number, not {value!r}")
+            raise CheckpointError(f"config.json: {name} must be a positive whole number, {_not(value)}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
         """Return a finite number."""
         value = self.raw.get(name, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not -1e300 < value < 1e300:
-            raise CheckpointError(f"config.json: {name} must be a number, not {value!r}")
+            raise CheckpointError(f"config.json: {name} must be a number, {_not(value)}")
         return float(value)
 
     def truth(self, name: str, default: bool) -> bool:
         """Return true or false."""
         value = self.raw.get(name, default)
         if not isinstance(value, bool):
-            raise CheckpointError(f"config.json: {name} must be true or false, not {value!r}")
+            raise CheckpointError(f"config.json: {name} must be true or false, {_not(value)}")
         return value
 
     def word(self, name: str, default: str) -> str:
         """Return a text."""
         value = self.raw.get(name, default)
         if not isinstance(value, str):
-            raise CheckpointError(f"config.json: {name} must be a text, not {value!r}")
+            raise CheckpointError(f"config.json: {name} must be a text, {_not(value)}")
         return value
 
     def part(self, name: str) -> "Reader":
         """Return a reader of an object in it, of an empty one where there is none."""
         value = self.raw.get(name) or {}
         if not isinstance(value, dict):
-            raise CheckpointError(f"config.json: {name} must be an object, not {value!r:.100}")
+            raise CheckpointError(f"config.json: {name} must be an object, {_not(value)}")
         return Reader(value, self.faults)
 
     def for_layers(self, name: str, layers: int, kinds: tuple[Any, ...]) -> list[Any] | None:
@@ -161,3 +161,7 @@ class Reader:
         """Note a fault unless the value is absent or the only one that mygpt has."""
         if self.raw.get(name, allowed) != allowed:
             self.faults.append(f"{name} = {self.raw[name]!r:.100} is not supported")
+
+
+def _not(value: object) -> str:
+    return "and there is none" if value is None else f"not {value!r:.100}"

@@ -26,8 +26,8 @@ def read_rotary(read: Reader, context: int, theta: float = THETA) -> dict[str, A
         beside = "original_max_position_embeddings" in read.raw
         parts["rope_scaling"] = _scaling(kind, rope, read if beside else rope, context)
     elif kind != "default":
-        known = " and ".join(("default", *SCALINGS))
-        read.faults.append(f"rope_type = {kind!r:.100} is not supported, only {known}")
+        known = ", ".join(("default", *SCALINGS[:-1]))
+        read.faults.append(f"rope_type = {kind!r:.100} is not supported, only {known} and {SCALINGS[-1]}")
     return parts
 
 

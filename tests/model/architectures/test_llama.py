@@ -333,7 +333,7 @@ REFUSED: dict[str, dict[str, Any]] = {
         "architectures": ["LlamaForSequenceClassification"]
     },
     "the weights are quantised": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
-    "rope_type = 'yarn' is not supported, only default and linear and llama3": {
+    "rope_type = 'yarn' is not supported, only default, linear and llama3": {
         "rope_parameters": {"rope_type": "yarn", "factor": 4.0}
     },
     "rope_type = 'dynamic'": {"rope_scaling": {"type": "dynamic", "factor": 4.0}},
@@ -343,7 +343,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     },
     "partial_rotary_factor = 0.5": {"partial_rotary_factor": 0.5},
     "partial_rotary_factor = 0.25": {"rope_parameters": {"partial_rotary_factor": 0.25}},
-    "factor must be a number, not None": {"rope_scaling": {"type": "linear"}},
+    "factor must be a number, and there is none": {"rope_scaling": {"type": "linear"}},
     "factor of rope scaling must be at least 1 and below 1e6, not 0": {
         "rope_scaling": {"type": "linear", "factor": 0}
     },
