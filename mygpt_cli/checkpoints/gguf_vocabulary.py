@@ -32,7 +32,7 @@ WHOLE_PIECES = ("llama-bpe",)  # where a piece that is a token is not merged
 SPACE = "▁"
 BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")
 NEVER = b"\xff"  # a byte that no UTF-8 has
-HINT = "`mygpt train FILE --arch llama` trains a model that can be exported, as --arch qwen3 does"
+HINT = "`mygpt train FILE` trains a model that can be exported, if --arch and --tokenizer are left out"
 
 
 @dataclass(frozen=True)

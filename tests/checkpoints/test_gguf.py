@@ -223,7 +223,7 @@ def test_what_llama_cpp_does_not_have_is_refused(name: str, tmp_path: Path) -> N
     parts, why = CANNOT[name]
     with pytest.raises(CheckpointError, match=why) as caught:
         write(tmp_path, **parts)
-    assert "--arch llama" in caught.value.hint
+    assert "`mygpt train FILE` trains a model" in caught.value.hint
     assert not list(tmp_path.iterdir())
 
 

@@ -90,7 +90,7 @@ def test_kinds_that_it_does_not_have(kind: str, tmp_path: Path) -> None:
     KINDS[kind](tmp_path)
     with pytest.raises(CheckpointError, match=CANNOT[kind]) as caught:
         describe(load_tokenizer(tmp_path))
-    assert "--arch llama" in caught.value.hint
+    assert "`mygpt train FILE` trains a model" in caught.value.hint
 
 
 @pytest.mark.parametrize("spec", ["char", "bpe"])

@@ -101,8 +101,8 @@ def test_what_cannot_be_exported(
         ([llama, file, "--type", "q8"], 2, "did you mean 'q8_0'?", "smallest"),
         ([llama, str(tmp_path / "none" / "a.gguf")], 5, "there is no folder", "that there is"),
         ([llama, str(tmp_path / "folder.gguf")], 5, "it is not a file", "that there is"),
-        ([nanochat, file], 3, "llama.cpp has no nanochat models", "--arch llama"),
-        ([gpt2, file], 3, "splits text by a pattern that is not GPT-2's", "--arch llama"),
+        ([nanochat, file], 3, "llama.cpp has no nanochat models", "`mygpt train FILE`"),
+        ([gpt2, file], 3, "splits text by a pattern that is not GPT-2's", "`mygpt train FILE`"),
         ([str(tmp_path / "nothing"), file], 3, "there is no checkpoint", ""),
     ]
     for words, code, message, hint in cases:

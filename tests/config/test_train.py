@@ -109,15 +109,15 @@ def test_a_refused_shape_names_one_that_fits(even: bool, heads: int, width: int)
 
 
 def test_what_is_only_fine_tuned_is_offered_to_nobody_who_begins_from_a_text() -> None:
-    assert knobs(TrainConfig)["arch"].choices == ("nanochat", "gpt2", "llama", "qwen3")
+    assert knobs(TrainConfig)["arch"].choices == ("qwen3", "llama", "gpt2", "nanochat")
     (fault,) = setting_faults({"arch": "mistral"})
     assert fault == (
         "--arch mistral can only be fine-tuned, with --init-from; "
-        "a new model can be nanochat, gpt2, llama, qwen3"
+        "a new model can be qwen3, llama, gpt2, nanochat"
     )
     assert setting_faults({"arch": "mistral", "init_from": "folder"}) == []
     (fault,) = setting_faults({"arch": "misttral"})
-    assert "must be one of nanochat, gpt2, llama, qwen3" in fault
+    assert "must be one of qwen3, llama, gpt2, nanochat" in fault
     assert setting_faults({"arch": ["mistral"]}) == ["--arch must be text, not ['mistral']"]
     # Heads of a width of their own need not share the model's.
     assert setting_faults({"arch": "qwen3", "init_from": "folder", "width": 30, "heads": 4}) == []

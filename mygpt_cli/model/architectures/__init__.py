@@ -14,9 +14,9 @@ from mygpt_cli.model.architectures.smollm3 import SmolLM3
 from mygpt_cli.model.config import ModelConfig
 
 ARCHITECTURES: dict[str, Architecture] = {
-    each.name: each for each in (Nanochat(), GPT2(), Llama(), Qwen3(), Mistral(), Qwen2(), SmolLM3())
+    each.name: each for each in (Qwen3(), Llama(), GPT2(), Nanochat(), Mistral(), Qwen2(), SmolLM3())
 }
-DEFAULT = "nanochat"
+DEFAULT = "qwen3"
 TRAINABLE = tuple(name for name, each in ARCHITECTURES.items() if each.trainable)
 BIASES = ("norm_bias", "mlp_bias", "attention_bias", "output_bias")
 
