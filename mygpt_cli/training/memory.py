@@ -1,6 +1,7 @@
 """Whether a model can be trained in the memory there is: its batches in smaller parts, or a refusal."""
 
 import bisect
+from dataclasses import replace
 
 from mygpt_cli.base.errors import ResourceError
 from mygpt_cli.config.train import TrainConfig
@@ -31,6 +32,9 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int
     fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
     if config.init_from:
         fitting = []  # its shape is what it is
+    sharded = replace(config, shard=True, members=1, compile="auto")
+    if processes > 1 and _bytes_needed(sharded, config.layers, config.width, vocab_size, processes) <= memory:
+        fitting.append("--shard")
     raise ResourceError(
         f"training this model takes about {needed / 1e9:.0f} GB of memory; there are {memory / 1e9:.0f} GB",
         f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less",
@@ -41,7 +45,8 @@ def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int,
     """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
 
     Several processes send each other gradients and weights from copies. The average is one more copy, each
-    member another; several are validated as one model, which is as many times as wide.
+    member another; several are validated as one model, which is as many times as wide. Of a sharded model,
+    each process has its part of all that, and what is in no layer and two layers whole, with gradients.
     """
     parameters = _parameters(layers, width, vocab_size)
     size = 2 if config.dtype == "bfloat16" else 4
@@ -54,6 +59,8 @@ def _bytes_needed(config: TrainConfig, layers: int, width: int, vocab_size: int,
 
     copies = members + bool(config.average) - 1
     each = (18.0 if processes == 1 else 26.0) + 4.0 * copies
+    if config.shard:
+        return each * parameters / processes + 16.0 * _parameters(2, width, vocab_size) + kept(1)
     together = 4.0 * _parameters(layers, width * members, vocab_size) + kept(members) if members > 1 else 0.0
     return each * parameters + max(kept(1), together)
 

@@ -328,7 +328,7 @@ def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
 def _members(chosen: Settings, epochs: float, steps_per_epoch: float) -> int:
     """Return how many models to train in the time in which a single one would see the text so often."""
     smallest = configure(chosen["arch"], vocab_size=1, layers=1, heads=1, width=2, context=1)
-    if "members" in chosen or chosen.get("init_from") or smallest.joining_fault:
+    if "members" in chosen or chosen.get("init_from") or chosen.get("shard") or smallest.joining_fault:
         return 1
     enough = max(FEWEST_PASSES, FEWEST_STEPS / steps_per_epoch)
     return max(1, min(MOST_MEMBERS, int(epochs / enough))) if enough <= MOST_PASSES else 1
