@@ -32,9 +32,10 @@ def fit_memory(config: TrainConfig, vocab_size: int, memory: int, processes: int
     fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
     if config.init_from:
         fitting = []  # its shape is what it is
-    sharded = replace(config, shard=True, members=1, compile="auto")
-    if processes > 1 and _bytes_needed(sharded, config.layers, config.width, vocab_size, processes) <= memory:
-        fitting.append("--shard")
+    if processes > 1 and config.members == 1 and not config.shard:
+        sharded = replace(config, shard=True, compile="off")
+        if _bytes_needed(sharded, config.layers, config.width, vocab_size, processes) <= memory:
+            fitting.append("--shard")
     raise ResourceError(
         f"training this model takes about {needed / 1e9:.0f} GB of memory; there are {memory / 1e9:.0f} GB",
         f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less",

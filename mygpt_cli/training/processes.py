@@ -79,9 +79,10 @@ class Connected(Processes):
     def mesh(self, device: torch.device) -> DeviceMesh:
         """Return all processes as FSDP takes them, to shard a model onto such a device."""
         with _missing(), _silent():
+            if device.type == "cuda" and self._gpus:
+                return DeviceMesh.from_group(self._gpus, "cuda")
             # FSDP keeps the group, and with it the patience, that it begins with.
-            group = self._gpus if device.type == "cuda" else dist.new_group(backend="gloo", timeout=SAVING)
-            return DeviceMesh.from_group(group, device.type)
+            return DeviceMesh.from_group(dist.new_group(backend="gloo", timeout=SAVING), device.type)
 
     def most(self, *numbers: float) -> list[float]:
         """Return the largest of all processes' numbers, each for itself; they are finite."""

@@ -182,9 +182,7 @@ class ShardedMuon(Muon):
         """Return these rows of all matrices as they are once each whole matrix is made orthogonal."""
         own, exchange = self._processes.rank, self._processes.exchange
         mine = self._whose[own]
-        sizes = [
-            each[mine] for each in self._sizes
-        ]  # by process, what it has of the matrices made whole here
+        sizes = [each[mine] for each in self._sizes]  # what each process has of this one's matrices
         sent = [_flat(rows[theirs], rows[0]) for theirs in self._whose]
         received = map(torch.split, exchange(sent, list(map(sum, sizes))), sizes)
         matrices = [

@@ -124,7 +124,7 @@ def numbers_of(processes: Processes, folder: Path, config: TrainConfig) -> tuple
     trainer.update(0)
     held = [t.to_local() if hasattr(t, "to_local") else t for t in trainer.model.parameters()]
     gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
-    own = [t.to_local() if hasattr(t, "to_local") else t for t in gradients]  # type: ignore[attr-defined]
+    own = [t.to_local() if hasattr(t, "to_local") else t for t in gradients]
     beside = [*trainer.optimizer.state().values(), *trainer.average._other.values()]
     return tuple(sum(t.numel() for t in tensors) for tensors in (held, own, beside))  # type: ignore
 
@@ -144,9 +144,10 @@ def interfered(processes: Processes, folder: Path, what: str) -> Any:
     """Train while something befalls the last process, and only this one."""
     trainer = new_trainer(tiny_config(steps=12, batch_size=6, shard=True), dataset_in(folder), processes)
     accumulate = trainer.backend.accumulate_gradients
+    step = 11 if what == "broken" else 7
 
     def interfering(*arguments: Any) -> torch.Tensor:
-        if processes.first or trainer.history.step != 7:
+        if processes.first or trainer.history.step != step:
             return accumulate(*arguments)
         if what == "memory":
             raise ON_LINUX
@@ -156,7 +157,8 @@ def interfered(processes: Processes, folder: Path, what: str) -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
         loss = accumulate(*arguments)
         if what == "broken":
-            trainer._parallel.parameters["norm.weight"].fill_(math.inf)
+            trainer._parallel.parameters["embedding"].fill_(math.inf)
+            return loss
         return loss * math.nan
 
     trainer.backend.accumulate_gradients = interfering  # type: ignore
@@ -188,6 +190,7 @@ def test_what_ends_one_ends_all(what: str, kind: type[Exception], words: str, fo
 def test_weights_that_are_not_finite_are_saved_by_nobody(folder: Path) -> None:
     for error in on_processes(2, interfered, folder, "broken"):
         assert isinstance(error, DivergedError)
+        assert error.message == "training diverged: at step 12, embedding is no longer finite"
 
 
 def test_one_process_cannot_shard() -> None:
