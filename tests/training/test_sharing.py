@@ -23,11 +23,11 @@ def test_passes_are_cut_as_one_process_takes_them(size: int, passes: int, data: 
     total = size * passes
     count = data.draw(st.sampled_from([n for n in range(1, total + 1) if total % n == 0]))
     each, seen = total // count, []
-    passes = passes_of(total, size, count)
+    counted = passes_of(total, size, count)
     for rank in range(count):
         done = 0
         mine = list(micro_batches(total, size, slice(rank * each, (rank + 1) * each)))
-        assert passes[rank] == len(mine)
+        assert counted[rank] == len(mine)
         for number, rows, own in mine:
             assert own.start == done
             assert 0 <= rows.start < rows.stop <= size
