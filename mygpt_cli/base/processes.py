@@ -3,7 +3,7 @@
 What several do together is in `training/processes.py`; whoever trains is given either.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from mygpt_cli.base.errors import UsageError
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 class Processes:
@@ -47,6 +48,17 @@ class Processes:
     def gather(self, flat: "Tensor") -> "list[Tensor]":
         """Return the numbers of each process, as many as here."""
         return [flat]
+
+    def exchange(self, parts: "Sequence[Tensor]", sizes: Sequence[int]) -> "list[Tensor]":
+        """Send each process its part, and return what each has sent here, of these sizes; all are flat."""
+        return list(parts)
+
+    def mesh(self, device: "torch.device") -> "DeviceMesh":
+        """Return all processes as FSDP takes them, to shard a model; UsageError where there is only one."""
+        raise UsageError(
+            "--shard shares out the model among several processes, and there is one",
+            "start several with --processes N or torchrun, or give --no-shard",
+        )
 
     def most(self, *numbers: float) -> list[float]:
         """Return the largest of all processes' numbers, each for itself; they are finite."""

@@ -44,6 +44,7 @@ CHANGEABLE = {
     "patience",
     "tensorboard",
     "device",
+    "shard",
     "files",
     "val_file",
     "encoding",

@@ -19,9 +19,20 @@ from torch import Tensor
 from mygpt_cli.base.errors import ResourceError
 from mygpt_cli.checkpoints import hf
 from mygpt_cli.checkpoints.hub import CONFIG, GENERATION
-from mygpt_cli.checkpoints.layout import MANIFEST, OPTIMIZER, STATE, WEIGHTS, beside, is_complete, sha256
+from mygpt_cli.checkpoints.layout import (
+    INDEX,
+    MANIFEST,
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    beside,
+    is_complete,
+    sha256,
+)
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.tokenizer import Tokenizer
+
+LARGEST_FILE = 5_000_000_000  # bytes of weights in one file; more are several, named as transformers does
 
 
 def save(
@@ -31,14 +42,18 @@ def save(
     tokenizer: Tokenizer,
     state: Mapping[str, Any],
     optimizer: Mapping[str, Tensor] | None = None,
+    largest_file: int = LARGEST_FILE,
 ) -> None:
-    """Replace the checkpoint in this folder; ResourceError, with the old one intact, when the disk fails."""
+    """Replace the checkpoint in this folder; ResourceError, with the old one intact, when the disk fails.
+
+    Weights of more than `largest_file` bytes are written in several files.
+    """
     new, old = beside(folder, "new"), beside(folder, "old")
     try:
         settle(folder)
         remove(new)
         new.mkdir(parents=True)
-        _write_files(new, model, tokenizer, state, optimizer)
+        _write_files(new, model, tokenizer, state, optimizer, largest_file)
         remove(old)  # left over from a save that was cut off at its end
         if folder.exists():
             folder.rename(old)
@@ -81,6 +96,7 @@ def _write_files(
     tokenizer: Tokenizer,
     state: Mapping[str, Any],
     optimizer: Mapping[str, Tensor] | None,
+    largest_file: int,
 ) -> None:
     begin, ends = tokenizer.begin, tokenizer.ends
     documents = {
@@ -90,7 +106,7 @@ def _write_files(
     }
     for name, data in (documents | tokenizer.files()).items():
         (folder / name).write_bytes(data)
-    save_file(hf.to_tensors(model), folder / WEIGHTS, metadata={"format": "pt"})
+    _write_weights(folder, hf.to_tensors(model), largest_file)
     if optimizer is not None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
         save_file(tensors, folder / OPTIMIZER)
@@ -102,6 +118,30 @@ def _write_files(
     manifest.write_text(json.dumps({"format": 1, "files": files}, indent=2), encoding="utf-8")
     for path in (*written, manifest, folder):
         _sync(path)
+
+
+def _write_weights(folder: Path, tensors: Mapping[str, Tensor], largest: int) -> None:
+    """Write tensors into one file, or into several and an index of them; a single tensor is never cut."""
+    files: list[dict[str, Tensor]] = [{}]
+    for name, tensor in tensors.items():
+        if files[-1] and sum(map(_size, [*files[-1].values(), tensor])) > largest:
+            files.append({})
+        files[-1][name] = tensor
+    names = [WEIGHTS]
+    if len(files) > 1:
+        stem, suffix = WEIGHTS.split(".")
+        names = [f"{stem}-{number:05d}-of-{len(files):05d}.{suffix}" for number in range(1, len(files) + 1)]
+        index = {
+            "metadata": {"total_size": sum(map(_size, tensors.values()))},
+            "weight_map": {name: file for file, part in zip(names, files, strict=True) for name in part},
+        }
+        (folder / INDEX).write_bytes(json.dumps(index, indent=2).encode())
+    for file, part in zip(names, files, strict=True):
+        save_file(part, folder / file, metadata={"format": "pt"})
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.itemsize
 
 
 def _sync(path: Path) -> None:

@@ -36,6 +36,8 @@ class Samples:
         """Yield a sample where one is due and can be afforded; the trainer asks after each step."""
         trainer = self._trainer
         history, budget = trainer.history, trainer.budget
+        if trainer.config.shard:  # of which one process alone can read nothing
+            return
         if history.seconds < self._due or history.step >= trainer.config.steps:
             return
         self._pass_over(history.seconds)

@@ -55,7 +55,8 @@ def prepare(
     from mygpt_cli.backends.cpu.native import build_training_ahead
     from mygpt_cli.tokens.dataset import cache_folder
 
-    if settings.get("compile", "auto") != "off" and settings.get("device", "auto") in ("auto", "cpu"):
+    compiles = settings.get("compile", "auto") != "off" and not settings.get("shard")
+    if compiles and settings.get("device", "auto") in ("auto", "cpu"):
         build_training_ahead(settings.get("dtype", "auto"), cache_folder() / "kernels")
 
     from mygpt_cli.checkpoints.checkpoint import load

@@ -57,6 +57,7 @@ class Settings(TypedDict, total=False):
     device: str
     dtype: str
     compile: str
+    shard: bool
     tensorboard: bool
     eval_every: int
     save_every: int

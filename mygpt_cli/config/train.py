@@ -259,6 +259,12 @@ class TrainConfig:
         choices=("auto", "on", "off"),
         expert=True,
     )
+    shard: bool = knob(
+        "Share out the model too among several processes, where it does not fit on one GPU.",
+        "Run",
+        False,
+        expert=True,
+    )
     tensorboard: bool = knob("Also write event files for TensorBoard.", "Run", False, expert=True)
     eval_every: int = knob("Steps between validations.", "Intervals", at_least=1, expert=True)
     save_every: int = knob("Steps between saves of the run, to last/.", "Intervals", at_least=1, expert=True)
@@ -345,6 +351,13 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
     if members > 1 and settings.get("init_from"):
         both = f"{called('members')} and {called('init_from')}"
         faults.append(f"{both} cannot be combined: members begin from random weights")
+    if settings.get("shard"):
+        if members > 1:
+            both = f"{called('shard')} and {called('members')} {members}"
+            faults.append(f"{both} cannot be combined: a sharded run trains a single model")
+        if settings.get("compile") == "on":
+            both = f"{called('shard')} and {called('compile')} on"
+            faults.append(f"{both} cannot be combined: a sharded model is trained without compiled code")
     if settings.get("bias") and "bias" not in architecture.options:
         others = " or ".join(f"--arch {name}" for name, it in ARCHITECTURES.items() if "bias" in it.options)
         faults.append(f"{architecture.name} has no biases: leave --bias out or use {others}")

@@ -43,6 +43,10 @@ def fit_memory(
     fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
     if config.init_from:
         fitting = []  # its shape is what it is
+    if processes > 1 and config.members == 1 and not config.shard:
+        sharded = replace(config, shard=True, compile="off")
+        if needs(sharded, config.layers, config.width) <= memory:
+            fitting.append("--shard")
     hint = f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less"
     if start and needs(replace(config, context=2), config.layers, config.width) > memory:
         hint = _smaller_start(memory)
@@ -76,7 +80,8 @@ def _bytes_needed(
     """Estimate the memory of training: weights, gradients, two moments, and what the backward pass keeps.
 
     Several processes send each other gradients and weights from copies. The average is one more copy, each
-    member another; several are validated as one model, which is as many times as wide.
+    member another; several are validated as one model, which is as many times as wide. Of a sharded model,
+    each process has its part of all that, and what is in no layer and two layers whole, with gradients.
     """
     size = 2 if config.dtype == "bfloat16" else 4
     sequences = min(config.batch_size, -(-config.batch_size * config.accumulation // processes))
@@ -88,6 +93,8 @@ def _bytes_needed(
 
     copies = members + bool(config.average) - 1
     each = TRAINED + (0.0 if processes == 1 else 8.0) + 4.0 * copies
+    if config.shard:
+        return each * parameters / processes + 16.0 * _parameters(2, width, vocab_size) + kept(1)
     together = 4.0 * _parameters(layers, width * members, vocab_size) + kept(members) if members > 1 else 0.0
     return each * parameters + max(kept(1), together)
 

@@ -1,7 +1,7 @@
 """AdamW and Muon over the parameters of a GPT, with their state as named tensors."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -27,6 +27,8 @@ class Optimizer:
     multiple of AdamW's rate, as the architecture has it. `muon_step` is a faster way to take Muon's step,
     whose matrices are shared out among the `processes`; until `gather`, each knows only its own momentum.
     What several members are to share is not trained.
+
+    Where a model is sharded, `rows` are those that this process has of each parameter, and `muon` takes them.
     """
 
     def __init__(
@@ -35,9 +37,14 @@ class Optimizer:
         config: TrainConfig,
         muon_step: MuonStep | None = None,
         processes: Processes | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+        muon: "Callable[..., Muon] | None" = None,
     ) -> None:
+        shapes = {name: p.shape for name, p in model.named_parameters()}
         named = {
-            name: p for name, p in model.named_parameters() if config.members == 1 or not is_shared(name)
+            name: p
+            for name, p in (rows or dict(model.named_parameters())).items()
+            if config.members == 1 or not is_shared(name)
         }
         inside = {
             name: p
@@ -48,7 +55,8 @@ class Optimizer:
         # An embedding that is the head as well moves in every step, and learns like the rest.
         rates = find(model.config.arch).rates if inside and not model.config.tied else {}
         self._adamw = AdamW(rest, config.beta1, config.beta2, rates)
-        self._muon = Muon(inside, model.config, model.compute_dtype, processes) if inside else None
+        made = model.config, model.compute_dtype, processes, {name: shapes[name] for name in inside}
+        self._muon = (muon or Muon)(inside, *made) if inside else None
         self._config, self._muon_step = config, muon_step
 
     def step(self, lr_factor: float) -> None:
@@ -154,6 +162,7 @@ class Muon:
     iteration together. `dtype` is the type of that iteration.
 
     Each of several processes takes the step of some matrices, and gets those of the others from them.
+    `shapes` are those of the whole parameters.
     """
 
     MOMENTUM = 0.95
@@ -164,6 +173,7 @@ class Muon:
         config: ModelConfig,
         dtype: torch.dtype,
         processes: Processes | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._processes = processes or Processes()
         self._parameters = dict(parameters)
@@ -171,19 +181,20 @@ class Muon:
         self._squares = {name: torch.zeros_like(p[:, 0]) for name, p in parameters.items()}
         self._dtype = dtype
         inner, kv = (heads * config.head_width for heads in (config.heads, config.kv_heads))
+        whole = shapes or {name: p.shape for name, p in parameters.items()}
         pieces: list[Piece] = []
-        for name, p in parameters.items():
-            cuts = (0, inner, inner + kv, inner + 2 * kv) if "qkv" in name else (0, p.size(0))
+        for name, (height, _) in whole.items():
+            cuts = (0, inner, inner + kv, inner + 2 * kv) if "qkv" in name else (0, height)
             pieces += [(name, slice(first, last)) for first, last in pairwise(cuts)]
-        shapes = [tuple(self._parameters[name][part].shape) for name, part in pieces]
-        work = [rows * columns * min(rows, columns) for rows, columns in shapes]
+        sizes = [(part.stop - part.start, whole[name][1]) for name, part in pieces]
+        work = [rows * columns * min(rows, columns) for rows, columns in sizes]
         owners = share_out(work, self._processes.count)
         self._shares: list[list[Piece]] = [[] for _ in range(self._processes.count)]  # by process
         self._groups: dict[tuple[int, ...], list[Piece]] = {}  # this one's matrices by their shape
-        for piece, shape, owner in zip(pieces, shapes, owners, strict=True):
+        for piece, size, owner in zip(pieces, sizes, owners, strict=True):
             self._shares[owner].append(piece)
             if owner == self._processes.rank:
-                self._groups.setdefault(shape, []).append(piece)
+                self._groups.setdefault(size, []).append(piece)
 
     def state(self) -> dict[str, Tensor]:
         """Return the momentum of each parameter, and the mean squares of its rows."""

@@ -79,6 +79,8 @@ class Preparation:
         self._processes.check_same(_alike(settings, corpus))
         self._device = pick_device(settings.get("device", "auto"))
         self._processes.check_device(self._device)
+        shard = settings.get("shard", False)
+        self._mesh = self._processes.mesh(self._device) if shard else None
         chosen = settings.get("dtype", "auto")
         name = str(pick_dtype(chosen, self._device)) if self._processes.first else ""
         self._dtype = getattr(torch, self._processes.of(0, name).removeprefix("torch."))
@@ -88,7 +90,10 @@ class Preparation:
             "val_fraction": corpus.val_fraction,
         }
         self._compilation = compile_training(
-            settings.get("compile", "auto"), self._device, self._dtype, cache_folder() / "kernels"
+            "off" if shard else settings.get("compile", "auto"),
+            self._device,
+            self._dtype,
+            cache_folder() / "kernels",
         )
         if self._processes.most(not self._compilation.compiled)[0] and self._compilation.compiled:
             self._compilation = self._compilation.without("another process could not compile")
@@ -174,9 +179,15 @@ class Preparation:
         self, config: TrainConfig, fitting: TrainConfig, model: GPT, history: History | None = None
     ) -> Trainer:
         model.compute_dtype = self._dtype
-        model.to(self._device)
+        parallel = None
+        if self._mesh is None:
+            model.to(self._device)
+        else:
+            from mygpt_cli.training.shards import Shards
+
+            parallel = Shards(model, self._mesh, self._processes)  # a block at a time goes to the device
         backend = self._compilation.backend(model)
-        trainer = Trainer(fitting, self._dataset, model, history, backend, self._processes)
+        trainer = Trainer(fitting, self._dataset, model, history, backend, self._processes, parallel)
         trainer.budget = self._budget
         if fitting != config:
             trainer.notes.append(

@@ -9,7 +9,7 @@ import os
 import pathlib
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.rendezvous import rendezvous
 
 from mygpt_cli import __version__
@@ -64,6 +65,24 @@ class Connected(Processes):
         with _missing():
             dist.all_gather(parts, flat, self._group_for(flat))
         return parts
+
+    def exchange(self, parts: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+        """Send each process its part, and return what each has sent here, of these sizes; all are flat."""
+        sent = torch.cat(list(parts))
+        received = sent.new_empty(sum(sizes))
+        with _missing():
+            dist.all_to_all_single(
+                received, sent, list(sizes), [part.numel() for part in parts], group=self._group_for(sent)
+            )
+        return list(torch.split(received, list(sizes)))
+
+    def mesh(self, device: torch.device) -> DeviceMesh:
+        """Return all processes as FSDP takes them, to shard a model onto such a device."""
+        with _missing(), _silent():
+            if device.type == "cuda" and self._gpus:
+                return DeviceMesh.from_group(self._gpus, "cuda")
+            # FSDP keeps the group, and with it the patience, that it begins with.
+            return DeviceMesh.from_group(dist.new_group(backend="gloo", timeout=SAVING), device.type)
 
     def most(self, *numbers: float) -> list[float]:
         """Return the largest of all processes' numbers, each for itself; they are finite."""
@@ -156,10 +175,19 @@ def _missing() -> Iterator[None]:
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        raise LostProcessError(
-            "another process of this run has ended, or cannot be reached",
-            "nothing was saved yet",
-        ) from error
+        raise _lost() from error
+
+
+def check_connection(error: Exception) -> None:
+    """Raise LostProcessError where an error means that another process cannot be reached."""
+    if isinstance(error, dist.DistError) or "gloo" in str(error):
+        raise _lost() from error
+
+
+def _lost() -> LostProcessError:
+    return LostProcessError(
+        "another process of this run has ended, or cannot be reached", "nothing was saved yet"
+    )
 
 
 @contextmanager

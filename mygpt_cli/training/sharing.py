@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mygpt_cli.base.errors import MygptError, is_out_of_memory, may_be_out_of_memory
 from mygpt_cli.base.processes import Processes
@@ -24,7 +24,13 @@ def micro_batches(sequences: int, size: int, rows: slice) -> Iterator[tuple[int,
             yield number, slice(first - start, last - start), slice(first - rows.start, last - rows.start)
 
 
-def add_up(processes: Processes, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+def passes_of(sequences: int, size: int, count: int) -> list[int]:
+    """Return how many forward passes of `size` sequences each of so many processes has a part in."""
+    each = sequences // count
+    return [((rank + 1) * each - 1) // size - rank * each // size + 1 for rank in range(count)]
+
+
+def add_up(processes: Processes, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:
     """Add up the gradients, and the losses, of all processes in one exchange; return the loss.
 
     Each process has scaled its own by its share of the step.
@@ -75,10 +81,21 @@ class Outcome(IntEnum):
 
 def worst_outcome(processes: Processes, fault: Exception | None) -> Outcome:
     """Return how an attempt ended in the process where it ended worst; this one had this `fault`."""
-    own = Outcome.FINE if fault is None else Outcome.FAILED
+    return Outcome(int(processes.most(outcome_of(fault))[0]))
+
+
+def outcome_of(fault: Exception | None) -> Outcome:
+    """Return how an attempt ended that had this fault."""
     if fault and may_be_out_of_memory(fault):
-        own = Outcome.NO_MEMORY if is_out_of_memory(fault) else Outcome.PERHAPS_NO_MEMORY
-    return Outcome(int(processes.most(own)[0]))
+        return Outcome.NO_MEMORY if is_out_of_memory(fault) else Outcome.PERHAPS_NO_MEMORY
+    return Outcome.FAILED if fault else Outcome.FINE
+
+
+def any_ones(processes: Processes, value: str) -> str:
+    """Return what one of the processes has, if any has something."""
+    speaker = int(processes.most(processes.rank + 1 if value else 0)[0])
+    text: str = processes.of(speaker - 1, value) if speaker else ""
+    return text
 
 
 def check_same_weights(processes: Processes, parameters: Sequence[Tensor]) -> None:

@@ -327,7 +327,7 @@ def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
 
 def _members(chosen: Settings, epochs: float, steps_per_epoch: float) -> int:
     """Return how many models to train in the time in which a single one would see the text so often."""
-    if "members" in chosen or chosen.get("init_from"):
+    if "members" in chosen or chosen.get("init_from") or chosen.get("shard"):
         return 1
     enough = max(FEWEST_PASSES, FEWEST_STEPS / steps_per_epoch)
     return max(1, min(MOST_MEMBERS, int(epochs / enough))) if enough <= MOST_PASSES else 1

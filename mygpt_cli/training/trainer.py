@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 
 from mygpt_cli.backends.interfaces import TrainingBackend
 from mygpt_cli.backends.reference import Autograd
@@ -40,17 +40,16 @@ from mygpt_cli.training.extension import extend, factor_at
 from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_acceptable, is_hopeless, overfitting, useless
 from mygpt_cli.training.members import Members, fill
-from mygpt_cli.training.optimizer import Optimizer, under
+from mygpt_cli.training.optimizer import under
 from mygpt_cli.training.pace import Pace
+from mygpt_cli.training.parallel import Copies, Gathered
 from mygpt_cli.training.sharing import (
     Outcome,
-    add_up,
     agreed,
-    agreed_norm,
-    check_same_weights,
+    any_ones,
     micro_batches,
+    passes_of,
     take_over,
-    worst_outcome,
 )
 from mygpt_cli.training.stages import current_course
 from mygpt_cli.training.validation import evaluate
@@ -71,7 +70,8 @@ class Trainer:
     the loop. A `budget` of time is kept by another number of steps, which `config` records.
 
     Several `processes` share out the sequences of each step, and all that decides how training goes on is
-    agreed among them: each has the same model after it.
+    agreed among them: each has the same model after it. `parallel` says how they hold the model: by default
+    each has a copy.
     """
 
     def __init__(
@@ -82,16 +82,18 @@ class Trainer:
         history: History | None = None,
         backend: TrainingBackend | None = None,
         processes: Processes | None = None,
+        parallel: Copies | None = None,
     ) -> None:
         self.config = config
         self.processes = processes or Processes()
+        self._parallel = parallel or Copies(model, self.processes)
+        self._gathered: Gathered | None = None
         self._sequences = config.batch_size * config.accumulation
         self._rows = self.processes.rows(self._sequences)
         self.dataset = dataset
         self.model = model
         self.device = model.embedding.device
         self.backend = backend or Autograd(model)
-        self._parameters = list(model.parameters())
         self._members = Members(model)
         self.history = history or History()
         self._begin_optimizing()
@@ -115,8 +117,8 @@ class Trainer:
             )
 
     def _begin_optimizing(self) -> None:
-        self.optimizer = Optimizer(self.model, self.config, self.backend.muon, self.processes)
-        self.average = WeightAverage(dict(self.model.named_parameters()), self.config.average)
+        self.optimizer = self._parallel.optimizer(self.config, self.backend.muon)
+        self.average = WeightAverage(self._parallel.parameters, self.config.average)
 
     @property
     def tokens_per_step(self) -> int:
@@ -143,12 +145,13 @@ class Trainer:
         """
         history, budget = self.history, self.budget
         started = time.perf_counter() - history.seconds
-        check_same_weights(self.processes, self._parameters)
+        self._parallel.check_same()
         yield self._started()
         reason = None
         parts = self.config.accumulation
         budget.begin()
         while history.step < self.config.steps and reason is None:
+            self._gathered = None
             self.average.hide()
             if history.stage_step >= current_course(self.config, history)[-1][1]:
                 yield self._next_stage()
@@ -188,7 +191,7 @@ class Trainer:
                 self.average.show()
                 with self.processes.patiently():
                     self._check_weights()
-                    self.optimizer.gather()
+                    self._gather()
                 history.seconds = time.perf_counter() - started
                 yield CheckpointDue(step=history.step, best=best, last=last, keep=keep)
                 budget.saved(kept=keep)
@@ -204,18 +207,28 @@ class Trainer:
         )
 
     def delivered(self) -> GPT:
-        """Return the model that is validated and saved: all that have been trained, as one."""
-        return self._members.together()
+        """Return the model that is validated and saved: all that have been trained, as one.
+
+        A sharded one is whole only in the first process, from when it is to be saved until the next step.
+        """
+        return self._gathered.model if self._gathered else self._members.together()
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint needs beside the model, so that training goes on from it exactly."""
+        """Return what a checkpoint needs beside `delivered`, so that training goes on from it exactly."""
+        if self._gathered:
+            return self._gathered.state
         parts = {WEIGHTS: self.average.state(), MEMBERS: self._members.state()}
         beside = {f"{part}{name}": value for part, each in parts.items() for name, value in each.items()}
         return self.optimizer.state() | beside
 
+    def _gather(self) -> None:
+        """Let the first process know all that is to be saved."""
+        self.optimizer.gather()
+        self._gathered = self._parallel.gather(self.state())
+
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned; KeyError or ValueError when it is of another model."""
-        stage = self.history.stage
+        stage, tensors = self.history.stage, self._parallel.part_of(tensors)
         self.optimizer.load_state(tensors)
         for number in range(stage):
             self._members.add(under(f"{MEMBERS}{number}.", tensors))
@@ -250,14 +263,11 @@ class Trainer:
         x, y = self._batches.batch(step, split, self._rows if self.processes.count > 1 else None)
         ids, targets = self._to_device(x), self._to_device(y)
         total = self._within_memory(lambda: self._gradients(step, ids, targets))
-        total = add_up(self.processes, self._parameters, total)
-        norm = agreed_norm(
-            self.processes, get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        )
+        total, norm = self._parallel.add_up(total)
         loss_value, norm_value = total.item(), norm.item()
         if is_acceptable(self.history, config, loss_value, norm_value):
             if config.clip and norm_value > config.clip:
-                clip_grads_with_norm_(self._parameters, config.clip, norm)
+                clip_grads_with_norm_(self._parallel.parameters.values(), config.clip, norm)
             self.optimizer.step(self._lr_factor(step))
         return loss_value, norm_value
 
@@ -265,7 +275,7 @@ class Trainer:
         """Gather the gradients of this process's windows (B, T), and return their part of a step's loss."""
         if self._masks:
             self._masks.start(derive(self.config.seed, "dropout", step))
-        self._forget_gradients()
+        self._parallel.forget_gradients()
         total = torch.zeros((), device=self.device)
         size = self.config.batch_size
         draws, shape = 1 + 2 * self.config.layers, (size, x.size(1), self.config.width)
@@ -274,11 +284,11 @@ class Trainer:
                 self._masks.go_to(number, draws, shape, rows)
             weight = (own.stop - own.start) / self._sequences
             total += self.backend.accumulate_gradients(x[own], y[own], self._masks, weight)
+        if self._parallel.sharded:  # the others have passes that they cannot take alone
+            passes = passes_of(self._sequences, size, self.processes.count)
+            for _ in range(max(passes) - passes[self.processes.rank]):
+                self.backend.accumulate_gradients(x[:1], y[:1], None, 0.0)
         return total
-
-    def _forget_gradients(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
 
     def _within_memory(self, action: Callable[[], Result]) -> Result:
         """Do this, again with smaller parts of a batch at once each time that memory runs out.
@@ -292,7 +302,7 @@ class Trainer:
                 result = action()
             except (RuntimeError, MemoryError) as error:
                 fault = error
-            worst = worst_outcome(self.processes, fault)
+            worst = self._parallel.outcome(fault)
             if worst == Outcome.FINE:
                 return result
             surely = surely or worst == Outcome.NO_MEMORY
@@ -300,7 +310,7 @@ class Trainer:
             if worst == Outcome.FAILED or (single and not surely):
                 raise fault or MygptError("another process of this run has failed", "it says why")
             fault = None  # which holds on to memory
-            self._forget_gradients()
+            self._parallel.forget_gradients()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             self._take_smaller_parts(single)
@@ -316,6 +326,12 @@ class Trainer:
             )
         while self.sequences_at_once == before:
             self.config = self.config.in_smaller_parts()
+        if self._parallel.sharded:
+            flags = f"--batch-size {self.config.batch_size} --accumulation {self.config.accumulation}"
+            raise ResourceError(
+                f"memory ran out on {before} sequences at once, and a sharded step cannot be taken again",
+                f"`{flags}` takes each step in smaller parts, also with --resume",
+            )
         self.notes.append(
             f"memory ran out: each step now takes {self.config.accumulation} micro-batches of "
             f"{self.config.batch_size} sequences; the effective batch stays the same"
@@ -325,7 +341,7 @@ class Trainer:
         return Started(
             step=self.history.step,
             steps=self.config.steps,
-            parameters=sum(p.numel() for p in self._parameters),
+            parameters=sum(p.numel() for p in self.model.parameters()),
             tokens_per_step=self.tokens_per_step,
             tokens_per_epoch=len(self.dataset.train),
             device=self.device.type,
@@ -358,8 +374,12 @@ class Trainer:
         """Return the sum over the windows that this process takes: one batch of them, then the next one's."""
         total, processes = 0.0, self.processes
         windows = val_windows(tokens, self.config.context, self.sequences_at_once)
-        for x, y in islice(windows, processes.rank, None, processes.count):
-            total += backend.loss(self._to_device(x), self._to_device(y)).item() * y.size
+        while batches := list(islice(windows, processes.count)):
+            has_one = processes.rank < len(batches)
+            if has_one or self._parallel.sharded:  # the others cannot take theirs alone
+                x, y = batches[processes.rank if has_one else 0]
+                loss = backend.loss(self._to_device(x), self._to_device(y)).item()
+                total += loss * y.size if has_one else 0.0
         return total
 
     def _evaluate(self) -> Evaluated:
@@ -367,13 +387,13 @@ class Trainer:
 
     def _check_weights(self) -> None:
         """Raise DivergedError rather than let weights that are not finite be saved."""
-        check_same_weights(self.processes, self._parameters)
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                raise DivergedError(
-                    f"training diverged: at step {self.history.step}, {name} is no longer finite",
-                    "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
-                )
+        self._parallel.check_same()
+        broken = (name for name, p in self._parallel.parameters.items() if not p.isfinite().all())
+        if name := any_ones(self.processes, next(broken, "")):
+            raise DivergedError(
+                f"training diverged: at step {self.history.step}, {name} is no longer finite",
+                "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
+            )
 
     def _judged(self, evaluated: Evaluated) -> Iterator[Noted]:
         """Say once what is wrong with how the model learns."""

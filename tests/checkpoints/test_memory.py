@@ -137,7 +137,13 @@ def test_commands_refuse_before_any_memory_is_taken(
     assert "this model takes about" in capsys.readouterr().err
 
 
-VIEWS: tuple[list[str], ...] = ([], ["--weights"], ["--tokens", "--prompt", "a"], ["--text", "TEXT"], ["--compare", "FOLDER"])
+VIEWS: tuple[list[str], ...] = (
+    [],
+    ["--weights"],
+    ["--tokens", "--prompt", "a"],
+    ["--text", "TEXT"],
+    ["--compare", "FOLDER"],
+)
 
 
 def test_a_view_that_decodes_nothing_needs_no_more_than_the_weights(

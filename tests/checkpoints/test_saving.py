@@ -1,14 +1,18 @@
 """Saving leaves a whole checkpoint at every moment, also where it is cut off or the disk fails."""
 
+import json
 import os
 import shutil
 import threading
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from mygpt_cli.base.errors import CheckpointError, ResourceError
-from mygpt_cli.checkpoints import checkpoint, layout
+from mygpt_cli.checkpoints import checkpoint, layout, saving
 from mygpt_cli.tokens.dataset import Dataset
 from tests.helpers.saved import save
 
@@ -84,3 +88,26 @@ def test_a_failing_disk_leaves_the_old_checkpoint(
 def test_saved_files_have_ordinary_permissions(saved: Path) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in saved.iterdir()}
     assert len(set(modes.values())) == 1, modes
+
+
+def test_large_weights_are_saved_in_several_files(saved: Path, tiny_dataset: Dataset) -> None:
+    model, folder, limit = checkpoint.load(saved).model, saved.parent / "large", 20_000
+    parts = {"model": model, "tokenizer": tiny_dataset.tokenizer, "state": {"step": 2}}
+    saving.save(folder, **parts, largest_file=limit)  # type: ignore[arg-type]
+    layout.verify(folder)
+    index = json.loads((folder / layout.INDEX).read_text(encoding="utf-8"))
+    files = sorted(folder.glob("*.safetensors"))
+    assert len(files) > 2
+    assert [path.name for path in files] == [
+        f"model-{number:05d}-of-{len(files):05d}.safetensors" for number in range(1, len(files) + 1)
+    ]
+    sizes = [[t.numel() * t.itemsize for t in load_file(path).values()] for path in files]
+    assert all(sum(each) <= limit or len(each) == 1 for each in sizes)
+    assert index["metadata"]["total_size"] == sum(map(sum, sizes))
+    for name, weights in checkpoint.load(folder).model.state_dict().items():
+        assert torch.equal(weights, model.state_dict()[name])
+    theirs, whole = (AutoModelForCausalLM.from_pretrained(path) for path in (folder, saved))
+    for name, weights in theirs.state_dict().items():
+        assert torch.equal(weights, whole.state_dict()[name])
+    saving.save(folder, **parts)  # type: ignore[arg-type]
+    assert [path.name for path in folder.glob("model*")] == [layout.WEIGHTS]

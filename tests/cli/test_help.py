@@ -56,6 +56,7 @@ def test_only_the_declaration_of_a_setting_says_who_needs_it(capsys: Captured) -
         "--warmup",
         "--softcap",
         "--eval-every",
+        "--shard",
     } <= training
     assert not training & flags_in(help_of(capsys, "train", "--help"))
     expert = {knob.flag for knob in knobs(Sampling).values() if knob.expert}

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mygpt_cli.base.errors import ResourceError
+from mygpt_cli.checkpoints.checkpoint import load
 from mygpt_cli.cli.app import run
 from mygpt_cli.cli.launch import _exit_code, are_launched, joined
 from tests.conftest import Command
@@ -48,6 +50,34 @@ def test_processes_share_out_a_run_that_one_can_go_on_with(mygpt: Command, text:
     for event, value in (("progress", "loss"), ("progress", "grad_norm"), ("evaluated", "val_loss")):
         one, two = (metrics(name, event, value) for name in ("one-001", "two-001"))
         assert two == pytest.approx(one, abs=1e-4)
+
+
+def test_a_sharded_run_is_saved_whole_and_goes_on_with_any_number(
+    mygpt: Command, text: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "text.txt", *TINY, "--batch-size", "6", "--steps", "6", "--name"]
+    assert run([*arguments, "one", "--quiet"]) == 0
+    done = mygpt(*arguments, "parts", "--shard", "--processes", 2, cwd=text.parent)
+    assert (done.returncode, done.stdout) == (0, b"checkpoints/parts-001\n"), done.stderr.decode()
+    assert done.stderr.decode().count("validate  step 6") == 1
+    one, parts = (load(f"checkpoints/{name}") for name in ("one-001", "parts-001"))
+    for name, weights in one.model.state_dict().items():
+        assert torch.allclose(parts.model.state_dict()[name], weights, atol=1e-3), name
+    capfd.readouterr()
+    again = ["train", "--resume", "parts-001", "--steps"]
+    assert run([*again, "12", "--quiet"]) == 2
+    told = capfd.readouterr().err
+    assert "error: --shard shares out the model among several processes, and there is one" in told
+    assert "start several with --processes N or torchrun, or give --no-shard" in told
+    assert run([*again, "12", "--no-shard", "--quiet"]) == 0
+    done = mygpt(*again, 18, "--shard", "--processes", 3, cwd=text.parent)
+    assert (done.returncode, done.stdout) == (0, b"checkpoints/parts-001\n"), done.stderr.decode()
+    for steps in ("12", "18"):
+        assert run(["train", "--resume", "one-001", "--steps", steps, "--quiet"]) == 0
+    assert len(metrics("one-001", "progress", "loss")) == 18
+    for event, value in (("progress", "loss"), ("progress", "grad_norm"), ("evaluated", "val_loss")):
+        expected, found = (metrics(name, event, value) for name in ("one-001", "parts-001"))
+        assert found == pytest.approx(expected, abs=1e-4)
 
 
 def started(text: Path, *flags: str) -> subprocess.Popen[bytes]:

@@ -52,6 +52,14 @@ def test_members_need_steps_and_begin_from_nothing() -> None:
     assert tiny_config(members=3, steps=3).members == 3
 
 
+def test_a_sharded_run_trains_one_model_without_compiled_code() -> None:
+    with pytest.raises(UsageError) as fault:
+        tiny_config(shard=True, members=3, compile="on")
+    assert "--shard and --members 3 cannot be combined: a sharded run trains a single" in fault.value.message
+    assert "--shard and --compile on cannot be combined: a sharded model is trained" in fault.value.message
+    assert tiny_config(shard=True).shard
+
+
 def test_an_unknown_setting_gets_a_suggestion() -> None:
     assert setting_faults({"lauers": 3}) == ["unknown setting --lauers (did you mean 'layers'?)"]
 

@@ -10,6 +10,7 @@ from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.budget import SAVE
+from mygpt_cli.training.parallel import Copies
 from mygpt_cli.training.trainer import Trainer
 
 
@@ -17,7 +18,16 @@ def new_trainer(config: TrainConfig, dataset: Dataset, processes: Processes | No
     model = GPT(config.model(dataset.tokenizer.vocab_size))
     model.initialise(torch.Generator().manual_seed(config.seed))
     model.compute_dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-    return Trainer(config, dataset, model, processes=processes)
+    return Trainer(config, dataset, model, processes=processes, parallel=shards(config, model, processes))
+
+
+def shards(config: TrainConfig, model: GPT, processes: Processes | None) -> Copies | None:
+    """Shard a model among several processes where that is asked for."""
+    if not config.shard or not processes or processes.count == 1:
+        return None
+    from mygpt_cli.training.shards import Shards
+
+    return Shards(model, processes.mesh(torch.device("cpu")), processes)
 
 
 def run_out_of_memory(

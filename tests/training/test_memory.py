@@ -46,6 +46,19 @@ def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: 
     assert fault.value.hint == "a smaller --context needs less"
 
 
+def test_a_sharded_model_takes_its_part_of_memory(tiny_dataset: Dataset) -> None:
+    settings: Settings = {"layers": 48, "width": 768, "heads": 12, "context": 32, "steps": 10}
+    config = plan(settings | {"members": 1}, tiny_dataset, unmeasured).config(10)
+    with pytest.raises(ResourceError, match="takes about 10 GB of memory") as fault:
+        fit_memory(config, 65, 3 * 10**9, processes=8)
+    assert fault.value.hint.endswith(" or --shard would fit")
+    sharded = replace(config, shard=True)
+    assert fit_memory(sharded, 65, 3 * 10**9, processes=8) == sharded
+    with pytest.raises(ResourceError) as fault:
+        fit_memory(sharded, 65, 10**9, processes=8)
+    assert "--shard" not in fault.value.hint
+
+
 def test_a_batch_larger_than_memory_is_taken_in_parts(tiny_dataset: Dataset) -> None:
     settings: Settings = {
         "layers": 2,

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.base.processes import Processes
-from mygpt_cli.training.sharing import Outcome, add_up, micro_batches, share_out, worst_outcome
+from mygpt_cli.training.sharing import (
+    Outcome,
+    add_up,
+    any_ones,
+    micro_batches,
+    passes_of,
+    share_out,
+    worst_outcome,
+)
 
 
 @given(st.integers(1, 8), st.integers(1, 5), st.data())
@@ -15,9 +23,12 @@ def test_passes_are_cut_as_one_process_takes_them(size: int, passes: int, data: 
     total = size * passes
     count = data.draw(st.sampled_from([n for n in range(1, total + 1) if total % n == 0]))
     each, seen = total // count, []
+    counted = passes_of(total, size, count)
     for rank in range(count):
         done = 0
-        for number, rows, own in micro_batches(total, size, slice(rank * each, (rank + 1) * each)):
+        mine = list(micro_batches(total, size, slice(rank * each, (rank + 1) * each)))
+        assert counted[rank] == len(mine)
+        for number, rows, own in mine:
             assert own.start == done
             assert 0 <= rows.start < rows.stop <= size
             seen += [number * size + row for row in range(size)[rows]]
@@ -41,6 +52,10 @@ def test_one_process_keeps_its_gradients() -> None:
     loss = torch.tensor(3.0)
     assert add_up(Processes(), [parameter], loss) is loss
     assert parameter.grad is gradient
+
+
+def test_what_one_process_has_is_its_own() -> None:
+    assert [any_ones(Processes(), value) for value in ("", "a name")] == ["", "a name"]
 
 
 @pytest.mark.parametrize(
