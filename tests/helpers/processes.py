@@ -5,9 +5,20 @@ import os
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from mygpt_cli.base.processes import Processes
+from mygpt_cli.text.corpus import open_corpus
+from mygpt_cli.tokens.dataset import Dataset, prepare
+
+LENGTHS = (2, 16, 17, 18, 33, 16 * 5 + 1, 16 * 9, 16 * 13 + 7)  # of tokens, in windows of 16
+
+
+def dataset_in(folder: Path) -> Dataset:
+    """Return the tokens of text.txt in a folder, which that folder keeps."""
+    corpus = open_corpus([str(folder / "text.txt")])
+    return prepare(corpus, tokenizer="bpe", vocab_size=300, cache=folder / "cache")
 
 
 def on_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

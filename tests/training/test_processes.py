@@ -14,14 +14,12 @@ import torch
 from mygpt_cli.base.errors import LostProcessError, MygptError, UsageError
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.config.train import TrainConfig
-from mygpt_cli.text.corpus import open_corpus
-from mygpt_cli.tokens.dataset import Dataset, prepare
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import CheckpointDue, Corrected, Evaluated, Finished, Progress
 from mygpt_cli.training.history import History
 from mygpt_cli.training.processes import _silent, connect
 from tests.conftest import tiny_config
-from tests.helpers.processes import on_processes
+from tests.helpers.processes import LENGTHS, dataset_in, on_processes
 from tests.helpers.trainers import ON_LINUX, new_trainer
 
 CURVE: dict[str, object] = {"steps": 50, "log_every": 1, "eval_every": 10, "patience": 0}
@@ -31,20 +29,6 @@ KINDS: dict[str, dict[str, object]] = {
     "adamw": {"batch_size": 8, "optimizer": "adamw", "arch": "gpt2", "dropout": 0.1, "steps": 15},
     "members": {"batch_size": 8, "dropout": 0.2, "members": 2, "average": 0.1, "steps": 15},
 }
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a folder with a text in it, and its tokens."""
-    text = "".join(f"{n} times {n} is {n * n}.\n" for n in range(200))
-    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
-    dataset_in(tmp_path)
-    return tmp_path
-
-
-def dataset_in(folder: Path) -> Dataset:
-    corpus = open_corpus([str(folder / "text.txt")])
-    return prepare(corpus, tokenizer="bpe", vocab_size=300, cache=folder / "cache")
 
 
 def trained(processes: Processes, folder: Path, config: TrainConfig, state: Any = None, to: int = 0) -> Any:
@@ -108,9 +92,6 @@ def test_any_number_of_processes_goes_on_with_any(folder: Path) -> None:
     for part in ("model", "optimizer"):
         for name, array in whole[part].items():
             assert torch.allclose(state[part][name], torch.from_numpy(array), atol=2e-3), name
-
-
-LENGTHS = (2, 16, 17, 18, 33, 16 * 5 + 1, 16 * 9, 16 * 13 + 7)  # of tokens, in windows of 16
 
 
 def validated(processes: Processes, folder: Path) -> list[float]:

@@ -20,11 +20,8 @@ from mygpt_cli.training.events import Evaluated, Finished, Progress
 from mygpt_cli.training.shards import rows_of
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
-from tests.helpers.processes import on_processes
+from tests.helpers.processes import LENGTHS, dataset_in, on_processes
 from tests.helpers.trainers import ON_LINUX, new_trainer, shards
-from tests.training.test_processes import LENGTHS, dataset_in, folder
-
-__all__ = ["folder"]  # a fixture
 
 CURVE: dict[str, object] = {"steps": 50, "log_every": 1, "eval_every": 10, "patience": 0, "shard": True}
 KINDS: dict[str, dict[str, object]] = {
