@@ -67,6 +67,8 @@ def single_keys() -> Iterator[Callable[[], str]]:
             if not waiting:
                 _configure(terminal, single)  # again each time: the shell sets it anew after Ctrl-Z
                 typed = os.read(terminal, 1024).decode(errors="replace")
+                if not typed:  # the terminal has gone
+                    return "end"
                 lines = termios.tcgetattr(terminal)[3] & termios.ICANON
                 waiting.extend([_of_line(typed)] if lines else map(_named, ONE_KEY.findall(typed)))
             return waiting.pop(0)
