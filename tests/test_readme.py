@@ -17,6 +17,8 @@ RECIPES = {  # the texts of docs/recipes.md
     "chat.txt": "Ann: Did you see it?\nBen: I did, and it was great.\n",
     "names.txt": "Mary\nMartin\nSam\nDaniel\nMaria\nTom\nJohanna\n",
     "code/one.py": "def add(a, b):\n    return a + b\n\n\n",
+    "collection.abc": "X: 1\nT: The Road\nZ: typed by hand\nM: 6/8\nK: G\nGAB c2d | e2d cBA | G3 G3 |]\n\n",
+    "genome.fasta": ">a part of a genome\nATGGCTAAACTGACCGGCATTGATCGTTAA\nGGATTCCAGT\n",
     "german.txt": "Es war einmal ein König, der hatte drei Töchter. ",
 }
 SET_UP = ("make ", "pip install", "python -m benchmarks.")

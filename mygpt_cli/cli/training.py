@@ -85,6 +85,7 @@ def _keep_to_train(settings: Settings) -> "Callable[[ModelConfig, int], bool]":
 def read_text(settings: Settings, report: "Reporter", processes: Processes) -> "Corpus":
     """Open the text and say what it is; UsageError for a pipe, of which several processes each get a part."""
     from mygpt_cli.config.corpus import corpus_of
+    from mygpt_cli.text.corpus import waits_on_stdin
 
     files = settings.get("files", ())
     if processes.count > 1 and "-" in (*files, settings.get("val_file")):
@@ -95,6 +96,10 @@ def read_text(settings: Settings, report: "Reporter", processes: Processes) -> "
     report.busy("type the text, and end it with Ctrl-D on an empty line" if typed else "reading the text")
     corpus = corpus_of(settings)
     report.text(corpus)
+    # It is not read without being named: a loop of the shell has its own list there, and cron a pipe that
+    # never ends. Nor may it depend on the moment whether it is.
+    if not files and waits_on_stdin():
+        report.notes(["standard input holds text, which is read only with a dash: mygpt train -"])
     return corpus
 
 

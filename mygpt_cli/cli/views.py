@@ -62,7 +62,7 @@ def show_view(name: str | None, request: Request) -> None:
 
 
 def _summary(request: Request) -> None:
-    from mygpt_cli.checkpoints.runs import run_of
+    from mygpt_cli.checkpoints.runs import Run, run_of
     from mygpt_cli.inspection.history import read_history
     from mygpt_cli.inspection.summary import summarise
     from mygpt_cli.ui.console import note
@@ -79,7 +79,8 @@ def _summary(request: Request) -> None:
         if saved or not (history and (history.running or history.step)):
             raise
         if not request.quiet:
-            note(f"{error.message} yet")
+            kept = Run(Path(history.folder)).kept()
+            note(f"{error.message} in last/ or best/: {error.hint}" if kept else f"{error.message} yet")
         summary = None
     show_summary(summary, history, shown)
 

@@ -41,7 +41,8 @@ class TokenizerFacts:
 class Training:
     """How far training was when the checkpoint was saved; None where nothing says so.
 
-    Losses are those of the last validation up to then: nats per token, and bits per byte.
+    Losses are those of the last validation up to then: nats per token, and bits per byte. The training loss
+    is the mean since step `train_from`, that of the validation before.
     """
 
     step: int | None
@@ -53,6 +54,7 @@ class Training:
     bits_per_byte: float | None
     best_step: int | None
     best_bits_per_byte: float | None
+    train_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def _training(state: dict[str, Any], run: Path | None) -> Training:
     validations = read_history(run).validations if run else ()
     earlier = [validation for validation in validations if validation.step <= (step or 0)]
     validation = earlier[-1] if earlier else None
+    before = 0 if len(earlier) < 2 else earlier[-2].step
     return Training(
         step=step,
         steps=whole(state.get("steps")),
@@ -140,4 +143,5 @@ def _training(state: dict[str, Any], run: Path | None) -> Training:
         bits_per_byte=validation.bits_per_byte if validation else None,
         best_step=whole(history.get("best_step")),
         best_bits_per_byte=number(history.get("best_bits_per_byte")),
+        train_from=before if validation else None,
     )

@@ -164,6 +164,23 @@ def open_text(source: str, encoding: str = UTF8) -> Part:
     return Part((document,), 0, document.characters, document.bytes)
 
 
+def waits_on_stdin() -> bool:
+    """Whether a pipe or a file on standard input has something to read at the moment; reads none of it."""
+    if sys.platform == "win32" or sys.stdin is None or sys.stdin.closed:
+        return False
+    import fcntl
+    import termios
+
+    try:
+        mode = os.fstat(descriptor := sys.stdin.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            return os.lseek(descriptor, 0, os.SEEK_CUR) < os.fstat(descriptor).st_size
+        waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)) if stat.S_ISFIFO(mode) else b""
+    except (OSError, ValueError):  # ValueError: a stream in place of it that is no file
+        return False
+    return any(waiting)
+
+
 def _slice(document: Document, first: int, last: int) -> Iterator[Chunk]:
     position = 0
     with closing(document.chunks()) as texts:

@@ -61,9 +61,10 @@ def loss_chart(history: "RunHistory") -> Chart | None:
     noisy = raw != smoothed
     lines = [Line("", raw, kind="faint")] if noisy else []
     if smoothed:
-        lines.append(Line(f"training{', smoothed' if noisy else ''} {smoothed[-1][1]:.4f}", smoothed))
+        name = f"training, {'smoothed, ' if noisy else ''}last {smoothed[-1][1]:.4f}"
+        lines.append(Line(name, smoothed))
     if validated:
-        lines.append(Line(f"validation {validated[-1][1]:.4f}", validated, "magenta", "points"))
+        lines.append(Line(f"validation, last {validated[-1][1]:.4f}", validated, "magenta", "points"))
     right = None
     if best := history.best:
         bits = f"{best.val_loss:.4f}"

@@ -124,14 +124,12 @@ def _training(training: "Training | None") -> list[str]:
     step += "" if training.steps is None else f" of {training.steps:,}"
     step += "" if training.tokens is None else f", {training.tokens:,} tokens seen"
     step += "" if training.seconds is None else f", {duration(training.seconds)}"
-    losses = []
-    if training.train_loss is not None:
-        losses.append(f"training {training.train_loss:.4f}")
-    if training.val_loss is not None:
-        losses.append(f"validation {training.val_loss:.4f}")
     lines = [step]
-    if losses:
-        lines.append(f"loss {', '.join(losses)} nats per token")
+    if training.train_loss is not None:
+        since = "" if training.train_from is None else f", the mean since step {training.train_from:,}"
+        lines.append(f"training loss {training.train_loss:.4f} nats per token{since}")
+    if training.val_loss is not None:
+        lines.append(f"validation loss {training.val_loss:.4f} nats per token")
     at_best = training.step is not None and training.step == training.best_step
     if training.bits_per_byte is not None:
         lines.append(

@@ -103,6 +103,22 @@ def test_a_run_before_its_first_checkpoint(copied: Path, capsys: pytest.CaptureF
     assert run(["inspect", copied.name]) == 3
 
 
+def test_a_run_of_which_only_kept_checkpoints_are_left(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied / "kept").mkdir()
+    shutil.move(copied / "last", copied / "kept" / "000400")
+    shutil.rmtree(copied / "best")
+    assert run(["inspect", copied.name]) == 0
+    captured = capsys.readouterr()
+    assert "done: 400 steps" in captured.out
+    kept = copied / "kept" / "000400"
+    told = " ".join(captured.err.split())
+    assert f"holds no checkpoint in last/ or best/: use the newest that was kept: {kept}" in told
+    assert run(["inspect", str(kept)]) == 0
+    assert "token embedding" in capsys.readouterr().out
+
+
 def test_damaged_checkpoints_stay_errors(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("last", "best"):
         (copied / name / "model.safetensors").write_bytes(b"")

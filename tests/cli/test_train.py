@@ -167,6 +167,18 @@ def test_standard_input(mygpt: Command, tmp_path: Path) -> None:
     assert done.stdout == b"checkpoints/stdin-001\n"
 
 
+def test_a_text_that_is_piped_in_without_a_dash_is_left_alone(mygpt: Command, text: Path) -> None:
+    """It may be the list that a loop of the shell goes through."""
+    told = b"note      standard input holds text, which is read only with a dash: mygpt train -"
+    plan = ("train", "--steps", 3, "--dry-run")
+    done = mygpt(*plan, input=text.read_bytes(), cwd=text.parent)
+    assert done.returncode == 0
+    assert b"the Python language reference, since no file was given" in done.stderr
+    assert told in done.stderr
+    assert told not in mygpt("train", "text.txt", *plan[1:], input=text.read_bytes(), cwd=text.parent).stderr
+    assert told not in mygpt(*plan, cwd=text.parent).stderr
+
+
 def test_a_folder_names_what_it_skips(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (text.parent / "sub").mkdir()
     (text.parent / "sub" / "more.md").write_text("More text, in another file. " * 20, encoding="utf-8")

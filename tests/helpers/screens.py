@@ -52,7 +52,7 @@ SUMMARY = Summary(
     parameters=98_304,
     bytes=393_216,
     tokenizer=TokenizerFacts("bpe", 512, 511, (511,), 0, ()),
-    training=Training(300, 400, 307_200, 71.2, 2.5, 2.75, 2.25, 300, 2.25),
+    training=Training(300, 400, 307_200, 71.2, 2.5, 2.75, 2.25, 300, 2.25, 200),
 )
 
 

@@ -64,6 +64,7 @@ def test_losses_are_those_of_the_checkpoints_own_step(tmp_path: Path) -> None:
     training = summarise(load(folder)).training
     assert training is not None
     assert (training.train_loss, training.val_loss, training.bits_per_byte) == (3.0, 4.0, 2.0)
+    assert training.train_from == 3
 
 
 def test_what_a_damaged_record_says_is_left_out(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mygpt_cli.base.errors import ResourceError, TextError, UsageError
 from mygpt_cli.text import document
-from mygpt_cli.text.corpus import Corpus, Part, open_corpus
+from mygpt_cli.text.corpus import Corpus, Part, open_corpus, waits_on_stdin
 
 SHAKESPEARE = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare.txt"
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -407,3 +407,31 @@ def test_of_a_large_text_no_more_is_kept_for_validation_than_is_needed(
     again = open_corpus([path], val_fraction=corpus.val_fraction)
     assert again.fingerprint == corpus.fingerprint
     assert open_corpus([path], val_fraction=0.5).val.characters == 617
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no way to ask")
+def test_whether_something_waits_on_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A pipe is never waited for, and nothing is taken out of it."""
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        assert not waits_on_stdin()
+        os.write(theirs, b"text")
+        assert waits_on_stdin()
+        os.close(theirs)
+        assert pipe.read() == "text"
+        assert not waits_on_stdin()
+    assert not waits_on_stdin()
+    write(tmp_path / "a.txt", "text")
+    with (tmp_path / "a.txt").open(encoding="utf-8") as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert waits_on_stdin()
+        assert file.read() == "text"
+        assert not waits_on_stdin()
+    with Path(os.devnull).open(encoding="utf-8") as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert not waits_on_stdin()
+    feed_stdin(monkeypatch, b"text")
+    assert not waits_on_stdin()
+    monkeypatch.setattr(sys, "stdin", None)
+    assert not waits_on_stdin()

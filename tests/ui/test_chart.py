@@ -113,7 +113,7 @@ learning rate
     0 ┤                                ⠈⠉⠉⠉⠉⠒⠒⠒⠒⠒⠤⠤⠤⠤⢄⣀
       └┴────────┴─────────┴────────┴─────────┴────────┴
        0        20        40       60        80       steps
-⠒⠒ training 2.2000   • validation 2.9000
+⠒⠒ training, last 2.2000   • validation, last 2.9000
 ◆ best 1.2500 bits per byte at step 60
 """
     )

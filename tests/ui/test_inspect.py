@@ -72,7 +72,8 @@ model      nanochat: 2 layers, 4 heads of 16, width 64
            untied head, logits capped at 15
 tokenizer  byte pairs, 512 tokens, end of text is 511
 training   step 300 of 400, 307,200 tokens seen, 1 m 11 s
-           loss training 2.5000, validation 2.7500 nats per token
+           training loss 2.5000 nats per token, the mean since step 200
+           validation loss 2.7500 nats per token
            validation 2.2500 bits per byte, the best
 
 part                tensors  parameters   share

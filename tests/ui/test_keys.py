@@ -1,4 +1,4 @@
-"""Keys that are pressed while a view is redrawn: the terminal keeps them to itself, and is given back."""
+"""Keys: the terminal keeps them to itself, or gives them one by one, and is then as it was before."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+
+from mygpt_cli.ui.keys import windows_key
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 
@@ -36,7 +38,7 @@ def work():
 """
 
 
-def shown(work: str, typed: bytes = b"") -> list[str]:
+def shown(work: str, typed: bytes = b"", after: bytes = b"begun") -> list[str]:
     """Do some work on a terminal of its own, where keys are pressed; return the lines that are shown."""
     import pty  # not on Windows
 
@@ -50,7 +52,7 @@ def shown(work: str, typed: bytes = b"") -> list[str]:
         with contextlib.suppress(OSError):  # the other side has been closed
             while part := os.read(ours, 4096):
                 text += part
-                if text.endswith(b"begun\r\n"):  # all of it: Ctrl-C throws away what is still on its way
+                if text.endswith(after + b"\r\n"):  # all of it: Ctrl-C throws away what is still on its way
                     os.write(ours, typed)
     os.close(ours)
     assert process.returncode == 0, text.decode()
@@ -69,3 +71,47 @@ def test_the_terminal_is_given_back(work: str, ended: list[str]) -> None:
 
 def test_a_process_in_the_background_is_not_stopped() -> None:
     assert shown(IN_THE_BACKGROUND) == ["begun", "went on", "as before", ""]
+
+
+ONE_BY_ONE = """
+from mygpt_cli.ui.keys import single_keys
+
+def work():
+    with single_keys() as key:
+        print("waiting", flush=True)
+        while (pressed := key()) != "end":
+            print(repr(pressed), flush=True)
+            if pressed == "z":
+                1 / 0
+"""
+
+
+def pressed(typed: str) -> list[str]:
+    return shown(ONE_BY_ONE, typed.encode(), b"waiting")[2:-1]
+
+
+def test_keys_come_one_by_one() -> None:
+    typed = "\rb\x1b[C\x1b[D\x1bOC\x7fé\x1b[3~\x04"
+    named = ["enter", "b", "right", "left", "right", "backspace", "é", "\x1b[3~"]
+    assert pressed(typed) == [*map(repr, named), "as before"]
+    assert pressed("az") == ["'a'", "'z'", "ended by ZeroDivisionError", "as before"]
+    assert pressed("\x03") == ["ended by KeyboardInterrupt", "as before"]
+
+
+def test_without_a_terminal_a_line_counts_as_its_first_key() -> None:
+    program = f"{ONE_BY_ONE}\nwork()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=b"\nBack\n  q\n", capture_output=True, check=True
+    )
+    assert done.stdout.split() == [b"waiting", b"'enter'", b"'b'", b"'q'"]
+
+
+def test_keys_of_windows() -> None:
+    console = iter("\r\xe0M\x00K\xe0Hb\x03")
+
+    def read() -> str:
+        return next(console)
+
+    assert [windows_key(read) for _ in range(5)] == ["enter", "right", "left", "other", "b"]
+    with pytest.raises(KeyboardInterrupt):
+        windows_key(read)

@@ -1,16 +1,19 @@
 """The guided tour: its twelve screens and three more, at every width, and the way through them."""
 
 import contextlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from rich.cells import cell_len
+from rich.console import Console
 
 from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.cli.app import run
@@ -19,7 +22,7 @@ from mygpt_cli.inspection.tour import BEAMS, TEMPERATURES, TOP_K, TOP_P, Tour, t
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 from mygpt_cli.ui import tour
 from mygpt_cli.ui.export import Export, Shown
-from mygpt_cli.ui.tour import STAGES, STOPS, Page, pages, render_page, show_tour, walk
+from mygpt_cli.ui.tour import STAGES, STOPS, Page, fit_page, pages, render_page, show_tour, walk
 from tests.helpers.models import SHAPE, VARIANTS, random_model
 from tests.helpers.screens import render
 from tests.helpers.standins import byte_tokenizer
@@ -99,6 +102,41 @@ def test_it_fits_and_is_safe_for_every_architecture(variant: str) -> None:
             assert "{" not in page.text
 
 
+def on_a_terminal(page: Page, width: int, height: int, *, answered: bool = True) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, height=height)
+    with console.capture() as capture:
+        console.print(fit_page(page, console, answered=answered))
+    return capture.get().splitlines()
+
+
+@pytest.mark.parametrize("variant", ["gpt2", "llama, tied, all biases, scaled"])
+@pytest.mark.parametrize("length", [1, 9, 40])
+def test_every_screen_fits_into_a_terminal(variant: str, length: int) -> None:
+    for page in pages(tour_of(variant, length)):
+        for width in (60, 80, 120):
+            lines = on_a_terminal(page, width, 24)
+            assert len(lines) < 24, (page.title, width)  # one is for the keys
+            shown = " ".join(" ".join(lines).split())
+            assert page.answer in shown
+            assert width < 80 or "make the window higher" not in shown, page.title
+            asked = on_a_terminal(page, width, 24, answered=False)
+            where = next(at for at, line in enumerate(lines) if line.startswith("Question: "))
+            assert asked[:where] == lines[:where]
+
+
+def test_a_low_window_shows_the_beginning_of_a_picture() -> None:
+    page = pages(tour_of("gpt2"))[3]
+    whole = on_a_terminal(page, 80, 40)
+    assert [line.rstrip() for line in whole] == render(render_page(page, 80), 80).splitlines()
+    low = on_a_terminal(page, 80, 16)
+    assert len(low) == 15
+    assert low[1] == whole[2]
+    (told,) = [line for line in low if "make the window higher" in line]
+    left = sum("number " in line for line in low)
+    assert told.split(":")[0] == f"… {8 - left} more rows"
+    assert len(on_a_terminal(page, 80, 5)) < 12  # words are never left out
+
+
 def test_a_text_of_one_token_has_a_tour_too() -> None:
     assert len(pages(tour_of("gpt2", 1))) == len(STOPS)
 
@@ -111,13 +149,13 @@ def test_the_line_of_all_tokens_shows_where_the_draw_falls() -> None:
     assert mark.index("▲") == int(taken.life.choice.draw * 72)
 
 
-def walked(answers: list[str | None]) -> tuple[list[tuple[str, bool]], list[str]]:
-    """Return which screens are seen with these answers, and what was asked."""
+def walked(keys: list[str]) -> tuple[list[tuple[str, bool]], list[str]]:
+    """Return which screens are seen with these keys, and what was asked."""
     seen: list[tuple[str, bool]] = []
     asked: list[str] = []
-    given = iter(answers)
+    given = iter(keys)
 
-    def ask(prompt: str) -> str | None:
+    def ask(prompt: str) -> str:
         asked.append(prompt)
         return next(given)
 
@@ -131,16 +169,23 @@ def walked(answers: list[str | None]) -> tuple[list[tuple[str, bool]], list[str]
 
 def test_enter_goes_on_b_goes_back_and_q_leaves() -> None:
     whole = [(title, answered) for title in "abc" for answered in (False, True)]
-    seen, asked = walked([""] * 6)
+    seen, asked = walked(["enter"] * 6)
     assert seen == whole
-    assert asked[0] == "Enter: answer   q: leave > "
-    assert asked[-1] == "Enter: end   b: back   q: leave > "
+    assert asked[0] == "Enter: answer   q: leave "
+    assert asked[-1] == "Enter: end   b: back   q: leave "
     assert walked(["q"])[0] == whole[:1]
-    assert walked(["", "", None])[0] == whole[:3]
-    assert walked(["b", "", "b", "", "", "B", "q"])[0] == [
+    assert walked(["right", " ", "end"])[0] == whole[:3]
+    assert walked(["b", "enter", "left", "n", "enter", "backspace", "q"])[0] == [
         *(("a", False), ("a", False), ("a", True), ("a", False), ("a", True)),
         *(("b", False), ("a", False)),
     ]
+
+
+def test_only_keys_that_do_something_count(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = iter(["x", "other", "\x1b", "B"])
+    assert tour._ask("q: leave ", lambda: next(keys)) == "b"
+    assert list(keys) == []
+    assert capsys.readouterr().out == "q: leave \n"  # whatever follows begins its own line
 
 
 def test_json_has_the_same_words(cycle_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +204,7 @@ def test_json_has_the_same_words(cycle_run: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_page_is_there_before_the_tour_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(prompt: str) -> str:
+    def interrupted(prompt: str, key: Callable[[], str]) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tour, "_is_watched", lambda: True)
@@ -179,8 +224,61 @@ def test_a_page_is_there_before_the_tour_is_left(tmp_path: Path, monkeypatch: py
     assert opened == [path.as_uri()]
 
 
+IN_ITS_TERMINAL = """
+import fcntl, sys, termios
+from mygpt_cli.cli.app import run
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal of this process
+before = termios.tcgetattr(0)
+code = run(sys.argv[1:])
+print("as before" if termios.tcgetattr(0) == before else "not as before")
+sys.exit(code)
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_on_a_terminal_it_waits_for_enter(cycle_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("keys", "code"), [(("\r", " ", "b", "xq"), 0), (("\r", "n", "\x1b[D", "\x03"), 130)]
+)
+def test_on_a_terminal_single_keys_lead_through_it(
+    keys: tuple[str, ...], code: int, cycle_run: Path, tmp_path: Path
+) -> None:
+    import fcntl  # not on Windows
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-c", IN_ITS_TERMINAL, "inspect", str(cycle_run), "--quiet"]
+    command += ["--tour", "--prompt", "I love", "--html", str(tmp_path / "a.html")]
+    environment = os.environ | {"TERM": "xterm", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+    waiting, shown = list(keys), b""
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # the other side has been closed
+            while part := os.read(ours, 4096):
+                shown += part
+                if waiting and shown.endswith(b"leave "):
+                    os.write(ours, waiting.pop(0).encode())
+    os.close(ours)
+    assert process.returncode == code, shown.decode()
+    screens = re.split(r"\x1b\[2J", shown.decode())[1:]
+    texts = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen) for screen in screens]
+    assert texts[-1].splitlines()[-1] == "as before"
+    for text in texts:
+        assert text.partition("leave ")[0].count("\r\n") < 24
+    assert sum("Question: Does the model see letters" in text for text in texts) == 3
+    assert sum("Answer: Letters:" in text for text in texts) == 1
+    assert sum("Question: Why do many models have longer tokens?" in text for text in texts) == 1
+    assert "token ids" not in shown.decode()
+    assert "Beam search draws nothing" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_where_keys_cannot_be_had_one_by_one_it_waits_for_enter(cycle_run: Path, tmp_path: Path) -> None:
     import pty  # not on Windows
 
     ours, theirs = pty.openpty()

@@ -38,6 +38,23 @@ function kindOf(found) {
   return found.named ? `${words(found.kind)} ${Math.round(100 * found.share)}%` : "mixed";
 }
 
+/** Make a small picture of a head's weights: a row for each token that looks. */
+function pattern(found) {
+  const picture = make("canvas", { class: "pattern", width: size, height: size, "aria-hidden": "true" });
+  const paintPattern = () => {
+    const pen = picture.getContext("2d");
+    pen.clearRect(0, 0, size, size);
+    pen.fillStyle = getComputedStyle(root).getPropertyValue("--blue");
+    found.weights.forEach((weights, query) => weights.forEach((value, key) => {
+      pen.globalAlpha = Math.sqrt(value / data.unit); // so that weights spread over many tokens are seen too
+      pen.fillRect(key, query, 1, 1);
+    }));
+  };
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paintPattern);
+  paintPattern();
+  return picture;
+}
+
 function heads() {
   const most = Math.max(...data.heads.map((found) => Math.abs(effect(found))), 1);
   const layers = [...new Set(data.heads.map((found) => found.layer))];
@@ -45,7 +62,7 @@ function heads() {
   const rows = layers.map((layer) => [`layer ${layer}`, ...columns.map((column) => {
     const found = data.heads.find((other) => other.layer === layer && other.head === column);
     const button = make("button", { type: "button", class: `head heat${effect(found) < 0 ? "" : " more"}`, "--w": (Math.abs(effect(found)) / most).toFixed(3),
-      "data-head": `${layer}.${column}` }, make("span", {}, kindOf(found)), make("br"), make("strong", {}, signed(effect(found), 1)));
+      "data-head": `${layer}.${column}` }, pattern(found), make("span", {}, kindOf(found)), make("br"), make("strong", {}, signed(effect(found), 1)));
     button.addEventListener("click", () => { head = found; show(); });
     return button;
   })]);
@@ -206,7 +223,7 @@ function show() {
 showRow();
 root.append(
   make("p", {}, "After this text, the model says ", make("strong", { class: "token" }, `'${data.answer}'`), `, with probability ${percent(data.probability)}.`),
-  section("Heads", note("Choose a head. The stronger its colour, the more the answer depends on it."), heads()),
+  section("Heads", note("Choose a head. The stronger its colour, the more the answer depends on it. Its picture shows all of its weights, a row for each token that looks."), heads()),
   make("section", {}, title, about, note("Point at a token, or walk with the arrow keys, to see what it looks at."
     + (data.first ? ` The page holds the weights among the last ${count(size)} of ${count(data.total)} tokens.` : "")), strip, panel),
   make("div", { class: "columns" }, section("All weights", note("Rows look at columns; the stronger the colour, the more. Weights are rounded to 0.1%."), matrix), section("In numbers", looks)),

@@ -7,7 +7,7 @@ const drawn = (data.own ? moments : moments.slice(0, -1)).filter((moment) => mom
 const answers = Boolean(last.answer && moments[0].answer);
 const losses = !answers && last.bits !== null;
 const parts = moments[0].parts.map((part) => part.name);
-let at = moments.length - 1;
+let at = 0; // of A beside itself there is nothing to see
 
 const panel = make("div", { class: "panel", role: "status" });
 const weights = make("div", {});

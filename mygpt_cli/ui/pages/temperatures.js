@@ -1,7 +1,7 @@
 // One choice at every temperature: curves over the temperature, and what a chosen one makes of the candidates.
 
 const STYLES = ["", "6 3", "2 3"].flatMap((dash) => ["cyan", "magenta", "green", "red", "blue", "yellow"].map((color) => ({ color, dash })));
-const CURVES = 8, SEEN = 0.02, ROWS = 15, MOST_ROWS = 400;
+const CURVES = 8, SEEN = 0.02, SIGNS = 70, ROWS = 15, MOST_ROWS = 400;
 const step = data.steps[0];
 const degrees = data.temperatures;
 const results = degrees.map((degree) => choose(step, { ...data.settings, temperature: degree }));
@@ -90,7 +90,9 @@ function picks() {
   const words = (part) => (part.id === null ? "not known" : `'${name(part.id)}'`) + (part.from === part.to ? ` at ${degrees[part.from]}` : ` from ${degrees[part.from]} to ${degrees[part.to]}`);
   const nodes = parts.map((part) => {
     const width = (part.to + 1 < degrees.length ? edge(part.to + 1) : degrees.at(-1)) - edge(part.from);
-    return make("span", { class: `piece token${part.id === null ? " rest" : ""}`, "--share": Math.max(0.005, width / degrees.at(-1)).toFixed(4), title: words(part) }, part.id === null ? "?" : name(part.id));
+    const piece = Math.max(0.005, width / degrees.at(-1));
+    const shown = part.id === null ? "?" : name(part.id);
+    return make("span", { class: `piece token${part.id === null ? " rest" : ""}`, "--share": piece.toFixed(4), title: words(part) }, [...shown].length < SIGNS * piece ? shown : "");
   });
   return section("What the same draw picks", make("div", { class: "draws picks", role: "img", "aria-label": parts.map(words).join(", ") }, make("div", { class: "pieces" }, ...nodes),
     make("div", { class: "ends" }, make("span", {}, "temperature 0"), make("span", {}, String(degrees.at(-1))))), make("p", {}, `${parts.map(words).join(", ")}.`));

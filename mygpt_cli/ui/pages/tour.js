@@ -2,7 +2,7 @@
 
 let at = 0;
 const shown = make("div", { role: "region", "aria-live": "polite" });
-const where = make("output", {});
+const jump = make("select", { "aria-label": "Screen" }, ...data.pages.map((page, place) => make("option", { value: place }, `${page.place}: ${page.title}`)));
 const back = make("button", { type: "button" }, "Back");
 const next = make("button", { type: "button" }, "Next");
 
@@ -11,18 +11,19 @@ function turn(by) {
   const page = data.pages[at];
   back.disabled = at === 0;
   next.disabled = at === data.pages.length - 1;
-  where.textContent = page.place;
+  jump.value = at;
   const numbers = make("dl", {});
   for (const [name, value] of page.numbers) numbers.append(make("dt", {}, name), make("dd", { class: "token" }, value));
   shown.replaceChildren(section(page.title, make("pre", { class: "screen" }, page.picture), numbers, make("p", {}, page.text),
     make("details", {}, make("summary", {}, page.question), make("p", {}, page.answer))));
 }
 
+jump.addEventListener("change", () => turn(Number(jump.value) - at));
 back.addEventListener("click", () => turn(-1));
 next.addEventListener("click", () => turn(1));
 document.addEventListener("keydown", (event) => {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (by && !event.altKey && !event.ctrlKey && !event.metaKey) turn(by);
+  if (by && event.target !== jump && !event.altKey && !event.ctrlKey && !event.metaKey) turn(by);
 });
-root.append(make("div", { class: "controls" }, back, next, where), shown);
+root.append(make("div", { class: "controls screens" }, back, next, jump), shown);
 turn(0);

@@ -70,6 +70,19 @@ def test_heads_and_tokens_by_mouse_and_by_keyboard(opened: Any, tmp_path: Path) 
     assert arcs == sum(round(UNIT * w) >= 10 for w in weights[6, :7].tolist())
 
 
+def test_each_head_has_a_picture_of_its_weights(opened: Any, tmp_path: Path) -> None:
+    page = opened(made(tmp_path))
+    for number, head in enumerate(VIEW.heads):
+        weights = heads_of(TRACED, head.layer - 1).weights[head.head - 1]
+        picture = page.locator(".pattern").nth(number)
+        pixels = picture.evaluate(
+            "shown => [...shown.getContext('2d').getImageData(0, 0, shown.width, shown.height).data]"
+        )
+        strengths = pixels[3::4]  # of red, green, blue and how opaque
+        drawn = torch.tensor(strengths).view(len(IDS), len(IDS)) / 255
+        assert torch.allclose(drawn, weights.sqrt(), atol=0.03)
+
+
 def test_the_matrix_says_what_is_under_the_pointer(opened: Any, tmp_path: Path) -> None:
     page = opened(made(tmp_path))
     page.locator("[data-head='1.2']").click()

@@ -1,6 +1,7 @@
 """The page of a beam search: its steps by a slider, and what was found."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,23 @@ def test_steps_by_the_slider(opened: Any, tmp_path: Path, width: int) -> None:
     slider.press("End")
     assert page.inner_text(".said") == "Step 5: 0 kept, 3 finished, 3 dropped."
     assert f"{view.steps[-1].branches[0].score:.3f}" in rows.first.inner_text()
-    found = page.locator("section").nth(1).locator("tbody tr")
+    found = page.locator("section").nth(2).locator("tbody tr")
     assert found.count() == 3
     assert f"{view.found[0].score:.3f}" in found.first.inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_all_steps_as_a_tree(opened: Any, tmp_path: Path) -> None:
+    view = search()
+    page = opened(made(tmp_path, view), 360)
+    leaves = page.locator(".tree li:not(:has(ul))").all_inner_texts()
+    ranks = [int(rank) for leaf in leaves for rank in re.findall(r"found, number (\d)", leaf)]
+    assert sorted(ranks) == [1, 2, 3]
+    best = page.locator(".tree li.picked").inner_text()
+    assert best.endswith(f"{view.found[0].score:.3f}  found, number 1")
+    kept = sum(branch.fate != "dropped" for step in view.steps for branch in step.branches)
+    assert len(leaves) <= kept
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_a_long_search_is_bounded() -> None:
@@ -65,7 +79,7 @@ def test_counts_are_of_all_texts_not_of_those_shown(opened: Any, tmp_path: Path)
     step = replace(view.steps[0], branches=tuple(replace(first, fate=fate) for fate in fates))
     page = opened(made(tmp_path, replace(view, steps=(step,), found=view.found[:1] * 100)))
     assert page.inner_text(".said") == "Step 1: 70 kept, 10 finished, 120 dropped."
-    assert "The best 60 of 100, by" in page.locator("section").nth(1).inner_text()
+    assert "The best 60 of 100, by" in page.locator("section").nth(2).inner_text()
 
 
 def test_improbable_texts_have_bars(opened: Any, tmp_path: Path) -> None:

@@ -29,7 +29,14 @@ def test_on_a_page_one_screen_follows_the_other(opened: Any, tmp_path: Path) -> 
     page.get_by_role("button", name="Next").click()
     page.keyboard.press("ArrowRight")
     assert page.inner_text("h2") == "token ids"
-    assert "3 of 12" in page.inner_text(".controls")
+    screens = page.locator("select")
+    assert screens.locator("option:checked").inner_text() == "3 of 12: token ids"
+    screens.select_option("0")
+    assert page.inner_text("h2") == "text"
+    screens.press("ArrowDown")  # which is the list's own
+    assert page.inner_text("h2") == "bytes"
+    page.get_by_role("button", name="Next").click()
+    assert page.inner_text("h2") == "token ids"
     assert "▲" in page.inner_text("pre")
     for _ in STOPS:
         page.keyboard.press("ArrowRight")
