@@ -47,7 +47,7 @@ CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
-WEIGHT_DECAY = 0.1  # for a text that is seen seldom
+WEIGHT_DECAY = 0.1  # for a text that is seen seldom; Muon's learning rate grows with it
 # Several models are better than one where each gets so many passes over the text and so many steps. A model
 # gains hardly anything from more passes than MOST_PASSES.
 FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 600, 60, 6
@@ -147,6 +147,7 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         choices.reasons["steps"] = "as many as fit into the time, from the measured speed"
         base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
         base.setdefault("weight_decay", WEIGHT_DECAY)
+        base.setdefault("muon_lr", find(base["arch"]).muon_lr)
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
         pace /= _cost(base["layers"], base["width"])  # of a shape that was given
 
@@ -187,7 +188,6 @@ def _choose_optimizer(choices: Choices, dataset: Dataset) -> None:
     choose("vocab_size", None)
     adamw = chosen.get("optimizer") == "adamw"
     choose("lr", 1e-3 if adamw else 5e-3, DEFAULT)
-    choose("muon_lr", 0.02, "" if adamw else DEFAULT)
     choose("beta1", 0.9 if adamw else 0.8)
     choose("beta2", 0.99 if adamw else 0.95)
     if "schedule" not in chosen:
@@ -220,9 +220,12 @@ def _choose_regularisation(choices: Choices, epochs: float, byte_pairs: bool) ->
     if byte_pairs:
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
     choose("bpe_dropout", 0.0)
+    muon_lr, more = find(chosen["arch"]).muon_lr, min(2.0, max(1.0, epochs / 8))
     if chosen.get("optimizer") != "adamw":
-        choose("weight_decay", _weight_decay(epochs), reason)
+        choose("weight_decay", round(WEIGHT_DECAY * more, 2), reason)
+        choose("muon_lr", round(muon_lr * more, 3), reason)
     choose("weight_decay", WEIGHT_DECAY)
+    choose("muon_lr", muon_lr)
     choose("average", AVERAGE, "better than the last weights alone")
 
 
@@ -337,11 +340,6 @@ def _dropout(epochs: float, width: int) -> float:
     """Return the dropout for a text that is seen this often: more often, more; narrow, less."""
     wanted = max(0.0, 0.05 + 0.1 * math.log2(max(epochs, 1.0) / 10))
     return round(min(0.3, wanted * min(1.0, width / MEASURED[1])), 2)
-
-
-def _weight_decay(epochs: float) -> float:
-    """Return the weight decay beside Muon for a text that is seen this often: more often, more."""
-    return round(WEIGHT_DECAY * min(2.0, max(1.0, epochs / 8)), 2)
 
 
 def _bpe_dropout(epochs: float) -> float:

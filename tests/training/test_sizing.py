@@ -144,6 +144,7 @@ def test_a_text_that_is_seen_more_often_is_held_against_more(tiny_dataset: Datas
     assert [config.weight_decay for config in plans] == [0.1, 0.1, 0.15, 0.2]
     for less, more in pairwise(plans):
         assert less.dropout <= more.dropout
+        assert less.muon_lr <= more.muon_lr
     assert plan({"epochs": 24.0, "optimizer": "adamw"}, dataset, slow).config(500).weight_decay == 0.1
     assert plan({"epochs": 24.0, "weight_decay": 0.05}, dataset, slow).config(500).weight_decay == 0.05
 

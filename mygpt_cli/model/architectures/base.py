@@ -36,7 +36,8 @@ class Architecture(ABC):
     """A name for parts of a model, its limits, and its names in Hugging Face's files.
 
     `parts` are those of ModelConfig, beside its shape; `options` are the settings of training that choose
-    among them. `rates` are learning rates of some parameters beside Muon, as multiples of AdamW's.
+    among them. `muon_lr` is the learning rate of Muon that suits it where a text is seen seldom, and `rates`
+    are those of some parameters beside Muon, as multiples of AdamW's.
     `splitting` is the pattern that splits a text before byte pairs are learned from it. `gguf` is llama.cpp's
     name for models of this kind, empty where it has none; where its rotation is `interleaved` it rotates the
     channels 2d and 2d + 1 of a head together, and we rotate d and d + D/2.
@@ -45,6 +46,7 @@ class Architecture(ABC):
     name: ClassVar[str]
     parts: ClassVar[Mapping[str, Any]]
     options: ClassVar[tuple[str, ...]] = ()
+    muon_lr: ClassVar[float] = 0.02
     rates: ClassVar[Mapping[str, float]] = {}
     embedding: ClassVar[str]  # the name of its tensor
     prefix: ClassVar[str] = ""  # of tensors, which files from elsewhere may lack
