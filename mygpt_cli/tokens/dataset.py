@@ -94,9 +94,12 @@ def prepare(
     """
     if existing is None:
         check_tokenizer(tokenizer, vocab_size)
+    sizes = [vocab_size]
     if tokenizer == "bpe" and vocab_size is None:
-        vocab_size = choose_vocab_size(corpus.train.bytes)
-    keys = [[tokenizer, vocab_size, pattern]]
+        sizes = [vocab_size := choose_vocab_size(corpus.train.bytes)]
+    elif tokenizer == "bpe" and existing is not None:  # which may have had fewer tokens than were wanted
+        sizes.append(choose_vocab_size(corpus.train.bytes))
+    keys: list[list[str | int | None]] = [[tokenizer, size, pattern] for size in sizes]
     if existing is not None:
         keys.append([existing.to_json()])
     kind = "bpe" if tokenizer == "char" else tokenizer

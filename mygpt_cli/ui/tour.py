@@ -414,9 +414,9 @@ def _is_watched() -> bool:
 
 def _ask(prompt: str, key: Callable[[], str]) -> str:
     """Wait for a key that does something."""
-    sys.stdout.write(prompt)
-    sys.stdout.flush()
     try:
+        sys.stdout.write(prompt)
+        sys.stdout.flush()
         while (pressed := key().lower()) not in (*ONWARD, *BACK, *LEAVE):
             pass
     finally:

@@ -208,7 +208,7 @@ def test_a_folder_names_what_it_skips(text: Path, capfd: pytest.CaptureFixture[s
         (b"some text", ("--preset", "classic"), 2, "classic-cpu"),
         (b"some text", ("--val-fraction", "0.9"), 2, "--val-fraction must be at most 0.5"),
         (b"some text", ("--device", "tpu"), 2, "must be one of auto, cpu, cuda, mps"),
-        (b"some text", ("--bias",), 2, "nanochat has no biases"),
+        (b"some text", ("--bias",), 2, "qwen3 has no biases"),
         (b"some text", ("--resume", "nowhere"), 3, "there is no checkpoint"),
         (b"some text", ("--name", "../evil"), 2, "cannot name a folder"),
         (b"some text", ("--out", "text.txt/runs"), 5, "cannot write to text.txt/runs"),
@@ -393,7 +393,7 @@ def test_a_time_to_go_on_for(
     plan = next(event for event in events if event["event"] == "plan")
     assert set(plan["reasons"]) == {"steps"}  # all else is the run's
     assert events[-2]["step"] == plan["config"]["steps"] == 200
-    assert [event["step"] for event in events if event["event"] == "evaluated"] == list(range(80, 201, 40))
+    assert [event["step"] for event in events if event["event"] == "evaluated"] == list(range(50, 201, 50))
 
 
 class Corrections(Budget):

@@ -100,7 +100,9 @@ def test_a_member_may_learn_its_text_by_heart(tiny_dataset: Dataset) -> None:
 
 def test_the_models_are_better_together(tiny_dataset: Dataset) -> None:
     """What is validated is what is delivered, and each model's last step is."""
-    config = tiny_config(steps=90, members=3, average=0.1, eval_every=20, warmup=3, patience=0)
+    config = tiny_config(
+        arch="nanochat", steps=90, members=3, average=0.1, eval_every=20, warmup=3, patience=0
+    )
     trainer = new_trainer(config, tiny_dataset)
     events, alone = [], {}
     for event in trainer.run():

@@ -58,7 +58,12 @@ def test_the_chart_of_a_page_comes_before_its_tables() -> None:
     text = to_html("run", [*render_history(history()), render_summary(SUMMARY, 80)], 80)
     assert text.index("<svg") < text.index("token embedding")
     page = check_harmless(text)
-    for shown in ("training 2.2000", "validation 2.9000", "best 1.2500 bits per byte at step 60", "0.004"):
+    for shown in (
+        "training, last 2.2000",
+        "validation, last 2.9000",
+        "best 1.2500 bits per byte at step 60",
+        "0.004",
+    ):
         assert shown in page.text
     assert "prefers-color-scheme: dark" in text
     assert "⠒" not in text
