@@ -25,6 +25,11 @@ KEPT = {"MYGPT_CPU"}  # by which `make machines` runs the tests for other proces
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest, so that no worker is alone with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the user's settings and caches out of the tests, and the tests out of them."""
