@@ -6,6 +6,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # before torch is loaded: tests
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +27,9 @@ Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest, so that no worker is alone with it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """Begin with the files that take longest, so that no worker is alone with one at the end."""
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name != "test_readme.py", -counts[item.path], item.path))
 
 
 @pytest.fixture(autouse=True)

@@ -74,6 +74,7 @@ def single_keys() -> Iterator[Callable[[], str]]:
             return waiting.pop(0)
 
         try:
+            _configure(terminal, single)  # before the first key may be pressed
             yield key
         finally:
             _configure(terminal, before)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -48,12 +49,15 @@ def shown(work: str, typed: bytes = b"", after: bytes = b"begun") -> list[str]:
         command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as process:
         os.close(theirs)
+        late = threading.Timer(60, process.kill)
+        late.start()
         text = b""
         with contextlib.suppress(OSError):  # the other side has been closed
             while part := os.read(ours, 4096):
                 text += part
                 if text.endswith(after + b"\r\n"):  # all of it: Ctrl-C throws away what is still on its way
                     os.write(ours, typed)
+        late.cancel()
     os.close(ours)
     assert process.returncode == 0, text.decode()
     return text.decode().split("\r\n")
