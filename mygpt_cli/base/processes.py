@@ -56,7 +56,7 @@ class Processes:
     def mesh(self, device: "torch.device") -> "DeviceMesh":
         """Return all processes as FSDP takes them, to shard a model; UsageError where there is only one."""
         raise UsageError(
-            "--shard shares out the model among several processes, and there is one",
+            "--shard splits the model among several processes, and there is only one",
             "start several with --processes N or torchrun, or give --no-shard",
         )
 

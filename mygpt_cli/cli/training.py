@@ -99,7 +99,7 @@ def read_text(settings: Settings, report: "Reporter", processes: Processes) -> "
     # It is not read without being named: a loop of the shell has its own list there, and cron a pipe that
     # never ends. Nor may it depend on the moment whether it is.
     if not files and waits_on_stdin():
-        report.notes(["standard input holds text, which is read only with a dash: mygpt train -"])
+        report.notes(["text on standard input is read only with a dash: mygpt train -"])
     return corpus
 
 

@@ -34,8 +34,8 @@ def joined_config(config: ModelConfig, count: int) -> ModelConfig:
 def join(models: Sequence[GPT]) -> GPT:
     """Return models of the same shape as one.
 
-    Raises ValueError where nothing can divide the logits among them, neither a head nor the gain before it,
-    and where they differ in what is to be shared.
+    Raises ValueError for models whose logits cannot be divided, having neither a head of their own nor a gain
+    before it, and for models that differ in what they are to share.
     """
     first, count = models[0], len(models)
     config = first.config

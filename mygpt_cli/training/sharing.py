@@ -91,8 +91,8 @@ def outcome_of(fault: Exception | None) -> Outcome:
     return Outcome.FAILED if fault else Outcome.FINE
 
 
-def any_ones(processes: Processes, value: str) -> str:
-    """Return what one of the processes has, if any has something."""
+def from_any(processes: Processes, value: str) -> str:
+    """Return the text that one of the processes has, empty where none has any."""
     speaker = int(processes.most(processes.rank + 1 if value else 0)[0])
     text: str = processes.of(speaker - 1, value) if speaker else ""
     return text

@@ -46,7 +46,7 @@ from mygpt_cli.training.parallel import Copies, Gathered
 from mygpt_cli.training.sharing import (
     Outcome,
     agreed,
-    any_ones,
+    from_any,
     micro_batches,
     passes_of,
     take_over,
@@ -389,7 +389,7 @@ class Trainer:
         """Raise DivergedError rather than let weights that are not finite be saved."""
         self._parallel.check_same()
         broken = (name for name, p in self._parallel.parameters.items() if not p.isfinite().all())
-        if name := any_ones(self.processes, next(broken, "")):
+        if name := from_any(self.processes, next(broken, "")):
             raise DivergedError(
                 f"training diverged: at step {self.history.step}, {name} is no longer finite",
                 "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",

@@ -67,7 +67,7 @@ def test_a_sharded_run_is_saved_whole_and_goes_on_with_any_number(
     again = ["train", "--resume", "parts-001", "--steps"]
     assert run([*again, "12", "--quiet"]) == 2
     told = capfd.readouterr().err
-    assert "error: --shard shares out the model among several processes, and there is one" in told
+    assert "error: --shard splits the model among several processes, and there is only one" in told
     assert "start several with --processes N or torchrun, or give --no-shard" in told
     assert run([*again, "12", "--no-shard", "--quiet"]) == 0
     done = mygpt(*again, 18, "--shard", "--processes", 3, cwd=text.parent)

@@ -169,7 +169,7 @@ def test_standard_input(mygpt: Command, tmp_path: Path) -> None:
 
 def test_a_text_that_is_piped_in_without_a_dash_is_left_alone(mygpt: Command, text: Path) -> None:
     """It may be the list that a loop of the shell goes through."""
-    told = b"note      standard input holds text, which is read only with a dash: mygpt train -"
+    told = b"note      text on standard input is read only with a dash: mygpt train -"
     plan = ("train", "--steps", 3, "--dry-run")
     done = mygpt(*plan, input=text.read_bytes(), cwd=text.parent)
     assert done.returncode == 0

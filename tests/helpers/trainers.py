@@ -1,5 +1,7 @@
 """Small trainers, and what may befall them."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.budget import SAVE
+from mygpt_cli.training.events import Evaluated, Progress
 from mygpt_cli.training.parallel import Copies
 from mygpt_cli.training.trainer import Trainer
 
@@ -74,3 +77,23 @@ def seconds_of(config: TrainConfig, done: int, pace: float, validation: float) -
         saves = 2 if keeps else int(validates or step % config.save_every == 0)
         seconds += pace + validates * validation + saves * SAVE
     return seconds
+
+
+def run_to(trainer: Trainer, step: int) -> dict[str, Any]:
+    """Train to a step, or to the end where that is 0; return the curves, and where the loop is by then."""
+    events = list(trainer.run(lambda: "SIGINT" if trainer.history.step == step else None))
+    return {
+        "losses": [event.loss for event in events if isinstance(event, Progress)],
+        "norms": [event.grad_norm for event in events if isinstance(event, Progress)],
+        "val": [event.val_loss for event in events if isinstance(event, Evaluated)],
+        "history": asdict(trainer.history),
+    }
+
+
+def as_state(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what another process has sent as numbers, as tensors again."""
+    parts = {
+        part: {name: torch.from_numpy(array) for name, array in result[part].items()}
+        for part in ("model", "optimizer")
+    }
+    return parts | {"history": result["history"]}

@@ -4,7 +4,6 @@ import math
 import os
 import signal
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from mygpt_cli.base.errors import LostProcessError, MygptError, UsageError
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.budget import Budget
-from mygpt_cli.training.events import CheckpointDue, Corrected, Evaluated, Finished, Progress
+from mygpt_cli.training.events import CheckpointDue, Corrected, Finished, Progress
 from mygpt_cli.training.history import History
 from mygpt_cli.training.processes import _silent, connect
 from tests.conftest import tiny_config
 from tests.helpers.processes import LENGTHS, dataset_in, on_processes
-from tests.helpers.trainers import ON_LINUX, new_trainer
+from tests.helpers.trainers import ON_LINUX, as_state, new_trainer, run_to
 
 CURVE: dict[str, object] = {"steps": 50, "log_every": 1, "eval_every": 10, "patience": 0}
 KINDS: dict[str, dict[str, object]] = {
@@ -38,23 +37,11 @@ def trained(processes: Processes, folder: Path, config: TrainConfig, state: Any 
         trainer.model.load_state_dict(state["model"])
         trainer.load_state(state["optimizer"])
         vars(trainer.history).update(state["history"])
-    events = list(trainer.run(lambda: "SIGINT" if trainer.history.step == to else None))
-    return {
-        "losses": [event.loss for event in events if isinstance(event, Progress)],
-        "norms": [event.grad_norm for event in events if isinstance(event, Progress)],
-        "val": [event.val_loss for event in events if isinstance(event, Evaluated)],
+    result = run_to(trainer, to)
+    return result | {
         "model": {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()},
         "optimizer": {name: tensor.numpy() for name, tensor in trainer.state().items()},
-        "history": asdict(trainer.history),
     }
-
-
-def as_state(result: Any) -> Any:
-    parts = {
-        part: {name: torch.from_numpy(array) for name, array in result[part].items()}
-        for part in ("model", "optimizer")
-    }
-    return parts | {"history": result["history"]}
 
 
 def same_bits(one: Any, other: Any) -> bool:

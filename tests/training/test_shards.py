@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from mygpt_cli.base.errors import DivergedError, LostProcessError, MygptError, R
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.training.events import Evaluated, Finished, Progress
+from mygpt_cli.training.events import Finished
 from mygpt_cli.training.shards import rows_of
 from mygpt_cli.training.trainer import Trainer
 from tests.conftest import tiny_config
 from tests.helpers.processes import LENGTHS, dataset_in, on_processes
-from tests.helpers.trainers import ON_LINUX, new_trainer, shards
+from tests.helpers.trainers import ON_LINUX, as_state, new_trainer, run_to, shards
 
 CURVE: dict[str, object] = {"steps": 50, "log_every": 1, "eval_every": 10, "patience": 0, "shard": True}
 KINDS: dict[str, dict[str, object]] = {
@@ -44,24 +43,12 @@ def trained(processes: Processes, folder: Path, config: TrainConfig, state: Any 
         trainer = Trainer(config, dataset, model, processes=processes, parallel=parallel)
         trainer.load_state(state["optimizer"])
         vars(trainer.history).update(state["history"])
-    events = list(trainer.run(lambda: "SIGINT" if trainer.history.step == to else None))
+    result = run_to(trainer, to)
     first = processes.first
-    return {
-        "losses": [event.loss for event in events if isinstance(event, Progress)],
-        "norms": [event.grad_norm for event in events if isinstance(event, Progress)],
-        "val": [event.val_loss for event in events if isinstance(event, Evaluated)],
+    return result | {
         "model": {n: p.numpy() for n, p in trainer.delivered().state_dict().items()} if first else {},
         "optimizer": {n: t.numpy() for n, t in trainer.state().items()} if first else {},
-        "history": asdict(trainer.history),
     }
-
-
-def as_state(result: Any) -> Any:
-    parts = {
-        part: {name: torch.from_numpy(array) for name, array in result[part].items()}
-        for part in ("model", "optimizer")
-    }
-    return parts | {"history": result["history"]}
 
 
 @pytest.mark.parametrize("kind", KINDS)

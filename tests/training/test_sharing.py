@@ -10,7 +10,7 @@ from mygpt_cli.base.processes import Processes
 from mygpt_cli.training.sharing import (
     Outcome,
     add_up,
-    any_ones,
+    from_any,
     micro_batches,
     passes_of,
     share_out,
@@ -55,7 +55,7 @@ def test_one_process_keeps_its_gradients() -> None:
 
 
 def test_what_one_process_has_is_its_own() -> None:
-    assert [any_ones(Processes(), value) for value in ("", "a name")] == ["", "a name"]
+    assert [from_any(Processes(), value) for value in ("", "a name")] == ["", "a name"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from mygpt_cli.inspection.tour import BEAMS, TEMPERATURES, TOP_K, TOP_P, Tour, t
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 from mygpt_cli.ui import tour
 from mygpt_cli.ui.export import Export, Shown
-from mygpt_cli.ui.tour import STAGES, STOPS, Page, fit_page, pages, render_page, show_tour, walk
+from mygpt_cli.ui.tour import fit_page, render_page, show_tour, walk
+from mygpt_cli.ui.tour_screens import STAGES, STOPS, Page, pages
 from tests.helpers.models import SHAPE, VARIANTS, random_model
 from tests.helpers.screens import render
 from tests.helpers.standins import byte_tokenizer

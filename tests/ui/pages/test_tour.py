@@ -7,7 +7,8 @@ from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.generation.stream import read_prompt
 from mygpt_cli.inspection.tour import take_tour
 from mygpt_cli.ui.export import Export, Shown
-from mygpt_cli.ui.tour import STOPS, show_tour
+from mygpt_cli.ui.tour import show_tour
+from mygpt_cli.ui.tour_screens import STOPS
 from tests.helpers.screens import EVIL, check_harmless
 from tests.helpers.standins import byte_tokenizer, random_model
 
