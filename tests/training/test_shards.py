@@ -178,7 +178,7 @@ def test_weights_that_are_not_finite_are_saved_by_nobody(folder: Path) -> None:
 
 
 def test_one_process_cannot_shard() -> None:
-    with pytest.raises(UsageError, match="--shard shares out the model among several processes, and there"):
+    with pytest.raises(UsageError, match="--shard splits the model among several processes, and there"):
         Processes().mesh(torch.device("cpu"))
 
 
