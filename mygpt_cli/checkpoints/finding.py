@@ -102,12 +102,15 @@ def newest_run(out: Path) -> Path:
 
 
 def _runs(out: Path) -> list[Path]:
-    """Return the runs with a checkpoint in a folder, the one changed last first."""
+    """Return the runs with a checkpoint in a folder, the one changed last first.
+
+    Runs that hold only kept checkpoints come after all others.
+    """
     runs = []
     with contextlib.suppress(OSError):
         for folder in out.iterdir():
-            marks = [folder / name / MANIFEST for name in ("last", "best")]
-            times = [mark.stat().st_mtime for mark in marks if mark.is_file()]
+            marks = [mark for name in ("last", "best") if (mark := folder / name / MANIFEST).is_file()]
+            times = [mark.stat().st_mtime for mark in marks or folder.glob(f"kept/*/{MANIFEST}")]
             if times:
-                runs.append((max(times), folder))
-    return [folder for _, folder in sorted(runs, reverse=True)]
+                runs.append((bool(marks), max(times), folder))
+    return [folder for *_, folder in sorted(runs, reverse=True)]

@@ -1,12 +1,13 @@
 """Which checkpoint a path means, and what is said where it means none."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from mygpt_cli.base.errors import CheckpointError
-from mygpt_cli.checkpoints import checkpoint, layout
+from mygpt_cli.checkpoints import checkpoint, finding, layout
 from mygpt_cli.tokens.dataset import Dataset
 from tests.helpers.models import random_model
 from tests.helpers.saved import save
@@ -43,3 +44,20 @@ def test_a_run_that_has_only_kept_checkpoints_names_the_newest(saved: Path) -> N
     with pytest.raises(CheckpointError, match="holds no checkpoint") as fault:
         checkpoint.load(run)
     assert fault.value.hint == f"use the newest that was kept: {run / 'kept' / '001000'}"
+
+
+def test_a_run_with_only_kept_checkpoints_comes_after_all_others(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no trained model"):
+        finding.newest_run(tmp_path)
+    for age, folder in enumerate(("kept/kept/000100", "newer/best", "older/last", "torn/kept/000100.new")):
+        checkpoint_of_run = tmp_path / folder
+        checkpoint_of_run.mkdir(parents=True)
+        if age == 3:  # a save that was cut off
+            continue
+        (checkpoint_of_run / layout.MANIFEST).touch()
+        os.utime(checkpoint_of_run / layout.MANIFEST, (1000 - age, 1000 - age))
+    assert finding.newest_run(tmp_path) == tmp_path / "newer"
+    shutil.rmtree(tmp_path / "newer")
+    assert finding.newest_run(tmp_path) == tmp_path / "older"
+    shutil.rmtree(tmp_path / "older")
+    assert finding.newest_run(tmp_path) == tmp_path / "kept"

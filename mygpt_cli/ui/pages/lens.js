@@ -47,10 +47,10 @@ function show(layer, at) {
 if (positions.length) {
   const part = positions.length < data.total ? ` The page holds the last ${count(positions.length)} of ${count(data.total)} positions.` : "";
   const shown = grid();
-  root.append(
+  root.append(make("div", { class: "columns" },
     section("After each layer", note("The stronger the colour, the more probable. Underlined is the model's own answer. From the layer with ▸ on, the best token is that answer; layer 0 is the embedding. "
-      + `Point at a cell, or walk with the arrow keys.${part}`), shown, panel),
-    section("The best tokens of a cell", best));
+      + `Point at a cell, or walk with the arrow keys.${part}`), shown),
+    section("One cell", panel, best)));
   show(positions[0].guesses.length - 1, positions.length - 1);
   shown.scrollLeft = shown.scrollWidth;
 }

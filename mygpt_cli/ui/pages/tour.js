@@ -14,8 +14,9 @@ function turn(by) {
   jump.value = at;
   const numbers = make("dl", {});
   for (const [name, value] of page.numbers) numbers.append(make("dt", {}, name), make("dd", { class: "token" }, value));
-  shown.replaceChildren(section(page.title, make("pre", { class: "screen" }, page.picture), numbers, make("p", {}, page.text),
-    make("details", {}, make("summary", {}, page.question), make("p", {}, page.answer))));
+  const words = [make("p", {}, page.text), make("details", {}, make("summary", {}, page.question), make("p", {}, page.answer))];
+  shown.replaceChildren(section(page.title, make("div", { class: "columns" },
+    make("div", {}, make("pre", { class: "screen" }, page.picture)), make("div", {}, numbers, ...words))));
 }
 
 jump.addEventListener("change", () => turn(Number(jump.value) - at));
