@@ -98,7 +98,7 @@ static inline __attribute__((always_inline)) vector activated(vector x, long kin
     }
 }
 
-#define AHEAD 2048 /* bytes that are asked of the memory before their turn */
+#define AHEAD (2048 / (long)sizeof(weight)) /* weights that are asked of the memory before their turn */
 
 enum { SET, ADD, TIMES };
 
@@ -107,25 +107,28 @@ static inline __attribute__((always_inline)) void multiply_rows(const linear *w,
                                                                 long in, long rows, long out, long kind, int how,
                                                                 const int T, const int S) {
     const weight *from[STREAMS];
+    const long size = in * ROWS; /* of what is read in one stream; behind it comes the next stream's */
     part sums[STREAMS][MANY][2][PARTS_OF_VECTOR];
     for (int t = 0; t < T; t++) {
-        from[t] = w->rows + (row + t * ROWS) * in;
+        from[t] = w->rows + row * in + t * size;
         for (int s = 0; s < S; s++)
             for (int half = 0; half < 2; half++)
                 for (int p = 0; p < PARTS_OF_VECTOR; p++) sums[t][s][half][p] = (part){0};
     }
-    for (long k = 0; k < in; k += 2)
+    for (long at = 0; at < size; at += 2 * ROWS) {
+        const long next = at + AHEAD, ahead = next < size ? next : next + (T - 1) * size;
+        const float *column = x + at / ROWS;
         for (int t = 0; t < T; t++) {
-            const weight *at = from[t] + k * ROWS;
             for (size_t line = 0; line < 2 * ROWS * sizeof(weight); line += 64)
-                __builtin_prefetch((const char *)at + AHEAD + line);
+                __builtin_prefetch((const char *)(from[t] + ahead) + line);
             for (int p = 0; p < PARTS_OF_VECTOR; p++) {
                 part halves[4];
-                load(at + p * AT, halves);
+                load(from[t] + at + p * AT, halves);
                 for (int s = 0; s < S; s++)
-                    for (int n = 0; n < 4; n++) sums[t][s][n % 2][p] += halves[n] * x[s * in + k + n / 2];
+                    for (int n = 0; n < 4; n++) sums[t][s][n % 2][p] += halves[n] * column[s * in + n / 2];
             }
         }
+    }
     for (int t = 0; t < T; t++)
         for (int s = 0; s < S; s++)
             for (int half = 0; half < 2; half++) {
