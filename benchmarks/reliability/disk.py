@@ -62,7 +62,7 @@ class Trial:
         if mygpt(folder, "train", text, *TINY, *SETTINGS, "--name", "planned"):
             raise AssertionError(said(folder))
         planned: Settings = {"vocab_size": None}
-        planned |= from_file(folder / "checkpoints" / "planned-001" / metrics.CONFIG)
+        planned |= from_file(folder / "checkpoints" / "planned-001" / metrics.RUN_CONFIG)
         self.config = TrainConfig(**planned)
         corpus = open_corpus([str(text)])
         self.dataset: Dataset = prepare(corpus, tokenizer="char", cache=folder / "cache")
@@ -106,7 +106,7 @@ class Trial:
     def resume(self, folder: Path) -> int:
         """Go on from what is on the disk, to the end; return the step it went on from."""
         last = checkpoint.load(folder, prefer=("last",))
-        config = replace(self.config, **from_file(folder / metrics.CONFIG))
+        config = replace(self.config, **from_file(folder / metrics.RUN_CONFIG))
         trainer = Trainer(config, self.dataset, last.model, history_of(last.state))
         trainer.load_state(checkpoint.load_optimizer(last.folder))
         step = trainer.history.step

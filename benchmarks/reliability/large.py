@@ -86,7 +86,7 @@ def large(folder: Path, size: int) -> dict[str, Row]:
     did = run(folder, at_step, text, *SMALL, "--name", "run")
     judge("gone on with, interrupted", did, 130, "learning the vocabulary", half)
     did = run(folder, never, "--resume", trained)
-    judge("training, resumed", did, 0, "tokenizing the train part", half)
+    judge("training, resumed", did, 0, "tokenizing the training text", half)
     return rows
 
 

@@ -1,18 +1,21 @@
 """Files that one process at a time can lock; the system releases them however the process ends."""
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PAUSE = 0.1  # seconds between two looks at a lock that another process has
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems that have none
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     """Lock an open file for this process, or return False when another process has it.
 
-    A shared lock is refused only where another process has one that is not.
+    A shared lock is refused only where another process has one that is not. On a file system without locks
+    nobody can have one, and all go on.
     """
     try:
         if os.name == "nt":
@@ -23,8 +26,8 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
             import fcntl
 
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in NO_LOCKS
     return True
 
 

@@ -46,7 +46,8 @@ def locate(path: Path, prefer: Iterable[str]) -> tuple[Path, list[str]]:
     if damage:
         others = [path / name for name in ("last", "best") if is_complete(path / name)]
         if others:  # whole, and not what was asked for: it has no optimizer to resume with
-            damage.hint = f"{others[0]} is intact: `mygpt train --init-from {others[0]}` trains on from it"
+            train_on = f"mygpt train FILE --init-from {quote(str(others[0]))}"
+            damage.hint = f"{others[0]} is intact: `{train_on}` trains on from it"
         raise damage
     raise _not_found(path)
 
@@ -106,9 +107,11 @@ def _runs(out: Path) -> list[Path]:
 
     Runs that hold only kept checkpoints come after all others.
     """
-    runs = []
+    runs, folders = [], []
     with contextlib.suppress(OSError):
-        for folder in out.iterdir():
+        folders = list(out.iterdir())
+    for folder in folders:
+        with contextlib.suppress(OSError):  # one that may not be read, or is just being saved
             marks = [mark for name in ("last", "best") if (mark := folder / name / MANIFEST).is_file()]
             times = [mark.stat().st_mtime for mark in marks or folder.glob(f"kept/*/{MANIFEST}")]
             if times:

@@ -14,7 +14,7 @@ from mygpt_cli.base.strict_json import open_ordinary, parse_json
 from mygpt_cli.training.events import Corrected, Evaluated, Finished, Noted, Progress, Sampled, Started
 
 METRICS = "metrics.jsonl"
-CONFIG = "config.toml"
+RUN_CONFIG = "config.toml"
 LOCK = ".lock"
 MOST_EVENTS = 50_000  # that are looked at; default intervals give some hundreds
 LONGEST_LINE = 2**16  # bytes

@@ -16,14 +16,12 @@ from mygpt_cli.base.locking import try_lock
 from mygpt_cli.checkpoints import saving
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.checkpoints.metrics import (
-    CONFIG,
+    RUN_CONFIG,
     LOCK,
     METRICS,
     NO_LINKS,
     Logged,
     events,
-    is_running,
-    read_metrics,
 )
 from mygpt_cli.config.course import Course, as_course
 from mygpt_cli.config.knobs import under_present_names
@@ -83,7 +81,7 @@ class Run:
 
     def configure(self, config: TrainConfig) -> None:
         """Write `config.toml`, in one piece or not at all; ResourceError when it cannot be written."""
-        _replace(self.folder / CONFIG, [to_toml(config)])
+        _replace(self.folder / RUN_CONFIG, [to_toml(config)])
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -103,10 +101,6 @@ class Run:
             yield
         finally:
             os.close(descriptor)
-
-    def is_running(self) -> bool:
-        """Whether a process holds the run right now; looking does not get in its way."""
-        return is_running(self.folder)
 
     def save(self, trainer: Trainer, due: CheckpointDue) -> Iterator[Saved]:
         """Write `last/`, and before it `best/` when the model is the best so far, and what is to be kept.
@@ -183,10 +177,6 @@ class Run:
         found = {folder: _step_kept(folder) for folder in self.folder.glob(f"{KEPT}/*")}
         steps = {folder: step for folder, step in found.items() if step is not None and not folder.suffix}
         return sorted(steps, key=lambda folder: steps[folder])
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """Return the events of `metrics.jsonl`, the newest MOST_EVENTS; what is no event is left out."""
-        return read_metrics(self.folder)
 
 
 def unchangeable(settings: Mapping[str, Any]) -> Settings:
@@ -268,7 +258,7 @@ def run_of(folder: Path) -> Path | None:
     """Return the run that a folder is, or that a checkpoint's folder belongs to; None for anything else."""
     run = folder.parent if folder.name in ("last", "best") else folder
     run = folder.parent.parent if folder.parent.name == KEPT else run
-    return run if (run / CONFIG).is_file() else None
+    return run if (run / RUN_CONFIG).is_file() else None
 
 
 def _step_kept(folder: Path) -> int | None:

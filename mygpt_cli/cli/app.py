@@ -101,6 +101,9 @@ def run(arguments: Sequence[str]) -> int:
                 "to give a text instead of a file, use --prompt",
             )
             return UsageError.exit_code
+        if isinstance(error, PermissionError):
+            print_error(f"{error.filename}: permission denied", "another user owns it, or its mode forbids it")
+            return UsageError.exit_code
         # Typer's own errors know how to put themselves; all else is a fault of mygpt.
         if hasattr(error, "format_message"):
             print_error(error.format_message(), _where_flags_are(error))
@@ -124,7 +127,8 @@ def _where_flags_are(error: Exception) -> str:
 def _shortage(error: Exception) -> tuple[str, str] | None:
     """Describe an error that means that memory or disk ran out."""
     if is_out_of_memory(error):
-        return "memory ran out", "use less with a smaller model, --batch-size or --context"
+        hint = "--batch-size or --context in training, --num-samples or --max-new-tokens in sampling"
+        return "memory ran out", f"use a smaller model, or less at once: {hint}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         return f"cannot write: {error.strerror}", "free some space, or write somewhere else"
     return None

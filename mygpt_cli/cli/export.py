@@ -98,7 +98,7 @@ def _arguments(checkpoint: str | None, file: str | None) -> tuple[str | None, Pa
     if path.suffix.lower() != SUFFIX:
         right = path.with_suffix(SUFFIX) if path.name else Path(f"model{SUFFIX}")
         raise UsageError(
-            f"mygpt exports {SUFFIX} files, and '{file}' is none", f"name it {quote(str(right))}"
+            f"mygpt exports only {SUFFIX} files, not '{file}'", f"name it {quote(str(right))}"
         )
     return checkpoint, path
 
@@ -110,7 +110,7 @@ def _check(path: Path) -> None:
     if path.exists() and not path.is_file():
         reason = "it is not a file"
     if reason:
-        raise ResourceError(f"cannot write {path}: {reason}", "name a file in a folder that there is")
+        raise ResourceError(f"cannot write {path}: {reason}", "name a file in an existing folder")
 
 
 def _load(folder: str | None) -> "Checkpoint":

@@ -113,6 +113,9 @@ MEANT = {
 }
 
 
+OF_MODELS = ("config.json", "config.toml", "last", "best", "kept", "snapshots")  # in the folder of one
+
+
 class Commands(TyperGroup):
     """The commands; what is none leads to one."""
 
@@ -145,7 +148,9 @@ def no_command(name: str, rest: Sequence[str], commands: Iterable[str]) -> tuple
         if Path(name).is_file():
             return message, f"to train on that file: `mygpt {join(['train', name, *rest])}`"
         if Path(name).is_dir():
-            return message, f"to see what is in that folder: `mygpt {join(['inspect', name, *rest])}`"
+            if any((Path(name) / part).exists() for part in OF_MODELS):
+                return message, f"to see what is in that folder: `mygpt {join(['inspect', name, *rest])}`"
+            return message, f"to train on the texts in that folder: `mygpt {join(['train', name, *rest])}`"
     known = list(commands)
     near = get_close_matches(name.lower(), [*known, *MEANT], n=1)
     if near:
@@ -157,8 +162,14 @@ def _with_rest(meant: str, rest: Sequence[str]) -> str:
     """Put what was typed after a wrong name behind the right command."""
     if not rest:
         return meant
-    meant = meant.removesuffix(" TEXT").removesuffix(" FILE")
     is_text = not rest[0].startswith("-")
+    if meant == "--help":
+        return f"{join(rest)} --help"
+    if meant == "train --resume latest" and is_text:
+        meant = "train --resume"
+    if meant.endswith("--prompt TEXT") and Path(rest[0]).is_file():
+        meant = meant.replace("--prompt TEXT", "--text")
+    meant = meant.removesuffix(" TEXT").removesuffix(" FILE")
     if meant == "sample" and is_text:
         meant = "sample --prompt"
     if meant == "sample --interactive" and is_text:

@@ -44,10 +44,6 @@ class Request:
         which = (None, other) if other else (self.folder, self.checkpoint)
         return self._load(*which, self.quantize or "none", only_looks=True)[0]
 
-    def open_decoder(self) -> "tuple[Checkpoint, Decoder]":
-        """Load the checkpoint likewise, with what decodes it."""
-        return self._load(self.folder, self.checkpoint, self.quantize or "none")
-
     def _load(
         self, folder: str | None, flag: str | None, quantize: str | None, *, only_looks: bool = False
     ) -> "tuple[Checkpoint, Decoder]":

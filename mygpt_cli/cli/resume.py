@@ -29,17 +29,17 @@ LATEST = "latest"  # as the name of a run, unless one is called so
 def find_run(name: str, given: Settings) -> Path:
     """Return the run folder that a path or a bare name means, or the newest one for `latest`."""
     from mygpt_cli.checkpoints.finding import locate, newest_run
-    from mygpt_cli.checkpoints.metrics import CONFIG
+    from mygpt_cli.checkpoints.metrics import RUN_CONFIG
 
     folder = Path(given["out"], name) if "out" in given else run_or_path(name)
     if name == LATEST and not folder.exists():
         folder = newest_run(Path(given["out"]) if "out" in given else runs_folder())
-    if folder.name in ("last", "best") and (folder.parent / CONFIG).is_file():
+    if folder.name in ("last", "best") and (folder.parent / RUN_CONFIG).is_file():
         folder = folder.parent
     locate(folder, ("last",))
-    if not (folder / CONFIG).is_file():
+    if not (folder / RUN_CONFIG).is_file():
         raise CheckpointError(
-            f"{folder} is not a run: it has no {CONFIG}",
+            f"{folder} is not a run: it has no {RUN_CONFIG}",
             "--resume continues a run of `mygpt train`; `mygpt runs` lists them",
         )
     return folder
@@ -50,7 +50,7 @@ def resume_run(
 ) -> None:
     """Go on with a run, as if it had not stopped."""
     from mygpt_cli.checkpoints.checkpoint import load, load_optimizer
-    from mygpt_cli.checkpoints.metrics import CONFIG
+    from mygpt_cli.checkpoints.metrics import RUN_CONFIG
     from mygpt_cli.checkpoints.runs import (
         EARLIER,
         Run,
@@ -66,9 +66,9 @@ def resume_run(
 
     run = Run(folder)
     with run.locked() if processes.first else contextlib.nullcontext():
-        kept = EARLIER | from_file(folder / CONFIG)
+        kept = EARLIER | from_file(folder / RUN_CONFIG)
         if "steps" not in kept:
-            fault = f"{folder / CONFIG} does not say how many steps the run has"
+            fault = f"{folder / RUN_CONFIG} does not say how many steps the run has"
             raise UsageError(fault, "put its line `steps = N` back")
         checkpoint = load(folder, prefer=("last",))
         began = settings_of(checkpoint, kept)
@@ -85,7 +85,7 @@ def resume_run(
             if before != after
         ]
         if changed:
-            hint = f"leave them out, or change them back in {folder / CONFIG}, or train a new run"
+            hint = f"leave them out, or change them back in {folder / RUN_CONFIG}, or train a new run"
             raise UsageError(f"cannot resume with changed settings: {join_faults(changed, 'differ')}", hint)
         history = history_of(checkpoint.state)
         _check_left(folder, history.step, settings.get("steps"), kept["steps"])

@@ -31,6 +31,7 @@ from mygpt_cli.cli.sampling import (
 from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.sampling import Sampling, resolve_each
 from mygpt_cli.ui.help import Example
+from mygpt_cli.ui.text import one_line
 from mygpt_cli.ui.units import count_of
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def sample(
     refuse_more(context, folder)
     given = read_flags(flags)
     output = Output(json=json, quiet=quiet, show_probs=show_probs, stats=stats, quantize=quantize)
-    _check_flags(given, output, interactive=interactive, prompted=bool(prompt or prompt_file))
+    _check_flags(given, output, interactive, prompted=bool(prompt or prompt_file or prompts_by_line))
     encoding = file_encoding(encoding, used=not prompt and not interactive)
     samplings = resolve_each({"seed": fresh_seed()} | given)
 
@@ -113,7 +114,8 @@ def sample(
         )
     texts = _prompt_texts(prompt, prompt_file, encoding, by_line=prompts_by_line)
     loaded, decoder = opened()
-    told = "seed" in given or samplings[0].greedy or samplings[0].beams > 1 or json or quiet
+    drawn = samplings[0].beams == 1 and not all(each.greedy for each in samplings)
+    told = not drawn or "seed" in given or json or quiet
     remark = "" if told else f"repeat this text with --seed {samplings[0].seed}"
     write(loaded, decoder, texts, samplings, output, remark)
 
@@ -129,12 +131,12 @@ class Output:
     quantize: str | None
 
 
-def _check_flags(given: Mapping[str, Any], output: Output, *, interactive: bool, prompted: bool) -> None:
+def _check_flags(given: Mapping[str, Any], output: Output, interactive: bool, *, prompted: bool) -> None:
     """Raise UsageError for flags of this command that exclude each other."""
     if interactive and (prompted or output.json):
         raise UsageError(
             "--interactive asks for its prompts and answers in text",
-            "leave out --prompt, --prompt-file and --json",
+            "leave out --prompt, --prompt-file, --prompts-by-line and --json",
         )
     if output.show_probs and given.get("beams", 1) > 1:
         raise UsageError(
@@ -211,7 +213,7 @@ def _nothing_added(sample: "Sample", sampling: Sampling, tokenizer: "Tokenizer")
     if sample.reason == "stop":
         written = tokenizer.decode_bytes(sample.ids).decode("utf-8", "surrogateescape")
         found = [stop for stop in sampling.stop if stop in written] or sampling.stop
-        return f"nothing was added: '{found[0]}' came next, where --stop ends the text"
+        return f"nothing was added: '{one_line(found[0])}' came next, where --stop ends the text"
     if sample.reason == "end_of_text":
         return "nothing was added: the model ends the text here"
     return f"nothing was added before --max-new-tokens {sampling.max_new_tokens} ended the text"

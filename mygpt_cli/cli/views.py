@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,23 +10,31 @@ from typing import TYPE_CHECKING, Any
 from mygpt_cli.base.errors import CheckpointError, TextError, UsageError
 from mygpt_cli.cli.request import Request
 from mygpt_cli.cli.sampling import find_folder, run_or_path
+from mygpt_cli.config.knobs import flag_of
 
 if TYPE_CHECKING:
     from mygpt_cli.backends.interfaces import Decoder
     from mygpt_cli.checkpoints.checkpoint import Checkpoint
+    from mygpt_cli.generation.stream import Prompt
     from mygpt_cli.inspection.copied import Copied
     from mygpt_cli.inspection.trace import Trace
     from mygpt_cli.text.corpus import Chunk
+    from mygpt_cli.tokens.tokenizer import Tokenizer
 
 WRITTEN = 200  # tokens that a model writes to see what it copies
 
 
 @dataclass(frozen=True)
 class View:
-    """A view, and what it shows of a prompt where it cannot do without one."""
+    """A view, and what it shows of a prompt where it cannot do without one.
+
+    It `chooses` tokens as the settings of sampling say, and shows the best of them where there is a `top`.
+    """
 
     show: Callable[[Request], None]
     of_a_prompt: str = ""
+    chooses: bool = False
+    top: bool = False
 
 
 def one_view(flags: Mapping[str, object]) -> str | None:
@@ -56,9 +65,24 @@ def show_view(name: str | None, request: Request) -> None:
         )
     if request.shown.explain and name is None:
         raise UsageError("--explain has no effect without a view", "choose one, such as --weights")
+    _refuse_ignored(name, request)
     with request.waiting("loading the model"):
         import_module("torch")  # which every view needs, and which takes a second or more
     view.show(request)
+
+
+def _refuse_ignored(name: str | None, request: Request) -> None:
+    """Raise UsageError for settings of the choice of tokens that do nothing in this view."""
+    view, reads = VIEWS[name], name == "--copied" and request.file is not None
+    ignored = [] if view.chooses and not reads else sorted(map(flag_of, request.given - {"seed"}))
+    if request.steps is not None and reads:
+        ignored.append("--steps")
+    if request.shown.top != type(request.shown)().top and not view.top:
+        ignored.append("--top")
+    if ignored:
+        have, them = ("has", "it") if len(ignored) == 1 else ("have", "them")
+        where = "without a prompt" if name is None else f"with {name}{' of a file' if reads else ''}"
+        raise UsageError(f"{' and '.join(ignored)} {have} no effect {where}", f"leave {them} out")
 
 
 def _summary(request: Request) -> None:
@@ -252,6 +276,7 @@ def _surprisal(request: Request) -> None:
 
 def _copied(request: Request) -> None:
     from mygpt_cli.inspection.copied import find_copied, training_text
+    from mygpt_cli.ui.console import note
     from mygpt_cli.ui.copied import show_copied
     from mygpt_cli.ui.progress import progress_bar
 
@@ -259,8 +284,12 @@ def _copied(request: Request) -> None:
         raise UsageError(
             "--copied needs a text", "give one with --text FILE, or let the model write one with --prompt"
         )
-    given = None if request.file is None else _text(request.chunks())
-    checkpoint, decoder = request.open_decoder()
+    if request.file is None:
+        checkpoint, decoder, start = request.start()
+        write = partial(_written, decoder, checkpoint.tokenizer, start, request)
+    else:
+        write = partial(_text, request.chunks())
+        checkpoint = request.open()
     with request.waiting("opening the training text"):
         corpus = training_text(checkpoint)
     if isinstance(corpus, str):
@@ -268,20 +297,22 @@ def _copied(request: Request) -> None:
             f"the training text of {checkpoint.folder} cannot be read: {corpus}",
             "put its files back to where config.toml of the run says",
         )
-    text = _written(checkpoint, decoder, request) if given is None else given
+    text = write()
     with progress_bar(quiet=request.quiet) as progress:
         copied = find_copied(text, corpus.train, progress=progress)
     show_copied(copied, text, request.show(checkpoint), request.prompt or "")
+    told = "seed" in request.given or request.sampling.greedy or request.shown.json or request.quiet
+    if request.file is None and not told:
+        note(f"repeat this text with --seed {request.sampling.seed}")
 
 
-def _written(checkpoint: "Checkpoint", decoder: "Decoder", request: Request) -> str:
+def _written(decoder: "Decoder", tokenizer: "Tokenizer", start: "Prompt", request: Request) -> str:
     """Let the model write, with the filters and the seed of `sample`."""
-    from mygpt_cli.generation.stream import Sample, generate, read_prompt
+    from mygpt_cli.generation.stream import Sample, generate
 
-    start = read_prompt(checkpoint.tokenizer, request.prompt or "", checkpoint.config.context)
     sampling = replace(request.sampling, max_new_tokens=request.steps or WRITTEN)
     with request.waiting("writing the text"):
-        events = generate(decoder, checkpoint.tokenizer, [start], sampling)
+        events = generate(decoder, tokenizer, [start], sampling)
         text = next(event.text for event in events if isinstance(event, Sample))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -328,16 +359,16 @@ def _text(chunks: "list[Chunk]") -> str:
 
 VIEWS: dict[str | None, View] = {
     None: View(_summary),
-    "--steps": View(_steps, "the choices after"),
-    "--beams": View(_beams, "the search for a text after"),
-    "--temperatures": View(_temperatures, "the choice after"),
-    "--life": View(_life, "the life of a token of"),
-    "--tour": View(_tour, "the twelve stages of"),
+    "--steps": View(_steps, "the choices after", chooses=True, top=True),
+    "--beams": View(_beams, "the search for a text after", chooses=True, top=True),
+    "--temperatures": View(_temperatures, "the choice after", chooses=True, top=True),
+    "--life": View(_life, "the life of a token of", chooses=True, top=True),
+    "--tour": View(_tour, "the twelve stages of", chooses=True, top=True),  # which says more of them
     "--lens": View(_lens, "what each layer would say after"),
     "--attention": View(_attention, "what heads look at in"),
-    "--tokens": View(_tokens),
-    "--text": View(_surprisal),
-    "--copied": View(_copied),
-    "--compare": View(_compare),
+    "--tokens": View(_tokens, top=True),
+    "--text": View(_surprisal, top=True),
+    "--copied": View(_copied, chooses=True),
+    "--compare": View(_compare, top=True),
     "--weights": View(_weights),
 }

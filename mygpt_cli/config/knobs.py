@@ -95,7 +95,8 @@ class Knob:
         )
         for limit, text, holds in checks:
             if limit is not None and not holds(value, limit):
-                return f"{called} must be {text} {limit:g}, not {value:g}"
+                shown = f"{value:g}" if isinstance(value, float) else str(value)
+                return f"{called} must be {text} {limit:g}, not {shown}"
         return None
 
     def parse(self, text: str) -> Any:

@@ -170,8 +170,8 @@ class Sampling:
         "How --beams compares texts of different length: above 0 favours long ones, below 0 short ones.",
         "Beam search",
         1.0,
-        at_least=-100,
-        at_most=100,
+        at_least=-10,
+        at_most=10,
         expert=True,
     )
 
@@ -218,12 +218,7 @@ class Sampling:
             for name in named
             if name not in FILTERS
         ]
-        faults += [f"--filters names '{name}' twice" for name in FILTERS if named.count(name) > 1]
-        for name in FILTERS:
-            value = getattr(self, field_of(name))
-            if name not in named and value != knobs(Sampling)[field_of(name)].given:
-                faults.append(f"--{name} is set, but --filters leaves it out")
-        return faults
+        return faults + [f"--filters names '{name}' twice" for name in FILTERS if named.count(name) > 1]
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -272,6 +267,10 @@ def parse_bias(entry: str) -> tuple[int | str, float]:
 
 def contradictions(given: Mapping[str, Any]) -> list[str]:
     """Say which of the settings that were given exclude each other."""
+    named = [name.strip() for name in (given.get("filters") or ",".join(FILTERS)).split(",")]
+    left_out = [name for name in FILTERS if field_of(name) in given and name not in named]
+    if left_out:
+        return [f"--{name} is set, but --filters leaves it out" for name in left_out]
     if given.get("beams", 1) > 1:
         drawing = [f"--{name}" for name in DRAWING if field_of(name) in given]
         have = "have" if len(drawing) > 1 else "has"

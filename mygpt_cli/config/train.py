@@ -25,9 +25,9 @@ WITHOUT_FLAG = ("files", "corrections")  # arguments, and what a run writes down
 
 def parse_duration(text: str) -> float:
     """Turn `90`, `90s`, `5m`, `1h30m` or `2d` into seconds; ValueError for anything else."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"\d{1,15}(\.\d+)?", text):
         return float(text)
-    if not re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
+    if not re.fullmatch(r"(\d{1,15}(\.\d+)?[dhms])+", text):
         raise ValueError(f"'{text}' is not a duration such as 90s, 5m or 1h30m")
     unit = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
     return sum(
@@ -320,10 +320,11 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
 
     `called` returns the name of a setting where these come from.
     """
+    settings = {name: value for name, value in settings.items() if value is not None}
     faults = [
         fault
         for name, value in settings.items()
-        if value is not None and (fault := _value_fault(name, value, called(name)))
+        if (fault := _value_fault(name, value, called(name)))
     ]
     if faults:
         return faults

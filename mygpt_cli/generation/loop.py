@@ -30,10 +30,13 @@ def begin(decoder: Decoder, prompts: Sequence[Sequence[int]], sampling: Sampling
     return state
 
 
-def grow(state: DecodingState, sampler: Sampler) -> Iterator[Step]:
-    """Yield a step for each of `max_new_tokens` new tokens of the texts, until none of them goes on."""
+def grow(state: DecodingState, sampler: Sampler, first: int = 1) -> Iterator[Step]:
+    """Yield a step for each of `max_new_tokens` new tokens of the texts, until none of them goes on.
+
+    Of each prompt's samples, `first` is the number of the first here.
+    """
     sampling = sampler.sampling
-    numbers = [1 + row % sampling.num_samples for row in range(len(state))]
+    numbers = [first + row % sampling.num_samples for row in range(len(state))]
     nothing = torch.empty(len(state), 0, dtype=torch.long)
     for index in range(sampling.max_new_tokens):
         logits, best = state.read()  # of the prompts, then of the token that was drawn last

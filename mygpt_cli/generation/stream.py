@@ -3,7 +3,7 @@
 import codecs
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -18,7 +18,7 @@ from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.tokens.tokenizer import Tokenizer
 
 TOGETHER = 64  # texts in one batch: with more, memory grows and speed does not
-CACHE = 2**30  # bytes of keys and values for prompts that are read together
+CACHE = 2**30  # bytes of their keys and values
 
 Reason = Literal["length", "stop", "end_of_text"]
 
@@ -248,37 +248,47 @@ class _Run:
         self.first = self.begin = 0.0
 
     def write(self, prompts: Sequence[Prompt]) -> Iterator[StreamEvent]:
-        """Write for all prompts, as many at a time as there is room for in a batch."""
+        """Write for all prompts, as many texts at a time as there is room for in a batch."""
         self.begin = time.perf_counter()
         numbered = list(enumerate(prompts, 1))
-        together = self._together(prompts)
-        for first in range(0, len(prompts), together):
-            batch = numbered[first : first + together]
-            yield from self._search(*batch[0]) if self.sampling.beams > 1 else self._draw(batch)
+        if self.sampling.beams > 1:
+            for place, prompt in numbered:
+                yield from self._search(place, prompt)
+        else:
+            room, samples = self._room(prompts), self.sampling.num_samples
+            together = max(1, room // samples)
+            for start in range(0, len(prompts), together):
+                for first in range(1, samples + 1, room):
+                    last = min(samples, first + room - 1)
+                    yield from self._draw(numbered[start : start + together], first, last)
         yield Stats(self.tokens, self.first, self._seconds(), self.guessed, self.right)
 
-    def _together(self, prompts: Sequence[Prompt]) -> int:
-        """Return how many prompts go into one batch, at least one."""
-        if self.sampling.beams > 1:
-            return 1
+    def _room(self, prompts: Sequence[Prompt]) -> int:
+        """Return how many texts go into one batch, at least one."""
         config = self.decoder.model.config
         longest = max(len(prompt.ids) for prompt in prompts) + self.sampling.max_new_tokens
         numbers = 2 * config.layers * config.kv_heads * config.head_width * min(config.context, longest)
-        return max(1, min(TOGETHER, CACHE // (4 * numbers)) // self.sampling.num_samples)
+        return max(1, min(TOGETHER, CACHE // (4 * numbers)))
 
-    def _draw(self, batch: list[tuple[int, Prompt]]) -> Iterator[TextChunk | Sample]:
-        """Draw texts for prompts, each with its place; those that end leave the batch."""
+    def _draw(
+        self, batch: list[tuple[int, Prompt]], first: int, last: int
+    ) -> Iterator[TextChunk | Sample]:
+        """Draw samples of prompts, each with its place, from the number `first` to the number `last`.
+
+        Those that end leave the batch.
+        """
+        sampling = replace(self.sampling, num_samples=last - first + 1)
         batch.sort(
             key=lambda numbered: len(numbered[1].ids)
         )  # without compiled code, equal lengths go together
         growing = [
-            _Growing(place, number, self.tokenizer, self.sampling, begins=not prompt.text)
+            _Growing(place, number, self.tokenizer, sampling, begins=not prompt.text)
             for place, prompt in batch
-            for number in range(1, self.sampling.num_samples + 1)
+            for number in range(first, last + 1)
         ]
-        state = begin(self.decoder, [prompt.ids for _, prompt in batch], self.sampling)
-        sampler = Sampler(self.sampling, self.filters, state.length, self.decoder.sampler)
-        for step in grow(state, sampler):
+        state = begin(self.decoder, [prompt.ids for _, prompt in batch], sampling)
+        sampler = Sampler(sampling, self.filters, state.length, self.decoder.sampler)
+        for step in grow(state, sampler, first):
             self._count(len(growing))
             logprobs = step.logprobs().tolist() if self.logprobs else [None] * len(growing)
             likeliest = _likeliest(step.logits, self.top) if self.top else []

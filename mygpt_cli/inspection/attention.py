@@ -65,7 +65,8 @@ class HeatMap:
 class AttentionView:
     """The heads that were asked for, and how the model's answer after the text comes about.
 
-    `tokens` are those of the text. `probability` is the answer's, with all heads in place.
+    `tokens` are those of the text that the model sees, `before` how many come before them. `probability` is the
+    answer's, with all heads in place.
     """
 
     ids: tuple[int, ...]
@@ -77,6 +78,7 @@ class AttentionView:
     heads: tuple[Head, ...]
     maps: tuple[HeatMap, ...]
     contributions: Contributions
+    before: int = 0
 
 
 @torch.no_grad()
@@ -116,6 +118,7 @@ def view_attention(
         heads=tuple(heads),
         maps=tuple(_map(traced, found) for found in (heads if layer or head else [most])),
         contributions=parts,
+        before=traced.before,
     )
 
 

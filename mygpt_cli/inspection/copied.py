@@ -14,7 +14,7 @@ import numpy as np
 from mygpt_cli.base.errors import MygptError
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
-from mygpt_cli.checkpoints.metrics import CONFIG
+from mygpt_cli.checkpoints.metrics import RUN_CONFIG
 from mygpt_cli.checkpoints.runs import run_of
 from mygpt_cli.config.corpus import corpus_of
 from mygpt_cli.config.sources import from_file
@@ -63,7 +63,7 @@ def training_text(checkpoint: Checkpoint) -> Corpus | str:
     if checkpoint.state is None or run is None:
         return "no run says what it was trained on"
     try:
-        settings = from_file(run / CONFIG)
+        settings = from_file(run / RUN_CONFIG)
         if STDIN in settings.get("files", ()):
             return "it came from standard input"
         corpus = corpus_of(settings)

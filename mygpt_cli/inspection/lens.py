@@ -63,7 +63,7 @@ def view_lens(traced: Trace, tokenizer: Tokenizer) -> tuple[Position, ...]:
         for offset, guesses in enumerate(zip(*layers, strict=True)):
             token, answer = traced.ids[start + offset], answers[offset]
             view = Position(
-                index=start + offset + 1,
+                index=traced.before + start + offset + 1,
                 id=token,
                 token=tokenizer.token_bytes(token),
                 answer=answer,

@@ -1,11 +1,12 @@
 """All runs in a folder, each in a line: how far it is, how good, on which text."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from mygpt_cli.base.errors import MygptError
-from mygpt_cli.checkpoints.metrics import CONFIG, METRICS
+from mygpt_cli.checkpoints.metrics import METRICS, RUN_CONFIG
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.inspection.history import RunHistory, read_history
 
@@ -33,17 +34,20 @@ class RunFacts:
 
 def list_runs(folder: Path) -> list[RunFacts]:
     """Return the runs in a folder, the one that changed last first; none where there is no such folder."""
-    try:
-        found = [run for run in folder.iterdir() if (run / CONFIG).is_file()]
-    except OSError:
-        return []
-    return sorted(map(_facts, found), key=lambda run: (run.age, run.name))
+    entries, runs = [], []
+    with contextlib.suppress(OSError):
+        entries = list(folder.iterdir())
+    for entry in entries:
+        with contextlib.suppress(OSError):  # one that may not be read
+            if (entry / RUN_CONFIG).is_file():
+                runs.append(_facts(entry))
+    return sorted(runs, key=lambda run: (run.age, run.name))
 
 
 def _facts(folder: Path) -> RunFacts:
     history = read_history(folder)
     try:
-        settings = from_file(folder / CONFIG)
+        settings = from_file(folder / RUN_CONFIG)
     except MygptError:
         settings = {}
     planned = settings.get("steps")
@@ -74,7 +78,7 @@ def _state(history: RunHistory) -> str:
 
 def _changed(folder: Path) -> float:
     """Return when something last happened, in seconds of `time.time`."""
-    for name in (METRICS, CONFIG):
+    for name in (METRICS, RUN_CONFIG):
         try:
             return (folder / name).stat().st_mtime
         except OSError:

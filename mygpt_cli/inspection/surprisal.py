@@ -12,7 +12,7 @@ from torch import Tensor
 from mygpt_cli.base.errors import MygptError, ResourceError, TextError, UsageError, is_out_of_memory
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
-from mygpt_cli.checkpoints.metrics import CONFIG
+from mygpt_cli.checkpoints.metrics import RUN_CONFIG
 from mygpt_cli.checkpoints.runs import run_of
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.generation.decoding import unsound_part
@@ -74,7 +74,7 @@ def as_validated(checkpoint: Checkpoint) -> GPT:
     if checkpoint.state is not None and run is not None:
         with contextlib.suppress(UsageError):
             checkpoint.model.compute_dtype = TYPES.get(
-                str(from_file(run / CONFIG).get("dtype")), torch.float32
+                str(from_file(run / RUN_CONFIG).get("dtype")), torch.float32
             )
     return checkpoint.model
 
@@ -132,9 +132,8 @@ def _predict(model: GPT, ids: np.ndarray, rows: int) -> Iterator[tuple[np.ndarra
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise ResourceError(
-                "memory ran out while reading the text", "--device cpu may have more"
-            ) from None
+            hint = "use a smaller model" if device.type == "cpu" else "--device cpu may have more"
+            raise ResourceError("memory ran out while reading the text", hint) from None
         if not np.isfinite(measured[0]).all():
             raise MygptError(
                 f"the model's losses are not finite numbers: they go wrong in {unsound_part(model, inputs)}",

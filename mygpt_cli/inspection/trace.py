@@ -22,7 +22,8 @@ class Trace:
 
     `streams` are the L + 1 states of the residual stream (T, C): what the first layer reads, and what each
     layer leaves. `embedded` are the parts of the first, by name; `attention` and `mlp` the L pairs of (T, C)
-    that layers add to it.
+    that layers add to it. Of a longer text these are the last ids, and `before` are so many that the model does
+    not see.
     """
 
     model: GPT
@@ -31,6 +32,7 @@ class Trace:
     streams: tuple[Tensor, ...]
     attention: tuple[Tensor, ...]
     mlp: tuple[Tensor, ...]
+    before: int
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Heads:
 @torch.no_grad()
 def trace(model: GPT, ids: tuple[int, ...]) -> Trace:
     """Run a model on the last context of ids, at least one; MygptError when its numbers are not finite."""
-    ids = ids[-model.config.context :]
+    before = max(0, len(ids) - model.config.context)
+    ids = ids[before:]
     tokens = torch.tensor([ids], device=model.embedding.device)
     with recorded(
         model, lambda name: re.fullmatch(r"blocks\.\d+(\.attention|\.mlp)?", name) is not None
@@ -72,6 +75,7 @@ def trace(model: GPT, ids: tuple[int, ...]) -> Trace:
             tuple(calls[f"blocks.{layer}.{part}"].output[0] for layer in layers)
             for part in ("attention", "mlp")
         ),
+        before,
     )
     if not logits_of(traced, streams[-1]).isfinite().all():
         part = unsound_part(model, tokens)

@@ -1,4 +1,4 @@
-"""DropoutMasks for dropout, each a function of a seed and the order in which it is drawn."""
+"""Masks for dropout, each a function of a seed, and of the order and the sizes in which they are drawn."""
 
 import math
 from collections.abc import Sequence

@@ -223,7 +223,7 @@ def _collect(
     skipped: list[Skipped] = []
     is_text: dict[str, bool] = {}
     for source in sources:
-        holds_text, hint = False, ""
+        holds_text, hint, before = False, "", len(skipped)
         for path, found in _paths(source, skipped):
             key = STDIN if source == STDIN else os.path.realpath(path)  # which takes links in a circle
             if key not in is_text:
@@ -241,7 +241,7 @@ def _collect(
             holds_text |= is_text[key]
         if not holds_text:
             raise TextError(
-                f"'{source}' holds no text files{_first_reasons(skipped)}", hint or "give files of UTF-8 text"
+                f"'{source}' holds no text files{_first_reasons(skipped[before:])}", hint or "give files of UTF-8 text"
             )
     return tuple(documents), tuple(skipped)
 

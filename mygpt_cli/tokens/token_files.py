@@ -32,6 +32,7 @@ BLOCK = 64  # pieces of text between two notes of how far it is: some 4 MB
 # Characters that byte pairs are learned from. Thousands for each token of the largest vocabulary, and more
 # would take longer to count than to encode.
 SAMPLE = 1 << 26
+CALLED = {"train": "training", "val": "validation"}
 META = "meta.json"
 TOKENIZER = "tokenizer.json"
 FILES = {"train.bin", "val.bin", META, f"{META}.new", TOKENIZER}
@@ -116,13 +117,12 @@ def write_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: O
         def note(done: Done, name: str = name, part: Part = part) -> None:
             meta[name] = asdict(done)
             _write_meta(folder, meta)
-            progress(f"tokenizing the {name} part", done.characters / part.characters)
+            progress(f"tokenizing the {CALLED[name]} text", done.characters / part.characters)
 
         done = _write_part(folder / f"{name}.bin", part, tokenizer, after, _done(meta, name), note)
         if done.tokens < 2:
             raise TextError(
-                f"the {name} part of the text is too short: {done.tokens} token, and two are needed to"
-                " predict one",
+                f"the {CALLED[name]} text is too short: {done.tokens} token, and two are needed to predict one",
                 "give more text, or change --val-fraction",
             )
 

@@ -83,7 +83,7 @@ class Budget:
         self._next_look = now + self._looks_apart
         fitting = self.steps(config, history)
         near = abs(fitting - left) <= MISSED * (self._taken + left) + UNSURE * left
-        return None if near else step + fitting
+        return None if near else max(config.members, step + fitting)  # each model takes a step
 
     def steps(self, config: TrainConfig, history: History) -> int:
         """Return how many more steps fit, validations and saves included."""

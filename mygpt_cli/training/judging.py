@@ -35,9 +35,14 @@ def is_acceptable(history: History, config: TrainConfig, loss: float, norm: floa
         raise DivergedError(
             f"training diverged: {REFUSALS} steps in a row, up to step {history.step + 1}, had a loss of "
             f"{loss:.4g} and a gradient of norm {norm:.4g}",
-            "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
+            f"the checkpoints saved before are good; train again with {lower_rates(config)}",
         )
     return False
+
+
+def lower_rates(config: TrainConfig) -> str:
+    """Name the flags of the learning rates that there are, to be lowered."""
+    return "a lower --lr and --muon-lr" if config.optimizer == "muon" else "a lower --lr"
 
 
 def is_hopeless(history: History, config: TrainConfig, evaluated: Evaluated) -> bool:
@@ -74,8 +79,7 @@ def useless(history: History, config: TrainConfig, evaluated: Evaluated, vocab_s
     history.useless = True
     return (
         f"the model does worse than random guessing: its loss is {evaluated.val_loss:.2f}, that of guessing "
-        f"{guessing:.2f}. The learning rate is too high: start again with "
-        f"a lower --lr{' and --muon-lr' if config.optimizer == 'muon' else ''}"
+        f"{guessing:.2f}. The learning rate is too high: start again with {lower_rates(config)}"
     )
 
 

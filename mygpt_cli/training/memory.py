@@ -11,14 +11,21 @@ TRAINED = 18.0  # of each, its gradient, two moments, and a copy in the type of 
 
 
 def fit_memory(
-    config: TrainConfig, vocab_size: int, memory: int, processes: int = 1, start: int = 0, kept: float = 0.0
+    config: TrainConfig,
+    vocab_size: int,
+    memory: int,
+    processes: int = 1,
+    start: int = 0,
+    kept: float = 0.0,
+    *,
+    resumed: bool = False,
 ) -> TrainConfig:
     """Return the configuration with its batches in parts that this many bytes suffice for.
 
     Of several `processes`, each takes its part of a step's sequences. A model that is fine-tuned has as many
     weights as `start`; it is `kept` as it was opened, in so many bytes of the same memory.
     Raises ResourceError when they do not suffice for a single sequence; it names the largest number of
-    layers, and the largest width, that leave a fifth of them free.
+    layers, and the largest width, that leave a fifth of them free. The shape of a `resumed` run is what it is.
     """
 
     def needs(config: TrainConfig, layers: int, width: int) -> float:
@@ -41,15 +48,20 @@ def fit_memory(
         range(unit, config.width, unit), True, key=lambda n: too_large(config.layers, n)
     )
     fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
-    if config.init_from:
-        fitting = []  # its shape is what it is
+    if config.init_from or resumed:
+        fitting = []
     if processes > 1 and config.members == 1 and not config.shard:
         sharded = replace(config, shard=True, compile="off")
         if needs(sharded, config.layers, config.width) <= memory:
             fitting.append("--shard")
-    hint = f"{' or '.join(fitting)} would fit" if fitting else "a smaller --context needs less"
-    if start and needs(replace(config, context=2), config.layers, config.width) > memory:
+    if fitting:
+        hint = f"{' or '.join(fitting)} would fit"
+    elif resumed:
+        hint = "resume it on a machine with more memory"
+    elif start and needs(replace(config, context=2), config.layers, config.width) > memory:
         hint = _smaller_start(memory)
+    else:
+        hint = "a smaller --context needs less"
     raise ResourceError(
         f"training this model takes about {needed / 1e9:.0f} GB of memory; there are {memory / 1e9:.0f} GB",
         hint,

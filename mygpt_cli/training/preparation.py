@@ -97,7 +97,7 @@ class Preparation:
         )
         if self._processes.most(not self._compilation.compiled)[0] and self._compilation.compiled:
             self._compilation = self._compilation.without("another process could not compile")
-        self._start = start
+        self._start, self._resumed = start, resumed
         if start and not resumed:
             self._settings |= start_settings(self._settings, start.config, start.tokenizer)
         self._dataset = prepare(
@@ -173,7 +173,8 @@ class Preparation:
         if self._start and config.init_from:
             start = sum(weight.numel() for weight in self._start.model.parameters())
         kept = OPENED * start if self._device.type == "cpu" else 0.0
-        return fit_memory(config, self._dataset.tokenizer.vocab_size, least, others.count, start, kept)
+        size, resumed = self._dataset.tokenizer.vocab_size, self._resumed
+        return fit_memory(config, size, least, others.count, start, kept, resumed=resumed)
 
     def _trainer(
         self, config: TrainConfig, fitting: TrainConfig, model: GPT, history: History | None = None

@@ -1,7 +1,7 @@
 """Several processes that train one model, started by torchrun on one machine or on many.
 
-Each has the whole model and takes its share of every step's sequences; gradients are added up. Numbers in
-memory travel by gloo, those on a GPU by NCCL.
+Each has the whole model, or a part of it, and takes its share of every step's sequences; gradients are added
+up. Numbers in memory travel by gloo, those on a GPU by NCCL.
 """
 
 import json

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mygpt_cli.base.errors import TextError, UsageError, join_faults
+from mygpt_cli.config.course import MOST_STEPS
 from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.settings import Settings, without
 from mygpt_cli.config.train import BUDGETS, TrainConfig, parse_duration
@@ -180,7 +181,6 @@ def _choose_optimizer(choices: Choices, dataset: Dataset) -> None:
     choose("arch", DEFAULT_ARCHITECTURE)
     choose("bias", find(chosen["arch"]).parts.get("mlp_bias", False))
     if chosen.get("init_from"):
-        choose("vocab_size", dataset.tokenizer.vocab_size)
         choose("lr", FINE_TUNING_LR * math.sqrt(768 / chosen["width"]), "low, as suits fine-tuning")
     elif dataset.tokenizer.ranks and chosen.get("tokenizer", "bpe") == "bpe":
         choose("vocab_size", dataset.tokenizer.vocab_size, f"suits a text of {_size(dataset.train_bytes)}")
@@ -386,7 +386,8 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tup
     validation = _validation_seconds(scratch)
     budget = Budget(end, pace, validation)
     left = end - time.perf_counter() - START
-    steps, shortest = int(left / pace), SHORTEST * plan.settings.get("members", 1)
+    steps = int(min(MOST_STEPS - history.step, left / pace))
+    shortest = SHORTEST * plan.settings.get("members", 1)
     for _ in range(3):  # the fewer steps, the fewer validations
         steps = budget.steps(plan.config(history.step + max(shortest, steps)), history)
     steps = scratch.processes.of(0, steps)

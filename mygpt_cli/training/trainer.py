@@ -38,7 +38,7 @@ from mygpt_cli.training.events import (
 )
 from mygpt_cli.training.extension import extend, factor_at
 from mygpt_cli.training.history import History
-from mygpt_cli.training.judging import is_acceptable, is_hopeless, overfitting, useless
+from mygpt_cli.training.judging import is_acceptable, is_hopeless, lower_rates, overfitting, useless
 from mygpt_cli.training.members import Members, fill
 from mygpt_cli.training.optimizer import under
 from mygpt_cli.training.pace import Pace
@@ -107,14 +107,17 @@ class Trainer:
             context=config.context,
             bpe_dropout=_bpe_dropout(dataset.tokenizer) if config.bpe_dropout else None,
         )
-        self._masks = None
-        if config.dropout:
-            self._masks = DropoutMasks(
-                config.dropout,
-                seed=derive(config.seed, "masks"),
-                dtype=model.compute_dtype,
-                device=self.device,
-            )
+        self._masks = self._new_masks()
+
+    def _new_masks(self) -> DropoutMasks | None:
+        """Return the masks of a run whose passes are as large as they are now."""
+        config = self.config
+        if not config.dropout:
+            return None
+        dtype = self.model.compute_dtype
+        return DropoutMasks(
+            config.dropout, seed=derive(config.seed, "masks"), dtype=dtype, device=self.device
+        )
 
     def _begin_optimizing(self) -> None:
         self.optimizer = self._parallel.optimizer(self.config, self.backend.muon)
@@ -186,7 +189,8 @@ class Trainer:
             last = last or reason is not None
             keep = config.keep_every > 0 and history.step % config.keep_every == 0
             due = last or best or keep or history.step % config.save_every == 0
-            if due or self.config.accumulation != parts:  # what follows smaller micro-batches can be repeated
+            due = due or self.config.accumulation != parts  # what follows smaller micro-batches can be repeated
+            if due:
                 parts = self.config.accumulation
                 self.average.show()
                 with self.processes.patiently():
@@ -332,6 +336,7 @@ class Trainer:
                 f"memory ran out on {before} sequences at once, and a sharded step cannot be taken again",
                 f"`{flags}` takes each step in smaller parts, also with --resume",
             )
+        self._masks = self._new_masks()  # what follows is what a resumed run would do
         self.notes.append(
             f"memory ran out: each step now takes {self.config.accumulation} micro-batches of "
             f"{self.config.batch_size} sequences; the effective batch stays the same"
@@ -392,7 +397,7 @@ class Trainer:
         if name := from_any(self.processes, next(broken, "")):
             raise DivergedError(
                 f"training diverged: at step {self.history.step}, {name} is no longer finite",
-                "the checkpoints saved before are good; train again with a lower --lr and --muon-lr",
+                f"the checkpoints saved before are good; train again with {lower_rates(self.config)}",
             )
 
     def _judged(self, evaluated: Evaluated) -> Iterator[Noted]:

@@ -155,9 +155,9 @@ class Map:
     explain: bool
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        tokens, ascii_only = self.view.tokens, options.ascii_only
+        tokens, before, ascii_only = self.view.tokens, self.view.before, options.ascii_only
         found = next(h for h in self.view.heads if (h.layer, h.head) == (self.heat.layer, self.heat.head))
-        digits = len(str(len(tokens)))
+        digits = len(str(before + len(tokens)))
         room = max(NARROWEST, options.max_width) - digits - LABEL - 2
         count = min(len(tokens), room // 2)
         start = len(tokens) - count
@@ -170,16 +170,16 @@ class Map:
             names = (head(visible(token), cells - 1) for token in tokens[start:])
             yield above.append("".join(_padded(name, cells) for name in names).rstrip())
         else:
-            yield above.append(_ticks(start, count, cells).rstrip())
+            yield above.append(_ticks(before + start, count, cells).rstrip())
         for at in range(start, len(tokens)):
-            row = Text(f"{at + 1:>{digits}} ", style="dim", no_wrap=True)
+            row = Text(f"{before + at + 1:>{digits}} ", style="dim", no_wrap=True)
             row.append(_padded(head(visible(tokens[at]), LABEL), LABEL + 1), style="not dim")
             yield row.append_text(_shades(self.heat.weights[at][start:], cells, ascii_only=ascii_only))
             if self.explain:
-                sentence = _row_sentence(self.heat.weights[at], tokens)
+                sentence = _row_sentence(self.heat.weights[at], tokens, before)
                 yield Text(" " * INDENT + sentence, style="dim italic", no_wrap=True, overflow="ellipsis")
-        if start:
-            yield Text(f"the last {count:,} of {len(tokens):,} positions", style="dim")
+        if before + start:
+            yield Text(f"the last {count:,} of {before + len(tokens):,} positions", style="dim")
         yield Text(legend(ascii_only=ascii_only), style="dim")
 
 
@@ -198,9 +198,9 @@ def _ticks(start: int, count: int, cells: int) -> str:
     return line
 
 
-def _row_sentence(weights: Sequence[float], tokens: Sequence[bytes]) -> str:
+def _row_sentence(weights: Sequence[float], tokens: Sequence[bytes], before: int) -> str:
     best = max(range(len(weights)), key=lambda at: weights[at])
-    where = "itself" if best == len(weights) - 1 else f"{quoted(tokens[best])} at {best + 1}"
+    where = "itself" if best == len(weights) - 1 else f"{quoted(tokens[best])} at {before + best + 1}"
     return f"looks most at {where}, with {percent(weights[best])}"
 
 

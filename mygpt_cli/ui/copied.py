@@ -65,13 +65,13 @@ def render_copied(
         rows = []
         for passage in longest[:MOST_SHOWN]:
             said = one_line(text[passage.start : min(passage.stop, passage.start + width)])
-            where = f":{passage.line}, {passage.offset}"
+            where = f":{passage.line}, {passage.offset + 1}"
             file = tail(one_line(passage.file), place - len(where))
             size = passage.stop - passage.start
             sentence = (
-                f"Characters {count(passage.start)} to {count(passage.stop)} of this text stand word for word"
+                f"Characters {count(passage.start + 1)} to {count(passage.stop)} of this text stand word for word"
                 f" in {one_line(passage.file)}, line {count(passage.line)}, from character"
-                f" {count(passage.offset)} on."
+                f" {count(passage.offset + 1)} on."
             )
             rows.append(Row([count(size), head(said, width), f"{file}{where}"], sentence))
         if (more := len(longest) - MOST_SHOWN) > 0:

@@ -105,7 +105,9 @@ class Dashboard(PlainReporter):
         elif isinstance(event, Progress):
             view.progress, view.progress_at = event, time.monotonic()
             if math.isfinite(event.loss):
-                view.losses = [*thin(view.losses, MOST_POINTS), (event.step, event.loss)]
+                if len(view.losses) >= MOST_POINTS:
+                    view.losses = thin(view.losses, MOST_POINTS // 2)
+                view.losses.append((event.step, event.loss))
         elif isinstance(event, Evaluated):
             view.evaluated = event
             if math.isfinite(event.val_loss):

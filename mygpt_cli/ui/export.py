@@ -37,7 +37,7 @@ def _suffix_fault(flag: str, path: Path | None, suffixes: Sequence[str]) -> str 
     if path is None or path.suffix.lower() in ("", *suffixes):
         return None
     right = path.with_suffix(suffixes[0])
-    return f"{flag} writes no {path.suffix} but {' or '.join(suffixes)}: {flag} {quote(str(right))}"
+    return f"{flag} writes {' or '.join(suffixes)} files, not {path.suffix}: use {flag} {quote(str(right))}"
 
 
 @dataclass(frozen=True)

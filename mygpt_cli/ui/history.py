@@ -35,7 +35,7 @@ def state_of(history: "RunHistory") -> str:
     """Say how far a run is, or how it ended."""
     if not history.intervals and not history.validations:
         return "running, nothing measured yet" if history.running else "nothing measured"
-    steps = "" if history.steps is None else f" of {count(history.steps)} ({history.share:.0%})"
+    steps = "" if not history.steps else f" of {count(history.steps)} ({history.share:.0%})"
     after = "" if history.seconds is None else f", {duration(history.seconds)}"
     at = f"step {count(history.step)}{steps}{after}"
     if history.running:

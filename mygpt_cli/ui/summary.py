@@ -119,7 +119,7 @@ def _ends(tokenizer: "TokenizerFacts") -> str:
 
 def _training(training: "Training | None") -> list[str]:
     if training is None:
-        return ["not by mygpt, nothing is recorded"]
+        return ["not trained by mygpt: nothing is recorded"]
     step = "step unknown" if training.step is None else f"step {training.step:,}"
     step += "" if training.steps is None else f" of {training.steps:,}"
     step += "" if training.tokens is None else f", {training.tokens:,} tokens seen"

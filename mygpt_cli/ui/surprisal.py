@@ -10,6 +10,7 @@ from rich.text import Text
 from mygpt_cli.ui.columns import WIDEST, percent
 from mygpt_cli.ui.copied import copied_record, render_copied
 from mygpt_cli.ui.export import Shown
+from mygpt_cli.ui.pages.steps import broken
 from mygpt_cli.ui.pages.surprisal import WORST, surprisal_page
 from mygpt_cli.ui.rows import Cell, Column, Row, Rows, bar, closing
 from mygpt_cli.ui.text import one_line, tail, visible
@@ -36,11 +37,11 @@ class Running:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         ids = self.view.ids[:MOST_SHOWN].tolist()
         shown = Text(overflow="fold", end="")
-        shown.append(_broken(self.tokenizer.token_bytes(ids[0])), style="dim")
+        shown.append(broken(self.tokenizer.token_bytes(ids[0])), style="dim")
         bits = self.view.bits
         for place, token in enumerate(ids[1:]):
             sign = sign_of(int(self.view.ranks[place]), ascii_only=options.ascii_only)
-            text, end = _broken(self.tokenizer.token_bytes(token)), ""
+            text, end = broken(self.tokenizer.token_bytes(token)), ""
             if text.endswith("\n"):
                 text, end = text[:-1], "\n"
             shown.append(text + sign + end, style=colour_of(float(bits[place])))
@@ -49,11 +50,6 @@ class Running:
         shown.rstrip()
         yield from console.render(shown, options.update(width=min(self.width, options.max_width)))
         yield Text()
-
-
-def _broken(token: bytes) -> str:
-    """Show a token; after the sign of a line end, the line ends."""
-    return one_line(token.decode("utf-8", "surrogateescape")).replace("↵", "↵\n")
 
 
 def colour_of(bits: float) -> str:

@@ -83,7 +83,8 @@ def merges(tour: "Tour", width: int) -> RenderableType:
     token = tour.life.token
     lines = [("bytes", " ".join(visible(token[at : at + 1]) for at in range(len(token))))]
     made = tour.life.merges if tour.life.merged else ()
-    lines += [(f"merge {at}", f"{visible(a)} + {visible(b)}") for at, (a, b) in enumerate(made[-MOST:], 1)]
+    numbered = list(enumerate(made, 1))[-MOST:]
+    lines += [(f"merge {at}", f"{visible(a)} + {visible(b)}") for at, (a, b) in numbered]
     lines += [("token", visible(token))]
     return Rows(
         [Column("", NAME), Column("", 0)], [Row([name, shown]) for name, shown in lines], width, header=False

@@ -1,6 +1,9 @@
+import errno
 import os
 import threading
 from pathlib import Path
+
+import pytest
 
 from mygpt_cli.base.locking import try_lock, waited_lock
 
@@ -49,3 +52,19 @@ def test_waiting_is_told_and_a_removed_file_is_no_lock(tmp_path: Path) -> None:
     os.close(descriptor)
     assert looks == 2
     assert not path.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows locks in another way")
+def test_without_locks_on_a_file_system_all_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def failing(number: int) -> None:
+        def flock(descriptor: int, operation: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    for number, locked in ((errno.ENOLCK, True), (errno.ENOSYS, True), (errno.EAGAIN, False)):
+        failing(number)
+        with (tmp_path / "lock").open("w") as file:
+            assert try_lock(file.fileno()) is locked

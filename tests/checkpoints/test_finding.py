@@ -8,6 +8,7 @@ import pytest
 
 from mygpt_cli.base.errors import CheckpointError
 from mygpt_cli.checkpoints import checkpoint, finding, layout
+from mygpt_cli.inspection.runs import list_runs
 from mygpt_cli.tokens.dataset import Dataset
 from tests.helpers.models import random_model
 from tests.helpers.saved import save
@@ -61,3 +62,20 @@ def test_a_run_with_only_kept_checkpoints_comes_after_all_others(tmp_path: Path)
     assert finding.newest_run(tmp_path) == tmp_path / "older"
     shutil.rmtree(tmp_path / "older")
     assert finding.newest_run(tmp_path) == tmp_path / "kept"
+
+
+def test_a_folder_that_may_not_be_read_hides_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("private", "run", "secret"):
+        (tmp_path / name / "last").mkdir(parents=True)
+        (tmp_path / name / "last" / layout.MANIFEST).touch()
+        (tmp_path / name / "config.toml").touch()
+    is_file = Path.is_file
+
+    def denied(path: Path) -> bool:
+        if {"private", "secret"} & {*path.parts}:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    assert finding.newest_run(tmp_path) == tmp_path / "run"
+    assert [found.name for found in list_runs(tmp_path)] == ["run"]

@@ -12,8 +12,10 @@ import torch
 
 from mygpt_cli.base.errors import CheckpointError, ResourceError
 from mygpt_cli.checkpoints import checkpoint, layout, metrics, runs, saving
+from mygpt_cli.checkpoints.metrics import is_running, read_metrics
 from mygpt_cli.checkpoints.runs import Run, history_of, run_of
 from mygpt_cli.config.sources import from_file
+from mygpt_cli.model import masks
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.training.events import CheckpointDue, Noted, Saved
@@ -62,7 +64,7 @@ def test_training_fills_the_folder(tmp_path: Path, tiny_dataset: Dataset) -> Non
     assert best.folder.name == "best"
     assert best.state is not None
     assert best.state["step"] == trainer.history.best_step
-    kinds = [record["event"] for record in run.metrics()]
+    kinds = [record["event"] for record in read_metrics(run.folder)]
     assert kinds[0] == "started"
     assert kinds[-1] == "finished"
     assert kinds.count("evaluated") == 3
@@ -101,10 +103,10 @@ def test_a_resumed_run_equals_one_that_never_stopped(
         assert (whole.folder / name).read_bytes() == (halves.folder / name).read_bytes(), name
 
     def validations(run: Run) -> list[tuple[int, float]]:
-        return [(r["step"], r["bits_per_byte"]) for r in run.metrics() if r["event"] == "evaluated"]
+        return [(r["step"], r["bits_per_byte"]) for r in read_metrics(run.folder) if r["event"] == "evaluated"]
 
     assert validations(whole) == validations(halves)
-    steps = [record["step"] for record in halves.metrics() if record["event"] == "progress"]
+    steps = [record["step"] for record in read_metrics(halves.folder) if record["event"] == "progress"]
     assert steps == [3, 6, 7, 9, 12]
 
 
@@ -196,12 +198,14 @@ def test_metrics_survive_a_line_cut_off(tmp_path: Path) -> None:
     (run.folder / metrics.METRICS).write_text(
         json.dumps({"event": "started", "step": 0}) + '\n{"event": "pro', encoding="utf-8"
     )
-    assert run.metrics() == [{"event": "started", "step": 0}]
+    assert read_metrics(run.folder) == [{"event": "started", "step": 0}]
 
 
+@pytest.mark.parametrize("pool", [1 << 23, 1 << 8])  # of random bits for masks; a small one grows
 def test_smaller_parts_are_kept_when_a_run_is_resumed(
-    tmp_path: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    pool: int, tmp_path: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(masks, "_POOL", pool)
     config = tiny_config(dropout=0.1, save_every=100)
     whole = Run.create(tmp_path, "whole", config)
     trainer = new_trainer(config, tiny_dataset)
@@ -221,7 +225,7 @@ def test_smaller_parts_are_kept_when_a_run_is_resumed(
     assert not trainer.notes
     for name in ("last/model.safetensors", "last/optimizer.safetensors"):
         assert (whole.folder / name).read_bytes() == (halves.folder / name).read_bytes(), name
-    assert any("memory ran out" in record.get("text", "") for record in halves.metrics())
+    assert any("memory ran out" in record.get("text", "") for record in read_metrics(halves.folder))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders on Windows")
@@ -235,7 +239,7 @@ def test_hostile_metrics_take_no_time_and_memory(
     if what == "pipe":
         os.mkfifo(path)
         os.mkfifo(run.folder / metrics.LOCK)
-        assert not run.is_running()
+        assert not is_running(run.folder)
     elif what == "device":
         path.symlink_to("/dev/zero")
     elif what == "long line":
@@ -245,7 +249,7 @@ def test_hostile_metrics_take_no_time_and_memory(
     else:
         path.write_text(line.replace('""', '"", "a": [[], []]'), encoding="utf-8")
     expected = {"pipe": 0, "device": 0, "long line": 2, "many lines": 100, "much in a line": 1}
-    assert run.metrics() == [{"event": "noted", "step": 3, "text": ""}] * expected[what]
+    assert read_metrics(run.folder) == [{"event": "noted", "step": 3, "text": ""}] * expected[what]
 
 
 @pytest.mark.parametrize("at", [4, 10, 12])

@@ -10,6 +10,7 @@ from mygpt_cli.cli import app
     [
         (OSError(28, "No space left on device"), 5, "cannot write: No space left on device"),
         (MemoryError(), 5, "memory ran out"),
+        (PermissionError(13, "Permission denied", "private"), 2, "private: permission denied"),
         (RuntimeError("no such luck"), 1, "RuntimeError: no such luck"),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 0, ""),

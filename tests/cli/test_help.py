@@ -147,7 +147,12 @@ def test_the_program_by_itself_says_what_can_be_done(capsys: Captured) -> None:
         ("perplexity", "`mygpt inspect --text FILE`"),
         ("ls", "`mygpt runs`"),
         ("story.txt", "`mygpt train story.txt`"),
-        ("folder", "`mygpt inspect folder`"),
+        ("resume story-001", "`mygpt train --resume story-001`"),
+        ("tokenize story.txt", "`mygpt inspect --tokens --text story.txt`"),
+        ("tokenize Once", "`mygpt inspect --tokens --prompt Once`"),
+        ("help train", "`mygpt train --help`"),
+        ("folder", "`mygpt train folder`"),
+        ("model", "`mygpt inspect model`"),
         ("qqqq", "train, sample, inspect, runs"),
     ],
 )
@@ -157,6 +162,8 @@ def test_what_is_no_command_leads_to_one(
     monkeypatch.chdir(tmp_path)
     Path("story.txt").write_text("Once.", encoding="utf-8")
     Path("folder").mkdir()
+    Path("model").mkdir()
+    Path("model", "config.json").touch()
     assert run(split(typed)) == 2
     said = capsys.readouterr().err
     assert f"error: there is no command '{split(typed)[0]}'\n" in said

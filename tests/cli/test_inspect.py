@@ -226,6 +226,11 @@ def test_life_and_temperatures_as_json_and_as_pages(copied: Path, capsys: pytest
         (["--prompt", "I", "--temperatures", "1", "--temperature", "0"], "cannot be combined"),
         (["--prompt", "I", "--tour", "--temperature", "0.8"], "--tour shows the filters with settings of"),
         (["--prompt", "I", "--tour", "--top", "3"], "--top and --explain have no effect with --tour"),
+        (["--prompt", "I", "--lens", "--temperature", "0.5"], "--temperature has no effect with --lens"),
+        (["--text", "x", "--top-k", "5", "--ban", "a"], "--ban and --top-k have no effect with --text"),
+        (["--top", "3"], "--top has no effect without a prompt"),
+        (["--prompt", "I", "--attention", "--top", "3"], "--top has no effect with --attention"),
+        (["--copied", "--text", "x", "--steps", "3"], "--steps has no effect with --copied of a file"),
         (["--prompt", "I", "--tour", "--explain"], "--top and --explain have no effect with --tour"),
     ],
 )

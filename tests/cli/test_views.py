@@ -91,6 +91,16 @@ def test_what_a_model_knows_by_heart(cycle_run: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["characters"] == 200
 
 
+def test_the_model_writes_for_copied_as_it_does_for_sample(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [str(trained / "checkpoints" / "story-001"), "--prompt", "7 times", "--seed", "3", "--json"]
+    assert run(["inspect", *flags, "--copied", "--steps", "60", "--temperature", "1.5"]) == 0
+    copied = json.loads(capsys.readouterr().out)
+    assert run(["sample", *flags, "--max-new-tokens", "60", "--temperature", "1.5"]) == 0
+    assert copied["text"] == json.loads(capsys.readouterr().out)["text"]
+
+
 def test_a_training_text_that_is_gone(
     mygpt: Command, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

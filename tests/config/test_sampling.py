@@ -71,8 +71,14 @@ def test_filters_reorders_the_chain() -> None:
 )
 def test_filters_that_cannot_be(filters: str, fault: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Sampling(seed=0, top_p=0.5, filters=filters)
+        resolve({"seed": 0, "top_p": 0.5, "filters": filters})
     assert fault in caught.value.message
+
+
+def test_a_filter_that_was_given_its_default_is_not_left_out_either() -> None:
+    with pytest.raises(UsageError, match="--temperature is set, but --filters leaves it out"):
+        resolve({"seed": 0, "temperature": 0.8, "top_k": 5, "filters": "top-k"})
+    assert resolve({"seed": 0, "top_k": 5, "filters": "top-k"}).active == ["top-k"]
 
 
 def test_every_fault_is_told_at_once() -> None:

@@ -60,6 +60,15 @@ def test_a_sharded_run_trains_one_model_without_compiled_code() -> None:
     assert tiny_config(shard=True).shard
 
 
+def test_what_nobody_can_mean_is_a_fault_and_no_crash() -> None:
+    assert setting_faults({"members": None, "arch": None, "steps": 10}) == []  # as if it were not there
+    (fault,) = setting_faults({"steps": 10**400})
+    assert fault.startswith("--steps must be at most 1e+09, not 1000")
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration("9" * 400)
+    assert parse_duration("9" * 15) == 999_999_999_999_999.0
+
+
 def test_an_unknown_setting_gets_a_suggestion() -> None:
     assert setting_faults({"lauers": 3}) == ["unknown setting --lauers (did you mean 'layers'?)"]
 

@@ -214,6 +214,22 @@ def test_prompts_of_different_length_give_what_each_gives_alone(
         assert sorted(theirs, key=lambda s: s.number) == sorted(alone, key=lambda s: s.number)
 
 
+@needs_compiled
+def test_more_samples_than_there_is_room_for_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, decoder = byte_tokenizer(), decoder_for(random_model(257), "none", tmp_path)
+    prompts = [read_prompt(tokenizer, text, 24) for text in ("cat", "a dog")]
+    sampling = Sampling(seed=5, num_samples=10, max_new_tokens=12, temperature=1, stop=("e",))
+    found = []
+    for room in (TOGETHER, 4, 1):
+        monkeypatch.setattr(stream, "TOGETHER", room)
+        samples = [e for e in generate(decoder, tokenizer, prompts, sampling) if isinstance(e, Sample)]
+        found.append(sorted(samples, key=lambda sample: (sample.prompt, sample.number)))
+    assert [(s.prompt, s.number) for s in found[0]] == [(p, n) for p in (1, 2) for n in range(1, 11)]
+    assert found[0] == found[1] == found[2]
+
+
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 10**6), count=st.integers(2, 7))
 @example(seed=237, count=5)

@@ -49,6 +49,13 @@ def test_the_last_layer_is_the_model_and_what_is_decided_stays(arch: str) -> Non
         assert view.decided == 0 or view.guesses[view.decided - 1].id != view.answer
 
 
+def test_positions_are_those_of_the_prompt_where_the_model_sees_only_its_end() -> None:
+    model = random_model(257, context=10)
+    found = trace(model, IDS)
+    assert (found.before, found.ids) == (6, IDS[6:])
+    assert [view.index for view in view_lens(found, byte_tokenizer())] == list(range(7, 17))
+
+
 def test_among_equal_tokens_the_first_is_best() -> None:
     model = random_model(257)
     model.embedding.zero_()  # tied: all logits are equal

@@ -312,6 +312,15 @@ def test_links_in_a_circle_are_named(tmp_path: Path) -> None:
     assert [skipped.path.name for skipped in open_corpus([str(tmp_path)]).skipped] == ["self.txt"]
 
 
+def test_a_folder_without_text_is_not_told_the_reasons_of_another(tmp_path: Path) -> None:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "none").mkdir()
+    write(tmp_path / "some" / "a.bin", b"\0\1\2")
+    write(tmp_path / "some" / "a.txt", b"text")
+    with pytest.raises(TextError, match=r"none' holds no text files$"):
+        open_corpus([str(tmp_path / "some"), str(tmp_path / "none")])
+
+
 def test_a_folder_without_text_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TextError, match=r"holds no text files$"):
         open_corpus([str(tmp_path)])

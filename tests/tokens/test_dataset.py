@@ -122,7 +122,7 @@ def test_an_unknown_character_is_named_with_its_place_in_the_text(tmp_path: Path
 
 
 def test_a_text_of_one_token_is_too_short(tmp_path: Path) -> None:
-    with pytest.raises(TextError, match="val part of the text is too short: 1 token"):
+    with pytest.raises(TextError, match="the validation text is too short: 1 token"):
         built(tmp_path, "abc")
     assert not list((tmp_path / "cache").iterdir())
 
@@ -264,7 +264,7 @@ def test_progress_rises_to_one_in_every_stage(tmp_path: Path) -> None:
         tokenizer="bpe",
         progress=lambda stage, fraction: seen.setdefault(stage, []).append(fraction),
     )
-    assert list(seen) == ["learning the vocabulary", "tokenizing the train part", "tokenizing the val part"]
+    assert list(seen) == ["learning the vocabulary", "tokenizing the training text", "tokenizing the validation text"]
     for fractions in seen.values():
         assert fractions == sorted(fractions)
         assert fractions[-1] == 1.0

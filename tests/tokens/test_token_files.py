@@ -288,12 +288,12 @@ def test_a_killed_process_is_gone_on_with_and_a_second_one_waits(tmp_path: Path)
     whole = tokenized(corpus, tmp_path / "whole")
     cache = tmp_path / "cache"
     with slowly(corpus, cache) as killed:
-        heard(killed, "tokenizing the train part 0.3")
+        heard(killed, "tokenizing the training text 0.3")
         killed.send_signal(signal.SIGKILL)
         assert killed.stdout
         killed.stdout.read()
     with slowly(corpus, cache) as first:
-        heard(first, "tokenizing the train part 0.3")
+        heard(first, "tokenizing the training text 0.3")
         said: list[str] = []
         data = tokenized(corpus, cache, progress=lambda stage, _: said.append(stage))
         assert set(said) == {"waiting for another process that tokenizes this text"}

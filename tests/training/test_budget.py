@@ -146,6 +146,16 @@ def test_a_steady_machine_needs_no_correction(tiny_dataset: Dataset, monkeypatch
     assert len([e for e in events if isinstance(e, Corrected)]) <= 2
 
 
+def test_each_model_keeps_a_step_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, lambda now: 1.0)
+    config = tiny_config(steps=1000, members=6)
+    budget = Budget(100.0, 1.0)
+    budget.begin()
+    machine.work(500.0)  # as a process that was stopped and goes on
+    budget.stepped()
+    assert budget.correction(config, History(step=1)) == 6
+
+
 def test_samples_are_no_steps_and_those_to_come_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seconds each, of which three are still to come."""
     machine = Machine(monkeypatch, lambda now: 1.0)

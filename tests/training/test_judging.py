@@ -1,13 +1,15 @@
 """Which steps may be taken, and the verdict on a run that has ended."""
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mygpt_cli.base.errors import DivergedError
 from mygpt_cli.training.history import History
-from mygpt_cli.training.judging import FRESH_PASSES, is_acceptable, verdict
+from mygpt_cli.training.judging import FRESH_PASSES, REFUSALS, is_acceptable, verdict
 from tests.conftest import tiny_config
 
 
@@ -76,6 +78,17 @@ def test_what_a_spike_is_depends_on_the_gradients_before() -> None:
     assert not is_acceptable(history, config, 1.0, 20 * 8.34)
     assert history.norm == pytest.approx(8.33)  # what was refused is no measure
     assert (history.refused, history.refused_in_row) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lower"), [("adamw", "a lower --lr"), ("muon", "a lower --lr and --muon-lr")]
+)
+def test_only_learning_rates_that_there_are_are_to_be_lowered(optimizer: str, lower: str) -> None:
+    config, history = tiny_config(optimizer=optimizer), History()
+    with pytest.raises(DivergedError) as fault:
+        for _ in range(REFUSALS):
+            is_acceptable(history, config, math.nan, 1.0)
+    assert fault.value.hint.endswith(f"train again with {lower}")
 
 
 def test_of_several_models_the_last_is_judged() -> None:

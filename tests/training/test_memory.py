@@ -46,6 +46,17 @@ def test_a_model_larger_than_memory_is_refused_with_one_that_fits(tiny_dataset: 
     assert fault.value.hint == "a smaller --context needs less"
 
 
+def test_a_resumed_run_is_not_told_to_change_its_shape(tiny_dataset: Dataset) -> None:
+    settings: Settings = {"layers": 12, "width": 768, "heads": 12, "context": 32, "steps": 10}
+    config = plan(settings | {"members": 1}, tiny_dataset, unmeasured).config(10)
+    with pytest.raises(ResourceError) as fault:
+        fit_memory(config, 65, 10**9, resumed=True)
+    assert fault.value.hint == "resume it on a machine with more memory"
+    with pytest.raises(ResourceError) as fault:
+        fit_memory(config, 65, 10**9, processes=8, resumed=True)
+    assert fault.value.hint == "--shard would fit"
+
+
 def test_a_sharded_model_takes_its_part_of_memory(tiny_dataset: Dataset) -> None:
     settings: Settings = {"layers": 48, "width": 768, "heads": 12, "context": 32, "steps": 10}
     config = plan(settings | {"members": 1}, tiny_dataset, unmeasured).config(10)

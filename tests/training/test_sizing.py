@@ -4,6 +4,8 @@ import re
 import time
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.train import TrainConfig, as_settings
 from mygpt_cli.model.architectures import TRAINABLE
 from mygpt_cli.tokens.dataset import Dataset
+from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
 from mygpt_cli.training import sizing
 from mygpt_cli.training.budget import START, Budget
@@ -256,6 +259,19 @@ def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
         assert fault.value.hint.endswith("s is enough")
     steps, _ = fit_steps(chosen, scratch, time.perf_counter() + 30.0, History())
     assert steps > 100
+
+
+def test_a_vocabulary_larger_than_can_be_learned_can_be_fine_tuned() -> None:
+    """As that of Qwen2 and Qwen3, with 151,936 tokens."""
+    ids, size = np.zeros(1000, dtype=np.uint32), 151_936
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    tokenizer = cast(Tokenizer, SimpleNamespace(vocab_size=size, ranks=ranks, kind="tokenizer.json"))
+    dataset = Dataset(ids, ids, tokenizer, 4000, 4000, 4000, 4000, "")
+    shape: Settings = {"arch": "qwen3", "layers": 2, "heads": 2, "width": 64}
+    settings: Settings = {**shape, "init_from": "folder", "optimizer": "adamw", "steps": 10}
+    config = plan(settings, dataset, lambda config: 2e-5).config(10)
+    assert config.init_from == "folder"
+    assert config.model(size).vocab_size == size
 
 
 @pytest.mark.parametrize("million", [0.05, 1, 20, 1000])

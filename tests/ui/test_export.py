@@ -170,10 +170,10 @@ def test_a_name_promises_nothing_else(tmp_path: Path) -> None:
         assert Export(tmp_path / svg, tmp_path / html)
     with pytest.raises(UsageError) as caught:
         Export(svg=Path("curves.png"))
-    assert caught.value.message == "--svg writes no .png but .svg: --svg curves.svg"
+    assert caught.value.message == "--svg writes .svg files, not .png: use --svg curves.svg"
     with pytest.raises(UsageError) as caught:
         Export(svg=Path("x.html"), html=Path("a b.svg"))
-    assert caught.value.faults[1] == "--html writes no .svg but .html or .htm: --html 'a b.html'"
+    assert caught.value.faults[1] == "--html writes .html or .htm files, not .svg: use --html 'a b.html'"
 
 
 def test_a_link_keeps_leading_to_the_file(tmp_path: Path) -> None:

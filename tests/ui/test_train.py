@@ -314,10 +314,10 @@ def test_the_end_leaves_no_time_left() -> None:
 def test_plain_lines_tell_of_long_preparations_and_not_of_short_ones(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    PlainReporter().busy("tokenizing the train part", 0.5)
+    PlainReporter().busy("tokenizing the training text", 0.5)
     assert capfd.readouterr().err == ""
     monkeypatch.setattr("mygpt_cli.ui.train.QUIET_SECONDS", -1.0)
-    PlainReporter().busy("tokenizing the train part", 0.5)
+    PlainReporter().busy("tokenizing the training text", 0.5)
     assert capfd.readouterr().err.split() == ["tokenizing", "the", "train", "part", "50%"]
 
 

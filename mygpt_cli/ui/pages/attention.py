@@ -18,8 +18,8 @@ def attention_page(view: "AttentionView", maps: Sequence["HeatMap"]) -> dict[str
     weights = {(found.layer, found.head): found.weights for found in maps}
     every = view.contributions
     return {
-        "first": total - size,
-        "total": total,
+        "first": view.before + total - size,
+        "total": view.before + total,
         "tokens": [visible(token) for token in view.tokens[total - size :]],
         "unit": UNIT,
         "answer": visible(view.answer_token),

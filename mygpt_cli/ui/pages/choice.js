@@ -49,7 +49,7 @@ function choose(step, settings) {
     result.spans = intervals(result.final.kept);
     result.picked = id(fallsOn(result.spans, step.draw));
   } else {
-    const degree = settings.temperature;
+    const degree = data.order.includes("temperature") ? settings.temperature : 1;
     result.picked = step.rest.picks[data.temperatures.indexOf(degree)];
   }
   return result;

@@ -48,12 +48,12 @@ function mark() {
 }
 
 function place(passage) {
-  return `${passage.file}, line ${count(passage.line)}, from character ${count(passage.offset)} on`;
+  return `${passage.file}, line ${count(passage.line)}, from character ${count(passage.offset + 1)} on`;
 }
 
 function show(number) {
   const passage = data.passages[number];
-  panel.replaceChildren(make("p", {}, make("strong", {}, `Passage [${number + 1}]`), `: characters ${count(passage.start)} to ${count(passage.start + passage.length)} of this text, ${count(passage.length)} long`),
+  panel.replaceChildren(make("p", {}, make("strong", {}, `Passage [${number + 1}]`), `: characters ${count(passage.start + 1)} to ${count(passage.start + passage.length)} of this text, ${count(passage.length)} long`),
     make("p", {}, `In the training text: ${place(passage)}`));
 }
 
@@ -71,7 +71,7 @@ function showList() {
     const button = make("button", { type: "button" }, `Go to [${number + 1}]`);
     button.addEventListener("click", () => goTo(number));
     const here = spans.some(({ piece }) => piece.in.includes(number));
-    return [[here ? button : `[${number + 1}]`, count(passage.length), token(passage.text), passage.file, count(passage.line), count(passage.offset)]];
+    return [[here ? button : `[${number + 1}]`, count(passage.length), token(passage.text), passage.file, count(passage.line), count(passage.offset + 1)]];
   });
   const caption = data.passages.length < data.count ? `The longest ${count(data.passages.length)} of ${count(data.count)} passages` : "Passages, the longest first";
   list.replaceChildren(table(caption, [{ title: "" }, { title: "characters", number: true }, { title: "passage" }, { title: "file" }, { title: "line", number: true }, { title: "from character", number: true }], rows));
