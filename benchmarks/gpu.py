@@ -1,18 +1,18 @@
 """`python -m benchmarks.gpu [TEXT]`: proves and measures everything on a GPU, within eight minutes.
 
-One table, a line at a time as each part ends; a part that fails or takes too long does not stop the others.
-It needs no network: the models have random weights, and the text is tiny Shakespeare where it is beside the
-clone, or any file.
+One table, a line at a time as each result comes; one that fails does not stop the others, and those that
+there is no time left for are named. It needs no network: the models have random weights, and the text is tiny
+Shakespeare where it is beside the clone, or any file.
 
-The parts: tests that need a GPU; a run that is stopped and resumed, compared bit by bit; memory that runs
-out; `mygpt train TEXT --time T`; training of GPT-2 small and of a Llama-type model, with the share of the
-card's peak in bfloat16; generation, beside transformers and beside the bytes that memory gives per second.
+The parts: tests that need a GPU; generation by `mygpt sample`'s own decoder in float32 and bfloat16, beside
+the bytes that memory gives per second; training steps of GPT-2 small and of a Llama-type model, with the share of
+the card's peak in bfloat16; two runs alike, and one that is stopped and resumed, compared bit by bit;
+`mygpt train TEXT --time T`; memory that runs out; generation by transformers.
 `--device cpu --quick` tries the parts themselves on any machine.
 """
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,16 @@ from torch import Tensor
 
 from benchmarks.generate import GPT2_SMALL, LLAMA, MODELS
 from mygpt_cli.backends.choice import compile_training, decoder_for
+from mygpt_cli.backends.interfaces import Decoder
 from mygpt_cli.config.sampling import resolve
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.generation.chain import chain
 from mygpt_cli.generation.loop import begin, grow
 from mygpt_cli.generation.sampler import Sampler
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
+from mygpt_cli.training.optimizer import Optimizer
 
 ROOT = Path(__file__).parents[1]
 TEXT = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
@@ -47,31 +51,44 @@ PEAK = {
     "4090": 165e12,
 }  # dense bfloat16, FLOP/s
 SECONDS = 8 * 60
+LONGEST = 150  # seconds of a command
+SPARE = 6 * 2**30  # bytes that are left free where memory is to run out
 
-Rows = Iterator[tuple[str, str]]  # what, and what came of it
+Work = Callable[[], str]
+Rows = Iterator[tuple[str, Work]]  # what, and how to find out
 
 
-@dataclass(frozen=True)
+@dataclass
 class Bench:
-    """What all parts know: where to compute, the text, a folder to work in, and whether it is only a try."""
+    """What all parts know: where to compute, the text, a folder to work in, and whether it is only a try.
+
+    `bandwidth` is that of memory in bytes per second, once it has been measured.
+    """
 
     device: torch.device
     text: Path
     folder: Path
     quick: bool
+    bandwidth: float = 0.0
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type to compute in; few CPUs have bfloat16."""
+        """The type to train in; few CPUs have bfloat16."""
         return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+
+    @property
+    def card(self) -> str:
+        """How the GPU is called."""
+        return torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
 
     def command(self, *arguments: object) -> list[str]:
         """Return the words of a command on the device."""
         return [sys.executable, "-m", "mygpt_cli", *map(str, arguments), "--device", self.device.type]
 
     def environment(self) -> dict[str, str]:
-        """Return the variables of a command: this clone, and a cache of its own."""
-        return os.environ | {"PYTHONPATH": str(ROOT), "MYGPT_CACHE_DIR": str(self.folder / "cache")}
+        """Return the variables of a command: this clone first, and a cache of its own."""
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        return os.environ | {"PYTHONPATH": path, "MYGPT_CACHE_DIR": str(self.folder / "cache")}
 
     def mygpt(self, *arguments: object) -> str:
         """Run a command; return its stdout, or raise with the end of its stderr."""
@@ -81,7 +98,7 @@ class Bench:
             env=self.environment(),
             capture_output=True,
             check=False,
-            timeout=150,
+            timeout=LONGEST,
             text=True,
             encoding="utf-8",
         )
@@ -89,7 +106,11 @@ class Bench:
             raise RuntimeError(f"exit {done.returncode}: {done.stderr.strip()[-300:]}")
         return done.stdout
 
-    def digest(self, run: Path) -> str:
+    def events(self, *arguments: object) -> list[dict[str, Any]]:
+        """Run a command with --json; return its events."""
+        return [json.loads(line) for line in self.mygpt(*arguments, "--json").splitlines()]
+
+    def digest(self, run: str) -> str:
         """Return the SHA-256 of a run's last weights."""
         return sha256((self.folder / run / "last" / "model.safetensors").read_bytes()).hexdigest()
 
@@ -112,79 +133,120 @@ class Bench:
 
 def machine(bench: Bench) -> Rows:
     """Say what this is measured on."""
-    name = torch.cuda.get_device_name() if bench.device.type == "cuda" else "CPU"
-    yield "device", f"{name}, torch {torch.__version__}, Python {sys.version.split()[0]}"
-    numbers = torch.empty(2**22 if bench.quick else 2**30, device=bench.device, dtype=torch.uint8)
-    seconds = bench.seconds_of(lambda: numbers.clone(), 10)
-    yield "memory, read and written", f"{2 * numbers.numel() / seconds / 1e9:,.0f} GB/s"
+
+    def memory() -> str:
+        numbers = torch.empty(2**22 if bench.quick else 2**30, device=bench.device, dtype=torch.uint8)
+        bench.bandwidth = 2 * numbers.numel() / bench.seconds_of(numbers.clone, 10)
+        return f"{bench.bandwidth / 1e9:,.0f} GB/s"
+
+    yield "device", lambda: f"{bench.card}, torch {torch.__version__}, Python {sys.version.split()[0]}"
+    yield "memory, read and written", memory
 
 
 def tests(bench: Bench) -> Rows:
-    """Run the tests that need a GPU."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-k", "on_a_gpu", "tests/backends", "tests/training"],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-        timeout=180,
-        text=True,
-        encoding="utf-8",
-    )
-    lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
-    yield "tests that need a GPU", lines[-1].strip("= ")
-    yield from (("", line) for line in lines if line.startswith("FAILED"))
+    """Run the tests that need a GPU; those of the command take the package to be installed."""
+
+    def run() -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-k", "on_a_gpu", "tests/backends"],
+            cwd=ROOT,
+            env=bench.environment(),
+            capture_output=True,
+            check=False,
+            timeout=LONGEST,
+            text=True,
+            encoding="utf-8",
+        )
+        lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
+        failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+        return "; ".join([lines[-1].strip("= "), *failed])
+
+    yield "tests that need a GPU", run
 
 
 def resumed(bench: Bench) -> Rows:
-    """Stop a run half way, resume it, and compare its weights with those of one that was not stopped."""
+    """Train twice alike; stop a third run half way and resume it; and compare the last weights."""
     tiny = ("--layers", 2, "--width", 64, "--context", 64, "--batch-size", 8, "--dropout", 0.1)
     asked = ("train", bench.text, "--steps", 200, "--save-every", 20, *tiny)
-    whole = bench.mygpt(*asked, "--name", "whole", "--quiet").strip()
-    with subprocess.Popen(
-        bench.command(*asked, "--name", "stopped", "--json"),
-        cwd=bench.folder,
-        env=bench.environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if json.loads(line).get("event") == "saved":
-                process.terminate()
-                break
-        process.stdout.read()
-    run = bench.mygpt("train", "--resume", "stopped-001", "--quiet").strip()
-    same = len({bench.digest(Path(folder)) for folder in (whole, run)}) == 1
-    yield "stopped and resumed", "the same bits" if same else "OTHER BITS"
+    digests: list[str] = []
+
+    def compared(digest: str) -> str:
+        digests.append(digest)
+        return "the same bits" if digest == digests[0] else "OTHER BITS"
+
+    def alike() -> str:
+        for _ in range(2):
+            said = compared(bench.digest(bench.mygpt(*asked, "--name", "whole", "--quiet").strip()))
+        return said
+
+    def stopped() -> str:
+        with subprocess.Popen(
+            bench.command(*asked, "--name", "stopped", "--json"),
+            cwd=bench.folder,
+            env=bench.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if json.loads(line).get("event") == "saved":
+                    process.terminate()
+                    break
+            process.stdout.read()
+        if process.returncode != 143:
+            raise RuntimeError(f"the run was to be stopped, and ended with {process.returncode}")
+        run = bench.mygpt("train", "--resume", "stopped-001", "--quiet").strip()
+        return compared(bench.digest(run))
+
+    yield "two runs alike", alike
+    yield "stopped and resumed", stopped
 
 
 def out_of_memory(bench: Bench) -> Rows:
-    """Ask for a step that is far too large: it goes through in smaller parts."""
-    if bench.device.type != "cuda":
-        yield "memory runs out", "needs a GPU"
-        return
-    shape = ("--layers", 4, "--width", 512, "--context", 512, "--batch-size", 16384, "--steps", 2)
-    events = bench.mygpt("train", bench.text, *shape, "--json")
-    notes = [json.loads(line).get("text", "") for line in events.splitlines() if '"note' in line]
-    yield "memory runs out", next((note for note in notes if "memory" in note), "it sufficed")
+    """Take nearly all memory away, and train: steps go through in smaller parts."""
+
+    def run() -> str:
+        if bench.device.type != "cuda":
+            return "needs a GPU"
+        torch.cuda.empty_cache()
+        taken = torch.empty(
+            torch.cuda.mem_get_info()[0] - SPARE, dtype=torch.uint8, device=bench.device
+        )  # of which the command does not know
+        shape = ("--layers", 4, "--width", 512, "--context", 512, "--batch-size", 512, "--steps", 2)
+        try:
+            notes = [event["text"] for event in bench.events("train", bench.text, *shape) if "text" in event]
+        finally:
+            del taken
+            torch.cuda.empty_cache()
+        said = [note for note in notes if note.startswith("memory ran out")]
+        return said[-1] if said else "FAILED: memory did not run out"
+
+    yield "memory runs out", run
 
 
 def shakespeare(bench: Bench) -> Rows:
-    """Train for 10, 20 and 60 seconds, by characters and by default."""
-    for seconds in (10,) if bench.quick else (10, 20, 60):
-        for flags in (("--tokenizer", "char"), ()):
-            start = time.perf_counter()
-            events = bench.mygpt("train", bench.text, "--time", f"{seconds}s", *flags, "--json")
-            took = time.perf_counter() - start
-            records = [json.loads(line) for line in events.splitlines()]
-            best = min(each["nats_per_character"] for each in records if each["event"] == "evaluated")
-            plan = next(each for each in records if each["event"] == "plan")
-            what = f"train --time {seconds}s {' '.join(flags)}".strip()
-            yield (
-                what,
-                f"{best:.4f} nats per character in {took:.1f} s, {plan['parameters'] / 1e6:.1f} M parameters",
-            )
+    """Train for 20 and 60 seconds by default and by characters, and for 10 by characters."""
+
+    def run(seconds: int, flags: tuple[str, ...]) -> str:
+        start = time.perf_counter()
+        events = bench.events("train", bench.text, "--time", f"{seconds}s", *flags)
+        took = time.perf_counter() - start
+        best = min(each["nats_per_character"] for each in events if each["event"] == "evaluated")
+        size = next(each["parameters"] for each in events if each["event"] == "plan") / 1e6
+        return f"{best:.4f} nats per character in {took:.1f} s, {size:.1f} M parameters"
+
+    characters = ("--tokenizer", "char")
+    runs: tuple[tuple[int, tuple[str, ...]], ...] = (
+        (20, characters),
+        (60, characters),
+        (60, ()),
+        (20, ()),
+        (10, characters),
+    )
+    for seconds, flags in runs[-1:] if bench.quick else runs:
+        what = " ".join(["train --time", f"{seconds}s", *flags])
+        yield what, partial(run, seconds, flags)
 
 
 def new_model(bench: Bench, name: str) -> GPT:
@@ -197,85 +259,116 @@ def new_model(bench: Bench, name: str) -> GPT:
     return model.to(bench.device)
 
 
+def optimizer_of(bench: Bench, model: GPT, backend: Any) -> Optimizer:
+    """Return what `mygpt train` takes its steps with."""
+    shape: dict[str, Any] = {"layers": model.config.layers, "heads": model.config.heads}
+    shape |= {"width": model.config.width, "context": model.config.context, "arch": model.config.arch}
+    rates: dict[str, Any] = {"lr": 3e-3, "muon_lr": 0.02, "weight_decay": 0.1, "beta1": 0.8, "beta2": 0.95}
+    course: dict[str, Any] = {"schedule": "linear", "warmup": 1, "decay_fraction": 0.5, "final_lr": 0.0}
+    every: dict[str, Any] = {"eval_every": 1, "save_every": 1, "log_every": 1, "patience": 0}
+    others: dict[str, Any] = {"vocab_size": None, "dropout": 0.0, "bpe_dropout": 0.0, "bias": False}
+    others |= {"steps": 2, "batch_size": 1, "dtype": "float32"}
+    config = TrainConfig(**shape, **rates, **course, **every, **others)
+    return Optimizer(model, config, backend.muon)
+
+
 def training(bench: Bench) -> Rows:
     """Take steps of a larger model, in bfloat16, compiled: tokens per second, and the share of the peak."""
-    for name in (GPT2_SMALL, LLAMA):
+
+    def run(name: str) -> str:
         model, rows = new_model(bench, name), 1 if bench.quick else 16
         model.compute_dtype = bench.dtype
         config = model.config
         context = 64 if bench.quick else min(1024, config.context)
-        backend = compile_training("auto", bench.device, torch.bfloat16, bench.folder / "kernels").backend(
-            model
-        )
+        kernels = bench.folder / "kernels"
+        backend = compile_training("auto", bench.device, bench.dtype, kernels).backend(model)
+        optimizer = optimizer_of(bench, model, backend)
         ids = torch.randint(0, config.vocab_size, (rows, context + 1), device=bench.device)
 
-        def step(model: GPT = model, backend: Any = backend, ids: Tensor = ids) -> None:
+        def gradients() -> None:
             for parameter in model.parameters():
                 parameter.grad = None
             backend.accumulate_gradients(ids[:, :-1], ids[:, 1:])
 
-        rate = rows * context / bench.seconds_of(step, 2 if bench.quick else 10)
+        def step() -> None:
+            gradients()
+            optimizer.step(1e-3)
+
         matrices = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and n != "positions")
         lookup = 0 if config.tied else config.vocab_size * config.width
         attention = 12 * config.layers * config.heads * config.head_width * context
-        flops = rate * (6 * (matrices - lookup) + attention)
-        card = torch.cuda.get_device_name() if bench.device.type == "cuda" else ""
-        peak = next((peak for kind, peak in PEAK.items() if kind in card), math.nan)
-        share = "" if math.isnan(peak) else f", {flops / peak:.0%} of the peak"
-        yield f"training {name}", f"{rate:,.0f} tokens/s, {flops / 1e12:.1f} TFLOP/s{share}"
-        del model, backend
+        flops_per_token = 6 * (matrices - lookup) + attention
+        peak = next((peak for kind, peak in PEAK.items() if kind in bench.card.split()), None)
+        said = []
+        for what, work in (("forward and backward", gradients), ("with the optimizer's step", step)):
+            rate = rows * context / bench.seconds_of(work, 2 if bench.quick else 10)
+            flops = rate * flops_per_token
+            share = f", {flops / peak:.0%} of the peak" if peak else ""
+            said.append(f"{what} {rate:,.0f} tokens/s, {flops / 1e12:.1f} TFLOP/s{share}")
+        return "; ".join(said)
+
+    for name in (GPT2_SMALL, LLAMA):
+        yield f"training {name}", partial(run, name)
 
 
 def generation(bench: Bench) -> Rows:
-    """Generate 1 and 64 texts: tokens per second, and the share of what memory allows."""
+    """Generate 1 and 64 texts, as `mygpt sample` does: tokens per second, and the share of the bandwidth."""
     letters = train_tokenizer("char", ["text"], vocab_size=None, end_of_text=False)
+    decoders: dict[tuple[str, str], Decoder] = {}
+
+    def run(name: str, kind: str, count: int) -> str:
+        if (name, kind) not in decoders:
+            decoders.clear()
+            model = new_model(bench, name).requires_grad_(False)
+            decoders[name, kind] = decoder_for(model, kind, bench.folder / "kernels")
+        decoder, tokens = decoders[name, kind], 8 if bench.quick else 200
+        sampling = resolve({"temperature": 0.0, "seed": 1, "max_new_tokens": tokens, "num_samples": count})
+        filters = chain(sampling, letters)
+
+        def write() -> None:
+            state = begin(decoder, [list(range(16))], sampling)
+            for _ in grow(state, Sampler(sampling, filters, state.length, decoder.sampler)):
+                pass
+
+        rate = count * tokens / bench.seconds_of(write, 1 if bench.quick else 2)
+        model = decoder.model
+        size = sum(p.numel() * p.element_size() for p in model.parameters() if p is not model.positions)
+        share = f", {rate / count * size / bench.bandwidth:.0%} of the bandwidth" if bench.bandwidth else ""
+        return f"{rate:,.0f} tokens/s{share}"
+
     for name in (GPT2_SMALL, LLAMA):
-        model = new_model(bench, name).requires_grad_(False)
-        model.compute_dtype = bench.dtype
-        model.to(bench.dtype)
-        decoder = decoder_for(model, "none", bench.folder / "kernels")
-        for count in (1, 64):
-            tokens = 8 if bench.quick else 200
-            asked = {"temperature": 0.0, "seed": 1, "max_new_tokens": tokens, "num_samples": count}
-            sampling = resolve(asked)
-
-            def write(sampling: Any = sampling, decoder: Any = decoder) -> None:
-                state = begin(decoder, [list(range(16))], sampling)
-                filters = chain(sampling, letters)
-                for _ in grow(state, Sampler(sampling, filters, state.length, decoder.sampler)):
-                    pass
-
-            rate = count * tokens / bench.seconds_of(write, 1 if bench.quick else 2)
-            size = sum(p.numel() * p.element_size() for p in model.parameters() if p is not model.positions)
-            yield (
-                f"generation, {count} at once, {name}",
-                f"{rate:,.0f} tokens/s, {rate / count * size / 1e9:,.0f} GB/s",
-            )
-        del model, decoder
+        for kind, called in (("bfloat16", "bfloat16"), ("none", "float32")):
+            for count in (1, 64):
+                yield f"generation, {count} at once, {name}, {called}", partial(run, name, kind, count)
 
 
 def transformers(bench: Bench) -> Rows:
     """Generate with transformers: its own cache, and its static cache with torch.compile."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    shape = {"n_layer": 2, "vocab_size": 512} if bench.quick else {}
-    config = GPT2Config(**shape, bos_token_id=None, eos_token_id=None, pad_token_id=0)
-    model = GPT2LMHeadModel(config).eval().to(bench.device, bench.dtype)
+    models: list[Any] = []
     tokens = 8 if bench.quick else 200
-    for count in (1, 64):
-        ids = torch.arange(16, device=bench.device)[None].repeat(count, 1)
-        for cache in ("dynamic", "static"):
-            flags: dict[str, Any] = {"do_sample": False, "max_new_tokens": tokens, "min_new_tokens": tokens}
-            flags |= {"cache_implementation": "static"} if cache == "static" else {}
 
-            def write(ids: Tensor = ids, flags: dict[str, Any] = flags) -> None:
-                model.generate(ids, attention_mask=torch.ones_like(ids), **flags)
+    def run(count: int, cache: str) -> str:
+        from transformers import GPT2Config, GPT2LMHeadModel
 
-            rate = count * tokens / bench.seconds_of(write, 1)
-            yield f"transformers, {count} at once, {cache} cache, GPT-2 small", f"{rate:,.0f} tokens/s"
+        if not models:
+            shape = {"n_layer": 2, "vocab_size": 512} if bench.quick else {}
+            config = GPT2Config(**shape, bos_token_id=None, eos_token_id=None, pad_token_id=0)
+            models.append(GPT2LMHeadModel(config).eval().to(bench.device, bench.dtype))
+        ids: Tensor = torch.arange(16, device=bench.device)[None].repeat(count, 1)
+        flags: dict[str, Any] = {"do_sample": False, "max_new_tokens": tokens, "min_new_tokens": tokens}
+        flags |= {"cache_implementation": "static"} if cache == "static" else {}
+        mask = torch.ones_like(ids)
+        seconds = bench.seconds_of(lambda: models[0].generate(ids, attention_mask=mask, **flags), 1)
+        return f"{count * tokens / seconds:,.0f} tokens/s"
+
+    for cache in ("dynamic", "static"):
+        for count in (1, 64):
+            what = f"transformers, {count} at once, {cache} cache, GPT-2 small"
+            yield what, partial(run, count, cache)
 
 
-PARTS = (machine, tests, resumed, out_of_memory, shakespeare, training, generation, transformers)
+# What is wanted most comes first.
+PARTS = (machine, tests, generation, training, resumed, shakespeare, out_of_memory, transformers)
 
 
 def main() -> None:
@@ -286,27 +379,31 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small models and few steps, to try the parts")
     parser.add_argument("--parts", nargs="+", choices=[part.__name__ for part in PARTS], help="only these")
     arguments = parser.parse_args()
+    if not arguments.text.is_file():
+        parser.error(f"there is no text {arguments.text}: name one")
     started = time.perf_counter()
     print("| what | result | s |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(
-            torch.device(arguments.device), arguments.text.absolute(), Path(folder), arguments.quick
-        )
+        place, text = torch.device(arguments.device), arguments.text.absolute()
+        bench = Bench(place, text, Path(folder), arguments.quick)
         for part in PARTS:
-            name = part.__name__
-            if arguments.parts and name not in arguments.parts:
+            if arguments.parts and part.__name__ not in arguments.parts:
                 continue
-            if time.perf_counter() - started > SECONDS:
-                print(f"| {name} | left out: no time | |", flush=True)
-                continue
-            begun = time.perf_counter()
-            try:
-                for what, result in part(bench):
-                    print(f"| {what} | {result} | {time.perf_counter() - begun:.0f} |", flush=True)
-                    begun = time.perf_counter()
-            except Exception as fault:  # whatever a part comes up with, the others are worth having
-                reason = str(fault).strip().splitlines() or [""]
-                print(f"| {name} | FAILED: {type(fault).__name__}: {reason[0][:300]} | |", flush=True)
+            for what, work in part(bench):
+                begun = time.perf_counter()
+                print(f"| {what} | {result_of(work, SECONDS - begun + started)} |", end="", flush=True)
+                print(f" {time.perf_counter() - begun:.0f} |", flush=True)
+
+
+def result_of(work: Work, left: float) -> str:
+    """Return what came of some work, or why nothing did, whatever it was."""
+    if left <= 0:
+        return "left out: no time"
+    try:
+        return work()
+    except Exception as fault:
+        reason = (str(fault).strip().splitlines() or [""])[0]
+        return f"FAILED: {type(fault).__name__}: {reason[:300]}"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mygpt_cli.base.devices import cores
 
-SHAPE = ("--layers", "4", "--width", "128", "--context", "256", "--log-every", "1", "--json")
+SHAPE = ("--layers", "4", "--width", "128", "--context", "256", "--log-every", "5", "--json")
 
 
 def tokens_per_second(text: Path, flags: list[str], threads: int, steps: int) -> float:
@@ -22,10 +22,10 @@ def tokens_per_second(text: Path, flags: list[str], threads: int, steps: int) ->
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "mygpt_cli", "train", str(text.absolute()), *SHAPE, *flags]
         command += ["--steps", str(steps), "--eval-every", str(2 * steps), "--save-every", str(2 * steps)]
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MYGPT_CACHE_DIR": f"{folder}/cache"}
         done = subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment)
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    progress = [event for event in events if event["event"] == "progress"][steps // 10 :]
+    progress = [event for event in events if event["event"] == "progress" and event["step"] >= steps // 10]
     # The last step is timed to its end, which validation comes after.
     first, last = progress[0], progress[-1]
     tokens = next(event["tokens_per_step"] for event in events if event["event"] == "started")

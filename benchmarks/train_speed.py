@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,8 +143,7 @@ def product_seconds(trainer: Trainer) -> float:
     config, dtype = trainer.config, trainer.model.compute_dtype
     n, c, v = config.batch_size * config.context, config.width, trainer.model.config.vocab_size
     heads, t, d = config.batch_size * config.heads, config.context, config.width // config.heads
-    linear = [(n, c, 3 * c), (n, c, c), (n, c, 4 * c), (n, 4 * c, c)]
-    shapes = linear * config.layers + [(n, c, v)]
+    shapes = [(n, columns, rows) for _, (rows, columns) in matrices(trainer.model)] + [(n, c, v)]
     total = 0.0
     for rows, fan_in, fan_out in shapes:
         x, w, y = (torch.randn(*s).to(dtype) for s in ((rows, fan_in), (fan_in, fan_out), (rows, fan_out)))
@@ -155,12 +155,21 @@ def product_seconds(trainer: Trainer) -> float:
     return (total + 3 * config.layers * pair) * config.accumulation + optimizer_product_seconds(trainer)
 
 
+def matrices(model: GPT) -> list[tuple[str, torch.Size]]:
+    """Return the matrices inside the blocks, by name, with their rows and columns."""
+    return [(n, p.shape) for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
+
+
 def optimizer_product_seconds(trainer: Trainer) -> float:
     """Return torch's time for the products that make Muon's updates orthogonal, each timed alone."""
-    layers, c = trainer.config.layers, trainer.config.width
+    counts: Counter[tuple[int, int]] = Counter()
+    for name, (rows, columns) in matrices(trainer.model):
+        parts = 3 if "qkv" in name else 1  # query, key and value are each a matrix to it
+        low, high = sorted((rows // parts, columns))
+        counts[low, high] += parts
     total = 0.0
-    for count, wide in ((4 * layers, c), (2 * layers, 4 * c)):
-        x = torch.randn(count, c, wide).to(trainer.model.compute_dtype)
+    for (low, high), count in counts.items():
+        x = torch.randn(count, low, high).to(trainer.model.compute_dtype)
         gram = x @ x.mT
         total += best(lambda x=x: x @ x.mT, 20)  # type: ignore[misc]
         total += best(lambda gram=gram: gram @ gram, 20)  # type: ignore[misc]

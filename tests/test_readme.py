@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
 RECIPES = {  # the texts of docs/recipes.md
     "lyrics.txt": "Tell me why the rain must fall,\ntell me, tell me, tell me all.\n\n",
@@ -81,8 +82,13 @@ def test_make_targets_exist() -> None:
 
 
 def test_benchmarks_exist() -> None:
-    for name in re.findall(r"python -m benchmarks\.(\w+)", README + RESULTS):
-        assert (ROOT / "benchmarks" / f"{name}.py").is_file(), name
+    for name in re.findall(r"python -m benchmarks\.(\w+)", "".join([README, RESULTS, SECURITY, *PAGES.values()])):
+        folder = ROOT / "benchmarks" / name
+        assert folder.with_suffix(".py").is_file() or folder.is_dir(), name
+
+
+def test_no_figure_is_still_to_come() -> None:
+    assert not re.search(r"\| @\d", README + RESULTS)
 
 
 def test_exit_codes_are_those_of_the_program() -> None:

@@ -55,13 +55,7 @@ NEW = 30  # tokens to write
 SAMPLES = [TEXT[:200], "a foo bar zebrazeb lead concat é中 flat on it\n\n  x", "", "  \t中文 cat"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Let these small models be computed by one thread: more would only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

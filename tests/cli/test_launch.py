@@ -155,7 +155,7 @@ def test_torchrun_with_different_texts_is_refused(text: Path) -> None:
     program = f"import os, sys; os.execv({sys.executable!r}, [{sys.executable!r}, *{command!r}, "
     Path("start.py").write_text(f"{program}'text' + os.environ['RANK'] + '.txt'])\n", encoding="utf-8")
     done = subprocess.run(
-        [str(BIN / "torchrun"), "--nproc-per-node", "2", "start.py"],
+        [str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", "start.py"],
         capture_output=True,
         check=False,
         timeout=100,

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -293,6 +294,8 @@ def on_a_terminal(folder: Path, *flags: str, **environment: str) -> bytes:
         command, stdin=theirs, stdout=theirs, env=os.environ | {"TERM": "xterm"} | environment
     ) as process:
         os.close(theirs)
+        late = threading.Timer(60, process.kill)
+        late.start()
         shown = b""
         try:
             while data := os.read(ours, 4096):
@@ -300,6 +303,7 @@ def on_a_terminal(folder: Path, *flags: str, **environment: str) -> bytes:
         except OSError:  # how Linux says that the other side has closed
             pass
         assert process.wait(60) == 0
+        late.cancel()
     os.close(ours)
     return shown
 

@@ -796,6 +796,20 @@ def test_the_newest_run_can_be_resumed_as_latest(text: Path, capfd: pytest.Captu
     assert capfd.readouterr().out == "checkpoints/latest\n"
 
 
+def test_what_may_change_when_a_run_is_resumed(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As docs/training.md lists it, all at once; each other setting is refused in other tests."""
+    assert train("text.txt", "--steps", 2, "--batch-size", 4, "--quiet") == 0
+    changed = ["--steps", "6", "--device", "cpu", "--patience", "2", "--eval-every", "3", "--save-every", "3"]
+    changed += ["--keep-every", "2", "--log-every", "1", "--batch-size", "2", "--accumulation", "2"]
+    assert run(["train", "--resume", "text-001", *changed, "--no-shard", "--json"]) == 0
+    records = [json.loads(line) for line in capfd.readouterr().out.splitlines()[1:]]
+    seen = {kind: [e["step"] for e in records if e["event"] == kind] for kind in ("progress", "evaluated")}
+    assert seen == {"progress": [3, 4, 5, 6], "evaluated": [3, 6]}
+    assert sorted(path.name for path in Path("checkpoints/text-001/kept").iterdir()) == ["000004", "000006"]
+    config = from_file(Path("checkpoints/text-001/config.toml"))
+    assert (config["patience"], config["batch_size"], config["accumulation"]) == (2, 2, 2)
+
+
 def test_the_end_shows_a_sample_and_a_verdict(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 20, "--tokenizer", "char", "--explain") == 0
     err = capfd.readouterr().err

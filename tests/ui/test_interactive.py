@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,8 @@ def test_on_a_terminal_ctrl_c_stops_the_text_and_ctrl_d_leaves(tmp_path: Path) -
     options: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": environment}
     with subprocess.Popen(command, start_new_session=True, **options) as process:
         os.close(theirs)
+        late = threading.Timer(60, process.kill)
+        late.start()
         read_until(b"> ")
         os.write(ours, b"The cat\n")
         read_until(b"The cat\r\nThe cat")
@@ -210,5 +213,6 @@ def test_on_a_terminal_ctrl_c_stops_the_text_and_ctrl_d_leaves(tmp_path: Path) -
         read_until(b"\n> ")
         os.write(ours, b"\x04")
         assert process.wait(60) == 0
+        late.cancel()
     os.close(ours)
     assert "The cat" in (tmp_path / "history").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from mygpt_cli.cli.app import run
 from mygpt_cli.generation.stream import Prompt
 from mygpt_cli.inspection.tour import BEAMS, TEMPERATURES, TOP_K, TOP_P, Tour, take_tour
 from mygpt_cli.tokens.tokenizer_training import train_tokenizer
-from mygpt_cli.ui import tour
+from mygpt_cli.ui import tour, tour_pictures
 from mygpt_cli.ui.export import Export, Shown
 from mygpt_cli.ui.tour import fit_page, render_page, show_tour, walk
 from mygpt_cli.ui.tour_screens import STAGES, STOPS, Page, pages
@@ -74,6 +75,16 @@ def test_the_words_are_true_of_the_tokenizer() -> None:
     assert of_byte_pairs[0].answer.startswith("Neither. A token may be a letter, a part of a word,")
     assert of_characters[1].question == "Why do many models have longer tokens?"
     assert of_byte_pairs[1].question == "Why not make each byte a token?"
+
+
+def test_of_many_merges_the_last_have_their_numbers() -> None:
+    taken = tour_of("nanochat")
+    token = b"abcdefghijklm"
+    merges = tuple((token[:at], token[at : at + 1]) for at in range(1, len(token)))
+    life = replace(taken.life, token=token, merges=merges, merged=True)
+    shown = render(tour_pictures.merges(replace(taken, life=life), 80))
+    assert [line.split()[1] for line in shown.splitlines() if "merge" in line] == list(map(str, range(5, 13)))
+    assert shown.splitlines()[-2].split()[2:] == ["abcdefghijkl", "+", "m"]
 
 
 def test_numbers_say_what_they_are() -> None:

@@ -108,6 +108,18 @@ def test_the_live_view_fits_and_is_safe(width: int) -> None:
         assert shown in text
 
 
+def test_a_long_curve_keeps_its_middle() -> None:
+    shown = Dashboard()
+    progress = view().progress
+    assert isinstance(progress, Progress)
+    for step in range(1, 4001):
+        shown.event(replace(progress, step=step, loss=float(step)))
+    kept = shown._view.losses
+    assert len(kept) <= 1000
+    assert [x for x, _ in kept] == [y for _, y in kept]  # means of neighbours
+    assert max(second[0] - first[0] for first, second in itertools.pairwise(kept)) <= 16
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_an_explanation_is_shown_as_a_whole_or_not_at_all(width: int) -> None:
     shown = view()
