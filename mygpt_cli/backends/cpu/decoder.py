@@ -3,6 +3,7 @@
 B sequences, T tokens read at once, V vocabulary.
 """
 
+import contextlib
 import ctypes
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
@@ -209,12 +210,13 @@ def _filled(bias: Tensor) -> Tensor:
 
 def allocate(tensor: Tensor) -> Tensor:
     """Return memory for a tensor, in large pages where it is large: addresses are looked up faster."""
-    if tensor.nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format)
-    size = -(-tensor.nbytes // LARGE_PAGE) * LARGE_PAGE
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)
+    if tensor.nbytes >= LARGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        size = -(-tensor.nbytes // LARGE_PAGE) * LARGE_PAGE
+        with contextlib.suppress(OSError):  # a kernel without large pages, or no memory, of which torch tells
+            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory.madvise(mmap.MADV_HUGEPAGE)
+            return torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)
+    return torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format)
 
 
 def _padded(width: int) -> int:

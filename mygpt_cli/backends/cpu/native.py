@@ -25,6 +25,7 @@ from torch import Tensor
 from mygpt_cli.base.errors import MygptError, ResourceError, UsageError, did_you_mean
 from mygpt_cli.base.locking import waited_lock
 
+KINDS = ("model", "flags", "Features", "CPU ")  # lines of /proc/cpuinfo that tell processors apart, Arm's too
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
 VARIABLE = "MYGPT_CPU"
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
@@ -203,4 +204,5 @@ def _processor() -> str:
     """Return what identifies the kind of processor that the code is compiled for."""
     about = Path("/proc/cpuinfo")
     lines = set(about.read_text(encoding="utf-8", errors="replace").splitlines()) if about.exists() else set()
-    return "\n".join([platform.machine(), *sorted(line for line in lines if line[:5] in ("model", "flags"))])
+    known = sorted(line for line in lines if line.startswith(KINDS))
+    return "\n".join([platform.machine(), *known])

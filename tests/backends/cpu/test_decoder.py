@@ -1,6 +1,7 @@
 """Compiled decoding against the model itself, for every variant and kind of weights."""
 
 import math
+import mmap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mygpt_cli.backends.choice import decoder_for
-from mygpt_cli.backends.cpu.decoder import WEIGHTS, CPUDecoder, round_weights, takes
+from mygpt_cli.backends.cpu.decoder import LARGE_PAGE, WEIGHTS, CPUDecoder, allocate, round_weights, takes
 from mygpt_cli.backends.cpu.native import compile_library
 from mygpt_cli.backends.reference import ReferenceDecoder
 from mygpt_cli.model.gpt import GPT
@@ -160,3 +161,13 @@ def test_rounding_is_done_once(kind: str) -> None:
         step = {"float32": 0.0, "bfloat16": 2**-8, "int8": 0.5 / 127}[kind]
         most = original.abs().amax(dim=-1, keepdim=True) if p.ndim == 2 else original.abs()
         assert ((p - original).abs() <= step * 1.001 * most).all(), name
+
+
+def test_a_kernel_without_large_pages_gives_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(mmap.mmap):
+        def madvise(self, *arguments: int) -> None:
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Refusing)
+    numbers = allocate(torch.empty(LARGE_PAGE, dtype=torch.uint8, device="meta"))
+    assert numbers.fill_(7).sum() == 7 * LARGE_PAGE

@@ -77,6 +77,18 @@ def test_each_choice_of_instructions_has_code_of_its_own(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("flags\t: avx2", "flags\t: avx512f"), ("CPU part\t: 1", "CPU part\t: 2")]
+)
+def test_processors_are_told_apart(one: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for line in (one, other):
+        monkeypatch.setattr(Path, "read_text", lambda path, line=line, **how: f"processor\t: 0\n{line}\n")
+        monkeypatch.setattr(Path, "exists", lambda path: True)
+        told.append(native._processor())
+    assert told[0] != told[1]
+
+
 def test_instructions_that_the_processor_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_processor", lambda: "x86_64\nflags : fpu sse2 avx2")
     monkeypatch.setattr(native, "INSTRUCTIONS", {"native": [], "avx512": ["-march=x86-64-v4"]})
