@@ -30,7 +30,7 @@ from torch import Tensor
 
 from benchmarks.generate import GPT2_SMALL, LLAMA, MODELS
 from mygpt_cli.backends.choice import compile_training, decoder_for
-from mygpt_cli.backends.interfaces import Decoder
+from mygpt_cli.backends.interfaces import Decoder, TrainingBackend
 from mygpt_cli.config.sampling import resolve
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.generation.chain import chain
@@ -196,6 +196,8 @@ def resumed(bench: Bench) -> Rows:
             process.stdout.read()
         if process.returncode != 143:
             raise RuntimeError(f"the run was to be stopped, and ended with {process.returncode}")
+        if not digests:
+            raise RuntimeError("there is no whole run to compare with")
         run = bench.mygpt("train", "--resume", "stopped-001", "--quiet").strip()
         return compared(bench.digest(run))
 
@@ -226,7 +228,7 @@ def out_of_memory(bench: Bench) -> Rows:
 
 
 def shakespeare(bench: Bench) -> Rows:
-    """Train for 20 and 60 seconds by default and by characters, and for 10 by characters."""
+    """Train for 20 and 60 seconds by characters and by default, and for 10 by characters."""
 
     def run(seconds: int, flags: tuple[str, ...]) -> str:
         start = time.perf_counter()
@@ -259,7 +261,7 @@ def new_model(bench: Bench, name: str) -> GPT:
     return model.to(bench.device)
 
 
-def optimizer_of(bench: Bench, model: GPT, backend: Any) -> Optimizer:
+def optimizer_of(model: GPT, backend: TrainingBackend) -> Optimizer:
     """Return what `mygpt train` takes its steps with."""
     shape: dict[str, Any] = {"layers": model.config.layers, "heads": model.config.heads}
     shape |= {"width": model.config.width, "context": model.config.context, "arch": model.config.arch}
@@ -282,7 +284,7 @@ def training(bench: Bench) -> Rows:
         context = 64 if bench.quick else min(1024, config.context)
         kernels = bench.folder / "kernels"
         backend = compile_training("auto", bench.device, bench.dtype, kernels).backend(model)
-        optimizer = optimizer_of(bench, model, backend)
+        optimizer = optimizer_of(model, backend)
         ids = torch.randint(0, config.vocab_size, (rows, context + 1), device=bench.device)
 
         def gradients() -> None:
@@ -298,7 +300,7 @@ def training(bench: Bench) -> Rows:
         lookup = 0 if config.tied else config.vocab_size * config.width
         attention = 12 * config.layers * config.heads * config.head_width * context
         flops_per_token = 6 * (matrices - lookup) + attention
-        peak = next((peak for kind, peak in PEAK.items() if kind in bench.card.split()), None)
+        peak = next((peak for kind, peak in PEAK.items() if kind in bench.card.replace("-", " ").split()), None)
         said = []
         for what, work in (("forward and backward", gradients), ("with the optimizer's step", step)):
             rate = rows * context / bench.seconds_of(work, 2 if bench.quick else 10)

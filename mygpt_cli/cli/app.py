@@ -101,8 +101,9 @@ def run(arguments: Sequence[str]) -> int:
                 "to give a text instead of a file, use --prompt",
             )
             return UsageError.exit_code
-        if isinstance(error, PermissionError):
-            print_error(f"{error.filename}: permission denied", "another user owns it, or its mode forbids it")
+        if isinstance(error, PermissionError) and error.filename is not None:
+            told = f"{error.filename}: permission denied"
+            print_error(told, "another user owns it, or its mode forbids it")
             return UsageError.exit_code
         # Typer's own errors know how to put themselves; all else is a fault of mygpt.
         if hasattr(error, "format_message"):

@@ -167,8 +167,9 @@ def _with_rest(meant: str, rest: Sequence[str]) -> str:
         return f"{join(rest)} --help"
     if meant == "train --resume latest" and is_text:
         meant = "train --resume"
-    if meant.endswith("--prompt TEXT") and Path(rest[0]).is_file():
-        meant = meant.replace("--prompt TEXT", "--text")
+    with contextlib.suppress(OSError):  # no such name can be
+        if Path(rest[0]).is_file():
+            meant = meant.replace("--prompt TEXT", "--text")
     meant = meant.removesuffix(" TEXT").removesuffix(" FILE")
     if meant == "sample" and is_text:
         meant = "sample --prompt"

@@ -161,6 +161,8 @@ def inspect(
     chosen = {"seed": fresh_seed(), "max_new_tokens": steps or 5} | given
     sampling = resolve(chosen if beams is None else chosen | {"beams": beams})
     degrees = () if temperatures is None else _temperatures(temperatures, flags)
+    if degrees and "temperature" not in sampling.order:
+        raise UsageError("--temperatures is set, but --filters leaves temperature out", "add it to --filters")
     start = None if prompt is None else prompt_from_argument(prompt)
 
     from mygpt_cli.ui.export import Export, Shown

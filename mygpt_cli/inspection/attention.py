@@ -65,8 +65,8 @@ class HeatMap:
 class AttentionView:
     """The heads that were asked for, and how the model's answer after the text comes about.
 
-    `tokens` are those of the text that the model sees, `before` how many come before them. `probability` is the
-    answer's, with all heads in place.
+    `tokens` are those of the text that the model sees, `before` how many come before them. `probability` is
+    the answer's, with all heads in place.
     """
 
     ids: tuple[int, ...]

@@ -22,8 +22,8 @@ class Trace:
 
     `streams` are the L + 1 states of the residual stream (T, C): what the first layer reads, and what each
     layer leaves. `embedded` are the parts of the first, by name; `attention` and `mlp` the L pairs of (T, C)
-    that layers add to it. Of a longer text these are the last ids, and `before` are so many that the model does
-    not see.
+    that layers add to it. Of a longer text these are the last ids; `before` them are so many that the model
+    does not see.
     """
 
     model: GPT
@@ -66,17 +66,10 @@ def trace(model: GPT, ids: tuple[int, ...]) -> Trace:
     if model.positions is not None and model.embedding_norm is None:
         positions = model.positions[: len(ids)].to(model.compute_dtype)
         embedded = {"token embedding": model.embed(tokens)[0], "position embedding": positions}
-    traced = Trace(
-        model,
-        ids,
-        embedded,
-        tuple(streams),
-        *(
-            tuple(calls[f"blocks.{layer}.{part}"].output[0] for layer in layers)
-            for part in ("attention", "mlp")
-        ),
-        before,
+    attention, mlp = (
+        tuple(calls[f"blocks.{layer}.{part}"].output[0] for layer in layers) for part in ("attention", "mlp")
     )
+    traced = Trace(model, ids, embedded, tuple(streams), attention, mlp, before)
     if not logits_of(traced, streams[-1]).isfinite().all():
         part = unsound_part(model, tokens)
         raise MygptError(

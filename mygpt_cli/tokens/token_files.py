@@ -122,7 +122,8 @@ def write_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer, progress: O
         done = _write_part(folder / f"{name}.bin", part, tokenizer, after, _done(meta, name), note)
         if done.tokens < 2:
             raise TextError(
-                f"the {CALLED[name]} text is too short: {done.tokens} token, and two are needed to predict one",
+                f"the {CALLED[name]} text is too short: {done.tokens} token, and two are needed to"
+                " predict one",
                 "give more text, or change --val-fraction",
             )
 

@@ -25,7 +25,7 @@ def fit_memory(
     Of several `processes`, each takes its part of a step's sequences. A model that is fine-tuned has as many
     weights as `start`; it is `kept` as it was opened, in so many bytes of the same memory.
     Raises ResourceError when they do not suffice for a single sequence; it names the largest number of
-    layers, and the largest width, that leave a fifth of them free. The shape of a `resumed` run is what it is.
+    layers, and the largest width, that leave a fifth of them free. A `resumed` run has its shape already.
     """
 
     def needs(config: TrainConfig, layers: int, width: int) -> float:

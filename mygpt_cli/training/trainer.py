@@ -189,7 +189,8 @@ class Trainer:
             last = last or reason is not None
             keep = config.keep_every > 0 and history.step % config.keep_every == 0
             due = last or best or keep or history.step % config.save_every == 0
-            due = due or self.config.accumulation != parts  # what follows smaller micro-batches can be repeated
+            # What follows smaller micro-batches can be repeated.
+            due = due or self.config.accumulation != parts
             if due:
                 parts = self.config.accumulation
                 self.average.show()

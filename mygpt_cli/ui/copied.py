@@ -69,8 +69,8 @@ def render_copied(
             file = tail(one_line(passage.file), place - len(where))
             size = passage.stop - passage.start
             sentence = (
-                f"Characters {count(passage.start + 1)} to {count(passage.stop)} of this text stand word for word"
-                f" in {one_line(passage.file)}, line {count(passage.line)}, from character"
+                f"Characters {count(passage.start + 1)} to {count(passage.stop)} of this text stand"
+                f" word for word in {one_line(passage.file)}, line {count(passage.line)}, from character"
                 f" {count(passage.offset + 1)} on."
             )
             rows.append(Row([count(size), head(said, width), f"{file}{where}"], sentence))

@@ -105,9 +105,12 @@ class Dashboard(PlainReporter):
         elif isinstance(event, Progress):
             view.progress, view.progress_at = event, time.monotonic()
             if math.isfinite(event.loss):
+                view.gathered.append((event.step, event.loss))
+                if len(view.gathered) >= view.together:
+                    view.losses += thin(view.gathered, 1)
+                    view.gathered = []
                 if len(view.losses) >= MOST_POINTS:
-                    view.losses = thin(view.losses, MOST_POINTS // 2)
-                view.losses.append((event.step, event.loss))
+                    view.losses, view.together = thin(view.losses, MOST_POINTS // 2), 2 * view.together
         elif isinstance(event, Evaluated):
             view.evaluated = event
             if math.isfinite(event.val_loss):
@@ -146,7 +149,9 @@ class RunView:
         self.progress: Progress | None = None
         self.evaluated: Evaluated | Validation | None = None
         self.best: Evaluated | Validation | None = None
-        self.losses: list[Point] = []
+        self.losses: list[Point] = []  # each the mean of `together` events
+        self.together = 1
+        self.gathered: list[Point] = []  # for the next of them
         self.validations: list[Point] = []
         self.samples: list[Sample] = []
         self.ended = ""

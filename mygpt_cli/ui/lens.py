@@ -82,9 +82,8 @@ class Grid:
         ]
         # The shades keep columns apart.
         yield Rows(columns, rows, LABEL + len(shown) * (cells + 2), self.explain, gap=1)
-        rest = len(self.views) - len(shown)
-        if rest:
-            yield Text(f"the last {len(shown):,} of {len(self.views):,} positions", style="dim")
+        if (total := self.views[-1].index) > len(shown):
+            yield Text(f"the last {len(shown):,} of {total:,} positions", style="dim")
         yield Text(legend(ascii_only=options.ascii_only), style="dim")
 
 

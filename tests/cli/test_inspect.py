@@ -249,7 +249,7 @@ def test_a_prompt_longer_than_the_context_says_so(
     assert run(["inspect", str(cycle_run), "--prompt", "I love AI ! " * 9, "--lens"]) == 0
     captured = capsys.readouterr()
     assert "the model sees only the last 48" in captured.err
-    assert "position 48" in captured.out
+    assert "position 108" in captured.out
 
 
 def test_open_shows_a_page_from_a_temporary_file(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

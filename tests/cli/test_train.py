@@ -19,6 +19,7 @@ from benchmarks.reliability.samples import vouch_for
 from mygpt_cli.checkpoints import runs
 from mygpt_cli.checkpoints.runs import Run
 from mygpt_cli.cli.app import run
+from mygpt_cli.config.sources import from_file
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import Event

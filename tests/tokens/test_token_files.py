@@ -187,7 +187,7 @@ def test_what_was_interrupted_is_gone_on_with(
 
     def watch(stage: str, fraction: float) -> None:
         nonlocal calls
-        calls += stage == f"tokenizing the {stop[0]} part"
+        calls += stage == f"tokenizing the {token_files.CALLED[stop[0]]} text"
         if calls > stop[1]:
             raise StopError
 

@@ -330,7 +330,7 @@ def test_plain_lines_tell_of_long_preparations_and_not_of_short_ones(
     assert capfd.readouterr().err == ""
     monkeypatch.setattr("mygpt_cli.ui.train.QUIET_SECONDS", -1.0)
     PlainReporter().busy("tokenizing the training text", 0.5)
-    assert capfd.readouterr().err.split() == ["tokenizing", "the", "train", "part", "50%"]
+    assert capfd.readouterr().err.split() == ["tokenizing", "the", "training", "text", "50%"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")

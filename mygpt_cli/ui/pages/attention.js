@@ -138,7 +138,7 @@ function showPanel() {
   first.append("most at ", token(`'${data.tokens[order[0]]}'`), ` at ${number(order[0])}, with ${percent(weight(from, order[0]))}.`);
   panel.replaceChildren(first);
   const rows = order.slice(0, 10).map((at) => [String(number(at)), token(data.tokens[at]), percent(weight(from, at)), bar(weight(from, at))]);
-  if (data.first && left > 0.002) rows.push(["", `the ${count(data.first)} tokens before`, percent(left), bar(left)]);
+  if (data.cut && left > 0.002) rows.push(["", `the ${count(data.cut)} tokens before`, percent(left), bar(left)]);
   looks.replaceChildren(table(`What '${data.tokens[from]}' at ${number(from)} looks at`, [{ title: "position", number: true }, { title: "token" },
     { title: "weight", number: true }, { title: "", bar: true }], rows));
 }
@@ -225,7 +225,7 @@ root.append(
   make("p", {}, "After this text, the model says ", make("strong", { class: "token" }, `'${data.answer}'`), `, with probability ${percent(data.probability)}.`),
   section("Heads", note("Choose a head. The stronger its colour, the more the answer depends on it. Its picture shows all of its weights, a row for each token that looks."), heads()),
   make("section", {}, title, about, note("Point at a token, or walk with the arrow keys, to see what it looks at."
-    + (data.first ? ` The page holds the weights among the last ${count(size)} of ${count(data.total)} tokens.` : "")), strip, panel),
+    + (data.cut ? ` The page holds the weights among the last ${count(size)} of ${count(data.total)} tokens.` : "")), strip, panel),
   make("div", { class: "columns" }, section("All weights", note("Rows look at columns; the stronger the colour, the more. Weights are rounded to 0.1%."), matrix), section("In numbers", looks)),
   section("What the answer is made of", parts()));
 show();

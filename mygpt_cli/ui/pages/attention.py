@@ -19,6 +19,7 @@ def attention_page(view: "AttentionView", maps: Sequence["HeatMap"]) -> dict[str
     every = view.contributions
     return {
         "first": view.before + total - size,
+        "cut": total - size,
         "total": view.before + total,
         "tokens": [visible(token) for token in view.tokens[total - size :]],
         "unit": UNIT,

@@ -29,7 +29,7 @@ def lens_page(
     names = {int(token): visible(tokenizer.token_bytes(int(token))) for token in ids.unique(sorted=True)}  # type: ignore[no-untyped-call]
     names |= {view.answer: visible(view.answer_token) for view in shown}
     return {
-        "total": len(views),
+        "total": views[-1].index,
         "tokens": names,
         "positions": [
             {

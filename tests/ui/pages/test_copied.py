@@ -60,7 +60,7 @@ def test_passages_by_mouse_and_by_keyboard(opened: Any, tmp_path: Path) -> None:
     page = opened(made(tmp_path, found_in(TEXT, *SPANS)))
     assert page.locator(".place:visible").all_inner_texts() == ["[2]", "[3]", "[1]"]
     page.get_by_role("button", name="Go to [2]").click()
-    assert "characters 3 to 24 of this text, 21 long" in page.inner_text(".panel")
+    assert "characters 4 to 24 of this text, 21 long" in page.inner_text(".panel")
     assert "<script>alert(1)</script>" in page.inner_text(".panel")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
