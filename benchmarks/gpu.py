@@ -5,9 +5,9 @@ there is no time left for are named. It needs no network: the models have random
 Shakespeare where it is beside the clone, or any file.
 
 The parts: tests that need a GPU; generation by `mygpt sample`'s own decoder in float32 and bfloat16, beside
-the bytes that memory gives per second; training steps of GPT-2 small and of a Llama-type model, with the share of
-the card's peak in bfloat16; two runs alike, and one that is stopped and resumed, compared bit by bit;
-`mygpt train TEXT --time T`; memory that runs out; generation by transformers.
+the bytes that memory gives per second; training steps of GPT-2 small and of a Llama-type model, with the
+share of the card's peak in bfloat16; two runs alike, and one that is stopped and resumed, compared bit by
+bit; `mygpt train TEXT --time T`; memory that runs out; generation by transformers.
 `--device cpu --quick` tries the parts themselves on any machine.
 """
 
@@ -300,7 +300,9 @@ def training(bench: Bench) -> Rows:
         lookup = 0 if config.tied else config.vocab_size * config.width
         attention = 12 * config.layers * config.heads * config.head_width * context
         flops_per_token = 6 * (matrices - lookup) + attention
-        peak = next((peak for kind, peak in PEAK.items() if kind in bench.card.replace("-", " ").split()), None)
+        peak = next(
+            (peak for kind, peak in PEAK.items() if kind in bench.card.replace("-", " ").split()), None
+        )
         said = []
         for what, work in (("forward and backward", gradients), ("with the optimizer's step", step)):
             rate = rows * context / bench.seconds_of(work, 2 if bench.quick else 10)

@@ -17,7 +17,9 @@ def tried(*arguments: object) -> list[str]:
 
 def test_the_parts_give_what_they_promise(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
-    text.write_text("".join(f"{a} times {b} is {a * b}.\n" for a in range(60) for b in range(60)), encoding="utf-8")
+    text.write_text(
+        "".join(f"{a} times {b} is {a * b}.\n" for a in range(60) for b in range(60)), encoding="utf-8"
+    )
     lines = tried(text, "--parts", "machine", "generation", "training")
     assert len(lines) == 2 + 8 + 2
     assert not [line for line in lines if "FAILED" in line or "left out" in line]

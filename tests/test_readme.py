@@ -82,7 +82,9 @@ def test_make_targets_exist() -> None:
 
 
 def test_benchmarks_exist() -> None:
-    for name in re.findall(r"python -m benchmarks\.(\w+)", "".join([README, RESULTS, SECURITY, *PAGES.values()])):
+    for name in re.findall(
+        r"python -m benchmarks\.(\w+)", "".join([README, RESULTS, SECURITY, *PAGES.values()])
+    ):
         folder = ROOT / "benchmarks" / name
         assert folder.with_suffix(".py").is_file() or folder.is_dir(), name
 

@@ -16,10 +16,10 @@ from mygpt_cli.base.locking import try_lock
 from mygpt_cli.checkpoints import saving
 from mygpt_cli.checkpoints.checkpoint import Checkpoint
 from mygpt_cli.checkpoints.metrics import (
-    RUN_CONFIG,
     LOCK,
     METRICS,
     NO_LINKS,
+    RUN_CONFIG,
     Logged,
     events,
 )

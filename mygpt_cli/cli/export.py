@@ -97,9 +97,7 @@ def _arguments(checkpoint: str | None, file: str | None) -> tuple[str | None, Pa
     path = Path(file)
     if path.suffix.lower() != SUFFIX:
         right = path.with_suffix(SUFFIX) if path.name else Path(f"model{SUFFIX}")
-        raise UsageError(
-            f"mygpt exports only {SUFFIX} files, not '{file}'", f"name it {quote(str(right))}"
-        )
+        raise UsageError(f"mygpt exports only {SUFFIX} files, not '{file}'", f"name it {quote(str(right))}")
     return checkpoint, path
 
 

@@ -53,7 +53,8 @@ def inspect(
         value("Continue this text, and show how each token is chosen (or a view below).", "TEXT", VIEWS),
     ] = None,
     steps: Annotated[
-        int | None, value("Tokens to write after the prompt.", "N", VIEWS, default="5; with --copied 200", at_least=1)
+        int | None,
+        value("Tokens to write after the prompt.", "N", VIEWS, default="5; with --copied 200", at_least=1),
     ] = None,
     top: Annotated[
         int, value("Candidate tokens to show at each step.", "N", VIEWS, default="5", at_least=1)

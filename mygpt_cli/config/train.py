@@ -321,11 +321,7 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
     `called` returns the name of a setting where these come from.
     """
     settings = {name: value for name, value in settings.items() if value is not None}
-    faults = [
-        fault
-        for name, value in settings.items()
-        if (fault := _value_fault(name, value, called(name)))
-    ]
+    faults = [fault for name, value in settings.items() if (fault := _value_fault(name, value, called(name)))]
     if faults:
         return faults
     given = [called(name) for name in BUDGETS if settings.get(name) is not None]

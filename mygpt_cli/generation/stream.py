@@ -270,9 +270,7 @@ class _Run:
         numbers = 2 * config.layers * config.kv_heads * config.head_width * min(config.context, longest)
         return max(1, min(TOGETHER, CACHE // (4 * numbers)))
 
-    def _draw(
-        self, batch: list[tuple[int, Prompt]], first: int, last: int
-    ) -> Iterator[TextChunk | Sample]:
+    def _draw(self, batch: list[tuple[int, Prompt]], first: int, last: int) -> Iterator[TextChunk | Sample]:
         """Draw samples of prompts, each with its place, from the number `first` to the number `last`.
 
         Those that end leave the batch.

@@ -241,7 +241,8 @@ def _collect(
             holds_text |= is_text[key]
         if not holds_text:
             raise TextError(
-                f"'{source}' holds no text files{_first_reasons(skipped[before:])}", hint or "give files of UTF-8 text"
+                f"'{source}' holds no text files{_first_reasons(skipped[before:])}",
+                hint or "give files of UTF-8 text",
             )
     return tuple(documents), tuple(skipped)
 

@@ -68,5 +68,5 @@ def test_without_locks_on_a_file_system_all_go_on(tmp_path: Path, monkeypatch: p
 
     for number, locked in ((errno.ENOLCK, True), (errno.ENOSYS, True), (errno.EAGAIN, False)):
         failing(number)
-        with (tmp_path / "lock").open("w") as file:
+        with (tmp_path / "lock").open("wb") as file:
             assert try_lock(file.fileno()) is locked

@@ -103,7 +103,9 @@ def test_a_resumed_run_equals_one_that_never_stopped(
         assert (whole.folder / name).read_bytes() == (halves.folder / name).read_bytes(), name
 
     def validations(run: Run) -> list[tuple[int, float]]:
-        return [(r["step"], r["bits_per_byte"]) for r in read_metrics(run.folder) if r["event"] == "evaluated"]
+        return [
+            (r["step"], r["bits_per_byte"]) for r in read_metrics(run.folder) if r["event"] == "evaluated"
+        ]
 
     assert validations(whole) == validations(halves)
     steps = [record["step"] for record in read_metrics(halves.folder) if record["event"] == "progress"]

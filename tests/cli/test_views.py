@@ -151,7 +151,10 @@ def test_the_bars_of_a_comparison_leave_nothing_on_the_terminal(
     ("flags", "told"),
     [
         (["--text", "val.txt"], ["loading the model", "reading the text"]),
-        (["--copied", "--prompt", "7", "--steps", "20", "--seed", "1"], ["loading the model", "writing the text"]),
+        (
+            ["--copied", "--prompt", "7", "--steps", "20", "--seed", "1"],
+            ["loading the model", "writing the text"],
+        ),
         (["--prompt", "7", "--steps", "1"], ["loading the model"]),
         (["--weights"], ["loading the model"]),
     ],

@@ -264,7 +264,11 @@ def test_progress_rises_to_one_in_every_stage(tmp_path: Path) -> None:
         tokenizer="bpe",
         progress=lambda stage, fraction: seen.setdefault(stage, []).append(fraction),
     )
-    assert list(seen) == ["learning the vocabulary", "tokenizing the training text", "tokenizing the validation text"]
+    assert list(seen) == [
+        "learning the vocabulary",
+        "tokenizing the training text",
+        "tokenizing the validation text",
+    ]
     for fractions in seen.values():
         assert fractions == sorted(fractions)
         assert fractions[-1] == 1.0

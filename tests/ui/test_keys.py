@@ -24,6 +24,7 @@ try:
         print("begun", flush=True)
         work()
 except (KeyboardInterrupt, ZeroDivisionError) as error:
+    time.sleep(0.2)  # the terminal throws away what is written before it has done with Ctrl-C
     print(f"ended by {type(error).__name__}")
 print("as before" if termios.tcgetattr(0) == before else "not as before")
 """

@@ -62,7 +62,7 @@ it says '␣sat'.
 def test_every_screen_keeps_its_shape(width: int, explain: bool) -> None:
     wide = "日本語\U0001f600\u202e\u200b".encode() * 5
     many = [replace(VIEWS[0], index=n, token=wide) for n in range(990, 1024)]
-    long = position(1024, wide, *[(wide, 0.5, 50_257)] * 24, (b"a", 1.0, 1))
+    long = position(1, wide, *[(wide, 0.5, 50_257)] * 24, (b"a", 1.0, 1))
     for views in (VIEWS, many, [long]):
         parts = render_lens(views, width, explain=explain)
         screen = render(Group(*parts), width)
