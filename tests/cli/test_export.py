@@ -97,7 +97,7 @@ def test_what_cannot_be_exported(
     cases: list[tuple[list[str], int, str, str]] = [
         ([], 2, "there is no file to write to", "mygpt export CHECKPOINT FILE.gguf"),
         ([llama], 2, "there is no file to write to", "llama-001 FILE.gguf"),
-        ([llama, "tale.bin"], 2, "exports .gguf files", "name it tale.gguf"),
+        ([llama, "tale.bin"], 2, "exports only .gguf files", "name it tale.gguf"),
         ([llama, file, "--type", "q8"], 2, "did you mean 'q8_0'?", "smallest"),
         ([llama, str(tmp_path / "none" / "a.gguf")], 5, "there is no folder", "that there is"),
         ([llama, str(tmp_path / "folder.gguf")], 5, "it is not a file", "that there is"),
