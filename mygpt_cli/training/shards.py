@@ -56,6 +56,9 @@ class Shards(Copies):
             # Each process has scaled its own by its part of the step; and gloo knows no means.
             unit.set_gradient_divide_factor(1.0)
             unit.set_force_sum_reduction_for_comms(True)
+            # torch 2.9 moves rows that need filling up to other memory when it first uses them.
+            unit.unshard()
+            unit.reshard()
         super().__init__(model, processes)
         self.parameters = {name: _rows(p) for name, p in model.named_parameters()}
 
