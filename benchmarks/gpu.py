@@ -90,18 +90,14 @@ class Bench:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         return os.environ | {"PYTHONPATH": path, "MYGPT_CACHE_DIR": str(self.folder / "cache")}
 
+    def run(self, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run any program in a folder, for as long as a command may take."""
+        how: dict[str, Any] = {"capture_output": True, "check": False, "text": True, "encoding": "utf-8"}
+        return subprocess.run(command, cwd=folder, env=self.environment(), timeout=LONGEST, **how)
+
     def mygpt(self, *arguments: object) -> str:
         """Run a command; return its stdout, or raise with the end of its stderr."""
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(),
-            capture_output=True,
-            check=False,
-            timeout=LONGEST,
-            text=True,
-            encoding="utf-8",
-        )
+        done = self.run(self.command(*arguments), self.folder)
         if done.returncode:
             raise RuntimeError(f"exit {done.returncode}: {done.stderr.strip()[-300:]}")
         return done.stdout
@@ -147,16 +143,7 @@ def tests(bench: Bench) -> Rows:
     """Run the tests that need a GPU; those of the command take the package to be installed."""
 
     def run() -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-k", "on_a_gpu", "tests/backends"],
-            cwd=ROOT,
-            env=bench.environment(),
-            capture_output=True,
-            check=False,
-            timeout=LONGEST,
-            text=True,
-            encoding="utf-8",
-        )
+        done = bench.run([sys.executable, "-m", "pytest", "-k", "on_a_gpu", "tests/backends"], ROOT)
         lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
         failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
         return "; ".join([lines[-1].strip("= "), *failed])

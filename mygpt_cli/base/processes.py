@@ -36,7 +36,7 @@ class Processes:
             fitting = ", ".join(str(n) for n in range(1, sequences + 1) if sequences % n == 0)
             raise UsageError(
                 f"{self.count} processes cannot share out evenly the {sequences} sequences of a step",
-                f"start as many processes as one of {fitting}, or give a new run "
+                f"the number of processes can be one of {fitting}; a new run can take "
                 f"--batch-size {-(-sequences // self.count) * self.count}",
             )
         each = sequences // self.count

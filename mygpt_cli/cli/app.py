@@ -103,7 +103,7 @@ def run(arguments: Sequence[str]) -> int:
             return UsageError.exit_code
         if isinstance(error, PermissionError) and error.filename is not None:
             told = f"{error.filename}: permission denied"
-            print_error(told, "another user owns it, or its mode forbids it")
+            print_error(told, "check its owner and its permissions")
             return UsageError.exit_code
         # Typer's own errors know how to put themselves; all else is a fault of mygpt.
         if hasattr(error, "format_message"):

@@ -363,7 +363,7 @@ VIEWS: dict[str | None, View] = {
     "--beams": View(_beams, "the search for a text after", chooses=True, top=True),
     "--temperatures": View(_temperatures, "the choice after", chooses=True, top=True),
     "--life": View(_life, "the life of a token of", chooses=True, top=True),
-    "--tour": View(_tour, "the twelve stages of", chooses=True, top=True),  # which says more of them
+    "--tour": View(_tour, "the twelve stages of", chooses=True, top=True),  # which refuses them itself
     "--lens": View(_lens, "what each layer would say after"),
     "--attention": View(_attention, "what heads look at in"),
     "--tokens": View(_tokens, top=True),

@@ -25,7 +25,7 @@ def test_what_cannot_be_shared_out_evenly_is_refused() -> None:
     with pytest.raises(UsageError, match="3 processes cannot share out evenly the 8 sequences") as fault:
         One(0, 3).rows(8)
     assert fault.value.hint == (
-        "start as many processes as one of 1, 2, 4, 8, or give a new run --batch-size 9"
+        "the number of processes can be one of 1, 2, 4, 8; a new run can take --batch-size 9"
     )
 
 
