@@ -130,7 +130,7 @@ def export(checkpoint: Checkpoint, path: Path, kind: str, progress: OnProgress) 
         merges=len(vocabulary.merges),
         scores=len(vocabulary.scores),
         chat_template=vocabulary.chat_template is not None,
-        notes=(*vocabulary.notes, *_unrounded(entries, kind)),
+        notes=(*vocabulary.notes, *_windows(checkpoint.config), *_unrounded(entries, kind)),
     )
 
 
@@ -141,6 +141,16 @@ def write_weights(model: GPT, path: Path, kind: str) -> None:
     """
     check_config(model.config)
     _write(path, _entries(model, kind), model.config, None, kind, path.stem, lambda what, fraction: None)
+
+
+def _windows(config: ModelConfig) -> list[str]:
+    """Say what the file's model reads at once, where that is less than the checkpoint's."""
+    if config.within_windows == config.context:
+        return []
+    return [
+        f"the file is for {config.within_windows:,} tokens at a time, not {config.context:,}: llama.cpp takes "
+        "no attention windows for such a model"
+    ]
 
 
 def _unrounded(entries: list[_Entry], kind: str) -> list[str]:
@@ -241,7 +251,7 @@ def _write(
 
 def _describe_model(writer: Any, config: ModelConfig) -> None:
     writer.add_vocab_size(config.vocab_size)
-    writer.add_context_length(config.context)
+    writer.add_context_length(config.within_windows)
     writer.add_embedding_length(config.width)
     writer.add_block_count(config.layers)
     writer.add_feed_forward_length(config.mlp_width)

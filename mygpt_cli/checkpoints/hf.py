@@ -179,11 +179,11 @@ def notes(config: ModelConfig) -> list[str]:
     """Return what the user should know of how mygpt takes a model from elsewhere."""
     if not config.full_context:
         return []
-    why = "it keeps no longer tables of rotary angles"
-    if config.windowed and config.context == config.window:
-        why = "some of the layers look no further back"
     made, taken = f"{config.full_context:,}", f"{config.context:,}"
-    return [f"the model was made for contexts of {made} tokens; mygpt uses {taken} at most, because {why}"]
+    return [
+        f"the model was made for contexts of {made} tokens; mygpt uses {taken} at most, because it keeps no "
+        "longer tables of rotary angles"
+    ]
 
 
 def settle(config: ModelConfig, tensors: Mapping[str, Tensor]) -> ModelConfig:

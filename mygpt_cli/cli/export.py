@@ -80,7 +80,7 @@ def export(
     if modelfile:
         ends = set(loaded.tokenizer.ends)
         stops = tuple(text for text, token in loaded.tokenizer.vocabulary.specials.items() if token in ends)
-        context = loaded.config.context
+        context = loaded.config.within_windows
         beside = write_modelfile(path, context=context, stops=stops, has_template=done.chat_template)
     for message in () if quiet else (*loaded.notes, *done.notes):
         note(message)

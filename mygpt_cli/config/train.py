@@ -16,9 +16,11 @@ from mygpt_cli.config.course import MOST_STEPS, Course, is_course
 from mygpt_cli.config.knobs import flag_of, knob, knobs
 from mygpt_cli.config.settings import Settings
 from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, TRAINABLE, configure, find
-from mygpt_cli.model.config import LONGEST_CONTEXT, ModelConfig, shape_faults
+from mygpt_cli.model.config import LARGEST_TABLE, LONGEST_CONTEXT, ModelConfig, shape_faults
 from mygpt_cli.text.encoding import encoding_fault
 
+# How many times as much as it was trained on at once a model reads whose attention looks back no further.
+REACH = 8
 BUDGETS = ("epochs", "tokens", "time", "steps")
 WITHOUT_FLAG = ("files", "corrections")  # arguments, and what a run writes down
 
@@ -302,14 +304,25 @@ class TrainConfig:
         return replace(self, batch_size=self.batch_size // parts, accumulation=self.accumulation * parts)
 
     def model(self, vocab_size: int) -> ModelConfig:
-        """Return the shape of the model for a vocabulary of this size."""
+        """Return the shape of the model for a vocabulary of this size.
+
+        Where the architecture has windows of attention, they are as long as the sequences of training, and
+        the context is longer: the model reads on, while no distance is new to it.
+        """
+        context = self.context
+        windows: dict[str, Any] = {}
+        if find(self.arch).windowed:
+            longest = min(REACH * context, LONGEST_CONTEXT, LARGEST_TABLE * self.heads // self.width)
+            context = max(context, longest)
+            windows = {"window": self.context, "windowed": tuple(range(self.layers))}
         return configure(
             self.arch,
             vocab_size=vocab_size,
             layers=self.layers,
             heads=self.heads,
             width=self.width,
-            context=self.context,
+            context=context,
+            **windows,
             dropout=self.dropout,
             **{name: getattr(self, name) for name in find(self.arch).options},
         )

@@ -93,7 +93,7 @@ def heads_of(traced: Trace, layer: int) -> Heads:
     """Look at the attention of a layer, counted from 0."""
     calls = calls_of(traced, layer)
     (q, k, v), gathered = calls["attention.sdpa"]
-    weights = attention_weights(q, k)
+    weights = attention_weights(q, k, traced.model.config.window_of(layer))
     return Heads(calls["attention_norm"].output[0], q[0], k[0], v[0], weights[0], gathered[0])
 
 

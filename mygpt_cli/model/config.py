@@ -65,9 +65,8 @@ class ModelConfig:
 
     `arch` names the architecture of which this is a model. Positions are `learned` vectors or a `rotary`
     angle of queries and keys (Su et al., 2021), but in the `unrotated` layers; nanochat rotates clockwise. In
-    the `windowed` layers attention looks at the last `window` tokens, which the context must not exceed:
-    then it is attention to all. `full_context` is what the model was made for, where `context` is less. Both
-    name layers counted from 0. The norm is `layer` (Ba et al., 2016) or `rms` (Zhang and
+    the `windowed` layers attention looks at the last `window` tokens. Both name layers counted from 0.
+    `full_context` is what the model was made for, where `context` is less. The norm is `layer` (Ba et al., 2016) or `rms` (Zhang and
     Sennrich, 2019), with a learned gain and bias or without. Queries and keys may have an RMSNorm of their
     own, before or after the rotation. The feed-forward part is plain or `gated` (Shazeer, 2020). Scores of
     attention are divided by the square root of the head width and, with `scale_by_layer`, by the number of
@@ -135,6 +134,15 @@ class ModelConfig:
         scale = 1.0 if self.scale_by_width else math.sqrt(self.head_width)
         return scale / (layer + 1) if self.scale_by_layer else scale
 
+    def window_of(self, layer: int) -> int:
+        """Return how many tokens the attention of a layer, from 0, looks at; 0 for all."""
+        return self.window if layer in self.windowed else 0
+
+    @property
+    def within_windows(self) -> int:
+        """The longest text of which every layer sees all, so that windows make no difference."""
+        return min(self.context, self.window) if self.windowed else self.context
+
     def _faults(self, *, own_heads: bool) -> list[str]:
         faults = [
             f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'"
@@ -179,10 +187,8 @@ class ModelConfig:
             )
         if self.qk_norm == "after" and not rotary:
             faults.append("a norm of queries and keys after the rotation needs rotary positions")
-        if self.windowed and self.context > self.window:
-            faults.append(
-                f"context {self.context:,} is more than the {self.window:,} tokens that layers look at"
-            )
+        if self.windowed and self.window < 1:
+            faults.append(f"window must be at least 1 where layers are windowed, not {self.window}")
         if not {*self.windowed, *self.unrotated} <= {*range(self.layers)}:
             faults.append("windowed and unrotated must name layers that there are")
         return faults

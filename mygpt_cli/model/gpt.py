@@ -76,7 +76,7 @@ class Attention(nn.Module):
             self.query_norm, self.key_norm = (
                 Norm("rms", config.head_width, config.norm_eps, gain=config.qk_norm_gain) for _ in range(2)
             )
-        self.sdpa = ScaledDotProductAttention()
+        self.sdpa = ScaledDotProductAttention(config.window_of(layer))
 
     def forward(self, x: Tensor, rotary: Rotary, layer: int, cache: KVCache | None) -> Tensor:
         """Let every position of (B, T, C) gather from itself and those before it."""
@@ -119,7 +119,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class ScaledDotProductAttention(nn.Module):
-    """What the heads gather; a module, so that it can be watched."""
+    """What the heads gather; a module, so that it can be watched.
+
+    A token looks at the last `window` tokens up to itself (Beltagy et al., 2020, arXiv:2004.05150), or, where
+    that is 0, at all.
+    """
+
+    def __init__(self, window: int = 0) -> None:
+        super().__init__()
+        self.window = window
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Weigh the values (B, K, S, D) by the match of queries (B, H, T, D) and keys; the last T are new.
@@ -129,12 +137,13 @@ class ScaledDotProductAttention(nn.Module):
         """
         k, v = repeat_kv(k, q.size(1)), repeat_kv(v, q.size(1))
         t, s = q.size(-2), k.size(-2)
-        if not (q.requires_grad and q.device.type == "cpu"):
-            if t in (1, s):
-                return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
-            mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(s - t)
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return attention_weights(q, k) @ v
+        if q.requires_grad and q.device.type == "cpu":
+            return attention_weights(q, k, self.window) @ v
+        window = self.window if self.window < s else 0
+        if t == 1 or (t == s and not window):
+            k, v = k[..., -window:, :], v[..., -window:, :]
+            return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible(t, s, window, q.device))
 
 
 def repeat_kv(x: Tensor, heads: int) -> Tensor:
@@ -142,13 +151,18 @@ def repeat_kv(x: Tensor, heads: int) -> Tensor:
     return x if x.size(1) == heads else x.repeat_interleave(heads // x.size(1), dim=1)
 
 
-def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+def visible(t: int, s: int, window: int, device: torch.device) -> Tensor:
+    """Return which of S tokens the last T look at (T, S): those up to itself, in a window if it is not 0."""
+    earlier = torch.ones(t, s, dtype=torch.bool, device=device).tril(s - t)
+    return earlier.triu(s - t + 1 - window) if window else earlier
+
+
+def attention_weights(q: Tensor, k: Tensor, window: int = 0) -> Tensor:
     """Return how queries (B, H, T, D) weigh keys (B, K, S, D): (B, H, T, S), each row adding up to 1."""
     k = repeat_kv(k, q.size(1))
-    t, s = q.size(-2), k.size(-2)
-    future = torch.full((t, s), -math.inf, dtype=q.dtype, device=q.device).triu(s - t + 1)
-    scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1) + future  # (B, H, T, S)
-    return torch.softmax(scores, dim=-1)
+    unseen = ~visible(q.size(-2), k.size(-2), window, q.device)
+    scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
+    return torch.softmax(scores.masked_fill(unseen, -math.inf), dim=-1)
 
 
 class MLP(nn.Module):

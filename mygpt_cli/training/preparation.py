@@ -158,7 +158,10 @@ class Preparation:
         """Return a trainer that goes on once it has loaded its state; the settings are the checkpoint's."""
         assert self._start  # noqa: S101 - only of a run that goes on
         fitting = self._fitting(config)
-        model = GPT(self._shape(config)) if history.stage else self._start.model
+        model = self._start.model
+        if history.stage:  # what was saved may be several models as one, and of an earlier version
+            parts = {name: getattr(model.config, name) for name in ("context", "window", "windowed")}
+            model = GPT(replace(self._shape(config), **parts))
         return self._trainer(config, fitting, model, history)
 
     def _shape(self, config: TrainConfig) -> ModelConfig:

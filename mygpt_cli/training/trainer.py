@@ -133,6 +133,17 @@ class Trainer:
         """Most sequences that this process takes in one forward pass."""
         return min(self.config.batch_size, self._sequences // self.processes.count)
 
+    @property
+    def validated_at_once(self) -> int:
+        """Tokens that are read in a row when the model is validated, no more than one forward pass takes.
+
+        They are a sequence of training; or a whole context, where attention looks back no further than that.
+        """
+        model, trained = self.model.config, self.config.context
+        if len(model.windowed) < model.layers or model.window > trained:
+            return trained
+        return min(model.context, self.config.batch_size * trained)
+
     def run(
         self,
         stop: Callable[[], str | None] = lambda: None,
@@ -379,7 +390,8 @@ class Trainer:
     def _sum_of_losses(self, tokens: np.ndarray, backend: TrainingBackend) -> float:
         """Return the sum over the windows that this process takes: one batch of them, then the next one's."""
         total, processes = 0.0, self.processes
-        windows = val_windows(tokens, self.config.context, self.sequences_at_once)
+        length = self.validated_at_once
+        windows = val_windows(tokens, length, max(1, self.sequences_at_once * self.config.context // length))
         while batches := list(islice(windows, processes.count)):
             has_one = processes.rank < len(batches)
             if has_one or self._parallel.sharded:  # the others cannot take theirs alone

@@ -52,7 +52,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "output_bias": True,
         "rope_scaling": RopeScaling(kind="llama3", factor=8.0, original_context=16),
     },
-    "qwen2": {"arch": "qwen2", "kv_heads": 1, "window": 4096, "windowed": (1,)},
+    "qwen2": {"arch": "qwen2", "kv_heads": 1, "window": 7, "windowed": (1,)},
     "qwen3": {"arch": "qwen3", "kv_heads": 2},
     "smollm3": {"arch": "smollm3", "unrotated": (1,)},
 }

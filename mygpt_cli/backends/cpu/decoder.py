@@ -159,7 +159,7 @@ class CPUDecoder(ReferenceDecoder):
             yield from self._linear(model.head)
         for block in cast("Iterable[Block]", model.blocks):
             attention, mlp = block.attention, block.mlp
-            yield attention.rotates
+            yield from (attention.rotates, attention.sdpa.window)
             for norm in (block.attention_norm, attention.query_norm, attention.key_norm, block.mlp_norm):
                 yield from self._norm(norm)
             for linear in (attention.qkv, attention.out, mlp.gate, mlp.up, mlp.down):

@@ -16,8 +16,8 @@ from mygpt_cli.backends.cpu.native import Kernel, compile_library, training_opti
 SIGNATURES = {
     "add_norm": "tttttttttiir",
     "norm_backward": "ttttttttttii",
-    "attend": "tttttttttiiiiiiir",
-    "attend_backward": "ttttttttttttiiiiiii",
+    "attend": "tttttttttiiiiiiiir",
+    "attend_backward": "ttttttttttttiiiiiiii",
     "activate": "tttii",
     "activate_backward": "tttii",
     "muon": "ttitirrr",

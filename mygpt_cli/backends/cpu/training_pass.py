@@ -95,6 +95,7 @@ class AttentionRecord:
     """
 
     name: str
+    window: int
     rows: Tensor
     rstd: Tensor
     logsumexp: Tensor
@@ -277,9 +278,10 @@ class Pass:
         rstd, logsumexp = torch.empty(b * t, h + k), torch.empty(b * h, t)
         query, key = (self.parameters.get(f"{name}.{norm}.weight") for norm in QK_GAINS)
         tensors = (rows, mixed, rstd, logsumexp, *tables, query, key)
-        workspace = self.kernels.workspace("attention", t, d)
-        self.kernels("attend", *tensors, *workspace, *self.shape, self._qk_norm, self.config.norm_eps)
-        return AttentionRecord(name, rows, rstd, logsumexp, tables, (query, key), mixed)
+        workspace, window = self.kernels.workspace("attention", t, d), self.config.window_of(layer)
+        numbers = (*self.shape, window, self._qk_norm, self.config.norm_eps)
+        self.kernels("attend", *tensors, *workspace, *numbers)
+        return AttentionRecord(name, window, rows, rstd, logsumexp, tables, (query, key), mixed)
 
     def _attend_backward(self, grad: Tensor, attention: AttentionRecord) -> Tensor:
         """Return the gradient of the rows (N, (H + 2K)·D), given that of the mixed rows (N, H·D)."""
@@ -289,7 +291,8 @@ class Pass:
         of_gains = None if attention.gains[0] is None else torch.zeros(torch.get_num_threads(), 2, d)
         tensors = (grad, *kept, *attention.tables, *attention.gains, before, of_gains)
         workspace = self.kernels.workspace("attention", t, d)
-        self.kernels("attend_backward", *tensors, *workspace, *self.shape, self._qk_norm)
+        numbers = (*self.shape, attention.window, self._qk_norm)
+        self.kernels("attend_backward", *tensors, *workspace, *numbers)
         if of_gains is not None:
             for norm, gradient in zip(QK_GAINS, of_gains.sum(0), strict=True):
                 self._add(f"{attention.name}.{norm}.weight", gradient)

@@ -30,7 +30,8 @@ def step(model: GPT, keys: Tensor, values: Tensor, inputs: Tensor, span: int) ->
     """
     ids, places = inputs
     rows = torch.arange(len(ids), device=ids.device)
-    later = torch.arange(span, device=ids.device) > places[:, None, None, None]  # (B, 1, 1, S)
+    back = places[:, None, None, None] - torch.arange(span, device=ids.device)  # (B, 1, 1, S)
+    later = back < 0
     x = model.embed(ids[:, None])  # (B, 1, C)
     rotary = None
     if model.positions is not None:
@@ -46,7 +47,9 @@ def step(model: GPT, keys: Tensor, values: Tensor, inputs: Tensor, span: int) ->
         # Heads that share keys are rows of one product: nothing is repeated.
         shared = q.view(len(ids), k.size(1), -1, q.size(-1)) * q.size(-1) ** -0.5  # (B, K, H/K, D)
         scores = shared @ all_keys[:, :, :span].transpose(-2, -1)  # (B, K, H/K, S)
-        weights = scores.masked_fill(later, -math.inf).softmax(dim=-1)
+        window = block.attention.sdpa.window
+        unseen = later | (back >= window) if window else later
+        weights = scores.masked_fill(unseen, -math.inf).softmax(dim=-1)
         x = x + block.attention.merge((weights @ all_values[:, :, :span]).view(q.shape))
         x = x + block.mlp(block.mlp_norm(x))
     return model.unembed(model.norm(x)[:, 0])

@@ -52,6 +52,7 @@ class Architecture(ABC):
     prefix: ClassVar[str] = ""  # of tensors, which files from elsewhere may lack
     buffers: ClassVar[tuple[str, ...]] = ()  # ends of names of what old files carry, and is no weight
     trainable: ClassVar[bool] = True  # from a text alone, which some are only opened for
+    windowed: ClassVar[bool] = False  # new models attend no further back than they were trained to
     splitting: ClassVar[str] = SPLIT_PATTERN
     gguf: ClassVar[str] = ""
     interleaved: ClassVar[bool] = False

@@ -154,8 +154,6 @@ class Llama(Architecture):
         full = sizes["max_position_embeddings"]
         own = self.own_parts(read, min(layers, MOST_LAYERS))  # more are refused, and not listed before
         context = min(full, LONGEST_CONTEXT, max(1, LARGEST_TABLE // max(1, head_width)))
-        if own.get("windowed"):
-            context = min(context, own["window"])
         return {
             "vocab_size": sizes["vocab_size"],
             "layers": layers,

@@ -14,6 +14,7 @@ class Qwen3(Qwen2):
 
     name = "qwen3"
     trainable = True
+    windowed = True
     parts: ClassVar[Mapping[str, Any]] = {
         **Llama.parts,
         "norm_eps": 1e-6,

@@ -108,8 +108,9 @@ def lesser_kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Kernels]:
         partial(random_model, arch="nanochat", mlp_width=90, activation="relu"),
         partial(like_llama, kv_heads=2, mlp_width=90),
         partial(like_llama, **LIKE_LLAMA["qwen3"]),
+        partial(like_llama, **LIKE_LLAMA["a window"]),
     ],
-    ids=["gpt2", "gpt2, no biases", "nanochat", "nanochat, relu", "llama", "qwen3"],
+    ids=["gpt2", "gpt2, no biases", "nanochat", "nanochat, relu", "llama", "qwen3", "a window"],
 )
 @pytest.mark.parametrize("largest", [LARGEST, 5000], ids=["all", "some"])
 def test_in_bfloat16_the_gradient_points_the_same_way(

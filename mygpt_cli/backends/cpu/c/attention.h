@@ -116,14 +116,15 @@ static void prepare_backward(const preparation *p, int what, const float *grad, 
     for (long j = 0; j < width; j++) before[j] = put(v[j]);
 }
 
-/* The softmax of EDGE rows of scores, the first of which is row `first` and sees the keys up to itself: weights, whose
-   sums' inverses are `inverses`. */
-static inline void softmax_rows(float *scores, element *weights, long t, long first, float factor, float *inverses,
-                                float *logsumexp, long time) {
-    const long end = first + EDGE;
+/* The softmax of EDGE rows of scores, the first of which has `before` keys before its own and sees the last `window` up
+   to it: weights, whose sums' inverses are `inverses`. The first `count` rows are of tokens. */
+static inline void softmax_rows(float *scores, element *weights, long t, long before, long window, float factor,
+                                float *inverses, float *logsumexp, long count) {
+    const long end = before + EDGE;
     for (long r = 0; r < EDGE; r++) {
         float *restrict s = scores + r * t, total = 0.0f;
-        for (long j = 0; j < EDGE; j++) s[first + j] = j > r ? -INFINITY : s[first + j];
+        for (long j = 0; j < before + r + 1 - window; j++) s[j] = -INFINITY;
+        for (long j = 0; j < EDGE; j++) s[before + j] = j > r ? -INFINITY : s[before + j];
         const float most = largest(s, WHOLE(end)) * factor;
         for (long j = 0; j < WHOLE(end); j++) {
             s[j] = exponential(s[j] * factor - most);
@@ -131,13 +132,14 @@ static inline void softmax_rows(float *scores, element *weights, long t, long fi
         }
         put_row(s, weights + r * t, end);
         inverses[r] = 1.0f / total;
-        if (first + r < time) logsumexp[first + r] = most + logf(total);
+        if (r < count) logsumexp[r] = most + logf(total);
     }
 }
 
-/* B sequences of T tokens; H heads of D channels, of which K groups share keys and values. */
+/* B sequences of T tokens; H heads of D channels, of which K groups share keys and values. A token sees the last
+   `window` tokens up to itself, or all. */
 typedef struct {
-    long batch, time, heads, kv_heads, width;
+    long batch, time, heads, kv_heads, width, window;
     long t, d;             /* T and D, padded */
     long group, all, step; /* heads of a group, heads with an rstd (H + K), and numbers of a row, (H + 2·K)·D */
     float factor;          /* of the scores */
@@ -146,6 +148,7 @@ typedef struct {
 static inline attention_shape shape_of(const argument *a) {
     attention_shape s = {.batch = a[0].i, .time = a[1].i, .heads = a[2].i, .kv_heads = a[3].i, .width = a[4].i};
     s.t = padded(s.time), s.d = padded(s.width);
+    s.window = a[5].i ? a[5].i : s.t;
     s.group = s.heads / s.kv_heads, s.all = s.heads + s.kv_heads, s.step = (s.all + s.kv_heads) * s.width;
     s.factor = 1.0f / sqrtf((float)s.width);
     return s;
@@ -159,7 +162,7 @@ void attend(const argument *a) {
     float *rstd = a[2].p, *logsumexp = a[3].p;
     const attention_shape s = shape_of(a + 10);
     const long time = s.time, heads = s.heads, width = s.width, t = s.t, d = s.d, step = s.step;
-    const preparation p = {a[4].p, a[5].p, {a[6].p, a[7].p}, a[15].i, width, a[16].r};
+    const preparation p = {a[4].p, a[5].p, {a[6].p, a[7].p}, a[16].i, width, a[17].r};
     tiles_begin();
     workspace own = {(char *)((float *)a[8].p + thread_number() * a[9].i)};
     element *queries = allocate(&own, t * d), *values = allocate(&own, t * d), *weights = allocate(&own, EDGE * t);
@@ -180,12 +183,12 @@ void attend(const argument *a) {
             prepare_rows(&p, q, step, rstds + head, s.all, time);
             gather_prepared(&p, QUERY, q, step, queries, time);
             for (long first = 0; first < t; first += EDGE) {
-                const long end = first + EDGE;
+                const long start = first >= s.window ? WHOLE(first + 1 - s.window) : 0, seen = first + EDGE - start;
                 float inverses[EDGE];
-                product(queries + first * d, d, keys, t, scores, t, EDGE, end, d, 0);
-                softmax_rows(scores, weights, t, first, s.factor, inverses, logsumexp + (b * heads + head) * time,
-                             time);
-                product(weights, t, packed, d, out, d, EDGE, d, end, 0);
+                product(queries + first * d, d, keys + start, t, scores, t, EDGE, seen, d, 0);
+                softmax_rows(scores, weights, t, first - start, s.window, s.factor, inverses,
+                             logsumexp + (b * heads + head) * time + first, time - first);
+                product(weights, t, packed + start / PER_LANE * d, d, out, d, EDGE, d, seen, 0);
                 for (long r = 0; r < EDGE && first + r < time; r++) {
                     element *restrict y = mixed + ((b * time + first + r) * heads + head) * width;
                     for (long j = 0; j < width; j++) y[j] = put(out[r * d + j] * inverses[r]);
@@ -199,10 +202,11 @@ void attend(const argument *a) {
 /* For EDGE keys, from `first` on, and `count` queries, from the first that sees one of them: scores become weights, and
    the gradients of weights, `out`, those of scores. */
 static inline void slope_rows(float *scores, float *out, element *weights, element *slopes, long t, long count,
-                              const float *logsumexp, const float *dot, float factor) {
+                              long window, const float *logsumexp, const float *dot, float factor) {
     for (long r = 0; r < EDGE; r++) {
         float *restrict s = scores + r * t, *restrict o = out + r * t;
         for (long j = 0; j < EDGE; j++) s[j] = j < r ? -INFINITY : s[j];
+        for (long j = r + window; j < count; j++) s[j] = -INFINITY;
         for (long j = 0; j < WHOLE(count); j++) {
             s[j] = exponential(s[j] * factor - logsumexp[j]);
             o[j] = s[j] * (o[j] - dot[j]) * factor;
@@ -292,11 +296,13 @@ static inline void head_backward(const group_workspace *w, const preparation *p,
     element *to_values = keys->before + s->kv_heads * s->width;
     memset(w->of_queries, 0, t * d * sizeof(float));
     for (long first = 0; first < t; first += EDGE) {
-        const long count = t - first, at = first / PER_LANE * d, end = least(first + EDGE, s->time);
+        const long count = least(t - first, padded(EDGE - 1 + s->window)), at = first / PER_LANE * d;
+        const long end = least(first + EDGE, s->time);
         float *of_values = w->of_values + first * w->kept, *of_keys = w->of_keys + first * w->kept;
         product(w->keys + first * d, d, w->queries_transposed + first, t, w->scores, t, EDGE, count, d, 0);
         product(w->values + first * d, d, w->grads_transposed + first, t, w->out, t, EDGE, count, d, 0);
-        slope_rows(w->scores, w->out, w->weights, w->slopes, t, count, w->logsumexp + first, w->dot + first, s->factor);
+        slope_rows(w->scores, w->out, w->weights, w->slopes, t, count, s->window, w->logsumexp + first, w->dot + first,
+                   s->factor);
         product(w->weights, t, w->grads + at, d, of_values, d, EDGE, d, count, !is_first);
         for (long r = first; is_last && r < end; r++)
             for (long j = 0; j < s->width; j++) to_values[r * step + j] = put(of_values[(r - first) * d + j]);
@@ -314,7 +320,7 @@ void attend_backward(const argument *a) {
     const float *rstd = a[3].p, *logsumexp = a[4].p;
     element *before = a[9].p;
     const attention_shape s = shape_of(a + 13);
-    const preparation p = {a[5].p, a[6].p, {a[7].p, a[8].p}, a[18].i, s.width, 0.0f};
+    const preparation p = {a[5].p, a[6].p, {a[7].p, a[8].p}, a[19].i, s.width, 0.0f};
     const long t = s.t, d = s.d, time = s.time, width = s.width;
     float *of_query = a[10].p, *of_key = of_query;
     if (of_query) of_query += thread_number() * 2 * width, of_key = of_query + width;

@@ -32,7 +32,7 @@ typedef struct {
     const float *gain, *bias;
 } norm;
 typedef struct {
-    int64_t rotates;
+    int64_t rotates, window; /* the tokens that attention looks at, 0 for all */
     norm before_attention, query, key, before_mlp;
     linear qkv, out, gate, up, down;
 } block;
@@ -346,7 +346,8 @@ static void attend_all(const step *s, long layer) {
             const long n = b * s->time + t, place = s->lengths[b] + t;
             float *q = s->split + n * row + h * width;
             prepare(q, m, rotates, &w->query, place, s->eps);
-            attend(q, s->keys + at, s->values + at, s->mixed + n * to + h * width, place + 1, width);
+            const long first = w->window && place >= w->window ? place + 1 - w->window : 0, from = at + first * width;
+            attend(q, s->keys + from, s->values + from, s->mixed + n * to + h * width, place + 1 - first, width);
         }
     }
     barrier();
