@@ -148,8 +148,8 @@ def _windows(config: ModelConfig) -> list[str]:
     if config.within_windows == config.context:
         return []
     return [
-        f"the file is for {config.within_windows:,} tokens at a time, not {config.context:,}: llama.cpp has no "
-        f"windows of attention for {config.arch} models"
+        f"the file is for {config.within_windows:,} tokens at a time, not {config.context:,}: llama.cpp has "
+        f"no windows of attention for {config.arch} models"
     ]
 
 

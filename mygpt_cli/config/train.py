@@ -90,7 +90,7 @@ class TrainConfig:
         at_most=100_000,
     )
     context: int = knob(
-        "Context length: how many tokens the model sees at once.",
+        "Context length: how many tokens each sequence of training has; attention looks back no further.",
         "Model",
         at_least=2,
         at_most=LONGEST_CONTEXT,

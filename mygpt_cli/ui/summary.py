@@ -76,8 +76,18 @@ def _model(model: "ModelConfig") -> list[str]:
         f"{model.arch}: {count_of(model.layers, 'layer')}, {heads}, width {model.width}",
         f"context {model.context:,}{cut} tokens, feed-forward {units}",
         f"{model.positions} positions{_rotation(model)}, {norm}{scale}",
+        *_windows(model),
         f"{head}{cap}",
     ]
+
+
+def _windows(model: "ModelConfig") -> list[str]:
+    """Say how far attention looks back, where that is less than the context."""
+    if model.within_windows == model.context:
+        return []
+    windowed = len(model.windowed)
+    some = "" if windowed == model.layers else f" in {count_of(windowed, 'layer')}"
+    return [f"attention looks back {model.window:,} tokens{some}"]
 
 
 def _rotation(model: "ModelConfig") -> str:
