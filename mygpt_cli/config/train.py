@@ -19,8 +19,7 @@ from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, TRAINABLE, con
 from mygpt_cli.model.config import LARGEST_TABLE, LONGEST_CONTEXT, ModelConfig, shape_faults
 from mygpt_cli.text.encoding import encoding_fault
 
-# How many times as much as it was trained on at once a model reads whose attention looks back no further.
-REACH = 8
+REACH = 8  # sequences of training that a model with windows of attention reads in a row
 BUDGETS = ("epochs", "tokens", "time", "steps")
 WITHOUT_FLAG = ("files", "corrections")  # arguments, and what a run writes down
 
@@ -307,12 +306,17 @@ class TrainConfig:
         """Return the shape of the model for a vocabulary of this size.
 
         Where the architecture has windows of attention, they are as long as the sequences of training, and
-        the context is longer: the model reads on, while no distance is new to it.
+        the context is longer: the model reads on, while no distance is new to it. It is validated on whole
+        contexts, and so they are no longer than the sequences of one forward pass together.
         """
         context = self.context
         windows: dict[str, Any] = {}
         if find(self.arch).windowed:
-            longest = min(REACH * context, LONGEST_CONTEXT, LARGEST_TABLE * self.heads // self.width)
+            longest = min(
+                min(REACH, self.batch_size) * context,
+                LONGEST_CONTEXT,
+                LARGEST_TABLE * self.heads // self.width,
+            )
             context = max(context, longest)
             windows = {"window": self.context, "windowed": tuple(range(self.layers))}
         return configure(

@@ -147,7 +147,7 @@ class Preparation:
         """Return a trainer that begins from weights drawn from the seed, or from those of a checkpoint."""
         start = None if config.members > 1 else self._start  # which may be several models as one
         fitting = self._fitting(config)  # before anything is allocated
-        model = GPT(start.config if start else self._shape(config))
+        model = GPT(start.config if start else self._shape(fitting))
         if start:
             model.load_state_dict(start.model.state_dict())
         else:

@@ -133,6 +133,16 @@ def test_rounded_matrices_are_near_and_all_else_is_exact(kind: str, tmp_path: Pa
     assert 0 < difference.abs().max() < (0.5 if kind == "bf16" else 1.0)
 
 
+@of_newer_transformers
+def test_the_context_of_a_file_is_no_longer_than_the_windows(tmp_path: Path) -> None:
+    made, done = write(tmp_path, arch="qwen3", head_width=128, context=512, window=64, windowed=(0, 1))
+    assert fields(tmp_path / "model.gguf")["qwen3.context_length"] == 64
+    with torch.no_grad():
+        assert torch.allclose(opened(tmp_path)(IDS).logits, made.model(IDS), atol=1e-4)
+    (note,) = done.notes
+    assert "64 tokens at a time, not 512: llama.cpp has no windows of attention for qwen3 models" in note
+
+
 def test_rows_that_are_no_whole_blocks_stay_exact(tmp_path: Path) -> None:
     _, done = write(tmp_path, "q8_0", arch="llama", width=16, heads=2, mlp_width=48)
     assert done.tensors == {"f32": 21}

@@ -668,12 +668,27 @@ def test_several_models_are_one_that_opens_in_transformers(
     assert (ours.config.width, ours.config.heads, ours.config.layers) == (48, 6, 1)
     assert sum(p.numel() for p in ours.model.parameters()) == int(saved[1].replace(",", ""))
     theirs = AutoModelForCausalLM.from_pretrained("checkpoints/text-001/last").eval()
-    ids = torch.arange(16)[None]
+    assert ours.config.context == (128 if arch == "qwen3" else 16)
+    ids = torch.arange(ours.config.context)[None] % ours.config.vocab_size
     with torch.no_grad():
         torch.testing.assert_close(ours.model(ids), theirs(ids).logits, atol=1e-4, rtol=1e-4)
     assert run(["train", "text.txt", "--init-from", "text-001", "--steps", "2", "--quiet"]) == 0
     for view in (["--compare", "text-001", "--prompt", "3"], ["--life", "--prompt", "3"], ["--weights"], []):
         assert run(["inspect", "text-001", *view]) == 0, view
+
+
+def test_several_models_that_began_without_windows_go_on_without(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mygpt_cli.checkpoints import checkpoint
+    from mygpt_cli.model.architectures.qwen3 import Qwen3
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Qwen3, "windowed", False)
+        assert train("text.txt", "--steps", 12, "--members", 3, "--arch", "qwen3", "--quiet") == 0
+    assert run(["train", "--resume", "text-001", "--steps", "15", "--quiet"]) == 0
+    config = checkpoint.load(Path("checkpoints/text-001"), prefer=("last",)).config
+    assert (config.context, config.windowed) == (16, ())
 
 
 def test_a_locked_run_is_left_alone(text: Path, capfd: pytest.CaptureFixture[str]) -> None:

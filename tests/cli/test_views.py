@@ -391,8 +391,8 @@ def test_every_view_of_a_prompt_beyond_the_context_says_so(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
     monkeypatch.chdir(trained)
-    assert run(["inspect", "story-001", "--prompt", "7 times 2 is 14.\n" * 20, *flags]) == 0
-    assert "the model sees only the last 32" in " ".join(capsys.readouterr().err.split())
+    assert run(["inspect", "story-001", "--prompt", "7 times 2 is 14.\n" * 40, *flags]) == 0
+    assert "the model sees only the last 128" in " ".join(capsys.readouterr().err.split())
 
 
 def test_standard_input_and_prompts_that_look_like_other_formats(mygpt: Command, trained: Path) -> None:

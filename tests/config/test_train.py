@@ -141,6 +141,20 @@ def test_what_is_only_fine_tuned_is_offered_to_nobody_who_begins_from_a_text() -
     assert setting_faults({"arch": "qwen3", "width": 30, "heads": 4}) != []
 
 
+@pytest.mark.parametrize(
+    ("arch", "context", "reads", "window"),
+    [("qwen3", 64, 512, 64), ("llama", 64, 64, 0), ("qwen3", 2**17, 2**18, 2**17), ("qwen3", 2, 16, 2)],
+)
+def test_a_model_reads_on_where_attention_looks_back_as_far_as_in_training(
+    arch: str, context: int, reads: int, window: int
+) -> None:
+    config = tiny_config(arch=arch, context=context, batch_size=9).model(65)
+    assert (config.context, config.window) == (reads, window)
+    assert [config.window_of(layer) for layer in range(config.layers)] == [window] * config.layers
+    assert config.within_windows == context
+    assert tiny_config(arch=arch, context=context, batch_size=1).model(65).context == context
+
+
 def test_model_shape_faults() -> None:
     with pytest.raises(UsageError, match="even head width"):
         configure("nanochat", vocab_size=9, layers=1, heads=2, width=6, context=4)

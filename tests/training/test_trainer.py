@@ -223,16 +223,25 @@ def test_accumulated_batches_are_one_large_batch(tiny_dataset: Dataset) -> None:
         assert norm_a == pytest.approx(norm_b, abs=1e-4)
 
 
-def test_validation_is_the_naive_sum(tiny_dataset: Dataset) -> None:
-    """Window by window, token by token, each but the first predicted from what precedes it in its window."""
-    config = tiny_config(steps=5, log_every=5)
+@pytest.mark.parametrize(
+    ("arch", "batch_size", "times"),
+    [("llama", 4, 1), ("qwen3", 1, 1), ("qwen3", 4, 4), ("qwen3", 12, 8)],
+)
+def test_validation_is_the_naive_sum(tiny_dataset: Dataset, arch: str, batch_size: int, times: int) -> None:
+    """Window by window, token by token, each but the first predicted from what precedes it in its window.
+
+    A model whose attention looks back no further than it was trained on reads a whole context at once, or as
+    much as a step takes.
+    """
+    config = tiny_config(steps=5, log_every=5, arch=arch, batch_size=batch_size)
     trainer = new_trainer(config, tiny_dataset)
+    assert trainer.validated_at_once == times * config.context
     event = next(e for e in trainer.run() if isinstance(e, Evaluated))
     ids = torch.from_numpy(tiny_dataset.val.astype("int64"))
     nats = 0.0
     with torch.no_grad():
-        for start in range(0, len(ids) - 1, config.context):
-            window = ids[start : start + config.context + 1]
+        for start in range(0, len(ids) - 1, trainer.validated_at_once):
+            window = ids[start : start + trainer.validated_at_once + 1]
             logprobs = trainer.model(window[None, :-1])[0].log_softmax(dim=-1)
             nats -= sum(logprobs[i, token].item() for i, token in enumerate(window[1:].tolist()))
     count = len(ids) - 1
@@ -430,21 +439,23 @@ def test_what_comes_of_a_lack_of_memory_is_one(
     assert not errors
 
 
+@pytest.mark.parametrize(("arch", "rows"), [("llama", {3, 1}), ("qwen3", {1})])
 def test_validation_takes_no_more_at_once_than_a_step(
-    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, arch: str, rows: set[int]
 ) -> None:
-    trainer = new_trainer(tiny_config(batch_size=3), tiny_dataset)
+    trainer = new_trainer(tiny_config(batch_size=3, arch=arch), tiny_dataset)
     logits = trainer.model(torch.from_numpy(tiny_dataset.val[:-1].astype(np.int64)[:16])[None])
     sizes = []
     real = trainer.model.loss
 
     def counted(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(ids))
+        sizes.append(tuple(ids.shape))
         return real(ids, targets)
 
     monkeypatch.setattr(trainer.model, "loss", counted)
     expected = trainer.validation_loss(tiny_dataset.val)
-    assert set(sizes) == {3, 1}
+    assert {size[0] for size in sizes} == rows
+    assert max(math.prod(size) for size in sizes) == trainer.tokens_per_step == 48
     targets = torch.from_numpy(tiny_dataset.val[1:17].astype(np.int64))
     by_hand = torch.nn.functional.cross_entropy(logits[0], targets, reduction="sum").item()
     assert trainer.validation_loss(tiny_dataset.val[:17]) == pytest.approx(by_hand, rel=1e-5)
