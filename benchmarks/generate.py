@@ -152,8 +152,8 @@ def bits_per_byte(folder: Path, text: str, kind: str) -> float:
     model = checkpoint.frozen(loaded.model)
     round_weights(model, "float32" if kind == "none" else kind)
     ids = loaded.tokenizer.encode_array(text)
-    nats = 0.0
-    for x, y in val_windows(ids, loaded.config.context, 16):
+    nats, context = 0.0, loaded.config.context
+    for x, y in val_windows(ids, context, max(1, 4096 // context)):
         logits = model(torch.from_numpy(x)).flatten(0, 1)
         nats += torch.nn.functional.cross_entropy(
             logits, torch.from_numpy(y).flatten(), reduction="sum"

@@ -89,7 +89,7 @@ class TrainConfig:
         at_most=100_000,
     )
     context: int = knob(
-        "Context length: how many tokens each sequence of training has; attention looks back no further.",
+        "Context length: how many tokens each sequence of training has.",
         "Model",
         at_least=2,
         at_most=LONGEST_CONTEXT,
@@ -146,7 +146,7 @@ class TrainConfig:
     )
 
     batch_size: int = knob(
-        "Sequences in one forward pass, each as long as the context.",
+        "Sequences in one forward pass, each of --context tokens.",
         "Optimizer",
         at_least=1,
         at_most=1_000_000,
@@ -306,14 +306,13 @@ class TrainConfig:
         """Return the shape of the model for a vocabulary of this size.
 
         Where the architecture has windows of attention, they are as long as the sequences of training, and
-        the context is longer: the model reads on, while no distance is new to it. It is validated on whole
-        contexts, and so they are no longer than the sequences of one forward pass together.
+        the context is longer: the model can read on without meeting a distance that is new to it.
         """
         context = self.context
         windows: dict[str, Any] = {}
         if find(self.arch).windowed:
             longest = min(
-                min(REACH, self.batch_size) * context,
+                REACH * context,
                 LONGEST_CONTEXT,
                 LARGEST_TABLE * self.heads // self.width,
             )

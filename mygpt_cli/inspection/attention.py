@@ -10,6 +10,7 @@ from torch import Tensor
 from mygpt_cli.base.progress import OnProgress
 from mygpt_cli.inspection.contributions import Contributions, contributions, direction_of
 from mygpt_cli.inspection.trace import Trace, check_chosen, heads_of, layers_of, logits_of, without_heads
+from mygpt_cli.model.gpt import visible
 from mygpt_cli.tokens.tokenizer import Tokenizer
 
 NAMED = 0.5  # of a head's attention, on average: what is more gives it its name
@@ -129,7 +130,7 @@ def _heads(traced: Trace, layer: int, numbers: list[int], answer: int) -> Iterab
     direction, _ = direction_of(traced.model, traced.streams[-1][-1], answer)
     matrix = layers_of(traced.model)[layer].attention.out.weight.cpu().double()  # (C, H × D)
     pull = (direction @ matrix).view(gathered.shape) * gathered
-    measured = measure(weights, traced.ids)
+    measured = measure(weights, traced.ids, traced.model.config.window_of(layer))
     for number, probability in zip(numbers, removed, strict=True):
         measures = measured[number]
         shares = [(share, kind) for kind, share in vars(measures).items() if share is not None]
@@ -147,22 +148,22 @@ def _heads(traced: Trace, layer: int, numbers: list[int], answer: int) -> Iterab
         )
 
 
-def measure(weights: Tensor, ids: Sequence[int]) -> list[Measures]:
-    """Say where the weights (H, T, T) of each head, query by key, lie.
+def measure(weights: Tensor, ids: Sequence[int], window: int = 0) -> list[Measures]:
+    """Say where the weights (H, T, T) of each head, query by key, lie among the positions that it sees.
 
     The first two positions say nothing: there, the previous token is also the first.
     """
     size = len(ids)
     tokens = torch.tensor(ids)
-    earlier = torch.ones(size, size, dtype=torch.bool).tril(-1)
-    same = (tokens[:, None] == tokens) & earlier
-    first = torch.zeros_like(same)
-    first[1:, 0] = True
+    earlier = visible(size, size, window, tokens.device).tril(-1)
+    equal = (tokens[:, None] == tokens).tril(-1)
+    first = torch.zeros_like(earlier)
+    first[:, 0] = earlier[:, 0]
     columns = (
         _shares(weights, earlier & ~earlier.tril(-2)),
         _shares(weights, first),
-        _shares(weights, same),
-        _shares(weights, same.roll(1, dims=1) & earlier),
+        _shares(weights, equal & earlier),
+        _shares(weights, equal.roll(1, dims=1) & earlier),
         _shares(weights, torch.eye(size, dtype=torch.bool)),
     )
     return [Measures(*row) for row in zip(*columns, strict=True)]

@@ -60,11 +60,12 @@ def scores_of(
     length = len(traced.ids)
     for layer in layers:
         heads = heads_of(traced, layer)
+        seen = min(length, traced.model.config.window_of(layer) or length)
         keys = repeat_kv(heads.key[None], len(heads.query))[0].double()  # (H, T, D)
         for at, query in enumerate(heads.query[:, -1].double()):
             products = keys[at] @ query
             weights = heads.weights[at, -1].double()
-            best = weights.sort(descending=True, stable=True).indices[:most].tolist()
+            best = weights.sort(descending=True, stable=True).indices[: min(most, seen)].tolist()
             yield Scores(
                 layer=layer + 1,
                 head=at + 1,
@@ -79,8 +80,8 @@ def scores_of(
                     )
                     for place in best
                 ),
-                positions=length,
-                log_sum=float((products / len(query) ** 0.5).logsumexp(0)),
+                positions=seen,
+                log_sum=float((products[-seen:] / len(query) ** 0.5).logsumexp(0)),
                 rest=float(weights.index_fill(0, torch.tensor(best, device=weights.device), 0.0).sum()),
             )
 

@@ -16,13 +16,12 @@ from mygpt_cli.checkpoints.metrics import RUN_CONFIG
 from mygpt_cli.checkpoints.runs import run_of
 from mygpt_cli.config.sources import from_file
 from mygpt_cli.generation.decoding import unsound_part
-from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.gpt import GPT, rows_at_once
 from mygpt_cli.text.corpus import Chunk
 from mygpt_cli.tokens.dataset import val_windows
 from mygpt_cli.tokens.token_files import texts
 from mygpt_cli.tokens.tokenizer import Tokenizer, UnknownCharacterError
 
-ROWS = 4096  # of logits at once, fewer for a large vocabulary
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -106,7 +105,7 @@ def surprisal(
             "one token cannot surprise: it takes two to predict one" if len(ids) else "the text is empty",
             "give a longer text",
         )
-    rows = max(1, min(ROWS, 2**24 // model.config.vocab_size))
+    rows = rows_at_once(model.config.vocab_size)
     count, done = len(ids) - 1, 0
     progress("reading the text", 0.0)
     # Made at once: small results among the large tensors would keep their memory from being used again.

@@ -65,7 +65,7 @@ class ModelConfig:
 
     `arch` names the architecture of which this is a model. Positions are `learned` vectors or a `rotary`
     angle of queries and keys (Su et al., 2021), but in the `unrotated` layers; nanochat rotates clockwise. In
-    the `windowed` layers attention looks at the last `window` tokens. Both name layers counted from 0.
+    the `windowed` layers attention looks at the last `window` tokens. Layers are counted from 0.
     `full_context` is what the model was made for, where `context` is less. The norm is `layer` (Ba et al.,
     2016) or `rms` (Zhang and Sennrich, 2019), with a learned gain and bias or without. Queries and keys may
     have an RMSNorm of their own, before or after the rotation. The feed-forward part is plain or `gated`

@@ -122,7 +122,7 @@ class ScaledDotProductAttention(nn.Module):
     """What the heads gather; a module, so that it can be watched.
 
     A token looks at the last `window` tokens up to itself (Beltagy et al., 2020, arXiv:2004.05150), or, where
-    that is 0, at all.
+    that is 0, at all of them.
     """
 
     def __init__(self, window: int = 0) -> None:
@@ -136,12 +136,23 @@ class ScaledDotProductAttention(nn.Module):
         backward pass is slow at short contexts.
         """
         k, v = repeat_kv(k, q.size(1)), repeat_kv(v, q.size(1))
-        t, s = q.size(-2), k.size(-2)
         if q.requires_grad and q.device.type == "cpu":
             return attention_weights(q, k, self.window) @ v
-        window = self.window if self.window < s else 0
-        if t == 1 or (t == s and not window):
-            k, v = k[..., -window:, :], v[..., -window:, :]
+        t, s, size = q.size(-2), k.size(-2), self.window
+        if not size or s <= size:
+            return self._gather(q, k, v, 0)
+        gathered = []
+        for first in range(0, t, size):  # as many queries at once, of which the masks are small
+            end = s - t + min(first + size, t)
+            keys = slice(max(0, s - t + first + 1 - size), end)
+            gathered.append(
+                self._gather(q[..., first : first + size, :], k[..., keys, :], v[..., keys, :], size)
+            )
+        return torch.cat(gathered, dim=-2)
+
+    def _gather(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        t, s = q.size(-2), k.size(-2)
+        if t == 1 or (t == s and (not window or s <= window)):
             return F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=visible(t, s, window, q.device))
 
@@ -152,7 +163,7 @@ def repeat_kv(x: Tensor, heads: int) -> Tensor:
 
 
 def visible(t: int, s: int, window: int, device: torch.device) -> Tensor:
-    """Return which of S tokens the last T look at (T, S): those up to itself, in a window if it is not 0."""
+    """Return which of S tokens the last T look at (T, S): those up to itself, or the last of a window."""
     earlier = torch.ones(t, s, dtype=torch.bool, device=device).tril(s - t)
     return earlier.triu(s - t + 1 - window) if window else earlier
 
@@ -163,6 +174,11 @@ def attention_weights(q: Tensor, k: Tensor, window: int = 0) -> Tensor:
     unseen = ~visible(q.size(-2), k.size(-2), window, q.device)
     scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
     return torch.softmax(scores.masked_fill(unseen, -math.inf), dim=-1)
+
+
+def rows_at_once(vocab_size: int) -> int:
+    """Return of how many tokens to make the logits at once: they take 64 MB at most."""
+    return max(1, min(4096, 2**24 // vocab_size))
 
 
 class MLP(nn.Module):

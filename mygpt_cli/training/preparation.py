@@ -147,7 +147,7 @@ class Preparation:
         """Return a trainer that begins from weights drawn from the seed, or from those of a checkpoint."""
         start = None if config.members > 1 else self._start  # which may be several models as one
         fitting = self._fitting(config)  # before anything is allocated
-        model = GPT(start.config if start else self._shape(fitting))
+        model = GPT(start.config if start else self._shape(config))
         if start:
             model.load_state_dict(start.model.state_dict())
         else:
@@ -159,7 +159,7 @@ class Preparation:
         assert self._start  # noqa: S101 - only of a run that goes on
         fitting = self._fitting(config)
         model = self._start.model
-        if history.stage:  # what was saved may be several models as one, and of an earlier version
+        if history.stage:  # what was saved may be several models joined, or come from an earlier version
             parts = {name: getattr(model.config, name) for name in ("context", "window", "windowed")}
             model = GPT(replace(self._shape(config), **parts))
         return self._trainer(config, fitting, model, history)

@@ -247,7 +247,7 @@ def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer)
     for name, value in (("tokenizer", tokenizer.kind), ("vocab_size", tokenizer.vocab_size)):
         if settings.get(name, value) != value:
             faults.append(f"{flag_of(name)} {settings.get(name)} is not the checkpoint's own")
-    context = settings.get("context", min(model.context, CONTEXT))
+    context = settings.get("context", min(model.within_windows, CONTEXT))
     if context > model.context:
         faults.append(f"--context {context} is more than the checkpoint's {model.context}")
     if faults:
@@ -404,8 +404,9 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tup
 
 def _validation_seconds(trainer: Trainer) -> float:
     """Estimate the time of a whole validation from a part of it."""
-    part = trainer.dataset.val[: 64 * trainer.config.context + 1]  # of whole windows, as most are
-    trainer.validation_loss(part[: trainer.config.context + 1])  # the first takes longer, by far on a GPU
+    row, count = trainer.validated_at_once, trainer.processes.count
+    part = trainer.dataset.val[: max(64 * trainer.config.context, count * row) + 1]  # whole rows, as most are
+    trainer.validation_loss(part[: row + 1])  # the first takes longer, by far on a GPU
     start = time.perf_counter()
     trainer.validation_loss(part)
     return (time.perf_counter() - start) * len(trainer.dataset.val) / len(part)

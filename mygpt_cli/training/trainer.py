@@ -18,7 +18,7 @@ from mygpt_cli.base.errors import DivergedError, MygptError, ResourceError
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.course import Course, steps_at
-from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.config.train import REACH, TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import DropoutMasks
 from mygpt_cli.tokens.bpe_dropout import BPEDropout
@@ -135,14 +135,14 @@ class Trainer:
 
     @property
     def validated_at_once(self) -> int:
-        """Tokens that are read in a row when the model is validated, no more than one forward pass takes.
+        """Tokens that are read in a row when the model is validated.
 
-        They are a sequence of training; or a whole context, where attention looks back no further than that.
+        They are a sequence of training; or several, where attention looks back no further than one.
         """
         model, trained = self.model.config, self.config.context
         if len(model.windowed) < model.layers or model.window > trained:
             return trained
-        return min(model.context, self.config.batch_size * trained)
+        return min(model.context, REACH * trained)
 
     def run(
         self,
@@ -380,7 +380,7 @@ class Trainer:
     def validation_loss(self, tokens: np.ndarray) -> float:
         """Return the sum of nats over these tokens, each but the first predicted once.
 
-        It takes as many windows at once as a step does, so that memory suffices for it as well.
+        It takes about as many tokens at once as a step does, so that memory suffices for it as well.
         """
         backend = self.backend.beside(self.delivered()) if self._members else self.backend
         with self.processes.patiently():

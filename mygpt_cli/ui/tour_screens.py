@@ -86,7 +86,7 @@ STOPS = (
     Stop(
         "attention",
         {"head": "layer {look_layer}, head {look_head}", "largest weight": "{weight} on {looked_at}"},
-        "A head compares the token's query with the key of every token so far, and softmax turns the"
+        "A head compares the token's query with the keys of the tokens so far, and softmax turns the"
         " scores into weights that add up to 1. The values, mixed by these weights, are added to the"
         " token's vector.",
         "Why does a token not look at those that follow it?",

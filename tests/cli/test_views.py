@@ -392,7 +392,7 @@ def test_every_view_of_a_prompt_beyond_the_context_says_so(
 ) -> None:
     monkeypatch.chdir(trained)
     assert run(["inspect", "story-001", "--prompt", "7 times 2 is 14.\n" * 40, *flags]) == 0
-    assert "the model sees only the last 128" in " ".join(capsys.readouterr().err.split())
+    assert "the model sees only the last 256" in " ".join(capsys.readouterr().err.split())
 
 
 def test_standard_input_and_prompts_that_look_like_other_formats(mygpt: Command, trained: Path) -> None:

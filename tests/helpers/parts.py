@@ -19,6 +19,7 @@ LIKE_LLAMA: dict[str, dict[str, Any]] = {
     "qwen2": {"kv_heads": 1, "attention_bias": True, "window": 5, "windowed": (1,)},
     "qwen3": {"kv_heads": 2, "head_width": 12, "qk_norm": "before", "qk_norm_gain": True},
     "a window": {"window": 40, "windowed": (0, 1)},
+    "whole blocks in a window": {"window": 32, "windowed": (0, 1)},
     "rotated before a norm with gain": {"qk_norm": "after", "qk_norm_gain": True, "head_width": 6},
     "biases, gelu": {**dict.fromkeys(BIASES, True), "activation": "gelu_new"},
 }

@@ -44,6 +44,15 @@ def test_shares_are_means_over_the_places_there_are() -> None:
     assert set(vars(measure(even[None, :2, :2], tuple(b"aa"))[0]).values()) == {None}
 
 
+def test_shares_are_of_places_that_a_window_shows() -> None:
+    """Only three rows see the first token; an even head looks at it as at the two others that they see."""
+    seen = torch.ones(6, 6).tril().triu(-2)
+    even = seen / seen.sum(1, keepdim=True)
+    found = measure(even[None], tuple(b"abcdea"), window=3)[0]
+    assert found.first_token == pytest.approx(1 / 3)
+    assert found.same_token is None
+
+
 @pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
 def test_all_heads_are_measured_and_the_strongest_drawn(arch: str) -> None:
     model = random_model(257, arch=arch)

@@ -1,6 +1,7 @@
 """A token at close range: scores and logits are those of the model's own pass."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,13 @@ IDS = tuple(b"Once upon a time")
 TOKENIZER = byte_tokenizer()
 
 
-@pytest.mark.parametrize("arch", ["gpt2", "nanochat"])
-def test_scores_become_the_weights_of_the_model(arch: str) -> None:
-    traced = trace(random_model(257, arch=arch), IDS)
+@pytest.mark.parametrize(
+    "parts",
+    [{"arch": "gpt2"}, {"arch": "nanochat"}, {"arch": "qwen3", "window": 6, "windowed": (1,)}],
+    ids=str,
+)
+def test_scores_become_the_weights_of_the_model(parts: dict[str, Any]) -> None:
+    traced = trace(random_model(257, **parts), IDS)
     found = list(scores_of(traced, range(2), TOKENIZER, position=20, most=5))
     assert [(head.layer, head.head) for head in found] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     for head in found:
@@ -30,6 +35,15 @@ def test_scores_become_the_weights_of_the_model(arch: str) -> None:
             assert product == pytest.approx(match.product, abs=1e-9)
             share = math.exp(match.product / len(head.query) ** 0.5 - head.log_sum)
             assert share == pytest.approx(match.weight, abs=1e-5)
+
+
+def test_what_lies_before_the_window_is_no_position() -> None:
+    traced = trace(random_model(257, arch="qwen3", window=3, windowed=(1,)), IDS)
+    whole, _, windowed, _ = scores_of(traced, range(2), TOKENIZER, position=16, most=5)
+    assert (whole.positions, len(whole.matches)) == (16, 5)
+    assert windowed.positions == 3
+    assert sorted(match.position for match in windowed.matches) == [14, 15, 16]
+    assert windowed.rest == 0
 
 
 def test_a_shared_key_is_that_of_its_group() -> None:

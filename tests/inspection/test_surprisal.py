@@ -42,7 +42,7 @@ def test_every_token_by_hand(arch: str) -> None:
 def test_the_logits_of_a_long_window_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = random_model(257, arch="llama", context=20), np.arange(60, dtype=np.uint32)
     whole = surprisal(model, byte_tokenizer(), ids)
-    monkeypatch.setattr("mygpt_cli.inspection.surprisal.ROWS", 7)
+    monkeypatch.setattr("mygpt_cli.inspection.surprisal.rows_at_once", lambda vocab_size: 7)
     parts = surprisal(model, byte_tokenizer(), ids)
     np.testing.assert_allclose(parts.nats, whole.nats, atol=1e-5)
     assert parts.ranks.tolist() == whole.ranks.tolist()

@@ -81,16 +81,17 @@ def test_any_number_of_processes_goes_on_with_any(folder: Path) -> None:
             assert torch.allclose(state[part][name], torch.from_numpy(array), atol=2e-3), name
 
 
-def validated(processes: Processes, folder: Path) -> list[float]:
+def validated(processes: Processes, folder: Path, arch: str) -> list[float]:
     dataset = dataset_in(folder)
-    trainer = new_trainer(tiny_config(batch_size=8), dataset, processes)
+    trainer = new_trainer(tiny_config(batch_size=8, arch=arch), dataset, processes)
     return [trainer.validation_loss(dataset.val[:length]) for length in LENGTHS]
 
 
-def test_every_token_is_validated_once_however_many_there_are(folder: Path) -> None:
-    [one] = on_processes(1, validated, folder)
+@pytest.mark.parametrize("arch", ["llama", "qwen3"])  # which is validated in rows of 16 and of 128 tokens
+def test_every_token_is_validated_once_however_many_there_are(folder: Path, arch: str) -> None:
+    [one] = on_processes(1, validated, folder, arch)
     assert one == sorted(one)
-    for losses in on_processes(4, validated, folder):
+    for losses in on_processes(4, validated, folder, arch):
         assert losses == pytest.approx(one, rel=1e-5)
 
 

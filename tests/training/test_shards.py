@@ -88,17 +88,18 @@ def test_sharded_or_not_goes_on_with_the_other(folder: Path) -> None:
             assert torch.allclose(state[part][name], torch.from_numpy(array), atol=2e-3), name
 
 
-def validated(processes: Processes, folder: Path) -> list[float]:
+def validated(processes: Processes, folder: Path, arch: str) -> list[float]:
     dataset = dataset_in(folder)
-    trainer = new_trainer(tiny_config(batch_size=6, shard=True), dataset, processes)
+    trainer = new_trainer(tiny_config(batch_size=6, shard=True, arch=arch), dataset, processes)
     before = [trainer.validation_loss(dataset.val[:length]) for length in LENGTHS]
     trainer.update(0)
     return [*before, trainer.validation_loss(dataset.val)]
 
 
-def test_every_token_is_validated_once_and_with_the_weights_of_now(folder: Path) -> None:
-    [one] = on_processes(1, validated, folder)
-    for losses in on_processes(3, validated, folder):
+@pytest.mark.parametrize("arch", ["llama", "qwen3"])
+def test_every_token_is_validated_once_and_with_the_weights_of_now(folder: Path, arch: str) -> None:
+    [one] = on_processes(1, validated, folder, arch)
+    for losses in on_processes(3, validated, folder, arch):
         assert losses == pytest.approx(one, rel=1e-5)
 
 

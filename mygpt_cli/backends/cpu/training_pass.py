@@ -17,7 +17,7 @@ from torch import Tensor
 from mygpt_cli.backends.cpu.kernels import Kernels
 from mygpt_cli.backends.interfaces import MuonStep
 from mygpt_cli.model.config import ModelConfig
-from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.gpt import GPT, rows_at_once
 from mygpt_cli.model.masks import DropoutMasks
 
 # In the order of `kernels.c`.
@@ -46,7 +46,7 @@ class TrainingPass:
     @torch.no_grad()
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
-        return Pass(self.model, self.kernels, ids, None).forward(targets)
+        return Pass(self.model, self.kernels, ids, None).loss(targets)
 
     def beside(self, model: GPT) -> "TrainingPass":
         """Return the pass of another model of the same parts."""
@@ -110,7 +110,7 @@ Inside = tuple[Tensor, Tensor | None, Tensor] | None
 
 
 class Pass:
-    """One pass over a batch: `forward`, then `backward` once."""
+    """One pass over a batch: `forward`, then `backward` once; or `loss` alone, which keeps nothing."""
 
     def __init__(self, model: GPT, kernels: Kernels, ids: Tensor, masks: DropoutMasks | None) -> None:
         config, dtype = model.config, model.compute_dtype
@@ -132,7 +132,32 @@ class Pass:
 
     def forward(self, targets: Tensor, loss_scale: float = 1.0) -> Tensor:
         """Return `loss_scale` times the mean loss for targets (B, T)."""
-        config, n = self.config, self.ids.numel()
+        self.final = self._hidden(keep=True)
+        # (N, V), from here on their gradient
+        self.logits = self.kernels.linear(self.final.normed, self.weights[self.head])
+        losses = self._cross_entropy(self.logits, targets.flatten(), loss_scale)
+        return losses.mean() * loss_scale
+
+    def loss(self, targets: Tensor) -> Tensor:
+        """Return the mean loss for targets (B, T), with few rows of logits at once."""
+        hidden, rows = self._hidden(keep=False).normed, rows_at_once(self.config.vocab_size)
+        parts = zip(torch.split(hidden, rows), torch.split(targets.flatten(), rows), strict=True)
+        weight = self.weights[self.head]
+        losses = [self._cross_entropy(self.kernels.linear(part, weight), own, 1.0) for part, own in parts]
+        return torch.cat(losses).mean()
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor, loss_scale: float) -> Tensor:
+        """Return the loss (N) of each target; the logits (N, V) become their gradient."""
+        n, vocab = logits.shape
+        losses = torch.empty(n)
+        workspace = self.kernels.workspace("cross_entropy", vocab, n)
+        numbers = (n, vocab, self.config.softcap, loss_scale / n)
+        self.kernels("cross_entropy", logits, targets, losses, *workspace, *numbers)
+        return losses
+
+    def _hidden(self, *, keep: bool) -> NormRecord:
+        """Return the final norm, and keep in `layers` what the way back needs."""
+        config = self.config
         branch = F.embedding(self.ids, self.parameters["embedding"])  # (N, C)
         if config.positions == "learned":
             b, t, *_ = self.shape
@@ -151,16 +176,9 @@ class Pass:
             between = self._norm(before.sum, branch, f"{block}.mlp_norm")
             branch, inside = self._mlp(between.normed, f"{block}.mlp")
             x = between.sum
-            self.layers.append((before, attention, between, inside))
-        self.final = self._norm(x, branch, "norm")
-        # (N, V), from here on their gradient
-        self.logits = self.kernels.linear(self.final.normed, self.weights[self.head])
-        losses = torch.empty(n)
-        vocab, rows = config.vocab_size, targets.flatten()
-        workspace = self.kernels.workspace("cross_entropy", vocab, n)
-        numbers = (n, vocab, config.softcap, loss_scale / n)
-        self.kernels("cross_entropy", self.logits, rows, losses, *workspace, *numbers)
-        return losses.mean() * loss_scale
+            if keep:
+                self.layers.append((before, attention, between, inside))
+        return self._norm(x, branch, "norm")
 
     def backward(self) -> dict[str, Tensor]:
         """Return the gradient of what `forward` returned by each parameter."""
