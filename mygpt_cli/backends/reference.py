@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mygpt_cli.backends.cpu.sampler import CompiledSampler
 from mygpt_cli.backends.interfaces import MuonStep
-from mygpt_cli.model.gpt import GPT, rows_at_once
+from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.kv_cache import KVCache
 from mygpt_cli.model.masks import DropoutMasks
 
@@ -28,10 +27,8 @@ class Autograd:
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats of predicting targets (B, T) from ids (B, T)."""
         # Validation comes seldom and in other shapes: it is not worth compiling for.
-        hidden, rows = self.model.hidden(ids).flatten(0, 1), rows_at_once(self.model.config.vocab_size)
-        parts = zip(torch.split(hidden, rows), torch.split(targets.flatten(), rows), strict=True)
-        nats = [F.cross_entropy(self.model.unembed(part), own, reduction="sum") for part, own in parts]
-        return torch.stack(nats).sum() / targets.numel()
+        loss: Tensor = self.model(ids, targets=targets)
+        return loss
 
     def beside(self, model: GPT) -> "Autograd":
         """Return the reference for another model."""

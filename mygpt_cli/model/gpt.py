@@ -272,14 +272,28 @@ class GPT(nn.Module):
             self.register_buffer("sin", sin, persistent=False)
 
     def forward(
-        self, ids: Tensor, *, cache: KVCache | None = None, masks: Sequence[Tensor] | None = None
+        self,
+        ids: Tensor,
+        *,
+        cache: KVCache | None = None,
+        masks: Sequence[Tensor] | None = None,
+        targets: Tensor | None = None,
     ) -> Tensor:
         """Map token ids (B, T) to float32 logits (B, T, V) for the token after each.
 
         With a cache, the ids follow those already in it. Masks (B, T, C) are for dropout: of the embedding,
-        then of what each half of a block adds.
+        then of what each half of a block adds. Given targets (B, T), it returns their mean cross-entropy in
+        nats instead, with few rows of logits at once.
         """
-        return self.unembed(self.hidden(ids, cache=cache, masks=masks))
+        hidden = self.hidden(ids, cache=cache, masks=masks)
+        if targets is None:
+            return self.unembed(hidden)
+        rows = rows_at_once(self.config.vocab_size)
+        parts = zip(
+            torch.split(hidden.flatten(0, 1), rows), torch.split(targets.flatten(), rows), strict=True
+        )
+        nats = [F.cross_entropy(self.unembed(part), own, reduction="sum") for part, own in parts]
+        return torch.stack(nats).sum() / targets.numel()
 
     def loss(
         self,
