@@ -106,7 +106,12 @@ def main() -> None:
         add(path, "default", run_default(path, classic.seconds, svg=arguments.svg), classic.bits_per_byte)
         if arguments.reach:
             for seconds in SHORT_TIMES:
-                result = run_default(path, seconds)
+                try:
+                    result = run_default(path, seconds)
+                except subprocess.CalledProcessError as error:
+                    if error.returncode == 2:  # the time is too short for training
+                        continue
+                    raise
                 if result["bits_per_byte"] <= classic.bits_per_byte or seconds == SHORT_TIMES[-1]:
                     add(
                         path,
