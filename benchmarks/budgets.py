@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mygpt_cli.config.train import parse_duration
+from mygpt_cli.config.checks import parse_duration
 
 CASES: dict[str, tuple[float, float] | None] = {  # shares of the budget between which there is other work
     "quiet": None,

@@ -23,11 +23,12 @@ from mygpt_cli.checkpoints.metrics import (
     Logged,
     events,
 )
+from mygpt_cli.config.checks import BUDGETS
 from mygpt_cli.config.course import Course, as_course
 from mygpt_cli.config.knobs import under_present_names
 from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.sources import to_toml
-from mygpt_cli.config.train import BUDGETS, TrainConfig, setting_faults
+from mygpt_cli.config.train import TrainConfig, setting_faults
 from mygpt_cli.training.events import CheckpointDue, Event, Finished, Noted, Saved
 from mygpt_cli.training.history import FORMER_NAMES, History
 from mygpt_cli.training.trainer import Trainer

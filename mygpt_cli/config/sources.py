@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from mygpt_cli.base.errors import UsageError, did_you_mean
+from mygpt_cli.config.checks import BUDGETS
 from mygpt_cli.config.course import as_course
 from mygpt_cli.config.knobs import flag_of, former_names, knobs, under_present_names
 from mygpt_cli.config.settings import Settings
-from mygpt_cli.config.train import BUDGETS, WITHOUT_FLAG, TrainConfig, as_settings
+from mygpt_cli.config.train import WITHOUT_FLAG, TrainConfig, as_settings
 from mygpt_cli.model.architectures import ARCHITECTURES
 
 PREFIX = "MYGPT_"

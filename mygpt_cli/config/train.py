@@ -4,36 +4,20 @@
 result is a `TrainConfig`: complete, validated, and written into the run folder as `config.toml`.
 """
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
-from mygpt_cli.base.errors import UsageError, did_you_mean
-from mygpt_cli.base.names import name_fault
-from mygpt_cli.config.course import MOST_STEPS, Course, is_course
+from mygpt_cli.base.errors import UsageError
+from mygpt_cli.config.checks import faults_of
+from mygpt_cli.config.course import MOST_STEPS, Course
 from mygpt_cli.config.knobs import flag_of, knob, knobs
 from mygpt_cli.config.settings import Settings
-from mygpt_cli.model.architectures import ARCHITECTURES, DEFAULT, TRAINABLE, configure, find
-from mygpt_cli.model.config import LARGEST_TABLE, LONGEST_CONTEXT, ModelConfig, shape_faults
-from mygpt_cli.text.encoding import encoding_fault
+from mygpt_cli.model.architectures import DEFAULT, TRAINABLE, configure, find
+from mygpt_cli.model.config import LONGEST_CONTEXT, ModelConfig
+from mygpt_cli.model.windows import windowed
 
-REACH = 8  # sequences of training that a model with windows of attention reads in a row
-BUDGETS = ("epochs", "tokens", "time", "steps")
 WITHOUT_FLAG = ("files", "corrections")  # arguments, and what a run writes down
-
-
-def parse_duration(text: str) -> float:
-    """Turn `90`, `90s`, `5m`, `1h30m` or `2d` into seconds; ValueError for anything else."""
-    if re.fullmatch(r"\d{1,15}(\.\d+)?", text):
-        return float(text)
-    if not re.fullmatch(r"(\d{1,15}(\.\d+)?[dhms])+", text):
-        raise ValueError(f"'{text}' is not a duration such as 90s, 5m or 1h30m")
-    unit = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
-    return sum(
-        float(number) * unit[letter] for number, letter in re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,27 +289,18 @@ class TrainConfig:
     def model(self, vocab_size: int) -> ModelConfig:
         """Return the shape of the model for a vocabulary of this size.
 
-        Where the architecture has windows of attention, they are as long as the sequences of training, and
-        the context is longer: the model can read on without meeting a distance that is new to it.
+        Attention of some architectures looks back over windows, as long as the sequences of training.
         """
-        context = self.context
-        windows: dict[str, Any] = {}
+        context: dict[str, Any] = {"context": self.context}
         if find(self.arch).windowed:
-            longest = min(
-                REACH * context,
-                LONGEST_CONTEXT,
-                LARGEST_TABLE * self.heads // self.width,
-            )
-            context = max(context, longest)
-            windows = {"window": self.context, "windowed": tuple(range(self.layers))}
+            context = windowed(self.context, self.layers, self.width // self.heads)
         return configure(
             self.arch,
             vocab_size=vocab_size,
             layers=self.layers,
             heads=self.heads,
             width=self.width,
-            context=context,
-            **windows,
+            **context,
             dropout=self.dropout,
             **{name: getattr(self, name) for name in find(self.arch).options},
         )
@@ -336,92 +311,7 @@ def setting_faults(settings: Mapping[str, Any], called: Callable[[str], str] = f
 
     `called` returns the name of a setting where these come from.
     """
-    settings = {name: value for name, value in settings.items() if value is not None}
-    faults = [fault for name, value in settings.items() if (fault := _value_fault(name, value, called(name)))]
-    if faults:
-        return faults
-    given = [called(name) for name in BUDGETS if settings.get(name) is not None]
-    if len(given) > 1:
-        faults.append(f"{' and '.join(given)} cannot be combined: give one of them")
-    corrections, steps = settings.get("corrections"), settings.get("steps")
-    if corrections and steps != corrections[-1][1]:
-        names = called("corrections"), called("steps")
-        faults.append(
-            f"{names[0]} end with {corrections[-1][1]} steps, but {names[1]} is {steps or 'not set'}"
-        )
-    architecture = find(settings.get("arch", DEFAULT))
-    if not architecture.trainable and not settings.get("init_from"):
-        faults.append(
-            f"{called('arch')} {architecture.name} can only be fine-tuned, with {called('init_from')}; "
-            f"a new model can be {', '.join(TRAINABLE)}"
-        )
-    members = settings.get("members", 1)
-    if settings.get("steps") and settings["steps"] < members:
-        faults.append(
-            f"{called('members')} {members} needs at least {members} steps, one for each model: "
-            f"{called('steps')} is {settings['steps']}"
-        )
-    if members > 1 and settings.get("init_from"):
-        both = f"{called('members')} and {called('init_from')}"
-        faults.append(f"{both} cannot be combined: members begin from random weights")
-    if settings.get("shard"):
-        if members > 1:
-            both = f"{called('shard')} and {called('members')} {members}"
-            faults.append(f"{both} cannot be combined: a sharded run trains a single model")
-        if settings.get("compile") == "on":
-            both = f"{called('shard')} and {called('compile')} on"
-            faults.append(f"{both} cannot be combined: a sharded model is trained without compiled code")
-    if settings.get("bias") and "bias" not in architecture.options:
-        others = " or ".join(f"--arch {name}" for name, it in ARCHITECTURES.items() if "bias" in it.options)
-        faults.append(f"{architecture.name} has no biases: leave --bias out or use {others}")
-    if settings.get("width") and settings.get("heads") and not settings.get("init_from"):
-        even = architecture.parts["positions"] == "rotary"
-        faults += shape_faults(settings["width"], settings["heads"], even=even)
-    return faults
-
-
-def _value_fault(name: str, value: Any, called: str) -> str | None:
-    known = knobs(TrainConfig)
-    if name not in known:
-        return f"unknown setting {called}{did_you_mean(name, known)}"
-    if name == "corrections":
-        return None if is_course(value) else f"{called} must be pairs of whole numbers in ascending order"
-    knob = known[name]
-    if not _has_type(value, knob.kind):
-        return f"{called} must be {_TYPE_NAMES[knob.kind]}, not {value!r}"
-    if name == "name":
-        fault = name_fault(value)
-        return fault and f"{called} '{value}' {fault}"
-    if name == "encoding":
-        fault = encoding_fault(value)
-        return fault and f"{called}: {fault}"
-    if name == "time":
-        try:
-            return None if parse_duration(value) > 0 else f"{called} must be above 0"
-        except ValueError as error:
-            return f"{called}: {error}"
-    if name == "arch" and value in ARCHITECTURES:
-        return None  # which also has those that are only fine-tuned
-    return knob.fault(value, called)
-
-
-_TYPE_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    tuple: "a list of texts",
-}
-
-
-def _has_type(value: Any, kind: type) -> bool:
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind is tuple:
-        return isinstance(value, tuple | list) and all(isinstance(part, str) for part in value)
-    return isinstance(value, kind)
+    return faults_of(settings, knobs(TrainConfig), called)
 
 
 def as_settings(

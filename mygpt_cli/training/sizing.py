@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mygpt_cli.base.errors import TextError, UsageError, join_faults
+from mygpt_cli.config.checks import BUDGETS, parse_duration
 from mygpt_cli.config.course import MOST_STEPS
 from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.settings import Settings, without
-from mygpt_cli.config.train import BUDGETS, TrainConfig, parse_duration
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
+from mygpt_cli.model.windows import read_in_a_row
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import SAVE, START, Budget, typical
@@ -404,7 +406,8 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tup
 
 def _validation_seconds(trainer: Trainer) -> float:
     """Estimate the time of a whole validation from a part of it."""
-    row, count = trainer.validated_at_once, trainer.processes.count
+    row = read_in_a_row(trainer.model.config, trainer.config.context)
+    count = trainer.processes.count
     part = trainer.dataset.val[: max(64 * trainer.config.context, count * row) + 1]  # whole rows, as most are
     trainer.validation_loss(part[: row + 1])  # the first takes longer, by far on a GPU
     start = time.perf_counter()

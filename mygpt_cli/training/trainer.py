@@ -18,9 +18,10 @@ from mygpt_cli.base.errors import DivergedError, MygptError, ResourceError
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.course import Course, steps_at
-from mygpt_cli.config.train import REACH, TrainConfig
+from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import DropoutMasks
+from mygpt_cli.model.windows import read_in_a_row
 from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.dataset import Batches, Dataset, val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
@@ -132,17 +133,6 @@ class Trainer:
     def sequences_at_once(self) -> int:
         """Most sequences that this process takes in one forward pass."""
         return min(self.config.batch_size, self._sequences // self.processes.count)
-
-    @property
-    def validated_at_once(self) -> int:
-        """Tokens that are read in a row when the model is validated.
-
-        They are a sequence of training; or several, where attention looks back no further than one.
-        """
-        model, trained = self.model.config, self.config.context
-        if len(model.windowed) < model.layers or model.window > trained:
-            return trained
-        return min(model.context, REACH * trained)
 
     def run(
         self,
@@ -390,7 +380,7 @@ class Trainer:
     def _sum_of_losses(self, tokens: np.ndarray, backend: TrainingBackend) -> float:
         """Return the sum over the windows that this process takes: one batch of them, then the next one's."""
         total, processes = 0.0, self.processes
-        length = self.validated_at_once
+        length = read_in_a_row(self.model.config, self.config.context)
         windows = val_windows(tokens, length, max(1, self.sequences_at_once * self.config.context // length))
         while batches := list(islice(windows, processes.count)):
             has_one = processes.rank < len(batches)

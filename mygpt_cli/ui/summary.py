@@ -75,8 +75,8 @@ def _model(model: "ModelConfig") -> list[str]:
     return [
         f"{model.arch}: {count_of(model.layers, 'layer')}, {heads}, width {model.width}",
         f"context {model.context:,}{cut} tokens, feed-forward {units}",
-        f"{model.positions} positions{_rotation(model)}, {norm}{scale}",
         *_windows(model),
+        f"{model.positions} positions{_rotation(model)}, {norm}{scale}",
         f"{head}{cap}",
     ]
 

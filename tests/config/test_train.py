@@ -1,32 +1,19 @@
-"""Settings: ranges, durations, all faults at once."""
+"""Settings: ranges, all faults at once, and the model that they make."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.base.errors import UsageError
+from mygpt_cli.config.checks import parse_duration
 from mygpt_cli.config.knobs import knobs
 from mygpt_cli.config.train import (
     TrainConfig,
-    parse_duration,
     setting_faults,
 )
 from mygpt_cli.model.architectures import configure
 from mygpt_cli.model.config import shape_faults
 from tests.conftest import tiny_config
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("2d", 172800), ("0.5m", 30)]
-)
-def test_duration(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "5 m", "m", "-5m", "5x", "1h30", "nan"])
-def test_a_wrong_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not a duration"):
-        parse_duration(text)
 
 
 def test_all_faults_are_reported_at_once() -> None:

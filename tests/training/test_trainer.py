@@ -13,6 +13,7 @@ from mygpt_cli.base.errors import DivergedError, ResourceError
 from mygpt_cli.config.course import Course
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.gpt import GPT
+from mygpt_cli.model.windows import read_in_a_row
 from mygpt_cli.text.corpus import open_corpus
 from mygpt_cli.tokens.bpe_dropout import BPEDropout
 from mygpt_cli.tokens.dataset import Dataset, prepare
@@ -234,13 +235,14 @@ def test_validation_is_the_naive_sum(tiny_dataset: Dataset, arch: str, batch_siz
     """
     config = tiny_config(steps=5, log_every=5, arch=arch, batch_size=batch_size)
     trainer = new_trainer(config, tiny_dataset)
-    assert trainer.validated_at_once == times * config.context
+    length = read_in_a_row(trainer.model.config, config.context)
+    assert length == times * config.context
     event = next(e for e in trainer.run() if isinstance(e, Evaluated))
     ids = torch.from_numpy(tiny_dataset.val.astype("int64"))
     nats = 0.0
     with torch.no_grad():
-        for start in range(0, len(ids) - 1, trainer.validated_at_once):
-            window = ids[start : start + trainer.validated_at_once + 1]
+        for start in range(0, len(ids) - 1, length):
+            window = ids[start : start + length + 1]
             logprobs = trainer.model(window[None, :-1])[0].log_softmax(dim=-1)
             nats -= sum(logprobs[i, token].item() for i, token in enumerate(window[1:].tolist()))
     count = len(ids) - 1
