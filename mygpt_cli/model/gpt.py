@@ -177,7 +177,7 @@ def attention_weights(q: Tensor, k: Tensor, window: int = 0) -> Tensor:
 
 
 def rows_at_once(vocab_size: int) -> int:
-    """Return of how many tokens to make the logits at once: they take 64 MB at most."""
+    """Return for how many tokens to make logits at once, so that they take 64 MB at most."""
     return max(1, min(4096, 2**24 // vocab_size))
 
 

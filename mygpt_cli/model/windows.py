@@ -1,4 +1,4 @@
-"""The attention windows of new models: a model reads on, and meets no distance that it was not trained on."""
+"""Attention windows of new models, which let a model read longer texts than the sequences of its training."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ WINDOWS = 8  # in a context
 
 
 def windowed(trained: int, layers: int, head_width: int) -> dict[str, Any]:
-    """Return the context and the windows of a model whose training sequences have so many tokens.
+    """Return the context and the windows of a model, given the length of its training sequences in tokens.
 
-    Attention looks back no further than such a sequence, in all layers.
+    Attention looks back no further than such a sequence, in all layers: so no distance is new to it.
     """
     context = max(trained, min(WINDOWS * trained, LONGEST_CONTEXT, LARGEST_TABLE // max(1, head_width)))
     return {"context": context, "window": trained, "windowed": tuple(range(layers))}
 
 
 def read_in_a_row(model: ModelConfig, trained: int) -> int:
-    """Return how many tokens to validate a model on in a row, which is trained on sequences of so many.
+    """Return how many tokens validation reads in a row, given the length of the training sequences.
 
-    That is such a sequence, or several where attention looks back no further than one.
+    That is as many; or several times as many, where attention looks back no further than one sequence.
     """
     if len(model.windowed) < model.layers or model.window > trained:
         return trained
