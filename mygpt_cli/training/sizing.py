@@ -44,7 +44,8 @@ MEASURED = (4, 128)  # the shape whose speed stands for all
 FIXED_COST = 0.4  # fraction of its time per token that does not grow with the blocks' parameters
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
-TOKENS_PER_PARAMETER = 2.0  # tokens to learn from, for each parameter of the blocks
+TOKENS_PER_PARAMETER = 1.35  # tokens to learn from, for each parameter of the blocks and of the embedding
+MOST_EMBEDDED = 8192  # tokens whose embedding counts: rarer ones hardly ever learn
 HEAD_WIDTH = 64
 CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
@@ -154,12 +155,19 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
         pace /= _cost(base["layers"], base["width"])  # of a shape that was given
 
+    vocab_size = dataset.tokenizer.vocab_size
+
     def members(layers: int, width: int) -> int:
         """Return how many models of this shape are better than one within the budget."""
         passes = tokens(layers, width) / train_tokens if seconds is not None else 0.0
-        return _members(chosen, passes, train_tokens / tokens_per_step)
+        enough = max(1, int(tokens(layers, width) / _tokens_to_learn(layers, width, vocab_size)))
+        return min(enough, _members(chosen, passes, train_tokens / tokens_per_step))
 
-    layers, width, reason = _shape(chosen, dataset.train_bytes, tokens, members, budget)
+    def is_trained(layers: int, width: int) -> bool:
+        """Whether a model of this shape learns well within the budget."""
+        return tokens(layers, width) >= _tokens_to_learn(layers, width, vocab_size)
+
+    layers, width, reason = _shape(chosen, dataset.train_bytes, is_trained, members, budget)
     for name, value in _with_shape(chosen, layers, width).items():
         choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
@@ -288,37 +296,42 @@ def _cost(layers: int, width: int) -> float:
     return FIXED_COST + (1.0 - FIXED_COST) * layers * width**2 / (MEASURED[0] * MEASURED[1] ** 2)
 
 
+def _parameters(layers: int, width: int) -> int:
+    """Return about how many parameters the blocks of a shape have."""
+    return 12 * layers * width**2
+
+
+def _tokens_to_learn(layers: int, width: int, vocab_size: int) -> float:
+    """Return how many tokens a model of this shape has to see."""
+    embedding = min(vocab_size, MOST_EMBEDDED) * width
+    return TOKENS_PER_PARAMETER * (_parameters(layers, width) + embedding)
+
+
 def _shape(
     chosen: Settings,
     text_bytes: int,
-    tokens: Callable[[int, int], float],
+    is_trained: Callable[[int, int], bool],
     members: Callable[[int, int], int],
     budget: str,
 ) -> tuple[int, int, str]:
-    """Return the largest shape, of those that agree with the settings, that tokens and text suffice for.
+    """Return the largest shape, of those that agree with the settings, that budget and text suffice for.
 
     Where there is time for only one such model, and for several that are not much smaller, it is theirs. Also
     returns what bounds it, in words.
     """
     most = max(FEWEST_PARAMETERS, PARAMETERS_PER_BYTE * text_bytes)
     shapes = [(chosen.get("layers", layers), chosen.get("width", width)) for layers, width in SHAPES]
-
-    def parameters(shape: tuple[int, int]) -> int:
-        return 12 * shape[0] * shape[1] ** 2
-
-    enough = [
-        shape for shape in shapes if parameters(shape) <= min(most, tokens(*shape) / TOKENS_PER_PARAMETER)
-    ]
+    enough = [shape for shape in shapes if _parameters(*shape) <= most and is_trained(*shape)]
     if not enough:
         return *shapes[0], f"the smallest, because {budget} is short"
     best = enough[-1]
-    several = [s for s in enough if parameters(s) >= SMALLER * parameters(best) and members(*s) > 1]
+    several = [s for s in enough if _parameters(*s) >= SMALLER * _parameters(*best) and members(*s) > 1]
     if several and several[-1] != best:
         return *several[-1], f"the largest of which {budget} can train several models"
-    larger = next((shape for shape in shapes if parameters(shape) > parameters(best)), None)
+    larger = next((shape for shape in shapes if _parameters(*shape) > _parameters(*best)), None)
     if larger is None:
         reason = "the largest that is chosen automatically"
-    elif parameters(larger) > most:
+    elif _parameters(*larger) > most:
         reason = "a larger model would memorise this text"
     else:
         reason = f"the largest model that {budget} can train well"
