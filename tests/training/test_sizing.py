@@ -36,6 +36,11 @@ def slow(config: TrainConfig) -> float:
     return 1e-4
 
 
+def larger_is_slower(config: TrainConfig) -> float:
+    """Pretend that of a processor: 10,000 tokens per second with 4 layers of 128."""
+    return 1e-4 * (0.4 + 0.6 * config.layers * config.width**2 / (4 * 128**2))
+
+
 def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
     chosen = plan({}, tiny_dataset, slow)
     assert chosen.seconds == 300
@@ -121,6 +126,29 @@ def test_members_are_for_text_that_one_model_would_see_too_often(settings: Setti
         alone = plan({**settings, "members": 1}, dataset, slow).config(9000)
         assert config.dropout <= alone.dropout  # each sees the text less often
         assert config.warmup < alone.warmup
+
+
+@pytest.mark.parametrize("seconds", [60, 600, 3600])
+def test_each_model_sees_enough_tokens_for_its_blocks_and_its_embedding(seconds: int) -> None:
+    ids, sizes = np.zeros(10**6, dtype=np.uint16), []
+    for vocabulary in (64, 4096, 8192, 50_257):
+        tokenizer = cast(Tokenizer, SimpleNamespace(vocab_size=vocabulary, ranks={}, kind="char"))
+        dataset = Dataset(ids, ids, tokenizer, 10**6, 10**6, 10**6, 10**6, "")
+        config = plan({"time": f"{seconds}s"}, dataset, larger_is_slower).config(10**5)
+        seen = seconds / larger_is_slower(config) / config.members
+        blocks, embedding = 12 * config.layers * config.width**2, min(vocabulary, 8192) * config.width
+        assert seen >= 1.35 * (blocks + embedding)
+        sizes.append(blocks)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == sizes[-2]  # the rarest tokens hardly learn
+
+
+def test_a_shape_for_which_the_time_is_short_is_trained_once() -> None:
+    ids = np.zeros(30_000, dtype=np.uint8)
+    dataset = Dataset(ids, ids, CHARACTERS, 10**6, 10**6, 10**6, 10**6, "")
+    large: Settings = {"layers": 6, "width": 384}
+    assert plan({"time": "3h"}, dataset, larger_is_slower).config(9000).members > 1
+    assert plan({"time": "3h", **large}, dataset, larger_is_slower).config(9000).members == 1
 
 
 def test_a_budget_that_a_text_cannot_use_is_not_used() -> None:
