@@ -2,7 +2,7 @@
 
 Two things bound what a model can learn: the time, which says how many tokens it sees, and the text, which
 says how often it sees the same ones. A larger model learns more from a token and takes longer for it: the
-largest is taken that still sees TOKENS_PER_PARAMETER. Text that is seen again and again is learned by heart:
+largest is taken that still sees enough of them. Text that is seen again and again is learned by heart:
 dropout and tokens split at random hold against it.
 """
 
@@ -41,10 +41,13 @@ SHAPES = (  # layers, width
     *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
 )
 MEASURED = (4, 128)  # the shape whose speed stands for all
-FIXED_COST = 0.4  # fraction of its time per token that does not grow with the blocks' parameters
+FIXED_COST = 0.3  # fraction of its time per token that does not grow with the blocks' parameters
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
-TOKENS_PER_PARAMETER = 1.35  # tokens to learn from, for each parameter of the blocks and of the embedding
+# No model learns well from fewer tokens for each parameter of its blocks and its embedding. In a given time a
+# smaller model sees more tokens: a larger one is better from so many for each parameter of its blocks on, or
+# once it sees the text so often, as the smaller one gains little from seeing it more often still.
+FEWEST_TOKENS_PER_PARAMETER, TOKENS_PER_PARAMETER, PASSES = 1.35, 5.0, 3.5
 MOST_EMBEDDED = 8192  # tokens whose embedding counts: rarer ones hardly ever learn
 HEAD_WIDTH = 64
 CONTEXT = 256
@@ -155,17 +158,19 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
         pace /= _cost(base["layers"], base["width"])  # of a shape that was given
 
-    vocab_size = dataset.tokenizer.vocab_size
+    def needed(layers: int, width: int) -> float:
+        """Return how many tokens a model of this shape has to see."""
+        return _tokens_to_learn(layers, width, dataset, timed=seconds is not None)
 
     def members(layers: int, width: int) -> int:
         """Return how many models of this shape are better than one within the budget."""
         passes = tokens(layers, width) / train_tokens if seconds is not None else 0.0
-        enough = max(1, int(tokens(layers, width) / _tokens_to_learn(layers, width, vocab_size)))
+        enough = max(1, int(tokens(layers, width) / needed(layers, width)))
         return min(enough, _members(chosen, passes, train_tokens / tokens_per_step))
 
     def is_trained(layers: int, width: int) -> bool:
         """Whether a model of this shape learns well within the budget."""
-        return tokens(layers, width) >= _tokens_to_learn(layers, width, vocab_size)
+        return tokens(layers, width) >= needed(layers, width)
 
     layers, width, reason = _shape(chosen, dataset.train_bytes, is_trained, members, budget)
     for name, value in _with_shape(chosen, layers, width).items():
@@ -301,10 +306,11 @@ def _parameters(layers: int, width: int) -> int:
     return 12 * layers * width**2
 
 
-def _tokens_to_learn(layers: int, width: int, vocab_size: int) -> float:
-    """Return how many tokens a model of this shape has to see."""
-    embedding = min(vocab_size, MOST_EMBEDDED) * width
-    return TOKENS_PER_PARAMETER * (_parameters(layers, width) + embedding)
+def _tokens_to_learn(layers: int, width: int, dataset: Dataset, *, timed: bool) -> float:
+    """Return how many tokens a model of this shape has to see; more where a smaller one would see more."""
+    blocks, embedding = _parameters(layers, width), min(dataset.tokenizer.vocab_size, MOST_EMBEDDED) * width
+    fewest = FEWEST_TOKENS_PER_PARAMETER * (blocks + embedding)
+    return max(fewest, min(TOKENS_PER_PARAMETER * blocks, PASSES * len(dataset.train))) if timed else fewest
 
 
 def _shape(

@@ -143,6 +143,23 @@ def test_each_model_sees_enough_tokens_for_its_blocks_and_its_embedding(seconds:
     assert sizes[-1] == sizes[-2]  # the rarest tokens hardly learn
 
 
+def test_a_larger_model_needs_much_new_text_or_to_see_it_again_where_time_is_short() -> None:
+    def chosen(tokens: int, budget: Settings) -> TrainConfig:
+        ids = np.zeros(tokens, dtype=np.uint8)
+        dataset = Dataset(ids, ids, CHARACTERS, 10**7, 10**7, 10**7, 10**7, "")
+        return plan({"members": 1, **budget}, dataset, larger_is_slower).config(10**5)
+
+    def seen(config: TrainConfig) -> float:
+        return 300 / larger_is_slower(config)
+
+    new, again = chosen(10**7, {"time": "5m"}), chosen(3 * 10**5, {"time": "5m"})
+    assert new.width < again.width
+    assert seen(new) >= 5.0 * 12 * new.layers * new.width**2
+    assert 5.0 * 12 * again.layers * again.width**2 > seen(again) >= 3.5 * 3 * 10**5
+    # With as many steps as that, a smaller model would see no more tokens.
+    assert chosen(10**7, {"tokens": int(seen(new))}).width > new.width
+
+
 def test_a_shape_for_which_the_time_is_short_is_trained_once() -> None:
     ids = np.zeros(30_000, dtype=np.uint8)
     dataset = Dataset(ids, ids, CHARACTERS, 10**6, 10**6, 10**6, 10**6, "")
@@ -310,7 +327,7 @@ def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(millio
         return plan({"time": f"{seconds}s"}, dataset, lambda config: 2e-5).config(100)
 
     tokens = int(million * 1e6)
-    configs = [chosen(seconds, tokens) for seconds in (3, 10, 30, 100, 600, 3600, 36000)]
+    configs = [chosen(seconds, tokens) for seconds in (3, 10, 30, 50, 100, 600, 3600, 36000)]
     sizes = [c.layers * c.width**2 for c in configs]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) > (1 if million < 1 else 3)  # a small text keeps the model small
