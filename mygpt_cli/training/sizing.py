@@ -47,7 +47,7 @@ FEWEST_PARAMETERS = 400_000  # which any text may have
 # No model learns well from fewer tokens for each parameter of its blocks and its embedding. In a given time a
 # smaller model sees more tokens: a larger one is better from so many for each parameter of its blocks on, or
 # once it sees the text so often, as the smaller one gains little from seeing it more often still.
-FEWEST_TOKENS_PER_PARAMETER, TOKENS_PER_PARAMETER, PASSES = 1.35, 5.0, 3.5
+FEWEST_TOKENS_PER_PARAMETER, TOKENS_PER_PARAMETER, PASSES = 1.35, 6.0, 3.5
 MOST_EMBEDDED = 8192  # tokens whose embedding counts: rarer ones hardly ever learn
 HEAD_WIDTH = 64
 CONTEXT = 256
