@@ -108,7 +108,7 @@ def resume_run(
         prepared = prepare(settings, corpus, report, checkpoint, processes)
         from mygpt_cli.training.preparation import planned
 
-        plan = prepared.plan()
+        plan = prepared.plan(started)
         if plan.steps != kept["steps"]:
             plan = plan.with_new_intervals((course or [(0, kept["steps"])])[0][1], set(given))
         configuration = prepared.configuration(plan, started, history)

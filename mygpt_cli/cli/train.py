@@ -169,7 +169,7 @@ def _train(
     prepared = prepare(settings, corpus, report, settings.get("init_from"), processes)
     from mygpt_cli.training.preparation import planned
 
-    plan = prepared.plan()
+    plan = prepared.plan(started)
     trainer = prepared.new_trainer(prepared.configuration(plan, started))
     report.notes(prepared.notes)
     report.plan(planned(trainer, plan))

@@ -1,6 +1,7 @@
 """From settings and a text to a trainer: what to compute on, what to compile, the tokens, and the plan."""
 
 import math
+import time
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -117,10 +118,14 @@ class Preparation:
                 f"{FOR_SENTENCES:,}"
             )
 
-    def plan(self) -> Plan:
-        """Choose what the settings leave open; for a budget of time the speed is measured."""
+    def plan(self, started: float | None = None) -> Plan:
+        """Choose what the settings leave open; for a budget of time the speed is measured.
+
+        That time is counted from `started`, in seconds of `time.perf_counter`, by default from now.
+        """
         self._busy("measuring the speed of a step", 0.0)
-        chosen = plan(self._settings, self._dataset, self._measured)
+        spent = 0.0 if started is None else self._processes.of(0, time.perf_counter() - started)
+        chosen = plan(self._settings, self._dataset, self._measured, spent)
         if chosen.steps is not None:
             config = chosen.config(chosen.steps)
             self._compilation = self._compilation.proved(lambda: self.new_trainer(config).update(0))

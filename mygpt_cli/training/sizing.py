@@ -40,6 +40,7 @@ SHAPES = (  # layers, width
     *((2, 64), (3, 96), (4, 128), (4, 160), (4, 192), (5, 224)),
     *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
 )
+STEPPING = 0.92  # fraction of the time of training that goes into steps; the rest is validations and saves
 MEASURED = (4, 128)  # the shape whose speed stands for all
 FIXED_COST = 0.3  # fraction of its time per token that does not grow with the blocks' parameters
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
@@ -124,11 +125,16 @@ class Choices:
                 self.reasons[name] = reason
 
 
-def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[TrainConfig], float]) -> Plan:
+def plan(
+    settings: Settings,
+    dataset: Dataset,
+    seconds_per_token: Callable[[TrainConfig], float],
+    spent: float = 0.0,
+) -> Plan:
     """Choose what the settings leave open, from the text, the budget and, for a budget of time, the speed.
 
-    `seconds_per_token` measures a configuration. Raises TextError for a text too short to learn from and
-    UsageError listing every fault of the settings.
+    `seconds_per_token` measures a configuration; `spent` are the seconds of the time that are over. Raises
+    TextError for a text too short to learn from and UsageError listing every fault of the settings.
     """
     train_tokens, val_tokens = len(dataset.train), len(dataset.val)
     if train_tokens < 3 or val_tokens < 2:
@@ -146,7 +152,10 @@ def plan(settings: Settings, dataset: Dataset, seconds_per_token: Callable[[Trai
 
     def tokens(layers: int, width: int) -> float:
         """Estimate how many tokens each model of this shape learns from within the budget."""
-        whole = (seconds or 0.0) / (pace * _cost(layers, width)) if steps is None else steps * tokens_per_step
+        if seconds is None:
+            whole = float((steps or 0) * tokens_per_step)
+        else:
+            whole = STEPPING * max(0.0, seconds - spent) / (pace * _cost(layers, width))
         return whole / chosen.get("members", 1)
 
     pace = 0.0

@@ -160,6 +160,17 @@ def test_a_larger_model_needs_much_new_text_or_to_see_it_again_where_time_is_sho
     assert chosen(10**7, {"tokens": int(seen(new))}).width > new.width
 
 
+def test_time_that_is_over_trains_nothing() -> None:
+    ids = np.zeros(10**6, dtype=np.uint8)
+    dataset = Dataset(ids, ids, CHARACTERS, 10**6, 10**6, 10**6, 10**6, "")
+    late, early = (
+        plan({"time": f"{seconds}s"}, dataset, slow, spent) for seconds, spent in ((900, 600), (300, 0))
+    )
+    assert late.config(100) == early.config(100)
+    assert plan({"time": "900s"}, dataset, slow).config(100).width > late.config(100).width
+    assert plan({"time": "9s"}, dataset, slow, 10.0).config(100).layers == 2
+
+
 def test_a_shape_for_which_the_time_is_short_is_trained_once() -> None:
     ids = np.zeros(30_000, dtype=np.uint8)
     dataset = Dataset(ids, ids, CHARACTERS, 10**6, 10**6, 10**6, 10**6, "")
