@@ -124,8 +124,13 @@ class Preparation:
         That time is counted from `started`, in seconds of `time.perf_counter`, by default from now.
         """
         self._busy("measuring the speed of a step", 0.0)
-        spent = 0.0 if started is None else self._processes.of(0, time.perf_counter() - started)
-        chosen = plan(self._settings, self._dataset, self._measured, spent)
+        begun = time.perf_counter() if started is None else started
+
+        def elapsed() -> float:
+            seconds: float = self._processes.of(0, time.perf_counter() - begun)
+            return seconds
+
+        chosen = plan(self._settings, self._dataset, self._measured, elapsed)
         if chosen.steps is not None:
             config = chosen.config(chosen.steps)
             self._compilation = self._compilation.proved(lambda: self.new_trainer(config).update(0))

@@ -40,14 +40,14 @@ SHAPES = (  # layers, width
     *((2, 64), (3, 96), (4, 128), (4, 160), (4, 192), (5, 224)),
     *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
 )
-STEPPING = 0.92  # fraction of the time of training that goes into steps; the rest is validations and saves
+STEPPING = 0.92  # fraction of the time left that goes into steps; validations and saves take the rest
 MEASURED = (4, 128)  # the shape whose speed stands for all
 FIXED_COST = 0.3  # fraction of its time per token that does not grow with the blocks' parameters
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
-# No model learns well from fewer tokens for each parameter of its blocks and its embedding. In a given time a
-# smaller model sees more tokens: a larger one is better from so many for each parameter of its blocks on, or
-# once it sees the text so often, as the smaller one gains little from seeing it more often still.
+# A model needs the fewest tokens per parameter of its blocks and its embedding. In a given time a smaller one
+# sees more tokens: a larger one pays off only with so many tokens per parameter of its blocks, or after so
+# many passes over the text, when the smaller one gains little from more.
 FEWEST_TOKENS_PER_PARAMETER, TOKENS_PER_PARAMETER, PASSES = 1.35, 6.0, 3.5
 MOST_EMBEDDED = 8192  # tokens whose embedding counts: rarer ones hardly ever learn
 HEAD_WIDTH = 64
@@ -129,12 +129,12 @@ def plan(
     settings: Settings,
     dataset: Dataset,
     seconds_per_token: Callable[[TrainConfig], float],
-    spent: float = 0.0,
+    elapsed: Callable[[], float] | None = None,
 ) -> Plan:
     """Choose what the settings leave open, from the text, the budget and, for a budget of time, the speed.
 
-    `seconds_per_token` measures a configuration; `spent` are the seconds of the time that are over. Raises
-    TextError for a text too short to learn from and UsageError listing every fault of the settings.
+    `seconds_per_token` measures a configuration; `elapsed` tells how many seconds of the time are over.
+    Raises TextError for a text too short to learn from and UsageError listing every fault of the settings.
     """
     train_tokens, val_tokens = len(dataset.train), len(dataset.val)
     if train_tokens < 3 or val_tokens < 2:
@@ -158,7 +158,7 @@ def plan(
             whole = STEPPING * max(0.0, seconds - spent) / (pace * _cost(layers, width))
         return whole / chosen.get("members", 1)
 
-    pace = 0.0
+    pace = spent = 0.0
     if seconds is not None:
         choices.reasons["steps"] = "as many as fit into the time, from the measured speed"
         base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
@@ -166,6 +166,7 @@ def plan(
         base.setdefault("muon_lr", find(base["arch"]).muon_lr)
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
         pace /= _cost(base["layers"], base["width"])  # of a shape that was given
+        spent = elapsed() if elapsed else 0.0
 
     def needed(layers: int, width: int) -> float:
         """Return how many tokens a model of this shape has to see."""
@@ -187,7 +188,7 @@ def plan(
     epochs = tokens(layers, width) / train_tokens
     count = members(layers, width)
     if seconds is not None and count > 1 and epochs > count * MOST_PASSES:
-        seconds *= count * MOST_PASSES / epochs
+        seconds = spent + (seconds - spent) * count * MOST_PASSES / epochs
         notes.append(
             f"training ends before {budget}: more passes over this text would hardly make the models better"
         )
@@ -316,7 +317,10 @@ def _parameters(layers: int, width: int) -> int:
 
 
 def _tokens_to_learn(layers: int, width: int, dataset: Dataset, *, timed: bool) -> float:
-    """Return how many tokens a model of this shape has to see; more where a smaller one would see more."""
+    """Return how many tokens a model of this shape has to see.
+
+    More when the budget is time, in which a smaller model would see more tokens.
+    """
     blocks, embedding = _parameters(layers, width), min(dataset.tokenizer.vocab_size, MOST_EMBEDDED) * width
     fewest = FEWEST_TOKENS_PER_PARAMETER * (blocks + embedding)
     return max(fewest, min(TOKENS_PER_PARAMETER * blocks, PASSES * len(dataset.train))) if timed else fewest
@@ -337,6 +341,8 @@ def _shape(
     most = max(FEWEST_PARAMETERS, PARAMETERS_PER_BYTE * text_bytes)
     shapes = [(chosen.get("layers", layers), chosen.get("width", width)) for layers, width in SHAPES]
     enough = [shape for shape in shapes if _parameters(*shape) <= most and is_trained(*shape)]
+    if not enough and _parameters(*shapes[0]) > most:
+        return *shapes[0], "a larger model would memorise this text"
     if not enough:
         return *shapes[0], f"the smallest, because {budget} is short"
     best = enough[-1]

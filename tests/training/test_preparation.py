@@ -52,6 +52,13 @@ def test_byte_pairs_are_learned_from_text_split_as_the_architecture_does(
     assert tokenizer.pattern == pattern
 
 
+def test_the_shape_suits_the_time_that_is_left(corpus: Corpus) -> None:
+    settings: Settings = {"tokenizer": "char", "context": 16, "time": "10m"}
+    prepared = Preparation(settings, corpus, lambda what, share: None)
+    assert prepared.plan().settings["width"] == 96
+    assert prepared.plan(time.perf_counter() - 599.9).settings["width"] == 64
+
+
 def test_a_step_that_memory_does_not_suffice_for_is_taken_in_parts(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

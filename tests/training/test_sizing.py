@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import cast
@@ -160,15 +161,24 @@ def test_a_larger_model_needs_much_new_text_or_to_see_it_again_where_time_is_sho
     assert chosen(10**7, {"tokens": int(seen(new))}).width > new.width
 
 
-def test_time_that_is_over_trains_nothing() -> None:
+def test_time_already_spent_does_not_count_for_the_shape() -> None:
     ids = np.zeros(10**6, dtype=np.uint8)
     dataset = Dataset(ids, ids, CHARACTERS, 10**6, 10**6, 10**6, 10**6, "")
     late, early = (
-        plan({"time": f"{seconds}s"}, dataset, slow, spent) for seconds, spent in ((900, 600), (300, 0))
+        plan({"time": f"{seconds}s"}, dataset, slow, partial(float, spent))
+        for seconds, spent in ((900, 600), (300, 0))
     )
     assert late.config(100) == early.config(100)
     assert plan({"time": "900s"}, dataset, slow).config(100).width > late.config(100).width
-    assert plan({"time": "9s"}, dataset, slow, 10.0).config(100).layers == 2
+    assert plan({"time": "9s"}, dataset, slow, partial(float, 10)).config(100).layers == 2
+    # Nor is it taken from the time that a small text can use.
+    tiny = Dataset(ids[:60_000], ids, CHARACTERS, 60_000, 60_000, 60_000, 60_000, "")
+    late, early = (
+        plan({"time": f"{hours}h"}, tiny, slow, partial(float, (hours - 10) * 3600)) for hours in (20, 10)
+    )
+    assert late.seconds is not None
+    assert early.seconds is not None
+    assert late.seconds - 36_000 == pytest.approx(early.seconds)
 
 
 def test_a_shape_for_which_the_time_is_short_is_trained_once() -> None:
