@@ -42,7 +42,7 @@ SHAPES = (  # layers, width
 )
 STEPPING = 0.92  # fraction of the time left that goes into steps; validations and saves take the rest
 MEASURED = (4, 128)  # the shape whose speed stands for all
-FIXED_COST = 0.3  # fraction of its time per token that does not grow with the blocks' parameters
+FIXED_COST = 0.2  # fraction of its time per token that does not grow with the blocks' parameters
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
 # A model needs the fewest tokens per parameter of its blocks and its embedding. In a given time a smaller one
