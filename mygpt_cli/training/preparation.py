@@ -24,9 +24,10 @@ from mygpt_cli.tokens.dataset import cache_folder, prepare
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import Planned
+from mygpt_cli.training.fitting import fit_steps, seconds_per_token
 from mygpt_cli.training.history import History
 from mygpt_cli.training.memory import OPENED, fit_memory
-from mygpt_cli.training.sizing import Plan, fit_steps, plan, seconds_per_token, start_settings
+from mygpt_cli.training.sizing import Plan, plan, start_settings
 from mygpt_cli.training.trainer import Trainer
 
 # Of English, in bits per byte: 5 to 8 after 100 characters, where the frequencies of letters alone give 4.8;

@@ -8,32 +8,25 @@ dropout and tokens split at random hold against it.
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mygpt_cli.base.errors import TextError, UsageError, join_faults
 from mygpt_cli.config.checks import BUDGETS, parse_duration
-from mygpt_cli.config.course import MOST_STEPS
 from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.settings import Settings, without
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.model.architectures import DEFAULT as DEFAULT_ARCHITECTURE
 from mygpt_cli.model.architectures import find
 from mygpt_cli.model.config import ModelConfig
-from mygpt_cli.model.windows import read_in_a_row
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.tokens.tokenizer import Tokenizer
-from mygpt_cli.training.budget import SAVE, START, Budget, typical
-from mygpt_cli.training.history import History
 from mygpt_cli.training.schedule import warmup_steps
-from mygpt_cli.training.trainer import Trainer
 
 DEFAULT_TIME = "5m"
 DEFAULT = "the default"  # as a reason
 VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
-SHORTEST = 10  # steps that a budget of time must allow each model
 
 # What follows was measured with `benchmarks/sizing.py` and `benchmarks/ablations.py`.
 SHAPES = (  # layers, width
@@ -391,59 +384,3 @@ def _near_heads(width: int) -> int:
     """Return the number of heads whose even width is nearest to HEAD_WIDTH; 1 when none is even."""
     divisors = [heads for heads in range(1, width + 1) if width % (2 * heads) == 0]
     return min(divisors or [1], key=lambda heads: abs(width // heads - HEAD_WIDTH))
-
-
-def seconds_per_step(scratch: Trainer, limit: float) -> float:
-    """Measure steps for about `limit` seconds, one at least; the scratch trainer's weights are spent."""
-    scratch.update(0)  # takes longer, by far on a GPU
-    start = time.perf_counter()
-    times: list[float] = []
-    while scratch.processes.of(0, (spent := time.perf_counter() - start) < limit or not times):
-        scratch.update(1 + len(times))
-        times.append(time.perf_counter() - start - spent)
-    later = times[min(2, len(times) // 2) :]  # the next take longer too, a little
-    seconds: float = scratch.processes.of(0, typical(later))
-    return seconds
-
-
-def seconds_per_token(scratch: Trainer) -> float:
-    """Measure the time per token in a quarter of a second; the scratch trainer's weights are spent on it."""
-    return seconds_per_step(scratch, 0.25) / scratch.tokens_per_step
-
-
-def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tuple[int, Budget]:
-    """Measure how many steps fit until `end`, in seconds of `time.perf_counter`; return them, and the budget.
-
-    The scratch trainer's weights are spent on it; `history` is that of the steps taken before. Raises
-    UsageError when too few fit to learn anything.
-    """
-    seconds = end - time.perf_counter()
-    pace = seconds_per_step(scratch, min(2.0, seconds / 40)) * 1.01
-    validation = _validation_seconds(scratch)
-    budget = Budget(end, pace, validation)
-    left = end - time.perf_counter() - START
-    steps = int(min(MOST_STEPS - history.step, left / pace))
-    shortest = SHORTEST * plan.settings.get("members", 1)
-    for _ in range(3):  # the fewer steps, the fewer validations
-        steps = budget.steps(plan.config(history.step + max(shortest, steps)), history)
-    steps = scratch.processes.of(0, steps)
-    if steps < shortest:
-        needed = (plan.seconds or seconds) - left + validation + SAVE + shortest * pace
-        keeps_its_shape = history.step or plan.settings.get("init_from")  # having been trained before
-        smaller = "" if keeps_its_shape else ", or a smaller model by --layers and --width"
-        raise UsageError(
-            f"the time is too short for training: {steps} steps fit into it, and {shortest} are needed",
-            f"--time {math.ceil(needed * 1.2) + 1}s is enough{smaller}",
-        )
-    return steps, budget
-
-
-def _validation_seconds(trainer: Trainer) -> float:
-    """Estimate the time of a whole validation from a part of it."""
-    row = read_in_a_row(trainer.model.config, trainer.config.context)
-    count = trainer.processes.count
-    part = trainer.dataset.val[: max(64 * trainer.config.context, count * row) + 1]  # whole rows, as most are
-    trainer.validation_loss(part[: row + 1])  # the first takes longer, by far on a GPU
-    start = time.perf_counter()
-    trainer.validation_loss(part)
-    return (time.perf_counter() - start) * len(trainer.dataset.val) / len(part)
