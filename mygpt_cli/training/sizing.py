@@ -38,10 +38,11 @@ MEASURED = (4, 128)  # the shape whose speed stands for all
 FIXED_COST = 0.2  # fraction of its time per token that does not grow with the blocks' parameters
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
-# A model needs the fewest tokens per parameter of its blocks and its embedding. In a given time a smaller one
-# sees more tokens: a larger one pays off only with so many tokens per parameter of its blocks, or after so
-# many passes over the text, when the smaller one gains little from more.
-FEWEST_TOKENS_PER_PARAMETER, TOKENS_PER_PARAMETER, PASSES = 1.35, 6.0, 3.5
+# A model has to see so many tokens per parameter of its blocks and its embedding, at least.
+FEWEST_TOKENS_PER_PARAMETER = 1.35
+# In a given time a smaller model sees more tokens. A larger one pays off only with so many tokens per parameter
+# of its blocks, or after so many passes over the text, when the smaller one gains little from more.
+TOKENS_PER_PARAMETER, PASSES = 6.0, 3.5
 MOST_EMBEDDED = 8192  # tokens whose embedding counts: rarer ones hardly ever learn
 HEAD_WIDTH = 64
 CONTEXT = 256

@@ -52,7 +52,7 @@ class Llama(Architecture):
         ("norm_eps", "activation", "tied", "mlp_bias", "attention_bias", "output_bias")
     )
     muon_lr = 0.03
-    rates: ClassVar[Mapping[str, float]] = {"embedding": 16.0}  # as in nanochat; measured anew
+    rates: ClassVar[Mapping[str, float]] = {"embedding": 16.0}  # for the reason that nanochat has
     family: ClassVar[str] = "Llama"  # of transformers' classes
     sizes: ClassVar[Mapping[str, int]] = {
         "vocab_size": 32000,
