@@ -40,8 +40,8 @@ PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
 # A model has to see so many tokens per parameter of its blocks and its embedding, at least.
 FEWEST_TOKENS_PER_PARAMETER = 1.35
-# In a given time a smaller model sees more tokens. A larger one pays off only with so many tokens per parameter
-# of its blocks, or after so many passes over the text, when the smaller one gains little from more.
+# In a given time a smaller model sees more tokens. A larger one pays off only with so many tokens per
+# parameter of its blocks, or after so many passes over the text, when the smaller one gains little from more.
 TOKENS_PER_PARAMETER, PASSES = 6.0, 3.5
 MOST_EMBEDDED = 8192  # tokens whose embedding counts: rarer ones hardly ever learn
 HEAD_WIDTH = 64
