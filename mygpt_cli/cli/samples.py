@@ -53,7 +53,7 @@ class Samples:
         most = all_left / (more + 1)
         if all_left < UNKNOWN * pace if self._least is None else most < self._least:
             return
-        trainer.average.show()  # which is what the run delivers; the next step hides it again
+        trainer.show()  # which the next step hides again
         exchanged = time.perf_counter() - began
         if sample := self._attempt(TOKENS, min(most, LONGEST) - 2 * exchanged):
             yield sample

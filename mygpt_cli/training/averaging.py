@@ -5,6 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+LAST_NORM = ("norm.weight", "norm.bias")  # what logits grow with
+UNSCALED = "unscaled."  # before their names, where a state has them
+
 
 class WeightAverage:
     """An average of parameters over about the last `fraction` of the steps so far, recent ones counting more.
@@ -14,13 +17,14 @@ class WeightAverage:
     the weight of a step is a power of its number). A fraction of 0 keeps none.
 
     `show` puts the average into the parameters, and `hide` the weights that are being trained; the one that
-    is not in them is kept here.
+    is not in them is kept here. Where it is shown, its logits may be divided by a temperature.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], fraction: float) -> None:
         self._fraction = fraction
         self._parameters = dict(parameters) if fraction else {}
         self._other = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._unscaled: dict[str, Tensor] = {}  # of the average, while it is shown
         self._shown = False
 
     @torch.no_grad()
@@ -30,14 +34,21 @@ class WeightAverage:
             towards = min(1.0, 1.0 / (self._fraction * step))
             torch._foreach_lerp_(list(self._other.values()), list(self._parameters.values()), towards)
 
-    def show(self) -> None:
-        """Put the average into the parameters, unless it is there."""
+    @torch.no_grad()
+    def show(self, temperature: float = 1.0) -> None:
+        """Put the average into the parameters, unless it is there; the gain of its last norm is divided."""
         if not self._shown:
             self._exchange()
+            for name in self._parameters.keys() & LAST_NORM:
+                self._unscaled[name] = self._parameters[name].detach().clone()
+                self._parameters[name].div_(temperature)
 
+    @torch.no_grad()
     def hide(self) -> None:
         """Put the weights that are being trained into the parameters, unless they are there."""
         if self._shown:
+            for name, unscaled in self._unscaled.items():
+                self._parameters[name].copy_(unscaled)
             self._exchange()
 
     @torch.no_grad()
@@ -49,8 +60,10 @@ class WeightAverage:
         self._shown = not self._shown
 
     def state(self) -> dict[str, Tensor]:
-        """Return the weights that are being trained, while the average is shown; nothing without one."""
-        return dict(self._other) if self._shown else {}
+        """Return the weights in training and the average's own last norm, while it is shown; or nothing."""
+        if not self._shown:
+            return {}
+        return self._other | {f"{UNSCALED}{name}": tensor for name, tensor in self._unscaled.items()}
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -59,7 +72,8 @@ class WeightAverage:
         KeyError or ValueError when it is of another model.
         """
         for name, other in self._other.items():
-            if tensors[name].shape != other.shape:
+            average = tensors.get(f"{UNSCALED}{name}", self._parameters[name])  # earlier versions scaled none
+            if not tensors[name].shape == average.shape == other.shape:
                 raise ValueError(f"weights.{name} has another shape than its parameter")
-            other.copy_(self._parameters[name])
+            other.copy_(average)
             self._parameters[name].copy_(tensors[name])

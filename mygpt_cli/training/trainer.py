@@ -27,6 +27,7 @@ from mygpt_cli.tokens.dataset import Batches, Dataset, val_windows
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.averaging import WeightAverage
 from mygpt_cli.training.budget import Budget
+from mygpt_cli.training.calibration import temperature
 from mygpt_cli.training.events import (
     CheckpointDue,
     Corrected,
@@ -179,7 +180,7 @@ class Trainer:
             best, evaluated = False, None
             ends = history.stage_step >= current_course(self.config, history)[-1][1]
             if last or ends or history.step % config.validation_interval == 0:
-                self.average.show()
+                self.show()
                 evaluated = self._evaluate()
                 best = evaluated.best
                 yield evaluated
@@ -194,7 +195,7 @@ class Trainer:
             due = due or self.config.accumulation != parts
             if due:
                 parts = self.config.accumulation
-                self.average.show()
+                self.show()
                 with self.processes.patiently():
                     self._check_weights()
                     self._gather()
@@ -211,6 +212,17 @@ class Trainer:
             best_bits_per_byte=history.best_bits_per_byte,
             refused=history.refused,
         )
+
+    def show(self) -> None:
+        """Put into the model what the run delivers; the next step hides it again."""
+        self.average.show(self._temperature())
+
+    def _temperature(self) -> float:
+        """Return by what to divide the logits of what has been trained so far."""
+        if self.config.init_from:
+            return 1.0
+        passes = self.history.stage_step * self.tokens_per_step / len(self.dataset.train)
+        return temperature(passes)
 
     def delivered(self) -> GPT:
         """Return the model that is validated and saved: all that have been trained, as one.
@@ -245,7 +257,7 @@ class Trainer:
     def _next_stage(self) -> Noted:
         """Keep the average as a member, and begin with the next model."""
         history, members = self.history, self.config.members
-        self.average.show()
+        self.show()
         self._members.add(dict(self.model.named_parameters()))
         history.begin_stage()
         fresh = GPT(self.model.config)

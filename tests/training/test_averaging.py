@@ -56,3 +56,32 @@ def test_a_state_of_another_model_is_refused() -> None:
         average.load_state({})
     with pytest.raises(ValueError, match="another shape"):
         average.load_state({"p": torch.zeros(3)})
+
+
+def test_a_temperature_divides_the_gain_of_the_last_norm_and_nothing_else() -> None:
+    """Only while the average is shown: what is hidden, and what is resumed, is the average itself."""
+    gain, weight = (torch.nn.Parameter(torch.full((2,), value)) for value in (3.0, 5.0))
+    average = WeightAverage({"norm.weight": gain, "head.weight": weight}, 0.5)
+    average.take(1)
+    average.show(1.1)
+    average.show(1.2)  # it is shown
+    assert torch.equal(gain, torch.full((2,), 3.0) / 1.1)
+    assert weight.tolist() == [5.0, 5.0]
+    later = WeightAverage({"norm.weight": gain, "head.weight": weight}, 0.5)
+    later.load_state({name: tensor.clone() for name, tensor in average.state().items()})
+    for each in (average, later):
+        each.hide()
+        assert gain.tolist() == [3.0, 3.0]
+        each.show()
+        assert gain.tolist() == [3.0, 3.0]
+        each.hide()
+
+
+def test_a_state_without_a_temperature_is_that_of_an_earlier_version() -> None:
+    """Its parameters hold the average as it is."""
+    gain = torch.nn.Parameter(torch.full((2,), 3.0))
+    average = WeightAverage({"norm.weight": gain}, 0.5)
+    average.load_state({"norm.weight": torch.full((2,), 4.0)})
+    assert gain.tolist() == [4.0, 4.0]
+    average.show()
+    assert gain.tolist() == [3.0, 3.0]
