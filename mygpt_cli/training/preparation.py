@@ -11,7 +11,6 @@ from mygpt_cli.backends.choice import compile_training
 from mygpt_cli.base.devices import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.progress import OnProgress
-from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.settings import Settings
 from mygpt_cli.config.train import TrainConfig
@@ -25,6 +24,7 @@ from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import Planned
 from mygpt_cli.training.fitting import fit_steps, seconds_per_token
+from mygpt_cli.training.fresh_weights import FreshWeights
 from mygpt_cli.training.history import History
 from mygpt_cli.training.memory import OPENED, fit_memory
 from mygpt_cli.training.sizing import Plan, plan, start_settings
@@ -110,6 +110,7 @@ class Preparation:
             progress=busy,
             pattern=find(settings.get("arch", DEFAULT)).splitting,
         )
+        self._fresh_weights = FreshWeights(self._dataset, self._processes)
         self._budget = Budget()
         self.notes: list[str] = [] if resumed or start is None else list(start.notes)
         if start is None and corpus.train.characters < FOR_WORDS:
@@ -162,7 +163,7 @@ class Preparation:
         if start:
             model.load_state_dict(start.model.state_dict())
         else:
-            model.initialise(torch.Generator().manual_seed(derive(config.seed, "weights")))
+            self._fresh_weights.draw(model, config.seed)
         return self._trainer(config, fitting, model)
 
     def resumed_trainer(self, config: TrainConfig, history: History) -> Trainer:
@@ -202,7 +203,16 @@ class Preparation:
 
             parallel = Shards(model, self._mesh, self._processes)  # a block at a time goes to the device
         backend = self._compilation.backend(model)
-        trainer = Trainer(fitting, self._dataset, model, history, backend, self._processes, parallel)
+        trainer = Trainer(
+            fitting,
+            self._dataset,
+            model,
+            history,
+            backend,
+            self._processes,
+            parallel,
+            self._fresh_weights,
+        )
         trainer.budget = self._budget
         if fitting != config:
             trainer.notes.append(

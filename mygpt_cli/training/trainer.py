@@ -39,6 +39,7 @@ from mygpt_cli.training.events import (
     Started,
 )
 from mygpt_cli.training.extension import extend, factor_at
+from mygpt_cli.training.fresh_weights import FreshWeights
 from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_acceptable, is_hopeless, lower_rates, overfitting, useless
 from mygpt_cli.training.members import Members, fill
@@ -73,7 +74,7 @@ class Trainer:
 
     Several `processes` share out the sequences of each step, and all that decides how training goes on is
     agreed among them: each has the same model after it. `parallel` says how they hold the model: by default
-    each has a copy.
+    each has a copy. `fresh_weights` are what all models of the run after the first begin with.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Trainer:
         backend: TrainingBackend | None = None,
         processes: Processes | None = None,
         parallel: Copies | None = None,
+        fresh_weights: FreshWeights | None = None,
     ) -> None:
         self.config = config
         self.processes = processes or Processes()
@@ -96,6 +98,7 @@ class Trainer:
         self.model = model
         self.device = model.embedding.device
         self.backend = backend or Autograd(model)
+        self._fresh_weights = fresh_weights or FreshWeights(dataset, self.processes)
         self._members = Members(model)
         self.history = history or History()
         self._begin_optimizing()
@@ -261,7 +264,7 @@ class Trainer:
         self._members.add(dict(self.model.named_parameters()))
         history.begin_stage()
         fresh = GPT(self.model.config)
-        fresh.initialise(torch.Generator().manual_seed(derive(self.config.seed, "weights", history.stage)))
+        self._fresh_weights.draw(fresh, self.config.seed, history.stage)
         self.model.load_state_dict(fresh.state_dict())
         self._begin_optimizing()
         said = f"model {history.stage} of {members} is trained; now model {history.stage + 1}"
