@@ -18,13 +18,14 @@ from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
 
 # Chosen with trial versions; see "What a model begins with" in benchmarks/RESULTS.md.
-DISTANCES = (1, 2, 3, 4)  # between neighbours, in tokens
-UNSEEN = 20.0  # pairs that each token is taken to have been followed by beyond those seen, as in any place
+NEAR = range(1, 9)  # how many tokens apart neighbours are
+UNSEEN = 20.0  # times that each token is taken to have had each other as a neighbour by chance, in all
 STRENGTH = 6.0  # deviation of the second feature, where that of the random vectors is 1
 TRUST = 0.15  # times the logits that the counts alone would have
 MOST_FEATURES = 128
-MOST_TOKENS, PIECES = 1_000_000, 64  # so many are counted, in pieces from all over the text
-SURPLUS, ITERATIONS = 8, 3  # of the search for eigenvectors
+MOST_TOKENS, PIECES = 400_000, 64  # so many are counted, in pieces from all over the text
+MOST_KINDS = 4096  # of tokens, the most frequent; rarer ones begin at random
+SURPLUS, ITERATIONS = 8, 3  # of the search for singular vectors
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Neighbours:
     """Features of tokens (V, R), the strongest first, from which tokens stand near which others.
 
     Over the text each feature has a mean square of 1. `strengths` (R) are how much of the neighbours it
-    tells, and `following` (V, R) how much more likely it makes each token as the next, in nats.
+    tells, and `following` (V, R) how much more likely it makes each token as the next, in nats. Tokens that
+    were not counted have zeros.
     """
 
     features: Tensor
@@ -44,48 +46,47 @@ def count_neighbours(tokens: np.ndarray, vocab_size: int) -> Neighbours:
     """Find the features of tokens that tell most about their neighbours.
 
     They are singular vectors of the matrix of how much more often than by chance each token has each other
-    before or after it, in the logarithm (as word vectors can be found: Levy and Goldberg, 2014, "Neural word
-    embedding as implicit matrix factorization"). Found by subspace iteration.
+    just before or after it, and anywhere near, in the logarithm (as word vectors can be found: Levy and
+    Goldberg, 2014, "Neural word embedding as implicit matrix factorization"). Found by subspace iteration.
     """
-    tokens = np.asarray(tokens).astype(np.int64)
-    shares = torch.from_numpy(np.bincount(tokens, minlength=vocab_size) + 0.5).float()
-    shares /= shares.sum()
-    roots = shares.sqrt()[:, None]
-    pairs = [_pairs(tokens, distance, shares) for distance in DISTANCES]
-    both = [each for pair in pairs for each in (pair, pair.T.coalesce())]
+    counts = np.bincount(tokens, minlength=vocab_size) + 0.5
+    kinds = np.argsort(-counts, kind="stable")[:MOST_KINDS]
+    places = np.full(vocab_size, -1)
+    places[kinds] = np.arange(len(kinds))
+    shares = torch.from_numpy(counts[kinds] / counts.sum()).float()
+    following, near = (
+        _more_than_by_chance(places[tokens], shares, distances) for distances in (range(1, 2), NEAR)
+    )
 
-    def times(vectors: Tensor) -> Tensor:
-        products = [one @ (other @ vectors) for one, other in zip(both, _swapped(both), strict=True)]
-        return torch.stack(products).sum(dim=0)
+    def common(vectors: Tensor) -> Tensor:
+        """Multiply by how much tokens have in common."""
+        found = torch.zeros_like(vectors)
+        for matrix in (following, near):
+            found += matrix @ (matrix.T @ vectors) + matrix.T @ (matrix @ vectors)
+        return found
 
-    count = min(vocab_size, MOST_FEATURES + SURPLUS)
-    vectors = torch.randn(vocab_size, count, generator=torch.Generator().manual_seed(0))
+    size = min(len(kinds), MOST_FEATURES + SURPLUS)
+    vectors = torch.randn(len(kinds), size, generator=torch.Generator().manual_seed(0))
     for _ in range(ITERATIONS):
-        vectors = torch.linalg.qr(times(vectors)).Q
-    values, turns = torch.linalg.eigh(vectors.T @ times(vectors))  # the smallest first
+        vectors = torch.linalg.qr(common(vectors)).Q
+    squares, turns = torch.linalg.eigh(vectors.T @ common(vectors))  # the smallest first
     vectors = (vectors @ turns).flip(1)[:, :MOST_FEATURES]
-    strengths = values.flip(0)[:MOST_FEATURES].clamp(min=1e-12).sqrt()
-    return Neighbours(vectors / roots, strengths, both[1] @ vectors / roots)
+    parts = torch.zeros(2, vocab_size, vectors.size(1))
+    parts[:, torch.from_numpy(kinds)] = torch.stack([vectors, following.T @ vectors]) / shares.sqrt()[:, None]
+    return Neighbours(parts[0], squares.flip(0)[:MOST_FEATURES].clamp(min=1e-12).sqrt(), parts[1])
 
 
-def _pairs(tokens: np.ndarray, distance: int, shares: Tensor) -> Tensor:
-    """Return how much more often than by chance a token has another so far behind it (V, V), sparse.
+def _more_than_by_chance(places: np.ndarray, shares: Tensor, distances: range) -> Tensor:
+    """Return how much more often than by chance a token has another behind it (N, N), at these distances.
 
-    Each is weighted by how often both occur.
+    In nats, weighted by how often both occur.
     """
     size = len(shares)
-    keys, counts = np.unique(tokens[:-distance] * size + tokens[distance:], return_counts=True)
-    first, second = torch.from_numpy(keys // size), torch.from_numpy(keys % size)
-    more = torch.log1p(torch.from_numpy(counts).float() / (UNSEEN * shares[second]))
-    weighted = more * (shares[first] * shares[second]).sqrt()
-    return torch.sparse_coo_tensor(
-        torch.stack([first, second]), weighted, (size, size), check_invariants=False
-    ).coalesce()
-
-
-def _swapped(both: list[Tensor]) -> list[Tensor]:
-    """Return matrices and their transposes, which follow one another, in the other order."""
-    return [both[number ^ 1] for number in range(len(both))]
+    pairs = [(places[:-distance], places[distance:]) for distance in distances if distance < len(places)]
+    keys = np.concatenate([(one * size + other)[(one >= 0) & (other >= 0)] for one, other in pairs])
+    counts = torch.from_numpy(np.bincount(keys, minlength=size**2)).float().view(size, size)
+    roots = shares.sqrt()
+    return torch.log1p(counts / (UNSEEN * shares)) * roots[:, None] * roots
 
 
 class FreshWeights:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
-from mygpt_cli.training.fresh_weights import DISTANCES, UNSEEN, FreshWeights, count_neighbours
+from mygpt_cli.training import fresh_weights
+from mygpt_cli.training.fresh_weights import NEAR, UNSEEN, FreshWeights, count_neighbours
 from tests.conftest import tiny_config
 from tests.helpers.trainers import new_trainer
 
@@ -21,9 +22,10 @@ def test_the_features_are_those_of_a_singular_value_decomposition(tiny_dataset: 
     tokens, size = np.asarray(tiny_dataset.train), tiny_dataset.tokenizer.vocab_size
     shares = (np.bincount(tokens, minlength=size) + 0.5) / (len(tokens) + 0.5 * size)
     views = []
-    for distance in DISTANCES:
+    for distances in ([1], NEAR):
         counts = np.zeros((size, size))
-        np.add.at(counts, (tokens[:-distance], tokens[distance:]), 1)
+        for distance in distances:
+            np.add.at(counts, (tokens[:-distance], tokens[distance:]), 1)
         more = np.log1p(counts / (UNSEEN * shares)) * np.sqrt(np.outer(shares, shares))
         views += [more, more.T]
     left, strengths, _ = np.linalg.svd(np.concatenate(views, axis=1))
@@ -42,6 +44,17 @@ def test_any_text_gives_numbers(tokens: list[int], size: int) -> None:
     found = count_neighbours(np.array(tokens, dtype=np.uint16), size)
     assert all(part.isfinite().all() for part in vars(found).values())
     assert (found.strengths.diff() <= 1e-6).all()
+
+
+def test_rarer_tokens_are_not_counted(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are have the features that they would have in a text without the others."""
+    monkeypatch.setattr(fresh_weights, "MOST_KINDS", 10)
+    tokens, size = np.asarray(tiny_dataset.train), tiny_dataset.tokenizer.vocab_size
+    found = count_neighbours(tokens, size)
+    frequent = set(np.argsort(-np.bincount(tokens, minlength=size), kind="stable")[:10].tolist())
+    for part in (found.features, found.following):
+        assert part.size(1) == 10
+        assert set(part.any(dim=1).nonzero().flatten().tolist()) == frequent
 
 
 @pytest.mark.parametrize("arch", ["qwen3", "nanochat", "llama"])
