@@ -39,7 +39,9 @@ class WeightAverage:
         """Put the average into the parameters, unless it is there; the gain of its last norm is divided."""
         if not self._shown:
             self._exchange()
-            for name in self._parameters.keys() & LAST_NORM:
+            for name in filter(
+                self._parameters.__contains__, LAST_NORM
+            ):  # in an order that all processes have
                 self._unscaled[name] = self._parameters[name].detach().clone()
                 self._parameters[name].div_(temperature)
 
@@ -67,12 +69,14 @@ class WeightAverage:
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from parameters that hold the average, and from what `state` returned beside it.
+        """Go on from parameters that hold the average as it is shown, and from what `state` returned with it.
 
         KeyError or ValueError when it is of another model.
         """
+        scaled = any(name.startswith(UNSCALED) for name in tensors)  # which earlier versions did not
         for name, other in self._other.items():
-            average = tensors.get(f"{UNSCALED}{name}", self._parameters[name])  # earlier versions scaled none
+            unscaled = scaled and name in LAST_NORM
+            average = tensors[f"{UNSCALED}{name}"] if unscaled else self._parameters[name]
             if not tensors[name].shape == average.shape == other.shape:
                 raise ValueError(f"weights.{name} has another shape than its parameter")
             other.copy_(average)

@@ -2,9 +2,9 @@
 
 import math
 
-# Measured with `benchmarks/ablations.py`; see "How sure a model is" in benchmarks/RESULTS.md.
+# See "How sure a model is" in benchmarks/RESULTS.md.
 PER_DOUBLING = 0.02  # what each doubling of the passes adds to the temperature
-MOST_PASSES = 32.0  # beyond which nothing was measured
+MOST_PASSES = 32.0  # beyond which it does not grow; up to 21 were measured
 
 
 def temperature(passes: float) -> float:

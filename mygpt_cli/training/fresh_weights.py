@@ -19,10 +19,11 @@ from mygpt_cli.tokens.dataset import Dataset
 
 # Chosen with trial versions; see "What a model begins with" in benchmarks/RESULTS.md.
 NEAR = range(1, 9)  # how many tokens apart neighbours are
-UNSEEN = 20.0  # times that each token is taken to have had each other as a neighbour by chance, in all
+UNSEEN = 20.0  # neighbours of each token that are counted beside those seen, as frequent as in the text
 STRENGTH = 6.0  # deviation of the second feature, where that of the random vectors is 1
 TRUST = 0.15  # times the logits that the counts alone would have
 MOST_FEATURES = 128
+WEAKEST = 0.02  # times the strength of the second feature; what is weaker may be rounding
 MOST_TOKENS, PIECES = 400_000, 64  # so many are counted, in pieces from all over the text
 MOST_KINDS = 4096  # of tokens, the most frequent; rarer ones begin at random
 SURPLUS, ITERATIONS = 8, 3  # of the search for singular vectors
@@ -33,8 +34,8 @@ class Neighbours:
     """Features of tokens (V, R), the strongest first, from which tokens stand near which others.
 
     Over the text each feature has a mean square of 1. `strengths` (R) are how much of the neighbours it
-    tells, and `following` (V, R) how much more likely it makes each token as the next, in nats. Tokens that
-    were not counted have zeros.
+    tells, and `following` (V, R) how much more likely it makes each token as the next, in nats and up to a
+    constant. Tokens that were not counted have zeros.
     """
 
     features: Tensor
@@ -83,10 +84,10 @@ def _more_than_by_chance(places: np.ndarray, shares: Tensor, distances: range) -
     """
     size = len(shares)
     pairs = [(places[:-distance], places[distance:]) for distance in distances if distance < len(places)]
-    keys = np.concatenate([(one * size + other)[(one >= 0) & (other >= 0)] for one, other in pairs])
-    counts = torch.from_numpy(np.bincount(keys, minlength=size**2)).float().view(size, size)
-    roots = shares.sqrt()
-    return torch.log1p(counts / (UNSEEN * shares)) * roots[:, None] * roots
+    keys = [(one * size + other)[(one >= 0) & (other >= 0)] for one, other in pairs]
+    counted = np.bincount(np.concatenate([np.empty(0, np.int64), *keys]), minlength=size**2)
+    more, roots = torch.from_numpy(counted).float().view(size, size), shares.sqrt()
+    return more.div_(UNSEEN * shares).log1p_().mul_(roots[:, None]).mul_(roots)
 
 
 class FreshWeights:
@@ -106,8 +107,9 @@ class FreshWeights:
         if model.head is None:
             return
         known, width = self._neighbours, model.config.width
-        count = min(width, len(known.strengths))
-        scales = STRENGTH * known.strengths[:count] / known.strengths[:2].min()
+        relative = known.strengths / known.strengths[:2].min()
+        count = min(width, int((relative >= WEAKEST).sum()))
+        scales = STRENGTH * relative[:count]
         model.embedding[:, :count] += known.features[:, :count] * scales
         model.embedding.div_(model.embedding.square().mean(dim=1, keepdim=True).sqrt())
         norm = math.sqrt(1.0 + scales.square().sum().item() / width)  # which the mean vector had
@@ -115,11 +117,15 @@ class FreshWeights:
 
     @cached_property
     def _neighbours(self) -> Neighbours:
-        """Count them; several processes go by the count of the first, since they may round differently."""
-        tokens = self._dataset.train
+        """Count them in the first process, and let all know."""
+        size, tokens = self._dataset.tokenizer.vocab_size, self._dataset.train
+        nothing = torch.zeros(size, min(size, MOST_FEATURES))
+        own = Neighbours(nothing, nothing[0], nothing)
         if len(tokens) > MOST_TOKENS:
             each = MOST_TOKENS // PIECES
             starts = np.linspace(0, len(tokens) - each, PIECES).astype(np.int64)
             tokens = np.concatenate([tokens[start : start + each] for start in starts])
-        own = count_neighbours(tokens, self._dataset.tokenizer.vocab_size)
-        return Neighbours(*(self._processes.gather(part)[0] for part in vars(own).values()))
+        with self._processes.patiently():
+            if self._processes.first:
+                own = count_neighbours(tokens, size)
+            return Neighbours(*(self._processes.gather(part)[0] for part in vars(own).values()))

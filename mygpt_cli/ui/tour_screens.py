@@ -63,8 +63,8 @@ STOPS = (
         "The id picks a row of a table: a vector of {width} numbers, which training has found. Tokens"
         " that are used alike tend to get vectors that point the same way.",
         "Where do these numbers come from?",
-        "They began as random numbers. Each training step changed them a little, so that the right next"
-        " token became more probable.",
+        "They began as random numbers, or little better. Each training step changed them a little, so that"
+        " the right next token became more probable.",
     ),
     Stop(
         "positions",

@@ -1,6 +1,7 @@
 """What training begins with, against a singular value decomposition and against the text."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.model.gpt import GPT
-from mygpt_cli.tokens.dataset import Dataset
+from mygpt_cli.text.corpus import open_corpus
+from mygpt_cli.tokens.dataset import Dataset, prepare
 from mygpt_cli.training import fresh_weights
 from mygpt_cli.training.fresh_weights import NEAR, UNSEEN, FreshWeights, count_neighbours
 from tests.conftest import tiny_config
@@ -38,7 +40,7 @@ def test_the_features_are_those_of_a_singular_value_decomposition(tiny_dataset: 
     assert np.allclose(found.following.numpy(), following, atol=1e-3)
 
 
-@given(st.lists(st.integers(0, 4), min_size=3, max_size=60), st.integers(5, 200))
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(5, 200))
 def test_any_text_gives_numbers(tokens: list[int], size: int) -> None:
     """However few its tokens are, and however many of the vocabulary it does not have."""
     found = count_neighbours(np.array(tokens, dtype=np.uint16), size)
@@ -69,6 +71,22 @@ def test_a_model_knows_something_before_its_first_step(tiny_dataset: Dataset, ar
     assert loss < of_frequencies < math.log(tiny_dataset.tokenizer.vocab_size)
     squares = trainer.model.embedding.square().mean(dim=1)
     assert torch.allclose(squares, torch.ones_like(squares), atol=1e-4)
+
+
+def test_characters_that_stand_nowhere_else_make_no_model_sure(tmp_path: Path) -> None:
+    """A text with a row of them has features of no strength, which count for nothing."""
+    row = "".join(map(chr, range(0x4E00, 0x4E1E)))
+    text = "the cat sat on the mat, and the dog saw that it did. " * 500
+    path = tmp_path / "row.txt"
+    path.write_text(text + row + text, encoding="utf-8")
+    corpus = open_corpus([str(path)])
+    dataset = prepare(corpus, tokenizer="char", cache=tmp_path)
+    trainer = new_trainer(tiny_config(arch="qwen3", width=128, heads=2), dataset)
+    FreshWeights(dataset, Processes()).draw(trainer.model, 1)
+    loss = trainer.validation_loss(dataset.val) / (len(dataset.val) - 1)
+    assert loss < math.log(dataset.tokenizer.vocab_size)
+    assert trainer.model.head is not None
+    assert trainer.model.head.weight.abs().max() < 2.0
 
 
 def test_each_model_of_a_run_is_drawn_anew(tiny_dataset: Dataset) -> None:

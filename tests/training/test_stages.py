@@ -121,7 +121,7 @@ def test_the_models_are_better_together(tiny_dataset: Dataset) -> None:
     together = {event.step: event.val_loss for event in events if isinstance(event, Evaluated)}
     assert [*together] == [20, 30, 40, 60, 80, 90]
     assert together[20] == pytest.approx(alone[20], abs=1e-6)
-    assert together[40] > together[30]  # another model began
+    assert together[40] != alone[40]  # another model began
     assert together[60] < (alone[30] + alone[60]) / 2
     whole = trainer.delivered()
     assert whole.config == joined_config(config.model(tiny_dataset.tokenizer.vocab_size), 3)

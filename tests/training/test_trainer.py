@@ -50,6 +50,9 @@ def same_weights(a: GPT, b: GPT) -> bool:
         {"dropout": 0.2, "average": 0.2, "members": 3, "accumulation": 2},
         {"arch": "gpt2", "optimizer": "adamw", "members": 2, "steps": 13},
         {"arch": "qwen3", "average": 0.2, "members": 2, "steps": 13},
+        {"arch": "qwen3", "average": 0.2, "batch_size": 256},
+        {"arch": "qwen3", "average": 0.2, "batch_size": 256, "members": 2, "steps": 13},
+        {"arch": "gpt2", "optimizer": "adamw", "average": 0.2, "bias": True, "batch_size": 256},
     ],
     ids=str,
 )
