@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks import reference
 
-SHORT_TIMES = (6, 7, 8, 9, 10, 12, 15, 20, 30)
+SHORT_TIMES = (4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30)
 
 
 def run_default(path: Path, seconds: float | None, *flags: str, svg: Path | None = None) -> dict[str, Any]:
