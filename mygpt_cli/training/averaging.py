@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-LAST_NORM = ("norm.weight", "norm.bias")  # what logits grow with
+LAST_NORM = ("norm.weight", "norm.bias")  # dividing both divides the logits
 UNSCALED = "unscaled."  # before their names, where a state has them
 
 
@@ -36,12 +36,10 @@ class WeightAverage:
 
     @torch.no_grad()
     def show(self, temperature: float = 1.0) -> None:
-        """Put the average into the parameters, unless it is there; the gain of its last norm is divided."""
+        """Put the average into the parameters, unless it is there; a temperature divides its logits."""
         if not self._shown:
             self._exchange()
-            for name in filter(
-                self._parameters.__contains__, LAST_NORM
-            ):  # in an order that all processes have
+            for name in [name for name in LAST_NORM if name in self._parameters]:  # in one order everywhere
                 self._unscaled[name] = self._parameters[name].detach().clone()
                 self._parameters[name].div_(temperature)
 

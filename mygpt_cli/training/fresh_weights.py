@@ -1,4 +1,4 @@
-"""The weights that training begins with: drawn from the seed, and what is known by counting neighbours.
+"""The weights that training begins with: random ones, and what counting neighbouring tokens tells.
 
 The first steps of a fresh model go into which token follows which, and into which tokens are alike because
 they have like neighbours. Both can be counted.
@@ -19,9 +19,9 @@ from mygpt_cli.tokens.dataset import Dataset
 
 # Chosen with trial versions; see "What a model begins with" in benchmarks/RESULTS.md.
 NEAR = range(1, 9)  # how many tokens apart neighbours are
-UNSEEN = 20.0  # neighbours of each token that are counted beside those seen, as frequent as in the text
+UNSEEN = 20.0  # neighbours added to those counted for each token, spread as tokens are in the text
 STRENGTH = 6.0  # deviation of the second feature, where that of the random vectors is 1
-TRUST = 0.15  # times the logits that the counts alone would have
+TRUST = 0.15  # fraction of the logits that the counts alone would give
 MOST_FEATURES = 128
 WEAKEST = 0.02  # times the strength of the second feature; what is weaker may be rounding
 MOST_TOKENS, PIECES = 400_000, 64  # so many are counted, in pieces from all over the text
@@ -112,7 +112,9 @@ class FreshWeights:
         scales = STRENGTH * relative[:count]
         model.embedding[:, :count] += known.features[:, :count] * scales
         model.embedding.div_(model.embedding.square().mean(dim=1, keepdim=True).sqrt())
-        norm = math.sqrt(1.0 + scales.square().sum().item() / width)  # which the mean vector had
+        norm = math.sqrt(
+            1.0 + scales.square().sum().item() / width
+        )  # of a typical vector before it was divided
         model.head.weight[:, :count] += TRUST * norm * known.following[:, :count] / scales
 
     @cached_property
