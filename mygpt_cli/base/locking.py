@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PAUSE = 0.1  # seconds between two looks at a lock that another process has
+PAUSE = 0.02  # seconds between two looks at a lock that another process has
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems that have none
 
 

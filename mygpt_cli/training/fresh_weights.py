@@ -6,7 +6,6 @@ they have like neighbours. Both can be counted.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -95,6 +94,7 @@ class FreshWeights:
 
     def __init__(self, dataset: Dataset, processes: Processes) -> None:
         self._dataset, self._processes = dataset, processes
+        self._counted: Neighbours | None = None
 
     @torch.no_grad()
     def draw(self, model: GPT, seed: int, stage: int = 0) -> None:
@@ -106,7 +106,7 @@ class FreshWeights:
         model.initialise(torch.Generator().manual_seed(derive(seed, *path)))
         if model.head is None:
             return
-        known, width = self._neighbours, model.config.width
+        known, width = self.count(), model.config.width
         relative = known.strengths / known.strengths[:2].min()
         count = min(width, int((relative >= WEAKEST).sum()))
         scales = STRENGTH * relative[:count]
@@ -117,17 +117,18 @@ class FreshWeights:
         )  # of a typical vector before it was divided
         model.head.weight[:, :count] += TRUST * norm * known.following[:, :count] / scales
 
-    @cached_property
-    def _neighbours(self) -> Neighbours:
-        """Count them in the first process, and let all know."""
-        size, tokens = self._dataset.tokenizer.vocab_size, self._dataset.train
-        nothing = torch.zeros(size, min(size, MOST_FEATURES))
-        own = Neighbours(nothing, nothing[0], nothing)
-        if len(tokens) > MOST_TOKENS:
-            each = MOST_TOKENS // PIECES
-            starts = np.linspace(0, len(tokens) - each, PIECES).astype(np.int64)
-            tokens = np.concatenate([tokens[start : start + each] for start in starts])
-        with self._processes.patiently():
-            if self._processes.first:
-                own = count_neighbours(tokens, size)
-            return Neighbours(*(self._processes.gather(part)[0] for part in vars(own).values()))
+    def count(self) -> Neighbours:
+        """Return what neighbours say, which the first process counts for all when this is first called."""
+        if self._counted is None:
+            size, tokens = self._dataset.tokenizer.vocab_size, self._dataset.train
+            nothing = torch.zeros(size, min(size, MOST_FEATURES))
+            own = Neighbours(nothing, nothing[0], nothing)
+            if len(tokens) > MOST_TOKENS:
+                each = MOST_TOKENS // PIECES
+                starts = np.linspace(0, len(tokens) - each, PIECES).astype(np.int64)
+                tokens = np.concatenate([tokens[start : start + each] for start in starts])
+            with self._processes.patiently():
+                if self._processes.first:
+                    own = count_neighbours(tokens, size)
+                self._counted = Neighbours(*(self._processes.gather(part)[0] for part in vars(own).values()))
+        return self._counted

@@ -91,6 +91,23 @@ class Preparation:
             "dtype": str(self._dtype).removeprefix("torch."),
             "val_fraction": corpus.val_fraction,
         }
+        self._start, self._resumed = start, resumed
+        if start and not resumed:
+            self._settings |= start_settings(self._settings, start.config, start.tokenizer)
+        architecture = find(settings.get("arch", DEFAULT))
+        self._dataset = prepare(
+            corpus,
+            tokenizer=settings.get("tokenizer", "bpe"),
+            vocab_size=settings.get("vocab_size"),
+            existing=start.tokenizer if start else None,
+            progress=busy,
+            pattern=architecture.splitting,
+        )
+        self._fresh_weights = FreshWeights(self._dataset, self._processes)
+        if start is None and not architecture.parts["tied"]:
+            busy("counting which tokens are neighbours", 0.0)
+            self._fresh_weights.count()
+        # What is compiled was begun before torch was loaded, and may be ready by now.
         self._compilation = compile_training(
             "off" if shard else settings.get("compile", "auto"),
             self._device,
@@ -99,18 +116,6 @@ class Preparation:
         )
         if self._processes.most(not self._compilation.compiled)[0] and self._compilation.compiled:
             self._compilation = self._compilation.without("another process could not compile")
-        self._start, self._resumed = start, resumed
-        if start and not resumed:
-            self._settings |= start_settings(self._settings, start.config, start.tokenizer)
-        self._dataset = prepare(
-            corpus,
-            tokenizer=settings.get("tokenizer", "bpe"),
-            vocab_size=settings.get("vocab_size"),
-            existing=start.tokenizer if start else None,
-            progress=busy,
-            pattern=find(settings.get("arch", DEFAULT)).splitting,
-        )
-        self._fresh_weights = FreshWeights(self._dataset, self._processes)
         self._budget = Budget()
         self.notes: list[str] = [] if resumed or start is None else list(start.notes)
         if start is None and corpus.train.characters < FOR_WORDS:

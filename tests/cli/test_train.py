@@ -52,6 +52,16 @@ def test_help_is_quick_and_needs_no_torch(mygpt: Command) -> None:
         assert b"--" in done.stdout
 
 
+def test_compiling_begins_before_torch_is_loaded(text: Path) -> None:
+    program = (
+        "import os, sys, mygpt_cli.__main__ as m, mygpt_cli.backends.cpu.native as native\n"
+        "native.build_training_ahead = lambda *a: os._exit(10 + ('torch' in sys.modules))\n"
+        "m.run(['train', 'text.txt'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 10, done.stderr
+
+
 def test_a_run_is_all_that_it_promises(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train("text.txt", "--steps", 20) == 0
     out, err = capfd.readouterr()

@@ -18,12 +18,13 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mygpt_cli.base.errors import MygptError, ResourceError, UsageError, did_you_mean
 from mygpt_cli.base.locking import waited_lock
+
+if TYPE_CHECKING:  # torch takes a second to load, and compiling begins before
+    from torch import Tensor
 
 KINDS = ("model", "flags", "Features", "CPU ")  # lines of /proc/cpuinfo that tell processors apart, Arm's too
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
@@ -81,9 +82,9 @@ class Kernel:
 def _number(argument: "Tensor | ctypes.Array[Any] | float | None") -> float:
     if argument is None:
         return 0
-    if isinstance(argument, Tensor):
-        return argument.data_ptr()
-    return argument if isinstance(argument, int | float) else ctypes.addressof(argument)
+    if isinstance(argument, int | float):
+        return argument
+    return ctypes.addressof(argument) if isinstance(argument, ctypes.Array) else argument.data_ptr()
 
 
 def compile_library(name: str, options: Sequence[str], folder: Path) -> ctypes.CDLL:
