@@ -15,6 +15,7 @@ from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.tokens.dataset import Dataset
+from mygpt_cli.training.induction import add_induction
 
 # Chosen with trial versions; see "What a model begins with" in benchmarks/RESULTS.md.
 NEAR = range(1, 9)  # how many tokens apart neighbours are
@@ -34,12 +35,13 @@ class Neighbours:
 
     Over the text each feature has a mean square of 1. `strengths` (R) are how much of the neighbours it
     tells, and `following` (V, R) how much more likely it makes each token as the next, in nats and up to a
-    constant. Tokens that were not counted have zeros.
+    constant. Tokens that were not counted have zeros. `frequencies` (V) are those of the tokens in the text.
     """
 
     features: Tensor
     strengths: Tensor
     following: Tensor
+    frequencies: Tensor
 
 
 def count_neighbours(tokens: np.ndarray, vocab_size: int) -> Neighbours:
@@ -73,7 +75,8 @@ def count_neighbours(tokens: np.ndarray, vocab_size: int) -> Neighbours:
     vectors = (vectors @ turns).flip(1)[:, :MOST_FEATURES]
     parts = torch.zeros(2, vocab_size, vectors.size(1))
     parts[:, torch.from_numpy(kinds)] = torch.stack([vectors, following.T @ vectors]) / shares.sqrt()[:, None]
-    return Neighbours(parts[0], squares.flip(0)[:MOST_FEATURES].clamp(min=1e-12).sqrt(), parts[1])
+    strengths = squares.flip(0)[:MOST_FEATURES].clamp(min=1e-12).sqrt()
+    return Neighbours(parts[0], strengths, parts[1], torch.from_numpy(counts / counts.sum()).float())
 
 
 def _more_than_by_chance(places: np.ndarray, shares: Tensor, distances: range) -> Tensor:
@@ -116,13 +119,14 @@ class FreshWeights:
             1.0 + scales.square().sum().item() / width
         )  # of a typical vector before it was divided
         model.head.weight[:, :count] += TRUST * norm * known.following[:, :count] / scales
+        add_induction(model, known.frequencies, self._agreed)
 
     def count(self) -> Neighbours:
         """Return what neighbours say, which the first process counts for all when this is first called."""
         if self._counted is None:
             size, tokens = self._dataset.tokenizer.vocab_size, self._dataset.train
             nothing = torch.zeros(size, min(size, MOST_FEATURES))
-            own = Neighbours(nothing, nothing[0], nothing)
+            own = Neighbours(nothing, nothing[0], nothing, nothing[:, 0])
             if len(tokens) > MOST_TOKENS:
                 each = MOST_TOKENS // PIECES
                 starts = np.linspace(0, len(tokens) - each, PIECES).astype(np.int64)
@@ -130,5 +134,10 @@ class FreshWeights:
             with self._processes.patiently():
                 if self._processes.first:
                     own = count_neighbours(tokens, size)
-                self._counted = Neighbours(*(self._processes.gather(part)[0] for part in vars(own).values()))
+                self._counted = Neighbours(*map(self._agreed, vars(own).values()))
         return self._counted
+
+    def _agreed(self, own: Tensor) -> Tensor:
+        """Return what the first process has in place of a tensor."""
+        first: Tensor = self._processes.gather(own)[0]
+        return first

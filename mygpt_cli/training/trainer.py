@@ -19,6 +19,7 @@ from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.course import Course, steps_at
 from mygpt_cli.config.train import TrainConfig
+from mygpt_cli.model.ensemble import is_shared
 from mygpt_cli.model.gpt import GPT
 from mygpt_cli.model.masks import DropoutMasks
 from mygpt_cli.model.windows import read_in_a_row
@@ -265,7 +266,8 @@ class Trainer:
         history.begin_stage()
         fresh = GPT(self.model.config)
         self._fresh_weights.draw(fresh, self.config.seed, history.stage)
-        self.model.load_state_dict(fresh.state_dict())
+        own = {name: value for name, value in fresh.state_dict().items() if not is_shared(name)}
+        self.model.load_state_dict(own, strict=False)  # what all models share stays
         self._begin_optimizing()
         said = f"model {history.stage} of {members} is trained; now model {history.stage + 1}"
         return Noted(step=history.step + 1, text=said)  # of the next step: a save may have been before it
