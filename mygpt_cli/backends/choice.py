@@ -9,6 +9,7 @@ import torch
 
 from mygpt_cli.backends.cpu.decoder import WEIGHTS, CPUDecoder, round_weights
 from mygpt_cli.backends.cpu.kernels import Kernels, compile_kernels
+from mygpt_cli.backends.cpu.native import c_compiler, instructions
 from mygpt_cli.backends.cpu.sampler import CompiledSampler
 from mygpt_cli.backends.cpu.training_pass import TrainingPass
 from mygpt_cli.backends.cuda.graph_decoder import GraphDecoder
@@ -66,6 +67,21 @@ class Compilation:
         if self.required:
             raise ResourceError(fault.message, fault.hint or "leave --compile on out")
         return Compilation(note=f"training without compiled code, which is slower: {fault.message}")
+
+
+def check_compiler(choice: str, device: torch.device) -> None:
+    """Raise now what `compile_training` would raise for sure after other work.
+
+    UsageError when MYGPT_CPU is not what it can be; ResourceError when there is no compiler, for `on`.
+    """
+    if choice == "off" or device.type != "cpu":
+        return
+    try:
+        instructions()
+        c_compiler()
+    except ResourceError:
+        if choice == "on":
+            raise
 
 
 def compile_training(choice: str, device: torch.device, dtype: torch.dtype, folder: Path) -> Compilation:

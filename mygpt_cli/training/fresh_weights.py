@@ -76,7 +76,8 @@ def count_neighbours(tokens: np.ndarray, vocab_size: int) -> Neighbours:
     parts = torch.zeros(2, vocab_size, vectors.size(1))
     parts[:, torch.from_numpy(kinds)] = torch.stack([vectors, following.T @ vectors]) / shares.sqrt()[:, None]
     strengths = squares.flip(0)[:MOST_FEATURES].clamp(min=1e-12).sqrt()
-    return Neighbours(parts[0], strengths, parts[1], torch.from_numpy(counts / counts.sum()).float())
+    frequencies = torch.from_numpy((counts - 0.5) / max(1, len(tokens))).float()
+    return Neighbours(parts[0], strengths, parts[1], frequencies)
 
 
 def _more_than_by_chance(places: np.ndarray, shares: Tensor, distances: range) -> Tensor:
@@ -119,14 +120,15 @@ class FreshWeights:
             1.0 + scales.square().sum().item() / width
         )  # of a typical vector before it was divided
         model.head.weight[:, :count] += TRUST * norm * known.following[:, :count] / scales
-        add_induction(model, known.frequencies, self._agreed)
+        with self._processes.patiently():
+            add_induction(model, known.frequencies, self._agreed)
 
     def count(self) -> Neighbours:
         """Return what neighbours say, which the first process counts for all when this is first called."""
         if self._counted is None:
             size, tokens = self._dataset.tokenizer.vocab_size, self._dataset.train
             nothing = torch.zeros(size, min(size, MOST_FEATURES))
-            own = Neighbours(nothing, nothing[0], nothing, nothing[:, 0])
+            own = Neighbours(nothing, nothing[0], nothing, torch.zeros(size))
             if len(tokens) > MOST_TOKENS:
                 each = MOST_TOKENS // PIECES
                 starts = np.linspace(0, len(tokens) - each, PIECES).astype(np.int64)

@@ -29,17 +29,17 @@ def add_induction(
 
     The first coordinate of most embeddings has to have the same sign. `agreed` returns what the first of
     several processes has in place of a tensor. Models of one layer, or with one head in each, stay as they
-    are: they need it for other things.
+    are: they need their heads for other things.
     """
     config = model.config
-    if min(config.layers, config.heads) < 2 or config.kv_heads != config.heads or model.head is None:
+    if min(config.layers, config.heads) < 2 or config.kv_heads != config.heads:
         return
-    slow = _slow_pairs(model)
-    if not len(slow):
+    slow = _slow_channels(model)
+    if not len(slow) or frequencies.count_nonzero() < 2:
         return
     first, second = [part for part in model.modules() if isinstance(part, Attention)][:2]
     weights = frequencies.sqrt() / frequencies.sqrt().sum()  # rare tokens are worth finding, too
-    mean = weights @ model.embedding
+    mean = agreed(weights @ model.embedding)
     _look_one_back(first, mean[0].item())
     reading, writing = map(agreed, _codes(model, weights, mean, len(slow)))
     _rows(first, VALUE)[: len(slow)] = reading
@@ -50,7 +50,7 @@ def add_induction(
         rows[slow] = compared * math.sqrt(config.head_width / len(slow)) * (1.0 if normed else SHARPNESS)
     for norm in (second.query_norm, second.key_norm):
         if norm is not None and norm.weight is not None:
-            norm.weight[slow] = SHARPNESS
+            norm.weight[slow] = SHARPNESS  # in all heads of the layer, which share it
 
 
 def _rows(attention: Attention, part: int) -> Tensor:
@@ -60,7 +60,7 @@ def _rows(attention: Attention, part: int) -> Tensor:
     return rows
 
 
-def _slow_pairs(model: GPT) -> Tensor:
+def _slow_channels(model: GPT) -> Tensor:
     """Return the channels of a head that turn by a radian at most within half of what attention sees."""
     config = model.config
     seen = config.window_of(1) or config.context
@@ -86,21 +86,24 @@ def _look_one_back(attention: Attention, constant: float) -> None:
 def _codes(model: GPT, weights: Tensor, mean: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return what reads a short code of a token from its embedding (N, C), and what writes it down (C, N).
 
-    Codes have a mean of 0 and a deviation of 1 in all directions. They are written where the embeddings
-    differ least and the head looks least.
+    Codes have a mean of 0 and a deviation of 1. They are written where the embeddings differ least and the
+    head looks least, and are not read from there.
     """
     assert model.head is not None  # noqa: S101 - of models with an embedding of its own
     own = model.embedding - torch.outer(model.embedding[:, 0] / mean[0], mean)
     spread = (own * weights[:, None]).T @ own
     seen = (model.head.weight * weights[:, None]).T @ model.head.weight
     spread, seen = spread[1:, 1:], seen[1:, 1:]  # the first coordinate is what all have in common
-    least = torch.linalg.eigh(spread / spread.trace() + seen / seen.trace()).eigenvectors[:, :size]
-    variances, directions = torch.linalg.eigh(spread)
+    used = spread / spread.trace() + seen / seen.trace()
+    used += torch.diag(torch.linspace(0.0, 1e-4, len(used)))  # so that unused directions have an order
+    free = torch.linalg.eigh(used).eigenvectors[:, :size]
+    other = torch.eye(len(used)) - free @ free.T
+    variances, directions = torch.linalg.eigh(other @ spread @ other)
     scales = torch.where(variances > 1e-4 * variances[-1], variances.clamp(min=1e-12).rsqrt(), 0.0)
-    mixed = torch.randn(len(spread), size, generator=torch.Generator().manual_seed(0))
+    mixed = torch.randn(len(used), size, generator=torch.Generator().manual_seed(0))
     reading = torch.linalg.qr(mixed).Q.T @ (directions * scales) @ directions.T
     reading /= (reading @ spread @ reading.T).diagonal().sqrt()[:, None]
     return (
         torch.cat([-(reading @ mean[1:] / mean[0])[:, None], reading], dim=1),
-        torch.cat([torch.zeros(1, size), least]),
+        torch.cat([torch.zeros(1, size), free]),
     )

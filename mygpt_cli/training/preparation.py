@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from mygpt_cli.backends.choice import compile_training
+from mygpt_cli.backends.choice import check_compiler, compile_training
 from mygpt_cli.base.devices import keep_freed_memory, pick_device, pick_dtype, total_memory, why_dtype
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.progress import OnProgress
@@ -91,6 +91,8 @@ class Preparation:
             "dtype": str(self._dtype).removeprefix("torch."),
             "val_fraction": corpus.val_fraction,
         }
+        compiles = "off" if shard else settings.get("compile", "auto")
+        check_compiler(compiles, self._device)
         self._start, self._resumed = start, resumed
         if start and not resumed:
             self._settings |= start_settings(self._settings, start.config, start.tokenizer)
@@ -107,13 +109,9 @@ class Preparation:
         if start is None and not architecture.parts["tied"]:
             busy("counting which tokens are neighbours", 0.0)
             self._fresh_weights.count()
-        # What is compiled was begun before torch was loaded, and may be ready by now.
-        self._compilation = compile_training(
-            "off" if shard else settings.get("compile", "auto"),
-            self._device,
-            self._dtype,
-            cache_folder() / "kernels",
-        )
+        busy("preparing to compute", 0.0)
+        # Compiling began before torch was loaded, and may be done by now.
+        self._compilation = compile_training(compiles, self._device, self._dtype, cache_folder() / "kernels")
         if self._processes.most(not self._compilation.compiled)[0] and self._compilation.compiled:
             self._compilation = self._compilation.without("another process could not compile")
         self._budget = Budget()

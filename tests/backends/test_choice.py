@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mygpt_cli.backends.choice import Compilation, compile_training
+from mygpt_cli.backends.choice import Compilation, check_compiler, compile_training
 from mygpt_cli.backends.cpu.training_pass import TrainingPass
-from mygpt_cli.base.errors import DivergedError, ResourceError
+from mygpt_cli.base.errors import DivergedError, ResourceError, UsageError
 from mygpt_cli.model.masks import DropoutMasks
 from tests.conftest import Command
 from tests.helpers.models import random_model
@@ -41,6 +41,20 @@ def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert compilation.note == said
     with pytest.raises(ResourceError):
         compile_training("on", CPU, torch.float32, tmp_path)
+
+
+def test_what_cannot_be_compiled_is_said_before_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_compiler("on", CPU)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    check_compiler("auto", CPU)
+    with pytest.raises(ResourceError, match="there is no C compiler"):
+        check_compiler("on", CPU)
+    monkeypatch.setenv("MYGPT_CPU", "nativ")
+    with pytest.raises(UsageError, match="did you mean 'native'"):
+        check_compiler("auto", CPU)
+    check_compiler("off", CPU)
+    check_compiler("on", torch.device("cuda"))
 
 
 def _fail() -> None:
