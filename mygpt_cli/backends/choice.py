@@ -51,14 +51,14 @@ class Compilation:
         return self._without(ResourceError(reason))
 
     def proved(self, one_step: Callable[[], object]) -> "Compilation":
-        """Take a real step; where it fails return none, or raise ResourceError if one was required."""
-        if not self.compiled:
-            return self
+        """Take a real step; where compiled code fails return none, or raise ResourceError if it was required."""
         try:
             one_step()
         except (MygptError, torch.OutOfMemoryError):
             raise
         except Exception as fault:  # whatever a compiler may come up with
+            if not self.compiled:
+                raise
             reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
             return self._without(ResourceError(f"a compiled step failed: {reason}"))
         return self

@@ -136,7 +136,7 @@ class Preparation:
             return seconds
 
         chosen = plan(self._settings, self._dataset, self._measured, elapsed)
-        if chosen.steps is not None:
+        if chosen.steps is not None and self._compilation.compiled:
             config = chosen.config(chosen.steps)
             self._compilation = self._compilation.proved(lambda: self.new_trainer(config).update(0))
         self.notes += [*chosen.notes, *filter(None, [self._compilation.note])]
@@ -228,7 +228,10 @@ class Preparation:
         """Return the seconds per token, once it is certain that what was compiled works."""
         scratch, before = self.new_trainer(config), self._compilation
         self._compilation = before.proved(lambda: scratch.update(0))
-        return seconds_per_token(scratch if self._compilation is before else self.new_trainer(config))
+        if self._compilation is not before:
+            scratch = self.new_trainer(config)
+            scratch.update(0)
+        return seconds_per_token(scratch)
 
 
 def _alike(settings: Settings, corpus: Corpus) -> dict[str, Any]:
