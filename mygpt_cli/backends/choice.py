@@ -51,7 +51,7 @@ class Compilation:
         return self._without(ResourceError(reason))
 
     def proved(self, one_step: Callable[[], object]) -> "Compilation":
-        """Take a real step; where compiled code fails return none, or raise ResourceError if it was required."""
+        """Take a real step; if compiled code fails, return none, or raise ResourceError if required."""
         try:
             one_step()
         except (MygptError, torch.OutOfMemoryError):
