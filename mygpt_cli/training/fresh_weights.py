@@ -35,7 +35,7 @@ class Neighbours:
 
     Over the text each feature has a mean square of 1. `strengths` (R) are how much of the neighbours it
     tells, and `following` (V, R) how much more likely it makes each token as the next, in nats and up to a
-    constant. Tokens that were not counted have zeros. `frequencies` (V) are those of the tokens in the text.
+    constant. Tokens that were not counted have zeros. `frequencies` (V) are how often each token occurs.
     """
 
     features: Tensor
@@ -116,9 +116,8 @@ class FreshWeights:
         scales = STRENGTH * relative[:count]
         model.embedding[:, :count] += known.features[:, :count] * scales
         model.embedding.div_(model.embedding.square().mean(dim=1, keepdim=True).sqrt())
-        norm = math.sqrt(
-            1.0 + scales.square().sum().item() / width
-        )  # of a typical vector before it was divided
+        # Of a typical vector, before it was divided.
+        norm = math.sqrt(1.0 + scales.square().sum().item() / width)
         model.head.weight[:, :count] += TRUST * norm * known.following[:, :count] / scales
         with self._processes.patiently():
             add_induction(model, known.frequencies, self._agreed)

@@ -1,8 +1,8 @@
-"""Attention that can find earlier occurrences of a token before the first step: an induction head.
+"""An induction head that a model has before its first training step (Olsson et al., 2022, arXiv:2209.11895).
 
-In the first layer a head looks at the token before and writes down which one it is. In the second layer a
-head looks for tokens that stand behind one like the present one: what followed it then may follow again
-(Olsson et al., 2022, arXiv:2209.11895). By itself a model finds this only after hundreds of steps.
+In the first layer an attention head looks at the previous token and writes a short code of it. In the second
+layer a head looks for the code of the present token, and so finds what followed that token earlier, which may
+follow again. Without this start, training finds it only after hundreds of steps.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mygpt_cli.model.gpt import GPT, Attention, rotary_frequencies
 
-# Chosen with trial versions; see "What a model begins with" in benchmarks/RESULTS.md.
+# Chosen with trial versions; see "An induction head to begin with" in benchmarks/RESULTS.md.
 OTHERS = 1 / 3  # what remains of the random weights of the queries and keys of these heads
 FASTEST = 3  # pairs of channels that tell one position from the next
 WRITTEN = 1.5  # deviation of what is written down, where that of the embedding is 1
@@ -25,9 +25,10 @@ QUERY, KEY, VALUE = range(3)
 def add_induction(
     model: GPT, frequencies: Tensor, agreed: Callable[[Tensor], Tensor] = lambda tensor: tensor
 ) -> None:
-    """Set the first head of the first layer and of the second, in place; `frequencies` (V) are the tokens'.
+    """Set the first head of the first and of the second layer, in place.
 
-    The first coordinate of most embeddings has to have the same sign. `agreed` returns what the first of
+    `frequencies` (V) are how often each token occurs. The first coordinate of most embeddings has to have the
+    same sign. `agreed` returns what the first of
     several processes has in place of a tensor. Models of one layer, or with one head in each, stay as they
     are: they need their heads for other things.
     """
@@ -69,9 +70,10 @@ def _slow_channels(model: GPT) -> Tensor:
 
 
 def _look_one_back(attention: Attention, constant: float) -> None:
-    """Let a head look at the token before, whatever the tokens: all have about `constant` in common.
+    """Let the first head look at the previous token, whichever it is.
 
-    A key is what a query is, turned by the angle between two positions.
+    All embeddings have a first coordinate of about `constant`, from which queries and keys are made. A key is
+    the query turned by one position, so that the two match best one token apart.
     """
     config = attention.config
     angles = rotary_frequencies(config)[:FASTEST] * (-1.0 if config.rope_clockwise else 1.0)
