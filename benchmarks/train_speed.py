@@ -53,7 +53,7 @@ def new_trainer(settings: Settings, path: Path, folder: str) -> Trainer:
     dataset: Dataset = prepare(open_corpus([str(path)]), tokenizer=tokenizer, cache=Path(folder))
     dtype = pick_dtype(settings.get("dtype", "auto"), torch.device("cpu"))
     settings = settings | {"dtype": str(dtype).removeprefix("torch.")}
-    config: TrainConfig = plan(settings, dataset, lambda config: 1e-4).config(2000)
+    config: TrainConfig = plan(settings, dataset, lambda config, limit: 1e-4).config(2000)
     model = GPT(config.model(dataset.tokenizer.vocab_size))
     model.initialise(torch.Generator().manual_seed(1))
     model.compute_dtype = dtype

@@ -29,11 +29,6 @@ def seconds_per_step(scratch: Trainer, limit: float) -> float:
     return seconds
 
 
-def seconds_per_token(scratch: Trainer) -> float:
-    """Measure the time per token in a sixth of a second, as `seconds_per_step` does."""
-    return seconds_per_step(scratch, 0.16) / scratch.tokens_per_step
-
-
 def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tuple[int, Budget]:
     """Measure how many steps fit until `end`, in seconds of `time.perf_counter`; return them, and the budget.
 
@@ -42,7 +37,7 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tup
     """
     seconds = end - time.perf_counter()
     scratch.update(0)
-    pace = seconds_per_step(scratch, min(2.0, seconds / 40)) * 1.01
+    pace = seconds_per_step(scratch, min(1.0, seconds / 40)) * 1.01
     validation = _validation_seconds(scratch)
     budget = Budget(end, pace, validation)
     left = end - time.perf_counter() - START

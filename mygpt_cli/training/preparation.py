@@ -23,7 +23,7 @@ from mygpt_cli.tokens.dataset import cache_folder, prepare
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.budget import Budget
 from mygpt_cli.training.events import Planned
-from mygpt_cli.training.fitting import fit_steps, seconds_per_token
+from mygpt_cli.training.fitting import fit_steps, seconds_per_step
 from mygpt_cli.training.fresh_weights import FreshWeights
 from mygpt_cli.training.history import History
 from mygpt_cli.training.memory import OPENED, fit_memory
@@ -224,14 +224,14 @@ class Preparation:
             )
         return trainer
 
-    def _measured(self, config: TrainConfig) -> float:
+    def _measured(self, config: TrainConfig, limit: float) -> float:
         """Return the seconds per token, once it is certain that what was compiled works."""
         scratch, before = self.new_trainer(config), self._compilation
         self._compilation = before.proved(lambda: scratch.update(0))
         if self._compilation is not before:
             scratch = self.new_trainer(config)
             scratch.update(0)
-        return seconds_per_token(scratch)
+        return seconds_per_step(scratch, limit) / scratch.tokens_per_step
 
 
 def _alike(settings: Settings, corpus: Corpus) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from mygpt_cli.base.errors import TextError, UsageError, join_faults
@@ -26,7 +27,8 @@ from mygpt_cli.training.schedule import warmup_steps
 
 DEFAULT_TIME = "5m"
 DEFAULT = "the default"  # as a reason
-VALIDATIONS = 10  # over a run, unless --eval-every says otherwise
+VALIDATIONS = 10  # over a run, unless --eval-every says otherwise; and as many saves,
+SAVES_APART = 10  # so many steps from each other
 
 # What follows was measured with `benchmarks/sizing.py` and `benchmarks/ablations.py`.
 SHAPES = (  # layers, width
@@ -35,7 +37,9 @@ SHAPES = (  # layers, width
 )
 STEPPING = 0.92  # fraction of the time left that goes into steps; validations and saves take the rest
 MEASURED = (4, 128)  # the shape whose speed stands for all
-FIXED_COST = 0.2  # fraction of its time per token that does not grow with the blocks' parameters
+HURRIED = 20  # with fewer seconds it is the smallest, whose steps are measured sooner
+# A token takes a time that grows with (width + NARROW) * (layers * width + vocabulary / TOKENS_AS_DIMENSION).
+NARROW, TOKENS_AS_DIMENSION = 100, 21
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
 # A model has to see so many tokens per parameter of its blocks and its embedding, at least.
@@ -87,7 +91,7 @@ class Plan:
             "decay_fraction": 0.6,
             "final_lr": 0.0,
             "eval_every": -(-steps // self.validations(steps)),
-            "save_every": -(-steps // VALIDATIONS),
+            "save_every": max(SAVES_APART, -(-steps // VALIDATIONS)),
             "patience": 0 if self.seconds is None or self.settings.get("members", 1) > 1 else 3,
             "log_every": max(1, steps // 50),
         }
@@ -122,13 +126,14 @@ class Choices:
 def plan(
     settings: Settings,
     dataset: Dataset,
-    seconds_per_token: Callable[[TrainConfig], float],
+    seconds_per_token: Callable[[TrainConfig, float], float],
     elapsed: Callable[[], float] | None = None,
 ) -> Plan:
     """Choose what the settings leave open, from the text, the budget and, for a budget of time, the speed.
 
-    `seconds_per_token` measures a configuration; `elapsed` tells how many seconds of the time are over.
-    Raises TextError for a text too short to learn from and UsageError listing every fault of the settings.
+    `seconds_per_token` measures a configuration, for about so many seconds; `elapsed` tells how many seconds
+    of the time are over. Raises TextError for a text too short to learn from and UsageError listing every
+    fault of the settings.
     """
     train_tokens, val_tokens = len(dataset.train), len(dataset.val)
     if train_tokens < 3 or val_tokens < 2:
@@ -144,22 +149,25 @@ def plan(
         choose("time", DEFAULT_TIME, "the default budget")
     steps, seconds, budget = _budget(chosen, train_tokens, tokens_per_step)
 
+    cost_of = partial(cost, dataset.tokenizer.vocab_size)
+
     def tokens(layers: int, width: int) -> float:
         """Estimate how many tokens each model of this shape learns from within the budget."""
         if seconds is None:
             whole = float((steps or 0) * tokens_per_step)
         else:
-            whole = STEPPING * max(0.0, seconds - spent) / (pace * _cost(layers, width))
+            whole = STEPPING * max(0.0, seconds - spent) / (pace * cost_of(layers, width))
         return whole / chosen.get("members", 1)
 
     pace = spent = 0.0
     if seconds is not None:
         choices.reasons["steps"] = "as many as fit into the time, from the measured speed"
-        base = _with_shape(chosen, *MEASURED) | {"dropout": 0.05, "bpe_dropout": 0.1}
+        base = _with_shape(chosen, *(SHAPES[0] if seconds < HURRIED else MEASURED))
+        base |= {"dropout": 0.05, "bpe_dropout": 0.1}
         base.setdefault("weight_decay", WEIGHT_DECAY)
         base.setdefault("muon_lr", find(base["arch"]).muon_lr)
-        pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100))
-        pace /= _cost(base["layers"], base["width"])  # of a shape that was given
+        pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100), min(1.0, seconds / 60))
+        pace /= cost_of(base["layers"], base["width"])
         spent = elapsed() if elapsed else 0.0
 
     def needed(layers: int, width: int) -> float:
@@ -189,7 +197,7 @@ def plan(
     choose("members", count, "better than one model that sees the text that often" if count > 1 else "")
     _choose_regularisation(choices, tokens(layers, width) / train_tokens, bool(dataset.tokenizer.ranks))
     # A prediction costs a third of what learning from it does, and several models predict as one wide model.
-    wide = [_cost(layers, each * width) for each in range(1, chosen["members"] + 1)]
+    wide = [cost_of(layers, each * width) for each in range(1, chosen["members"] + 1)]
     validation = max(1.0, val_tokens / 3 / tokens_per_step * statistics.mean(wide) / wide[0])
     return Plan(chosen, steps, seconds, tuple(notes), choices.reasons, validation)
 
@@ -300,9 +308,9 @@ def _size(number: int) -> str:
     return f"{number / 1e6:,.1f} MB" if number >= 999_500 else f"{max(1, round(number / 1e3))} kB"
 
 
-def _cost(layers: int, width: int) -> float:
-    """Estimate the time per token of a shape as a multiple of that of the measured one."""
-    return FIXED_COST + (1.0 - FIXED_COST) * layers * width**2 / (MEASURED[0] * MEASURED[1] ** 2)
+def cost(vocabulary: int, layers: int, width: int) -> float:
+    """Return what the time per token of a shape is proportional to."""
+    return (width + NARROW) * (layers * width + vocabulary / TOKENS_AS_DIMENSION)
 
 
 def _parameters(layers: int, width: int) -> int:

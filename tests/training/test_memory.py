@@ -13,7 +13,7 @@ from mygpt_cli.training.memory import OPENED, check_start, fit_memory
 from mygpt_cli.training.sizing import plan
 
 
-def unmeasured(config: TrainConfig) -> float:
+def unmeasured(config: TrainConfig, limit: float) -> float:
     """No budget is one of time."""
     raise AssertionError
 

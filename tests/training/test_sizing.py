@@ -111,19 +111,31 @@ def test_members_are_for_text_that_one_model_would_see_too_often(settings: Setti
         assert config.warmup < alone.warmup
 
 
-@pytest.mark.parametrize("seconds", [60, 600, 3600])
-def test_each_model_sees_enough_tokens_for_its_blocks_and_its_embedding(seconds: int) -> None:
-    ids, sizes = np.zeros(10**6, dtype=np.uint16), []
+def of_vocabulary(size: int) -> Dataset:
+    ids = np.zeros(10**6, dtype=np.uint16)
+    tokenizer = cast(Tokenizer, SimpleNamespace(vocab_size=size, ranks={}, kind="char"))
+    return Dataset(ids, ids, tokenizer, 10**6, 10**6, 10**6, 10**6, "")
+
+
+@pytest.mark.parametrize("tokens", [10**6, 6 * 10**6, 36 * 10**6])
+def test_a_model_sees_enough_tokens_for_its_blocks_and_its_embedding(tokens: int) -> None:
+    sizes = []
     for vocabulary in (64, 4096, 8192, 50_257):
-        tokenizer = cast(Tokenizer, SimpleNamespace(vocab_size=vocabulary, ranks={}, kind="char"))
-        dataset = Dataset(ids, ids, tokenizer, 10**6, 10**6, 10**6, 10**6, "")
-        config = plan({"time": f"{seconds}s"}, dataset, larger_is_slower).config(10**5)
-        seen = seconds / larger_is_slower(config) / config.members
+        config = plan({"tokens": tokens}, of_vocabulary(vocabulary), slow).config(tokens // 2048)
         blocks, embedding = 12 * config.layers * config.width**2, min(vocabulary, 8192) * config.width
-        assert seen >= 1.35 * (blocks + embedding)
+        assert tokens >= 1.35 * (blocks + embedding)
         sizes.append(blocks)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == sizes[-2]  # the rarest tokens hardly learn
+
+
+def test_a_large_vocabulary_takes_time_from_each_shape() -> None:
+    """So that none is chosen that sees fewer tokens than it needs."""
+    dataset, speed = of_vocabulary(8192), partial(larger_is_slower, vocabulary=8192)
+    for seconds in range(90, 900, 20):
+        config = plan({"time": f"{seconds}s"}, dataset, speed).config(10**4)
+        needed = 1.35 * (12 * config.layers * config.width**2 + 8192 * config.width)
+        assert 0.92 * seconds / speed(config) >= needed
 
 
 def test_a_larger_model_needs_much_new_text_or_to_see_it_again_where_time_is_short() -> None:
@@ -161,6 +173,22 @@ def test_time_already_spent_does_not_count_for_the_shape() -> None:
     assert late.seconds is not None
     assert early.seconds is not None
     assert late.seconds - 36_000 == pytest.approx(early.seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shape", "limit"), [(6, (2, 64), 0.1), (30, (4, 128), 0.5), (600, (4, 128), 1.0)]
+)
+def test_measuring_the_speed_takes_a_sixtieth_of_the_time(
+    tiny_dataset: Dataset, seconds: int, shape: tuple[int, int], limit: float
+) -> None:
+    measured = []
+
+    def speed(config: TrainConfig, limit: float) -> float:
+        measured.append((config.layers, config.width, limit))
+        return larger_is_slower(config)
+
+    plan({"time": f"{seconds}s"}, tiny_dataset, speed)
+    assert measured == [pytest.approx((*shape, limit))]
 
 
 def test_a_shape_for_which_the_time_is_short_is_trained_once() -> None:
@@ -206,6 +234,7 @@ def test_intervals_are_chosen_anew_for_another_budget_unless_somebody_set_them(t
     kept |= {"eval_every": first.eval_every, "save_every": first.save_every}
     longer = plan(kept, tiny_dataset, slow).with_new_intervals(100, {"steps"}).config(1000)
     assert longer.log_every == 7
+    assert first.save_every == 10
     assert longer.save_every == 100
     assert longer.eval_every == plan({"steps": 1000}, tiny_dataset, slow).config(1000).eval_every
     same = plan(kept, tiny_dataset, slow).with_new_intervals(100, {"save_every"})
@@ -248,7 +277,7 @@ def test_a_vocabulary_larger_than_can_be_learned_can_be_fine_tuned() -> None:
     dataset = Dataset(ids, ids, tokenizer, 4000, 4000, 4000, 4000, "")
     shape: Settings = {"arch": "qwen3", "layers": 2, "heads": 2, "width": 64}
     settings: Settings = {**shape, "init_from": "folder", "optimizer": "adamw", "steps": 10}
-    config = plan(settings, dataset, lambda config: 2e-5).config(10)
+    config = plan(settings, dataset, lambda config, limit: 2e-5).config(10)
     assert config.init_from == "folder"
     assert config.model(size).vocab_size == size
 
@@ -258,7 +287,7 @@ def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(millio
     def chosen(seconds: int, tokens: int) -> TrainConfig:
         ids = np.zeros(tokens, dtype=np.uint8)
         dataset = Dataset(ids, ids, CHARACTERS, tokens, tokens, tokens, tokens, "")
-        return plan({"time": f"{seconds}s"}, dataset, lambda config: 2e-5).config(100)
+        return plan({"time": f"{seconds}s"}, dataset, lambda config, limit: 2e-5).config(100)
 
     tokens = int(million * 1e6)
     configs = [chosen(seconds, tokens) for seconds in (3, 10, 30, 50, 100, 600, 3600, 36000)]

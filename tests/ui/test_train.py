@@ -166,7 +166,7 @@ def test_keys_are_unseen_while_the_view_is_redrawn(
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Dataset) -> None:
-    chosen = plan({"width": 32, "members": 1}, tiny_dataset, lambda config: 1e-4)
+    chosen = plan({"width": 32, "members": 1}, tiny_dataset, lambda config, limit: 1e-4)
     reporter = PlainReporter(explain=True)
     reporter.console = Console(width=width, force_terminal=True, color_system=None)
     with reporter.console.capture() as capture:
@@ -188,7 +188,7 @@ def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Datase
 def test_reasons_are_told_only_when_asked_for(
     tiny_dataset: Dataset, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = plan({"width": 32, "members": 1}, tiny_dataset, lambda config: 1e-4)
+    chosen = plan({"width": 32, "members": 1}, tiny_dataset, lambda config, limit: 1e-4)
     PlainReporter().plan(planned(new_trainer(chosen.config(1234), tiny_dataset), chosen))
     lines = capfd.readouterr().err.splitlines()
     assert [line.split()[0] for line in lines] == ["tokens", "model", "training"]
