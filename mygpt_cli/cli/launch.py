@@ -28,23 +28,24 @@ def launch(arguments: Sequence[str], count: int, environment: MutableMapping[str
 
     Signals are passed on. Raises MygptError where processes were killed and none was left to tell.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.disable(logging.ERROR)  # the launcher's: mygpt says itself what goes wrong
     environment.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does: the processes share out the cores
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-    )
     with tempfile.TemporaryDirectory() as folder:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(folder),  # would otherwise leave a folder behind
+        )
         told = Path(folder, "told")
         environment[TOLD] = str(told)
         try:

@@ -186,7 +186,7 @@ def plan(
 
     layers, width, reason = _shape(chosen, dataset.train_bytes, is_trained, members, budget)
     for name, value in _with_shape(chosen, layers, width).items():
-        choose(name, value, f"about {HEAD_WIDTH} dimensions for each head" if name == "heads" else reason)
+        choose(name, value, f"two at least, of about {HEAD_WIDTH} dimensions" if name == "heads" else reason)
     epochs = tokens(layers, width) / train_tokens
     count = members(layers, width)
     if seconds is not None and count > 1 and epochs > count * MOST_PASSES:
@@ -390,6 +390,10 @@ def _near_width(heads: int | None, width: int) -> int:
 
 
 def _near_heads(width: int) -> int:
-    """Return the number of heads whose even width is nearest to HEAD_WIDTH; 1 when none is even."""
+    """Return the number of heads whose even width is nearest to HEAD_WIDTH; 1 when none is even.
+
+    Two at least, for an induction head beside others, unless they would be narrower than half of that.
+    """
     divisors = [heads for heads in range(1, width + 1) if width % (2 * heads) == 0]
-    return min(divisors or [1], key=lambda heads: abs(width // heads - HEAD_WIDTH))
+    several = [heads for heads in divisors if heads > 1 and width >= heads * HEAD_WIDTH / 2]
+    return min(several or divisors or [1], key=lambda heads: abs(width // heads - HEAD_WIDTH))

@@ -38,12 +38,18 @@ def metrics(name: str, event: str, value: str) -> list[Any]:
     return [record[value] for record in map(json.loads, lines) if record["event"] == event]
 
 
-def test_processes_share_out_a_run_that_one_can_go_on_with(mygpt: Command, text: Path) -> None:
+def test_processes_share_out_a_run_that_one_can_go_on_with(
+    mygpt: Command, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["train", "text.txt", *TINY, "--steps", "20"]
     assert run([*arguments, "--name", "one", "--quiet"]) == 0
+    temporary = text.with_name("temporary")
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     done = mygpt(*arguments, "--name", "two", "--processes", 2, cwd=text.parent)
     assert (done.returncode, done.stdout) == (0, b"checkpoints/two-001\n"), done.stderr.decode()
     assert done.stderr.decode().count("validate  step 20") == 1
+    assert not list(temporary.iterdir())
     assert run(["train", "--resume", "two-001", "--steps", "30", "--quiet"]) == 0
     assert run(["train", "--resume", "one-001", "--steps", "30", "--quiet"]) == 0
     assert len(metrics("one-001", "progress", "loss")) == 30

@@ -248,6 +248,15 @@ def test_heads_divide_any_width(width: int, tiny_dataset: Dataset) -> None:
         assert width % plan({"width": width, "arch": arch}, tiny_dataset, slow).config(10).heads == 0
 
 
+@pytest.mark.parametrize(
+    ("width", "heads"), [(32, 1), (62, 1), (64, 2), (70, 1), (96, 2), (128, 2), (192, 3), (224, 4), (768, 12)]
+)
+def test_there_are_two_heads_where_they_can_be_wide_enough(
+    width: int, heads: int, tiny_dataset: Dataset
+) -> None:
+    assert plan({"width": width}, tiny_dataset, slow).config(10).heads == heads
+
+
 def test_epochs_become_steps(tiny_dataset: Dataset) -> None:
     chosen = plan({"epochs": 3.0, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset, slow)
     assert chosen.steps == round(3 * len(tiny_dataset.train) / (4 * 2 * 16))
