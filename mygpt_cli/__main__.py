@@ -11,13 +11,14 @@ from mygpt_cli.cli.app import run
 
 BRIEFLY = "4000"  # turns, some tenths of a millisecond
 LOOKS = 3
-SELDOM = 10_000  # new objects before Python looks for garbage: loading torch makes many, and all of them stay
+# New objects before Python looks for garbage. Loading torch makes many that all stay; looking takes 0.05 s.
+GARBAGE_AFTER = 10_000
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     wait_briefly(os.environ)
-    gc.set_threshold(SELDOM)
+    gc.set_threshold(GARBAGE_AFTER)
     code = run(sys.argv[1:])
     gc.freeze()  # at the end Python would look through all of torch for garbage, for a third of a second
     sys.exit(code)

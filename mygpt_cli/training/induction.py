@@ -28,9 +28,8 @@ def add_induction(
     """Set the first head of the first and of the second layer, in place.
 
     `frequencies` (V) are how often each token occurs. The first coordinate of most embeddings has to have the
-    same sign. `agreed` returns what the first of
-    several processes has in place of a tensor. Models of one layer, or with one head in each, stay as they
-    are: they need their heads for other things.
+    same sign. `agreed` returns what the first of several processes has in place of a tensor. Models of one
+    layer, or with one head in each, stay as they are: they need their heads for other things.
     """
     config = model.config
     if min(config.layers, config.heads) < 2 or config.kv_heads != config.heads:

@@ -27,8 +27,8 @@ from mygpt_cli.training.schedule import warmup_steps
 
 DEFAULT_TIME = "5m"
 DEFAULT = "the default"  # as a reason
-VALIDATIONS = 10  # over a run, unless --eval-every says otherwise; and as many saves,
-SAVES_APART = 10  # so many steps from each other
+VALIDATIONS = 10  # over a run, and as many saves, unless --eval-every or --save-every says otherwise
+FEWEST_STEPS_BETWEEN_SAVES = 10
 
 # What follows was measured with `benchmarks/sizing.py` and `benchmarks/ablations.py`.
 SHAPES = (  # layers, width
@@ -36,10 +36,10 @@ SHAPES = (  # layers, width
     *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
 )
 STEPPING = 0.92  # fraction of the time left that goes into steps; validations and saves take the rest
-MEASURED = (4, 128)  # the shape whose speed stands for all
-HURRIED = 20  # with fewer seconds it is the smallest, whose steps are measured sooner
-# A token takes a time that grows with (width + NARROW) * (layers * width + vocabulary / TOKENS_AS_DIMENSION).
-NARROW, TOKENS_AS_DIMENSION = 100, 21
+MEASURED = (4, 128)  # the shape whose speed is measured,
+SHORT_BUDGET = 20  # unless there are fewer seconds than these: then it is the smallest, whose steps are quick
+# The time per token grows with (width + EXTRA_WIDTH) * (layers * width + vocabulary / TOKENS_PER_CHANNEL).
+EXTRA_WIDTH, TOKENS_PER_CHANNEL = 100, 21
 PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
 # A model has to see so many tokens per parameter of its blocks and its embedding, at least.
@@ -91,7 +91,7 @@ class Plan:
             "decay_fraction": 0.6,
             "final_lr": 0.0,
             "eval_every": -(-steps // self.validations(steps)),
-            "save_every": max(SAVES_APART, -(-steps // VALIDATIONS)),
+            "save_every": max(FEWEST_STEPS_BETWEEN_SAVES, -(-steps // VALIDATIONS)),
             "patience": 0 if self.seconds is None or self.settings.get("members", 1) > 1 else 3,
             "log_every": max(1, steps // 50),
         }
@@ -131,9 +131,9 @@ def plan(
 ) -> Plan:
     """Choose what the settings leave open, from the text, the budget and, for a budget of time, the speed.
 
-    `seconds_per_token` measures a configuration, for about so many seconds; `elapsed` tells how many seconds
-    of the time are over. Raises TextError for a text too short to learn from and UsageError listing every
-    fault of the settings.
+    `seconds_per_token` measures the speed of a configuration, for about as many seconds as its second
+    argument says; `elapsed` tells how many seconds of the time are over. Raises TextError for a text too
+    short to learn from and UsageError listing every fault of the settings.
     """
     train_tokens, val_tokens = len(dataset.train), len(dataset.val)
     if train_tokens < 3 or val_tokens < 2:
@@ -162,7 +162,7 @@ def plan(
     pace = spent = 0.0
     if seconds is not None:
         choices.reasons["steps"] = "as many as fit into the time, from the measured speed"
-        base = _with_shape(chosen, *(SHAPES[0] if seconds < HURRIED else MEASURED))
+        base = _with_shape(chosen, *(SHAPES[0] if seconds < SHORT_BUDGET else MEASURED))
         base |= {"dropout": 0.05, "bpe_dropout": 0.1}
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100), min(1.0, seconds / 60))
         pace /= cost_of(base["layers"], base["width"])
@@ -184,7 +184,11 @@ def plan(
 
     layers, width, reason = _shape(chosen, dataset.train_bytes, is_trained, members, budget)
     for name, value in _with_shape(chosen, layers, width).items():
-        choose(name, value, f"two at least, of about {HEAD_WIDTH} dimensions" if name == "heads" else reason)
+        choose(
+            name,
+            value,
+            f"about {HEAD_WIDTH} dimensions each, but two at least" if name == "heads" else reason,
+        )
     epochs = tokens(layers, width) / train_tokens
     count = members(layers, width)
     if seconds is not None and count > 1 and epochs > count * MOST_PASSES:
@@ -303,8 +307,8 @@ def _size(number: int) -> str:
 
 
 def cost(vocabulary: int, layers: int, width: int) -> float:
-    """Return what the time per token of a shape is proportional to."""
-    return (width + NARROW) * (layers * width + vocabulary / TOKENS_AS_DIMENSION)
+    """Estimate the time per token of a shape, in units that cancel out between shapes."""
+    return (width + EXTRA_WIDTH) * (layers * width + vocabulary / TOKENS_PER_CHANNEL)
 
 
 def _parameters(layers: int, width: int) -> int:
