@@ -11,7 +11,7 @@ from mygpt_cli.cli.app import run
 
 BRIEFLY = "4000"  # turns, some tenths of a millisecond
 LOOKS = 3
-# New objects before Python looks for garbage. Loading torch makes many that all stay; looking takes 0.05 s.
+# New objects before Python looks for garbage. Loading torch makes many, and all of them stay.
 GARBAGE_AFTER = 10_000
 
 

@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_
 from mygpt_cli.backends.interfaces import TrainingBackend
 from mygpt_cli.backends.reference import Autograd
 from mygpt_cli.base.devices import peak_memory
-from mygpt_cli.base.errors import DivergedError, MygptError, ResourceError
+from mygpt_cli.base.errors import DivergedError
 from mygpt_cli.base.processes import Processes
 from mygpt_cli.base.randomness import derive
 from mygpt_cli.config.course import Course, steps_at
@@ -45,10 +45,10 @@ from mygpt_cli.training.history import History
 from mygpt_cli.training.judging import is_acceptable, is_hopeless, lower_rates, overfitting, useless
 from mygpt_cli.training.members import Members, fill
 from mygpt_cli.training.optimizer import under
+from mygpt_cli.training.out_of_memory import at_once, with_fewer_at_once, within_memory
 from mygpt_cli.training.pace import Pace
 from mygpt_cli.training.parallel import Copies, Gathered
 from mygpt_cli.training.sharing import (
-    Outcome,
     agreed,
     from_any,
     micro_batches,
@@ -137,7 +137,7 @@ class Trainer:
     @property
     def sequences_at_once(self) -> int:
         """Most sequences that this process takes in one forward pass."""
-        return min(self.config.batch_size, self._sequences // self.processes.count)
+        return at_once(self.config, self.processes.count)
 
     def run(
         self,
@@ -314,47 +314,14 @@ class Trainer:
         return total
 
     def _within_memory(self, action: Callable[[], Result]) -> Result:
-        """Do this, again with smaller parts of a batch at once each time that memory runs out.
+        """Do this, with fewer sequences at once each time that memory runs out."""
+        return within_memory(
+            action, self._parallel, self._take_fewer_at_once, lambda: self.sequences_at_once == 1
+        )
 
-        Raises ResourceError when memory does not suffice for a single window.
-        """
-        surely = False
-        while True:
-            fault: Exception | None = None
-            try:
-                result = action()
-            except (RuntimeError, MemoryError) as error:
-                fault = error
-            worst = self._parallel.outcome(fault)
-            if worst == Outcome.FINE:
-                return result
-            surely = surely or worst == Outcome.NO_MEMORY
-            single = self.sequences_at_once == 1
-            if worst == Outcome.FAILED or (single and not surely):
-                raise fault or MygptError("another process of this run has failed", "it says why")
-            fault = None  # which holds on to memory
-            self._parallel.forget_gradients()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            self._take_smaller_parts(single)
-
-    def _take_smaller_parts(self, single: bool) -> None:
-        """Take fewer sequences at once, which add up to as many; ResourceError when it is a single one."""
-        config, before = self.config, self.sequences_at_once
-        if single:
-            raise ResourceError(
-                f"memory ran out on a single sequence of {config.context} tokens",
-                "use less with a smaller --context or model (--layers, --width); what was saved can be "
-                "resumed on a machine with more memory",
-            )
-        while self.sequences_at_once == before:
-            self.config = self.config.in_smaller_parts()
-        if self._parallel.sharded:
-            flags = f"--batch-size {self.config.batch_size} --accumulation {self.config.accumulation}"
-            raise ResourceError(
-                f"memory ran out on {before} sequences at once, and a sharded step cannot be taken again",
-                f"`{flags}` takes each step in smaller parts, also with --resume",
-            )
+    def _take_fewer_at_once(self) -> None:
+        count, sharded = self.processes.count, self._parallel.sharded
+        self.config = with_fewer_at_once(self.config, count, sharded=sharded)
         self._masks = self._new_masks()  # what follows is what a resumed run would do
         self.notes.append(
             f"memory ran out: each step now takes {self.config.accumulation} micro-batches of "

@@ -97,3 +97,8 @@ def as_state(result: Mapping[str, Any]) -> dict[str, Any]:
         for part in ("model", "optimizer")
     }
     return parts | {"history": result["history"]}
+
+
+def same_weights(a: GPT, b: GPT) -> bool:
+    """Whether two models have the same weights, bit for bit."""
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
