@@ -53,7 +53,8 @@ CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
-WEIGHT_DECAY = 0.1
+# Up to so many passes over the text; with more, this and Muon's learning rate grow, to twice as much at most.
+WEIGHT_DECAY, PASSES_AT_FIRST_RATES = 0.1, 30
 # Several models are better than one where each gets so many passes over the text and so many steps. A model
 # gains hardly anything from more passes than MOST_PASSES.
 FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 600, 60, 6
@@ -164,6 +165,8 @@ def plan(
         choices.reasons["steps"] = "as many as fit into the time, from the measured speed"
         base = _with_shape(chosen, *(SHAPES[0] if seconds < SHORT_BUDGET else MEASURED))
         base |= {"dropout": 0.05, "bpe_dropout": 0.1}
+        base.setdefault("weight_decay", WEIGHT_DECAY)
+        base.setdefault("muon_lr", find(base["arch"]).muon_lr)
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100), min(1.0, seconds / 60))
         pace /= cost_of(base["layers"], base["width"])
         spent = elapsed() if elapsed else 0.0
@@ -219,8 +222,6 @@ def _choose_optimizer(choices: Choices, dataset: Dataset) -> None:
     choose("lr", 1e-3 if adamw else 5e-3, DEFAULT)
     choose("beta1", 0.9 if adamw else 0.8)
     choose("beta2", 0.99 if adamw else 0.95)
-    choose("muon_lr", find(chosen["arch"]).muon_lr, "" if adamw else DEFAULT)
-    choose("weight_decay", WEIGHT_DECAY, DEFAULT)
     if "schedule" not in chosen:
         open_ones = {"schedule", "warmup", "decay_fraction"} - chosen.keys()
         choices.reasons |= dict.fromkeys(open_ones, DEFAULT)
@@ -251,6 +252,12 @@ def _choose_regularisation(choices: Choices, epochs: float, byte_pairs: bool) ->
     if byte_pairs:
         choose("bpe_dropout", _bpe_dropout(epochs), reason)
     choose("bpe_dropout", 0.0)
+    muon_lr, more = find(chosen["arch"]).muon_lr, min(2.0, max(1.0, epochs / PASSES_AT_FIRST_RATES))
+    if chosen.get("optimizer") != "adamw":
+        choose("weight_decay", round(WEIGHT_DECAY * more, 2), reason)
+        choose("muon_lr", round(muon_lr * more, 3), reason)
+    choose("weight_decay", WEIGHT_DECAY)
+    choose("muon_lr", muon_lr)
     choose("average", AVERAGE, "better than the last weights alone")
 
 

@@ -216,15 +216,17 @@ def test_a_budget_that_a_text_cannot_use_is_not_used() -> None:
 
 
 def test_a_text_that_is_seen_more_often_is_held_against_more(tiny_dataset: Dataset) -> None:
-    """By dropout and by tokens that are split; the learning rate and the weight decay stay."""
+    """By dropout, by tokens that are split, and by the weight decay beside Muon."""
     ids = np.zeros(60_000, dtype=np.uint8)
     dataset = Dataset(ids, ids, tiny_dataset.tokenizer, 60_000, 60_000, 60_000, 60_000, "")
-    plans = [plan({"epochs": epochs}, dataset, slow).config(500) for epochs in (2.0, 8.0, 12.0, 200.0)]
+    plans = [plan({"epochs": epochs}, dataset, slow).config(500) for epochs in (2.0, 30.0, 45.0, 200.0)]
+    assert [config.weight_decay for config in plans] == [0.1, 0.1, 0.15, 0.2]
+    assert [config.muon_lr for config in plans] == [0.03, 0.03, 0.045, 0.06]
     for less, more in pairwise(plans):
         assert less.dropout <= more.dropout
         assert less.bpe_dropout <= more.bpe_dropout
-        assert (less.muon_lr, less.weight_decay) == (more.muon_lr, more.weight_decay) == (0.03, 0.1)
-    assert plan({"epochs": 24.0, "weight_decay": 0.05}, dataset, slow).config(500).weight_decay == 0.05
+    assert plan({"epochs": 60.0, "optimizer": "adamw"}, dataset, slow).config(500).weight_decay == 0.1
+    assert plan({"epochs": 60.0, "weight_decay": 0.05}, dataset, slow).config(500).weight_decay == 0.05
 
 
 def test_intervals_are_chosen_anew_for_another_budget_unless_somebody_set_them(tiny_dataset: Dataset) -> None:

@@ -177,8 +177,7 @@ def test_the_plan_names_what_was_chosen_and_why(width: int, tiny_dataset: Datase
     assert labels == ["tokens", "model", "training", "chosen"]
     text = " ".join(capture.get().split())
     for shown in (
-        "context 256, lr 0.005, muon-lr 0.03, weight-decay 0.1, schedule linear, warmup 12, "
-        "decay-fraction 0.6: the default",
+        "context 256, lr 0.005, schedule linear, warmup 12, decay-fraction 0.6: the default",
         "time 5 m 00 s: the default budget",
         "steps 1,234: as many as fit",
     ):
