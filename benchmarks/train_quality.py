@@ -56,6 +56,7 @@ def run_default(path: Path, seconds: float | None, *flags: str, svg: Path | None
     plan = next(e for e in events if e["event"] == "plan")["config"]
     return {
         "seconds": wall,
+        "peak_memory": max(e["memory"] for e in events if e["event"] == "progress"),
         "nats_per_character": best["nats_per_character"],
         "bits_per_byte": best["bits_per_byte"],
         "plan": {
@@ -89,7 +90,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     table = Table(title="Validation loss in the same time")
-    for column in ("text", "recipe", "wall-clock s", "nats/character", "bits/byte", "ratio"):
+    for column in ("text", "recipe", "wall-clock s", "nats/character", "bits/byte", "ratio", "peak MB"):
         table.add_column(column, justify="left" if column in ("text", "recipe") else "right")
     results = []
 
@@ -97,7 +98,8 @@ def main() -> None:
         results.append({"text": path.name, "recipe": recipe, **result})
         numbers = (result["seconds"], result["nats_per_character"], result["bits_per_byte"])
         cells = [f"{numbers[0]:.1f}", f"{numbers[1]:.4f}", f"{numbers[2]:.4f}", f"{numbers[2] / base:.3f}"]
-        table.add_row(path.name, recipe, *cells)
+        memory = f"{result['peak_memory'] / 1e6:,.0f}" if "peak_memory" in result else ""
+        table.add_row(path.name, recipe, *cells, memory)
         print(json.dumps(results[-1]), file=sys.stderr, flush=True)
 
     for path in arguments.files:

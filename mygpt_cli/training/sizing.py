@@ -40,7 +40,7 @@ MEASURED = (4, 128)  # the shape whose speed is measured,
 SHORT_BUDGET = 20  # unless there are fewer seconds than these: then it is the smallest, whose steps are quick
 # The time per token grows with (width + EXTRA_WIDTH) * (layers * width + vocabulary / TOKENS_PER_CHANNEL).
 EXTRA_WIDTH, TOKENS_PER_CHANNEL = 100, 21
-PARAMETERS_PER_BYTE = 2.5  # of the text: larger models learn it by heart
+PARAMETERS_PER_BYTE = 5.0  # of the text: larger models learn it by heart
 FEWEST_PARAMETERS = 400_000  # which any text may have
 # A model has to see so many tokens per parameter of its blocks and its embedding, at least.
 FEWEST_TOKENS_PER_PARAMETER = 1.35
@@ -55,9 +55,9 @@ TOKENS_PER_STEP = 2048
 AVERAGE = 0.1
 # Up to so many passes over the text; with more, this and Muon's learning rate grow, to twice as much at most.
 WEIGHT_DECAY, PASSES_AT_FIRST_RATES = 0.1, 30
-# Several models are better than one where each gets so many passes over the text and so many steps. A model
-# gains hardly anything from more passes than MOST_PASSES.
-FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 600, 60, 6
+# Several models are better than one where each gets so many passes over the text and so many steps. They gain
+# hardly anything from more passes than MOST_PASSES each.
+FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 50, 20, 6
 SMALLER = 0.4  # times the parameters of a single model: what each of several may have instead
 INTERVALS = ("eval_every", "save_every", "log_every")
 
@@ -171,19 +171,20 @@ def plan(
         pace /= cost_of(base["layers"], base["width"])
         spent = elapsed() if elapsed else 0.0
 
-    def needed(layers: int, width: int) -> float:
-        """Return how many tokens a model of this shape has to see."""
-        return _tokens_to_learn(layers, width, dataset, timed=seconds is not None)
-
-    def members(layers: int, width: int) -> int:
-        """Return how many models of this shape are better than one within the budget."""
-        passes = tokens(layers, width) / train_tokens if seconds is not None else 0.0
-        enough = max(1, int(tokens(layers, width) / needed(layers, width)))
-        return min(enough, _members(chosen, passes, train_tokens / tokens_per_step))
+    fewest_tokens, most_tokens = (
+        max(passes * train_tokens, FEWEST_STEPS * tokens_per_step) for passes in (FEWEST_PASSES, MOST_PASSES)
+    )
+    several = seconds is not None and not any(chosen.get(name) for name in ("members", "init_from", "shard"))
 
     def is_trained(layers: int, width: int) -> bool:
         """Whether a model of this shape learns well within the budget."""
-        return tokens(layers, width) >= needed(layers, width)
+        needed = _tokens_to_learn(layers, width, dataset, timed=seconds is not None)
+        return tokens(layers, width) >= needed
+
+    def members(layers: int, width: int) -> int:
+        """Return how many models of this shape are better than one within the budget."""
+        count = int(tokens(layers, width) / fewest_tokens)
+        return max(1, min(MOST_MEMBERS, count)) if several and is_trained(layers, width) else 1
 
     layers, width, reason = _shape(chosen, dataset.train_bytes, is_trained, members, budget)
     for name, value in _with_shape(chosen, layers, width).items():
@@ -192,10 +193,10 @@ def plan(
             value,
             f"about {HEAD_WIDTH} dimensions each, but two at least" if name == "heads" else reason,
         )
-    epochs = tokens(layers, width) / train_tokens
     count = members(layers, width)
-    if seconds is not None and count > 1 and epochs > count * MOST_PASSES:
-        seconds = spent + (seconds - spent) * count * MOST_PASSES / epochs
+    excess = tokens(layers, width) / (count * most_tokens)
+    if seconds is not None and count > 1 and excess > 1:
+        seconds = spent + (seconds - spent) / excess
         notes.append(
             f"training ends before {budget}: more passes over this text would hardly make the models better"
         )
@@ -369,14 +370,6 @@ def _shape(
 def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
     width = chosen.get("width", _near_width(chosen.get("heads"), width))
     return {"layers": layers, "heads": _near_heads(width)} | chosen | {"width": width}
-
-
-def _members(chosen: Settings, epochs: float, steps_per_epoch: float) -> int:
-    """Return how many models to train in the time in which a single one would see the text so often."""
-    if "members" in chosen or chosen.get("init_from") or chosen.get("shard"):
-        return 1
-    enough = max(FEWEST_PASSES, FEWEST_STEPS / steps_per_epoch)
-    return max(1, min(MOST_MEMBERS, int(epochs / enough))) if enough <= MOST_PASSES else 1
 
 
 def _dropout(epochs: float, width: int) -> float:

@@ -25,7 +25,7 @@ CHARACTERS = train_tokenizer("char", ["ab"])
 
 
 def test_every_setting_is_chosen(tiny_dataset: Dataset) -> None:
-    chosen = plan({}, tiny_dataset, slow)
+    chosen = plan({"members": 1}, tiny_dataset, slow)
     assert chosen.seconds == 300
     assert chosen.reasons["time"] == "the default budget"
     config = chosen.config(1000)
@@ -88,8 +88,9 @@ def test_the_reason_of_a_shape_is_what_bounds_it(settings: Settings, tokens: int
     ("settings", "members"),
     [
         ({"time": "10s"}, 1),
-        ({"time": "1m"}, 1),
-        ({"time": "3m"}, 2),
+        ({"time": "20s"}, 2),
+        ({"time": "1m"}, 3),
+        ({"time": "90s"}, 4),
         ({"time": "1h"}, 6),
         ({"time": "1h", "members": 1}, 1),
         ({"time": "1h", "arch": "gpt2"}, 6),
@@ -210,9 +211,12 @@ def test_a_budget_that_a_text_cannot_use_is_not_used() -> None:
     assert used.notes == ()
     assert used.config(9000) == chosen.config(9000)
     assert plan({"time": "10h", "members": 6}, dataset, slow).seconds == 10 * 3600
-    # A text so small that each model would see it too often within its fewest steps.
-    tiny = Dataset(ids[:6000], ids, CHARACTERS, 6000, 60_000, 6000, 60_000, "")
-    assert plan({"time": "10h"}, tiny, slow).config(9000).members == 1
+    # A text so small that the fewest steps of a model see it more often than that.
+    tiny = Dataset(ids[:3000], ids, CHARACTERS, 3000, 60_000, 3000, 60_000, "")
+    few = plan({"time": "10h"}, tiny, larger_is_slower)
+    assert few.config(300).members == 6
+    assert few.seconds is not None
+    assert 0.92 * few.seconds / larger_is_slower(few.config(300)) == pytest.approx(6 * 50 * 2048, rel=1e-3)
 
 
 def test_a_text_that_is_seen_more_often_is_held_against_more(tiny_dataset: Dataset) -> None:
