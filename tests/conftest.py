@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mygpt_cli.config.train import TrainConfig
 from mygpt_cli.text.corpus import open_corpus
@@ -25,6 +26,12 @@ needs_compiled = pytest.mark.skipif(not COMPILED, reason="MYGPT_CPU=none: there 
 KEPT = {"MYGPT_CPU"}  # by which `make machines` runs the tests for other processors than this one
 
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+def pytest_configure() -> None:
+    """Let an example take as long as it takes: how fast the machine is at the moment is no fault."""
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,12 +31,19 @@ class Budget:
     """Time until `end`, in seconds of `time.perf_counter`; without an end, nothing is ever corrected.
 
     `pace` is what a step takes and `validation` what a validation does, in seconds, as measured before
-    training. While training runs, `begin`, then `stepped`, `sampled`, `validated` and `saved` keep them up to
-    date.
+    training; there are `most_steps` steps at most, however much time there is. While training runs, `begin`,
+    then `stepped`, `sampled`, `validated` and `saved` keep them up to date.
     """
 
-    def __init__(self, end: float = math.inf, pace: float = 1.0, validation: float = 0.0) -> None:
+    def __init__(
+        self,
+        end: float = math.inf,
+        pace: float = 1.0,
+        validation: float = 0.0,
+        most_steps: int = MOST_STEPS,
+    ) -> None:
         self.end = end
+        self._most_steps = most_steps
         self._measured = pace
         self._validation = validation / pace  # as a number of steps: it is as much slower as they are
         self._save = SAVE
@@ -102,7 +109,7 @@ class Budget:
             saves += all(last % interval for interval in (*often, keep)) - _multiples(step, last, *both)
             return (count + validations * self._validation) * pace + saves * self._save
 
-        most = min(MOST_STEPS - step, max(0, int(left / pace)))
+        most = min(self._most_steps - step, max(0, int(left / pace)))
         return max(0, bisect.bisect_right(range(most + 1), left, key=seconds) - 1)
 
     def _pace(self, left: int) -> float:

@@ -4,7 +4,6 @@ import math
 import time
 
 from mygpt_cli.base.errors import UsageError
-from mygpt_cli.config.course import MOST_STEPS
 from mygpt_cli.model.windows import read_in_a_row
 from mygpt_cli.training.budget import SAVE, START, Budget, typical
 from mygpt_cli.training.history import History
@@ -39,9 +38,9 @@ def fit_steps(plan: Plan, scratch: Trainer, end: float, history: History) -> tup
     scratch.update(0)
     pace = seconds_per_step(scratch, min(1.0, seconds / 40)) * 1.01
     validation = _validation_seconds(scratch)
-    budget = Budget(end, pace, validation)
+    budget = Budget(end, pace, validation, plan.most_steps)
     left = end - time.perf_counter() - START
-    steps = int(min(MOST_STEPS - history.step, left / pace))
+    steps = int(min(plan.most_steps - history.step, left / pace))
     shortest = SHORTEST * plan.settings.get("members", 1)
     for _ in range(3):  # the fewer steps, the fewer validations
         steps = budget.steps(plan.config(history.step + max(shortest, steps)), history)

@@ -109,9 +109,9 @@ Verdict = Literal["good", "still improving", "memorising", "not learning"]
 def verdict(validations: Sequence[Measured], passes: float, reason: str, vocab_size: int) -> Verdict | None:
     """Judge a run that has ended after so many passes over its text; None where too little is known.
 
-    Of several models the last is judged, which has seen its part of the passes. `reason` is that of
-    `Finished`. A run that a signal has stopped is not judged. A loss that was measured
-    once is not known to have levelled off.
+    Of several models the last is judged, which has seen its part of the passes; what it adds to those before
+    it counts as its improvement where it was not measured on the way. `reason` is that of `Finished`. A run
+    that a signal has stopped is not judged. A loss that was measured once is not known to have levelled off.
     """
     if not validations or reason.startswith("SIG"):
         return None
@@ -124,7 +124,7 @@ def verdict(validations: Sequence[Measured], passes: float, reason: str, vocab_s
     if reason != "done" or last.val_loss > ROSE * lowest:
         return "memorising"
     recent = last.step - 0.2 * (last.step - before)
-    earlier = [each.val_loss for each in own if each.step <= recent]
+    earlier = [each.val_loss for each in validations if before <= each.step <= recent]
     falls = bool(earlier) and last.val_loss < (1 - FALLING) * earlier[-1]
     if falls or passes < FRESH_PASSES * (last.stage + 1):
         return "still improving"

@@ -25,7 +25,8 @@ def fit_memory(
     Of several `processes`, each takes its part of a step's sequences. A model that is fine-tuned has as many
     weights as `start`; it is `kept` as it was opened, in so many bytes of the same memory.
     Raises ResourceError when they do not suffice for a single sequence; it names the largest number of
-    layers, and the largest width, that leave a fifth of them free. A `resumed` run has its shape already.
+    layers, and the largest width, that leave a fifth of them free, and a single model where that fits. A
+    `resumed` run has its shape already.
     """
 
     def needs(config: TrainConfig, layers: int, width: int) -> float:
@@ -50,6 +51,8 @@ def fit_memory(
     fitting = [f"--{name} {value}" for name, value in (("layers", layers), ("width", width)) if value]
     if config.init_from or resumed:
         fitting = []
+    elif config.members > 1 and needs(replace(config, members=1), config.layers, config.width) <= memory:
+        fitting.insert(0, "--members 1")
     if processes > 1 and config.members == 1 and not config.shard:
         sharded = replace(config, shard=True, compile="off")
         if needs(sharded, config.layers, config.width) <= memory:

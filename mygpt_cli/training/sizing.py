@@ -15,6 +15,7 @@ from typing import Any
 
 from mygpt_cli.base.errors import TextError, UsageError, join_faults
 from mygpt_cli.config.checks import BUDGETS, parse_duration
+from mygpt_cli.config.course import MOST_STEPS
 from mygpt_cli.config.knobs import flag_of
 from mygpt_cli.config.settings import Settings, without
 from mygpt_cli.config.train import TrainConfig
@@ -40,9 +41,9 @@ MEASURED = (4, 128)  # the shape whose speed is measured,
 SHORT_BUDGET = 20  # unless there are fewer seconds than these: then it is the smallest, whose steps are quick
 # The time per token grows with (width + EXTRA_WIDTH) * (layers * width + vocabulary / TOKENS_PER_CHANNEL).
 EXTRA_WIDTH, TOKENS_PER_CHANNEL = 100, 21
-PARAMETERS_PER_BYTE = 5.0  # of the text: larger models learn it by heart
+PARAMETERS_PER_BYTE = 5.0  # of the text: larger models are no better
 FEWEST_PARAMETERS = 400_000  # which any text may have
-# A model has to see so many tokens per parameter of its blocks and its embedding, at least.
+# A model, or several together, has to see so many tokens per parameter of its blocks and its embedding.
 FEWEST_TOKENS_PER_PARAMETER = 1.35
 # In a given time a smaller model sees more tokens. A larger one pays off only with so many tokens per
 # parameter of its blocks, or after so many passes over the text, when the smaller one gains little from more.
@@ -66,7 +67,8 @@ INTERVALS = ("eval_every", "save_every", "log_every")
 class Plan:
     """A run in all but its number of steps, which is either given or what fits into `seconds`.
 
-    `reasons` says in a few words why a setting is what it is, for each that nobody set.
+    Of those it takes `most_steps` at most. `reasons` says in a few words why a setting is what it is, for
+    each that nobody set.
     """
 
     settings: Settings
@@ -75,6 +77,7 @@ class Plan:
     notes: tuple[str, ...]
     reasons: Mapping[str, str]
     validation_steps: float  # what a validation costs, as a number of training steps
+    most_steps: int = MOST_STEPS
 
     def validations(self, steps: int) -> int:
         """Return how many validations so many steps can afford: a twentieth of their time, or one.
@@ -153,12 +156,10 @@ def plan(
     cost_of = partial(cost, dataset.tokenizer.vocab_size)
 
     def tokens(layers: int, width: int) -> float:
-        """Estimate how many tokens each model of this shape learns from within the budget."""
+        """Estimate how many tokens there is time for with this shape, those of all models together."""
         if seconds is None:
-            whole = float((steps or 0) * tokens_per_step)
-        else:
-            whole = STEPPING * max(0.0, seconds - spent) / (pace * cost_of(layers, width))
-        return whole / chosen.get("members", 1)
+            return float((steps or 0) * tokens_per_step)
+        return STEPPING * max(0.0, seconds - spent) / (pace * cost_of(layers, width))
 
     pace = spent = 0.0
     if seconds is not None:
@@ -171,20 +172,20 @@ def plan(
         pace /= cost_of(base["layers"], base["width"])
         spent = elapsed() if elapsed else 0.0
 
-    fewest_tokens, most_tokens = (
-        max(passes * train_tokens, FEWEST_STEPS * tokens_per_step) for passes in (FEWEST_PASSES, MOST_PASSES)
-    )
-    several = seconds is not None and not any(chosen.get(name) for name in ("members", "init_from", "shard"))
+    fewest = max(FEWEST_PASSES * train_tokens, FEWEST_STEPS * tokens_per_step)
+    most = max(MOST_PASSES * train_tokens, FEWEST_STEPS * tokens_per_step)
+    is_open = seconds is not None and not any(chosen.get(name) for name in ("members", "init_from", "shard"))
 
     def is_trained(layers: int, width: int) -> bool:
-        """Whether a model of this shape learns well within the budget."""
+        """Whether a model of this shape learns well within the budget, or as many as are asked for."""
         needed = _tokens_to_learn(layers, width, dataset, timed=seconds is not None)
-        return tokens(layers, width) >= needed
+        whole = tokens(layers, width)
+        return whole >= needed and whole / chosen.get("members", 1) >= min(needed, fewest)
 
     def members(layers: int, width: int) -> int:
         """Return how many models of this shape are better than one within the budget."""
-        count = int(tokens(layers, width) / fewest_tokens)
-        return max(1, min(MOST_MEMBERS, count)) if several and is_trained(layers, width) else 1
+        count = int(tokens(layers, width) / fewest)
+        return max(1, min(MOST_MEMBERS, count)) if is_open and is_trained(layers, width) else 1
 
     layers, width, reason = _shape(chosen, dataset.train_bytes, is_trained, members, budget)
     for name, value in _with_shape(chosen, layers, width).items():
@@ -193,19 +194,18 @@ def plan(
             value,
             f"about {HEAD_WIDTH} dimensions each, but two at least" if name == "heads" else reason,
         )
-    count = members(layers, width)
-    excess = tokens(layers, width) / (count * most_tokens)
-    if seconds is not None and count > 1 and excess > 1:
-        seconds = spent + (seconds - spent) / excess
-        notes.append(
-            f"training ends before {budget}: more passes over this text would hardly make the models better"
-        )
+    count, most_steps = members(layers, width), MOST_STEPS
+    each = tokens(layers, width) / chosen.get("members", count)
+    if count == MOST_MEMBERS and each > most:
+        each, most_steps = most, -(-count * most // tokens_per_step)
+        choices.reasons["steps"] = "more passes over this text would hardly make the models better"
+        notes.append(f"training ends before {budget}: {choices.reasons['steps']}")
     choose("members", count, "better than one model that sees the text that often" if count > 1 else "")
-    _choose_regularisation(choices, tokens(layers, width) / train_tokens, bool(dataset.tokenizer.ranks))
+    _choose_regularisation(choices, each / train_tokens, bool(dataset.tokenizer.ranks))
     # A prediction costs a third of what learning from it does, and several models predict as one wide model.
-    wide = [cost_of(layers, each * width) for each in range(1, chosen["members"] + 1)]
+    wide = [cost_of(layers, number * width) for number in range(1, chosen["members"] + 1)]
     validation = max(1.0, val_tokens / 3 / tokens_per_step * statistics.mean(wide) / wide[0])
-    return Plan(chosen, steps, seconds, tuple(notes), choices.reasons, validation)
+    return Plan(chosen, steps, seconds, tuple(notes), choices.reasons, validation, most_steps)
 
 
 def _choose_optimizer(choices: Choices, dataset: Dataset) -> None:
@@ -325,7 +325,7 @@ def _parameters(layers: int, width: int) -> int:
 
 
 def _tokens_to_learn(layers: int, width: int, dataset: Dataset, *, timed: bool) -> float:
-    """Return how many tokens a model of this shape has to see.
+    """Return how many tokens a model of this shape has to see, or several of them together.
 
     More when the budget is time, in which a smaller model would see more tokens.
     """
@@ -350,7 +350,7 @@ def _shape(
     shapes = [(chosen.get("layers", layers), chosen.get("width", width)) for layers, width in SHAPES]
     enough = [shape for shape in shapes if _parameters(*shape) <= most and is_trained(*shape)]
     if not enough and _parameters(*shapes[0]) > most:
-        return *shapes[0], "a larger model would memorise this text"
+        return *shapes[0], "a larger model would be no better for this text"
     if not enough:
         return *shapes[0], f"the smallest, because {budget} is short"
     best = enough[-1]
@@ -361,7 +361,7 @@ def _shape(
     if larger is None:
         reason = "the largest that is chosen automatically"
     elif _parameters(*larger) > most:
-        reason = "a larger model would memorise this text"
+        reason = "a larger model would be no better for this text"
     else:
         reason = f"the largest model that {budget} can train well"
     return *best, reason

@@ -256,7 +256,7 @@ def test_ids_are_those_of_auto_tokenizer(kind: str, folder: Folder) -> None:
     plain_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
     special = ["<", "[PAD]"]  # special tokens in a text are plain text here
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.lists(pieces | plain_text).map("".join).filter(lambda t: not any(s in t for s in special)))
     def check(text: str) -> None:
         ids = ours.encode(text)
@@ -269,7 +269,7 @@ def test_ids_are_those_of_auto_tokenizer(kind: str, folder: Folder) -> None:
 def test_added_tokens_are_not_cut_where_a_long_text_is(folder: Folder) -> None:
     tokenizer = checkpoint.load(folder("added tokens")).tokenizer
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         # Words begin with a space, in front of which a text may be cut.
         st.lists(st.sampled_from(["foo bar", "zebra", " lead", "at on", " x", " the"]), max_size=60).map(

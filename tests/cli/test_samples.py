@@ -55,7 +55,7 @@ def pretending(
     return machine.drive(trainer, monkeypatch, step=step, validation=0.0)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seconds=st.floats(12, 2000),
     wanted=st.floats(0.001, 30),

@@ -38,7 +38,7 @@ def both_models(seed: int, spread: float) -> tuple[Any, GPT]:
     return other, ours.requires_grad_(False)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     spread=st.floats(0.1, 0.6),

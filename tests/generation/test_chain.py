@@ -46,7 +46,7 @@ def sometimes(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(st.none(), strategy)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 2**31),
     start=st.integers(1, 10),
@@ -124,7 +124,7 @@ def written(sample: Sample) -> bytes:
     return sample.text.encode("utf-8", "surrogateescape")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     banned=st.lists(st.text("tahec .😀", min_size=1, max_size=3), min_size=1, max_size=3),
@@ -149,7 +149,7 @@ def test_a_bias_above_0_leads_to_a_text_of_several_tokens() -> None:
         assert sample.text == "zigzag" * 6 + "zigz"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), text=st.text("tahec .😀\n", min_size=1, max_size=12))
 def test_the_first_text_is_written_first(seed: int, text: str) -> None:
     for sample in write(TOKENIZER, seed=seed, begin_with=text, max_new_tokens=60):

@@ -13,7 +13,7 @@ from mygpt_cli.generation.decoding import DecodingState, window_start
 from tests.helpers.standins import random_model
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     arch=st.sampled_from(["gpt2", "nanochat"]),
     batch=st.integers(1, 4),

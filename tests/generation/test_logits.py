@@ -98,7 +98,6 @@ shapes = st.tuples(st.integers(1, 4), st.integers(2, 300))
 shares = st.floats(0.001, 0.999)
 
 
-@settings(deadline=None)
 @given(
     shape=shapes, seed=st.integers(0, 2**31), spread=st.floats(0.1, 20), coarse=st.booleans(), data=st.data()
 )
@@ -129,7 +128,6 @@ def test_each_filter_agrees_with_transformers(
 
 
 @of_newer_transformers
-@settings(deadline=None)
 @given(
     shape=shapes,
     length=st.integers(0, 40),
@@ -164,7 +162,6 @@ def test_each_filter_that_looks_back_agrees_with_transformers(
     torch.testing.assert_close(on.presence_penalty(logits, ids, penalty), presence)
 
 
-@settings(deadline=None)
 @given(
     logits=st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=50),
     degree=st.one_of(st.just(0.0), st.floats(1e-6, 1e6)),
@@ -191,7 +188,7 @@ def test_no_warper_leaves_nothing(logits: list[float], degree: float, k: int, p:
     coarse=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_top_p_of_a_large_vocabulary_is_that_of_the_sorted_one(
     p: float, spread: float, coarse: bool, seed: int
 ) -> None:

@@ -109,7 +109,7 @@ def test_the_same_greedy_text_over_a_thousand_tokens(arch: str, window: str) -> 
     assert len(set(ids)) > 10
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     arch=st.sampled_from(["gpt2", "nanochat"]),
     lengths=st.lists(st.integers(1, 20), min_size=1, max_size=3),
@@ -178,7 +178,7 @@ def test_a_step_records_the_chain_and_the_draw() -> None:
         assert float(step.logprobs()[0]) == pytest.approx(float(expected), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     given=st.fixed_dictionaries(
         {
@@ -223,7 +223,6 @@ def test_a_draw_can_be_redone_by_hand() -> None:
     assert choice.ids.tolist() == [0, 0, 2, 2, 3, 3, 3]
 
 
-@settings(deadline=None)
 @given(
     weights=st.lists(st.one_of(st.just(0.0), st.floats(1e-300, 1)), min_size=1, max_size=40).filter(any),
     u=st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, 1 - 2**-53])),

@@ -30,7 +30,7 @@ def write(decoder: Decoder, text: str, **flags: Any) -> tuple[Sample, Stats]:
     return sample, stats
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     text=st.text("ab", max_size=40),
     flags=st.fixed_dictionaries(

@@ -130,7 +130,6 @@ def first_stop(text: str, stops: list[str]) -> tuple[str, bool]:
     return text, False
 
 
-@settings(deadline=None)
 @given(
     text=st.text("abé😀", max_size=40),
     stops=st.lists(st.text("abé", min_size=1, max_size=4), max_size=3),
@@ -230,7 +229,7 @@ def test_more_samples_than_there_is_room_for_are_the_same(
     assert found[0] == found[1] == found[2]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), count=st.integers(2, 7))
 @example(seed=237, count=5)
 def test_a_sample_is_the_same_among_fewer(seed: int, count: int) -> None:

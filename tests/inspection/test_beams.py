@@ -33,7 +33,7 @@ def paths(view: BeamsView) -> list[list[tuple[tuple[int, ...], Branch]]]:
     return steps
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(beams=st.integers(2, 5), length=st.integers(1, 6), penalty=st.floats(-1, 2))
 def test_each_step_has_the_best_extensions_of_what_was_kept(beams: int, length: int, penalty: float) -> None:
     """The slow way: the model reads every kept text anew, and all of its extensions are sorted."""

@@ -178,7 +178,7 @@ def test_merges_by_hand() -> None:
     assert merges_of(b"ac", ranks) == []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_every_learned_token_is_merged_from_its_bytes(data: st.DataObject) -> None:
     vocabulary = train_tokenizer("bpe", [TEXT], vocab_size=300).vocabulary

@@ -47,7 +47,7 @@ def test_logits_are_those_of_transformers(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["gpt2", "nanochat, shared keys", "qwen3"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cuts=st.lists(st.integers(1, 23), max_size=5, unique=True))
 def test_the_cache_changes_nothing(variant: str, cuts: list[int]) -> None:
     model = random_model(**VARIANTS[variant])

@@ -12,7 +12,7 @@ def new_masks(p: float, seed: int = 1) -> DropoutMasks:
     return DropoutMasks(p, seed=seed, dtype=torch.float32, device=torch.device("cpu"))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(0.01, 0.9))
 def test_a_share_is_zero_and_the_mean_is_kept(p: float) -> None:
     mask = new_masks(p).draw(400, 500)

@@ -70,7 +70,7 @@ def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     assert marked.fingerprint == plain.fingerprint
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TEXT, min_size=1, max_size=4), st.floats(0.01, 0.5), st.integers(1, 9))
 def test_parts_put_together_are_the_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str], val_fraction: float, block: int

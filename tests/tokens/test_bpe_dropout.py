@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.tokens.bpe_dropout import BPEDropout
@@ -20,7 +20,6 @@ def tokenizer() -> tuple[BytePairTokenizer, BPEDropout]:
     return learned, BPEDropout(learned.vocabulary.ranks, learned.vocab_size)
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(0, 1000), st.integers(1, 40))
 def test_the_text_stays_the_same(p: float, seed: int, width: int) -> None:
     learned, splitter = tokenizer()

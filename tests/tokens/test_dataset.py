@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mygpt_cli.base.errors import ResourceError, TextError, UsageError
@@ -327,7 +327,6 @@ def test_of_many_tokens_only_a_batch_is_held(tmp_path: Path, monkeypatch: pytest
 # --- Batches ------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 9), st.integers(0, 400), st.integers(0, 2**63), st.integers(0, 50))
 def test_a_batch_is_a_pure_function_of_seed_and_step(
     context: int, batch_size: int, extra: int, seed: int, step: int
@@ -345,7 +344,6 @@ def test_a_batch_is_a_pure_function_of_seed_and_step(
     assert (again[1] == y).all()
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20), st.integers(0, 400), st.integers(0, 1000), st.integers(0, 5), st.integers(1, 7))
 def test_an_epoch_sees_no_token_twice(
     context: int, extra: int, seed: int, epoch: int, batch_size: int

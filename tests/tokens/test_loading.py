@@ -54,7 +54,7 @@ def test_load_reads_a_tokenizer_json_made_elsewhere(tmp_path: Path) -> None:
     ours = load_tokenizer(tmp_path)
     assert ours.end_of_text == theirs.token_to_id("<|endoftext|>") == 0
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(ANY_TEXT | PROSE)
     def check(text: str) -> None:
         assert ours.encode(text) == theirs.encode(text).ids
@@ -193,7 +193,7 @@ def test_what_is_not_a_json_object_is_refused(tmp_path: Path, text: str) -> None
         load_tokenizer(tmp_path)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_file_breaks_the_reader(tmp_path: Path, data: st.DataObject) -> None:
     values = st.recursive(

@@ -53,7 +53,6 @@ SPACED = st.lists(
 ).map(" ".join)
 
 
-@settings(deadline=None)
 @given(SPACED, st.integers(12, 60), st.integers(1, 20))
 def test_tokens_of_the_pieces_are_tokens_of_the_whole(text: str, size: int, step: int) -> None:
     chunks = [Chunk(text[i : i + step], i + step >= len(text)) for i in range(0, len(text), step)]
@@ -142,7 +141,7 @@ PARTS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.one_of(
         st.binary(max_size=200),

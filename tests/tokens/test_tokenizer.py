@@ -76,7 +76,7 @@ def test_patterns_split_alike_in_both_libraries(pattern: str) -> None:
     tokenizer = BytePairTokenizer(BytePairVocabulary(ranks, pattern, {}))
     theirs = tokenizers.Tokenizer.from_str(tokenizer.to_json())
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(ANY_TEXT | PROSE)
     def check(text: str) -> None:
         assert theirs.encode(text).ids == tokenizer.encode(text)
@@ -98,7 +98,7 @@ def test_both_libraries_class_every_character_alike(members: str) -> None:
     assert not set(matched) & set(unmatched)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(FEW_LETTERS, min_size=1, max_size=5), FEW_LETTERS, st.integers(257, 330))
 def test_learned_merges_mean_the_same_to_three_implementations(
     texts: list[str], text: str, size: int
@@ -130,7 +130,7 @@ def test_encodings_with_gaps_between_their_ids(
     assert tokenizer.vocab_size == reference.n_vocab
     again = load_tokenizer(tmp_path)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(ANY_TEXT | PROSE)
     def check(text: str) -> None:
         ids = tokenizer.encode(text)
@@ -260,7 +260,7 @@ def test_cuts_leave_the_tokens_as_they_are(pattern: str) -> None:
     ranks = learned(2000).vocabulary.ranks  # type: ignore[union-attr]
     tokenizer = BytePairTokenizer(BytePairVocabulary(ranks, pattern, {}))
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400)
     @given(WORDS | PROSE, st.integers(0, 250))
     def check(text: str, limit: int) -> None:
         cut = safe_cut(text, 0, limit)

@@ -103,7 +103,7 @@ def timed(
 
 
 @pytest.mark.parametrize(("budget", "step"), [(20.0, 0.05), (100.0, 0.125), (1000.0, 1.0), (30.0, 0.4)])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     factor=st.floats(0.5, 2.0) | st.sampled_from([0.5, 2.0]),
     at=st.floats(0.0, 0.9),

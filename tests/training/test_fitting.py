@@ -90,3 +90,14 @@ def test_a_budget_too_short_is_refused(tiny_dataset: Dataset) -> None:
         assert fault.value.hint.endswith("s is enough")
     steps, _ = fit_steps(chosen, scratch, time.perf_counter() + 30.0, History())
     assert steps > 100
+
+
+def test_a_run_takes_no_more_steps_than_its_text_can_use(tiny_dataset: Dataset) -> None:
+    settings: Settings = {"layers": 1, "heads": 1, "width": 8, "context": 8, "batch_size": 1, "time": "1h"}
+    chosen = plan(settings, tiny_dataset, slow)
+    scratch = new_trainer(chosen.config(100), tiny_dataset)
+    for history in (History(), History(step=20)):
+        limited = replace(chosen, most_steps=150)
+        steps, budget = fit_steps(limited, scratch, time.perf_counter() + 3600, history)
+        assert steps == 150 - history.step
+        assert budget.steps(limited.config(150), history) == steps

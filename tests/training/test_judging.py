@@ -45,7 +45,11 @@ def run_of(*losses: float, train: float | None = None) -> list[Validation]:
         (run_of(3.0, 2.0, 2.01), 10.0, "no longer improves", "memorising"),
         ([Validation(10, None, 2.0)], 10.0, "done", "still improving"),
         ([Validation(10, None, 2.0), Validation(20, None, 2.0)], 10.0, "done", "good"),
-        ([Validation(10, None, 2.0), Validation(20, None, 2.0, stage=1)], 10.0, "done", "still improving"),
+        # The last of several models, measured once: what counts is how much it adds to those before it.
+        ([Validation(10, None, 2.0), Validation(20, None, 1.9, stage=1)], 10.0, "done", "still improving"),
+        ([Validation(10, None, 2.0), Validation(20, None, 1.99, stage=1)], 10.0, "done", "good"),
+        ([Validation(10, None, 2.0), Validation(20, None, 1.99, stage=1)], 7.0, "done", "still improving"),
+        ([Validation(20, None, 1.99, stage=1)], 10.0, "done", "still improving"),
     ],
 )
 def test_verdicts(validations: list[Validation], passes: float, reason: str, expected: str | None) -> None:

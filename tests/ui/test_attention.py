@@ -78,7 +78,7 @@ def test_every_screen_keeps_its_shape(width: int, explain: bool) -> None:
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(token=st.one_of(st.binary(max_size=12), st.text().map(str.encode)))
 def test_tokens_never_reach_the_terminal_raw(token: bytes) -> None:
     screen = render(Group(*render_attention(view_of(b"a", token), 60, explain=True)), 60)

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -122,7 +122,6 @@ def test_a_screen_that_is_too_narrow_still_gets_something(width: int) -> None:
     assert render(render_summary(SUMMARY, width), width)
 
 
-@settings(deadline=None)
 @given(token=st.binary(max_size=12), context=st.one_of(st.binary(max_size=90), st.text().map(str.encode)))
 def test_tokens_and_context_never_reach_the_terminal_raw(token: bytes, context: bytes) -> None:
     view = replace(VIEW, candidates=(candidate(1, token, 0.5, 0.5, picked=True),), context=context)

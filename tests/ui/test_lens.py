@@ -79,7 +79,7 @@ def test_every_screen_keeps_its_shape(width: int, explain: bool) -> None:
     assert render(Group(*render_lens(many, 120)), 100) == render(Group(*render_lens(many, 100)), 100)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(token=st.one_of(st.binary(max_size=12), st.text().map(str.encode)))
 def test_tokens_never_reach_the_terminal_raw(token: bytes) -> None:
     views = [position(1, token, (token, 0.5, 2), (token, 0.5, 1))]

@@ -73,7 +73,7 @@ def test_every_screen_keeps_its_shape(width: int, colour: bool, explain: bool) -
         assert not re.search(r"[.%]\d*…", plain)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(token=st.binary(max_size=12), context=st.one_of(st.binary(max_size=90), st.text().map(str.encode)))
 def test_text_never_reaches_the_terminal_raw(token: bytes, context: bytes) -> None:
     one = replace(SHOWN, heads=SHOWN.heads[:1])

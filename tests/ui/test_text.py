@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -56,7 +56,6 @@ def test_one_line_keeps_spaces_only() -> None:
     assert one_line("a b\nc\td\x1b") == "a b↵c⇥d␛"
 
 
-@settings(deadline=None)
 @given(st.one_of(anything, st.binary()))
 def test_no_token_can_act_or_hide(token: str | bytes) -> None:
     shown = visible(token)
@@ -67,7 +66,6 @@ def test_no_token_can_act_or_hide(token: str | bytes) -> None:
         assert cell_len(shown) > 0
 
 
-@settings(deadline=None)
 @given(anything)
 def test_no_running_text_can_act(text: str) -> None:
     shown = safe(text)
@@ -79,14 +77,12 @@ def test_no_running_text_can_act(text: str) -> None:
     assert safe(shown) == shown
 
 
-@settings(deadline=None)
 @given(st.text("abc123éß日😀.,!?", max_size=30))
 def test_plain_text_stays_as_it_is(text: str) -> None:
     assert visible(text) == safe(text) == one_line(text) == text
     assert visible(text.encode()) == text
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60).map(one_line), st.integers(2, 40))
 def test_a_shortened_line_fits(line: str, cells: int) -> None:
     beginning, end = head(line, cells), tail(line, cells)

@@ -121,7 +121,7 @@ checkpoint shows what training moved.
     assert "Its numbers average -0.000123, most within 1.5 of that; its length is 12.35 (the root of" in told
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(min_size=2, max_size=30), st.sampled_from(WIDTHS), st.booleans())
 def test_views_keep_their_shape_and_act_on_nothing(text: str, width: int, explain: bool) -> None:
     text = text.encode("utf-8", "replace").decode()

@@ -85,7 +85,7 @@ def test_logits_are_those_of_the_model(variant: str, kind: str, folder: Path) ->
     torch.testing.assert_close(other.keys, one.keys, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(sorted(WEIGHTS)),
     new_model=st.sampled_from([partial(random_model, arch=arch) for arch in ("gpt2", "nanochat")] + LIKE),
@@ -125,7 +125,7 @@ def test_a_sequence_is_the_same_bits_alone_or_among_others_and_one_or_several_to
         assert length == lengths[row] + sum(times)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(copies=st.lists(st.integers(0, 52), max_size=4), seed=st.integers(0, 99))
 @torch.inference_mode()
 def test_the_best_token_is_the_first_of_the_best(folder: Path, copies: list[int], seed: int) -> None:

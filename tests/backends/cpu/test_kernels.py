@@ -34,7 +34,7 @@ def test_a_function_reads_and_writes_tensors(tmp_path: Path) -> None:
     assert y.tolist() == [[0.0, 0.0, 4.0]]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     m=st.integers(1, 70),
     k=st.integers(1, 200),
@@ -61,7 +61,7 @@ def bfloat16(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
     return compile_kernels(torch.bfloat16, tmp_path_factory.mktemp("kernels"))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     rows=st.one_of(st.integers(1, 100), st.integers(500, 900)),
     width=st.integers(1, 100),

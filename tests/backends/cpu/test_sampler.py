@@ -41,7 +41,7 @@ FILTERS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     values=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=40)
     | st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=40)

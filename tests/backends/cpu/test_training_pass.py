@@ -56,7 +56,7 @@ variants = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     variant=variants,
     bias=st.booleans(),

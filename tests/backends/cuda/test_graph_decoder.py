@@ -37,7 +37,7 @@ def filled(model: GPT, lengths: list[int], most: int, room: int) -> KVCache:
     return cache
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     variant=st.sampled_from(sorted(VARIANTS)),
     lengths=st.lists(

@@ -154,7 +154,7 @@ def parts_of_models(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(parts=parts_of_models())
 def test_whatever_a_back_end_takes_is_what_the_model_computes(
     parts: dict[str, Any], kernels: Kernels, tmp_path_factory: pytest.TempPathFactory

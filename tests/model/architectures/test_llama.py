@@ -276,7 +276,7 @@ def test_old_and_new_names_of_the_rotation_are_read_and_written(how: str) -> Non
     assert_same_rotation(OLD_AND_NEW[how])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     theta=st.floats(2.0, 1e7),
     factor=st.floats(1.0, 64.0),

@@ -86,7 +86,7 @@ def test_filters_of_the_page_are_those_of_generation(opened: Any, tmp_path: Path
                 end, fallsOn(intervals(end), drawn)];
     }"""
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.integers(0, 2**32), st.integers(1, 60), FILTERS, st.permutations(DRAWING), st.booleans())
     def check(seed: int, size: int, given: dict[str, Any], order: list[str], ties: bool) -> None:
         rng = np.random.default_rng(seed)

@@ -49,7 +49,7 @@ def test_the_page_holds_what_was_measured(tmp_path: Path) -> None:
     assert total == pytest.approx(float(view.bits.sum()), abs=0.1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(min_size=4, max_size=60), st.data())
 def test_the_tokens_of_a_passage_are_those_that_write_it(text: str, data: st.DataObject) -> None:
     ids = TOKENIZER.encode_array(text)
