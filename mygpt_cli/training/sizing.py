@@ -58,7 +58,7 @@ AVERAGE = 0.1
 WEIGHT_DECAY, PASSES_AT_FIRST_RATES = 0.1, 30
 # Several models are better than one where each gets so many passes over the text and so many steps. They gain
 # hardly anything from more passes than MOST_PASSES each.
-FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 50, 20, 6
+FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 50, 40, 6
 SMALLER = 0.4  # times the parameters of a single model: what each of several may have instead
 INTERVALS = ("eval_every", "save_every", "log_every")
 

@@ -199,10 +199,10 @@ def test_a_budget_that_a_text_cannot_use_is_not_used() -> None:
     dataset = Dataset(ids, ids, CHARACTERS, 60_000, 60_000, 60_000, 60_000, "")
     chosen = plan({"time": "10h"}, dataset, slow)
     assert chosen.seconds == 10 * 3600
-    assert chosen.most_steps == math.ceil(6 * 20 * 60_000 / 2048)
+    assert chosen.most_steps == math.ceil(6 * 40 * 60_000 / 2048)
     assert chosen.reasons["steps"] == "more passes over this text would hardly make the models better"
     assert chosen.notes == (f"training ends before 10h: {chosen.reasons['steps']}",)
-    used = plan({"time": "15m"}, dataset, slow)  # 9 million tokens, of 7.2 million
+    used = plan({"time": "30m"}, dataset, slow)  # enough for 17 million tokens: 14.4 million are used
     assert used.most_steps == chosen.most_steps
     assert used.config(3000) == chosen.config(3000)  # as much regularisation, too
     for settings in ({"time": "5m"}, {"time": "10h", "members": 6}):
@@ -210,7 +210,7 @@ def test_a_budget_that_a_text_cannot_use_is_not_used() -> None:
         assert all_of_it.notes == ()
         assert all_of_it.most_steps == MOST_STEPS
     # A text so small that the fewest steps of a model see it more often than that.
-    tiny = Dataset(ids[:3000], ids, CHARACTERS, 3000, 60_000, 3000, 60_000, "")
+    tiny = Dataset(ids[:2000], ids, CHARACTERS, 2000, 60_000, 2000, 60_000, "")
     assert plan({"time": "10h"}, tiny, slow).most_steps == 6 * 50
 
 
