@@ -31,7 +31,7 @@ COLUMNS = {
     "members": "models",
     "steps": "steps",
 }
-WIDTH = 110
+WIDTH = 130
 
 
 def write_text(path: Path, size: int) -> None:
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the plans here")
     arguments = parser.parse_args()
     table = Table(title="What is planned", box=SIMPLE_HEAD)
-    for column in ("text", "time", "parameters", *COLUMNS.values(), "epochs"):
+    for column in ("text", "time", "parameters", *COLUMNS.values(), "passes"):
         table.add_column(column, justify="right", no_wrap=True)
     plans = []
     with tempfile.TemporaryDirectory() as folder:
