@@ -100,7 +100,7 @@ class TrainConfig:
     bias: bool = knob("Give norms and linear layers biases, for --arch gpt2.", "Model", expert=True)
 
     time: str | None = knob(
-        "Train for about this long, such as 90s, 5m or 1h30m, with tokenizing; a small text may need less.",
+        "Train for about this long (90s, 5m, 1h30m), tokenizing included; a small text may need less.",
         "Budget (one of these)",
         None,
         means="5m if no other budget is given",

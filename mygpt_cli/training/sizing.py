@@ -67,8 +67,8 @@ INTERVALS = ("eval_every", "save_every", "log_every")
 class Plan:
     """A run in all but its number of steps, which is either given or what fits into `seconds`.
 
-    Of those it takes `most_steps` at most. `reasons` says in a few words why a setting is what it is, for
-    each that nobody set.
+    It takes no more than `most_steps`, whatever the time. `reasons` says in a few words why a setting is what
+    it is, for each that nobody set.
     """
 
     settings: Settings
@@ -174,7 +174,9 @@ def plan(
 
     fewest = max(FEWEST_PASSES * train_tokens, FEWEST_STEPS * tokens_per_step)
     most = max(MOST_PASSES * train_tokens, FEWEST_STEPS * tokens_per_step)
-    is_open = seconds is not None and not any(chosen.get(name) for name in ("members", "init_from", "shard"))
+    may_be_several = seconds is not None and not any(
+        chosen.get(name) for name in ("members", "init_from", "shard")
+    )
 
     def is_trained(layers: int, width: int) -> bool:
         """Whether a model of this shape learns well within the budget, or as many as are asked for."""
@@ -185,7 +187,7 @@ def plan(
     def members(layers: int, width: int) -> int:
         """Return how many models of this shape are better than one within the budget."""
         count = int(tokens(layers, width) / fewest)
-        return max(1, min(MOST_MEMBERS, count)) if is_open and is_trained(layers, width) else 1
+        return max(1, min(MOST_MEMBERS, count)) if may_be_several and is_trained(layers, width) else 1
 
     layers, width, reason = _shape(chosen, dataset.train_bytes, is_trained, members, budget)
     for name, value in _with_shape(chosen, layers, width).items():
