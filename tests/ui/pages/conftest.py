@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+# A page may draw as soon as it knows its width, in its first frame: the second one comes after that.
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -45,6 +47,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
             lambda request: None if request.url == path.as_uri() else faults.append(request.url),
         )
         page.goto(path.as_uri())
+        page.evaluate(TWO_FRAMES)
         return page
 
     yield open_page
