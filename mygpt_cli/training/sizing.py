@@ -52,13 +52,16 @@ MOST_EMBEDDED = 8192  # tokens whose embedding counts: rarer ones hardly ever le
 HEAD_WIDTH = 64
 CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
-TOKENS_PER_STEP = 2048
+# A step has so many tokens, but no more than so many times the square root of those that a model is to see:
+# few tokens teach more in smaller steps. How the largest useful batch grows with them is measured in Zhang et
+# al. (2024), How Does Critical Batch Size Scale in Pre-training?
+TOKENS_PER_STEP, TOKENS_PER_ROOT = 2048, 2.0
 AVERAGE = 0.1
 # Up to so many passes over the text; with more, this and Muon's learning rate grow, to twice as much at most.
 WEIGHT_DECAY, PASSES_AT_FIRST_RATES = 0.1, 30
-# Several models are better than one where each gets so many passes over the text and so many steps. They gain
-# hardly anything from more passes than MOST_PASSES each.
-FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 50, 40, 6
+# Several models are better than one where each gets so many passes over the text and so many steps. With more
+# passes than MOST_PASSES each they become no better.
+FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 50, 12, 6
 SMALLER = 0.4  # times the parameters of a single model: what each of several may have instead
 INTERVALS = ("eval_every", "save_every", "log_every")
 
@@ -148,32 +151,36 @@ def plan(
     choices = Choices(settings)
     chosen, choose = choices.settings, choices.choose
     _choose_optimizer(choices, dataset)
-    tokens_per_step, notes = _choose_batch(choices, train_tokens)
+    notes = _choose_context(choices, train_tokens)
     if not any(name in chosen for name in BUDGETS):
         choose("time", DEFAULT_TIME, "the default budget")
-    steps, seconds, budget = _budget(chosen, train_tokens, tokens_per_step)
+    steps, all_tokens, seconds, budget = _budget(chosen, train_tokens)
+    per_sequence = chosen["context"] * chosen.get("accumulation", 1)
+    usual_batch = chosen.get("batch_size", _sequences(TOKENS_PER_STEP, chosen["context"], train_tokens))
+    usual_step = usual_batch * per_sequence
 
     cost_of = partial(cost, dataset.tokenizer.vocab_size)
 
     def tokens(layers: int, width: int) -> float:
         """Estimate how many tokens there is time for with this shape, those of all models together."""
         if seconds is None:
-            return float((steps or 0) * tokens_per_step)
+            return float(all_tokens or (steps or 0) * usual_step)
         return STEPPING * max(0.0, seconds - spent) / (pace * cost_of(layers, width))
 
     pace = spent = 0.0
     if seconds is not None:
         choices.reasons["steps"] = "as many as fit into the time, from the measured speed"
         base = _with_shape(chosen, *(SHAPES[0] if seconds < SHORT_BUDGET else MEASURED))
-        base |= {"dropout": 0.05, "bpe_dropout": 0.1}
+        base |= {"dropout": 0.05, "bpe_dropout": 0.1, "batch_size": usual_batch}
         base.setdefault("weight_decay", WEIGHT_DECAY)
         base.setdefault("muon_lr", find(base["arch"]).muon_lr)
         pace = seconds_per_token(Plan(base, 100, None, (), {}, 1.0).config(100), min(1.0, seconds / 60))
         pace /= cost_of(base["layers"], base["width"])
         spent = elapsed() if elapsed else 0.0
 
-    fewest = max(FEWEST_PASSES * train_tokens, FEWEST_STEPS * tokens_per_step)
-    most = max(MOST_PASSES * train_tokens, FEWEST_STEPS * tokens_per_step)
+    smallest_step = chosen.get("batch_size", 1) * per_sequence
+    fewest = max(FEWEST_PASSES * train_tokens, FEWEST_STEPS * smallest_step)
+    most = max(MOST_PASSES * train_tokens, FEWEST_STEPS * smallest_step)
     may_be_several = seconds is not None and not any(
         chosen.get(name) for name in ("members", "init_from", "shard")
     )
@@ -196,11 +203,18 @@ def plan(
             value,
             f"about {HEAD_WIDTH} dimensions each, but two at least" if name == "heads" else reason,
         )
-    count, most_steps = members(layers, width), MOST_STEPS
+    count = members(layers, width)
     each = tokens(layers, width) / chosen.get("members", count)
-    if count == MOST_MEMBERS and each > most:
-        each, most_steps = most, -(-count * most // tokens_per_step)
-        choices.reasons["steps"] = "more passes over this text would hardly make the models better"
+    ends_early = count == MOST_MEMBERS and each > most
+    each = most if ends_early else each
+    are_counted = steps is None and not chosen.get("init_from")
+    _choose_batch(choices, train_tokens, each if are_counted else math.inf)
+    tokens_per_step, most_steps = chosen["batch_size"] * per_sequence, MOST_STEPS
+    if all_tokens:
+        steps = max(1, round(all_tokens / tokens_per_step))
+    if ends_early:
+        most_steps = math.ceil(count * most / tokens_per_step)
+        choices.reasons["steps"] = "more passes over this text would make the models no better"
         notes.append(f"training ends before {budget}: {choices.reasons['steps']}")
     choose("members", count, "better than one model that sees the text that often" if count > 1 else "")
     _choose_regularisation(choices, each / train_tokens, bool(dataset.tokenizer.ranks))
@@ -232,19 +246,31 @@ def _choose_optimizer(choices: Choices, dataset: Dataset) -> None:
         choices.reasons["eval_every"] = "validation takes at most a twentieth of the time"
 
 
-def _choose_batch(choices: Choices, train_tokens: int) -> tuple[int, list[str]]:
-    """Settle the context and the batch; return the tokens of a step, and what the user should know."""
+def _choose_context(choices: Choices, train_tokens: int) -> list[str]:
+    """Settle the context; return what the user should know."""
     chosen, notes, longest = choices.settings, [], train_tokens - 1
     if chosen.get("context", 0) > longest:
         notes.append(f"--context is {longest} instead of {chosen['context']}: the text has no more tokens")
         chosen["context"] = longest
     reason = DEFAULT if longest >= CONTEXT else "all tokens of the text"
     choices.choose("context", min(CONTEXT, longest), reason)
-    most = min(TOKENS_PER_STEP, train_tokens)  # more would be the same text again, and take its time
-    whole = most < TOKENS_PER_STEP
-    reason = "the whole text in each step" if whole else f"{TOKENS_PER_STEP:,} tokens in each step"
-    choices.choose("batch_size", max(1, most // chosen["context"]), reason)
-    return chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"], notes
+    return notes
+
+
+def _choose_batch(choices: Choices, train_tokens: int, seen: float) -> None:
+    """Settle the batch of a model that is to see so many tokens."""
+    tokens = min(TOKENS_PER_STEP, TOKENS_PER_ROOT * math.sqrt(seen))
+    reason = f"{TOKENS_PER_STEP:,} tokens in each step"
+    if tokens > train_tokens:
+        reason = "the whole text in each step"
+    elif tokens < TOKENS_PER_STEP:
+        reason = "small steps, as suits few tokens"
+    choices.choose("batch_size", _sequences(tokens, choices.settings["context"], train_tokens), reason)
+
+
+def _sequences(tokens: float, context: int, train_tokens: int) -> int:
+    """Return how many sequences have about so many tokens, and no more than the text."""
+    return max(1, min(round(tokens / context), train_tokens // context))
 
 
 def _choose_regularisation(choices: Choices, epochs: float, byte_pairs: bool) -> None:
@@ -296,19 +322,17 @@ def start_settings(settings: Settings, model: ModelConfig, tokenizer: Tokenizer)
     }
 
 
-def _budget(
-    chosen: Settings, tokens_per_epoch: int, tokens_per_step: int
-) -> tuple[int | None, float | None, str]:
-    """Take the budget out of the settings: steps or seconds, and how it is called."""
+def _budget(chosen: Settings, tokens_per_epoch: int) -> tuple[int | None, float | None, float | None, str]:
+    """Take the budget out of the settings: steps, tokens or seconds, and how it is called."""
     text, epochs, tokens = (chosen.pop("time", None), chosen.pop("epochs", None), chosen.pop("tokens", None))
     steps = chosen.pop("steps", None)
     if text is not None:
-        return None, parse_duration(text), text
+        return None, None, parse_duration(text), text
     if epochs is not None:
-        return max(1, round(epochs * tokens_per_epoch / tokens_per_step)), None, f"{epochs:g} epochs"
+        return None, epochs * tokens_per_epoch, None, f"{epochs:g} epochs"
     if tokens is not None:
-        return max(1, round(tokens / tokens_per_step)), None, f"{tokens:,} tokens"
-    return steps, None, f"{steps:,} steps"
+        return None, tokens, None, f"{tokens:,} tokens"
+    return steps, None, None, f"{steps:,} steps"
 
 
 def _size(number: int) -> str:

@@ -199,18 +199,18 @@ def test_a_budget_that_a_text_cannot_use_is_not_used() -> None:
     dataset = Dataset(ids, ids, CHARACTERS, 60_000, 60_000, 60_000, 60_000, "")
     chosen = plan({"time": "10h"}, dataset, slow)
     assert chosen.seconds == 10 * 3600
-    assert chosen.most_steps == math.ceil(6 * 40 * 60_000 / 2048)
-    assert chosen.reasons["steps"] == "more passes over this text would hardly make the models better"
+    assert chosen.most_steps == math.ceil(6 * 12 * 60_000 / (7 * 256))
+    assert chosen.reasons["steps"] == "more passes over this text would make the models no better"
     assert chosen.notes == (f"training ends before 10h: {chosen.reasons['steps']}",)
-    used = plan({"time": "30m"}, dataset, slow)  # enough for 17 million tokens: 14.4 million are used
+    used = plan({"time": "10m"}, dataset, slow)  # enough for 5.5 million tokens: 4.3 million are used
     assert used.most_steps == chosen.most_steps
     assert used.config(3000) == chosen.config(3000)  # as much regularisation, too
-    for settings in ({"time": "5m"}, {"time": "10h", "members": 6}):
+    for settings in ({"time": "3m"}, {"time": "10h", "members": 6}):
         all_of_it = plan(cast(Settings, settings), dataset, slow)
         assert all_of_it.notes == ()
         assert all_of_it.most_steps == MOST_STEPS
     # A text so small that the fewest steps of a model see it more often than that.
-    tiny = Dataset(ids[:2000], ids, CHARACTERS, 2000, 60_000, 2000, 60_000, "")
+    tiny = Dataset(ids[:300], ids, CHARACTERS, 300, 60_000, 300, 60_000, "")
     assert plan({"time": "10h"}, tiny, slow).most_steps == 6 * 50
 
 
@@ -284,6 +284,40 @@ def test_tokens_become_steps(tiny_dataset: Dataset) -> None:
     assert chosen.steps == round(10_000 / (4 * 2 * 16))
     assert plan({"tokens": 1}, tiny_dataset, slow).steps == 1
     assert "because 10,000 tokens is short" in plan({"tokens": 10_000}, tiny_dataset, slow).reasons["width"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "batch"), [(10_000, 1), (60_000, 2), (250_000, 4), (10**6, 8), (9 * 10**6, 8)]
+)
+def test_a_step_has_twice_the_root_of_few_tokens(tokens: int, batch: int) -> None:
+    dataset = of_vocabulary(1024)
+    chosen = plan({"tokens": tokens}, dataset, slow)
+    config = chosen.config(chosen.steps or 0)
+    assert (config.batch_size, config.context) == (batch, 256)
+    assert chosen.steps == round(tokens / (batch * 256))
+    reasons = ("small steps, as suits few tokens", "2,048 tokens in each step")
+    assert chosen.reasons["batch_size"] == reasons[tokens > 2**20]
+    # Each of several models sees its part of them.
+    assert plan({"tokens": 2 * tokens, "members": 2}, dataset, slow).config(100).batch_size == batch
+    as_often = plan({"epochs": tokens / 10**6}, dataset, slow)
+    assert (as_often.steps, as_often.config(1).batch_size) == (chosen.steps, batch)
+
+
+def test_a_step_has_2048_tokens_where_the_steps_are_given_or_a_model_is() -> None:
+    start: Settings = {"init_from": "folder", "arch": "nanochat", "layers": 2, "heads": 2, "width": 64}
+    for settings in ({"steps": 30}, {"steps": 9000}, {"time": "2s", **start}, {"time": "9h", **start}):
+        chosen = plan(cast(Settings, settings), of_vocabulary(1024), slow)
+        assert chosen.config(30).batch_size == 2048 / 256
+        assert chosen.reasons["batch_size"] == "2,048 tokens in each step"
+
+
+def test_a_step_has_no_more_than_the_text() -> None:
+    ids = np.zeros(1900, dtype=np.uint8)
+    dataset = Dataset(ids, ids, CHARACTERS, 1900, 1900, 1900, 1900, "")
+    for settings in ({"steps": 30}, {"time": "9h", "members": 1}, {"tokens": 10**8}):
+        chosen = plan(cast(Settings, settings), dataset, slow)
+        assert chosen.config(30).batch_size == 1900 // 256
+        assert chosen.reasons["batch_size"] == "the whole text in each step"
 
 
 def test_a_text_shorter_than_the_context_shrinks_it(tiny_dataset: Dataset) -> None:
