@@ -41,7 +41,8 @@ MEASURED = (4, 128)  # the shape whose speed is measured,
 SHORT_BUDGET = 20  # unless there are fewer seconds than these: then it is the smallest, whose steps are quick
 # The time per token grows with (width + EXTRA_WIDTH) * (layers * width + vocabulary / TOKENS_PER_CHANNEL).
 EXTRA_WIDTH, TOKENS_PER_CHANNEL = 100, 21
-PARAMETERS_PER_BYTE = 5.0  # of the text: larger models are no better
+# Larger models are no better for a text. The second number is for those that have time for MOST_PASSES each.
+PARAMETERS_PER_BYTE, WITH_TIME_TO_SPARE = 5.0, 10.0
 FEWEST_PARAMETERS = 400_000  # which any text may have
 # A model, or several together, has to see so many tokens per parameter of its blocks and its embedding.
 FEWEST_TOKENS_PER_PARAMETER = 1.35
@@ -196,7 +197,13 @@ def plan(
         count = int(tokens(layers, width) / fewest)
         return max(1, min(MOST_MEMBERS, count)) if may_be_several and is_trained(layers, width) else 1
 
-    layers, width, reason = _shape(chosen, dataset.train_bytes, is_trained, members, budget)
+    def fits_text(layers: int, width: int) -> bool:
+        """Whether the text is long enough for a model of this shape."""
+        to_spare = may_be_several and tokens(layers, width) >= MOST_MEMBERS * most
+        per_byte = WITH_TIME_TO_SPARE if to_spare else PARAMETERS_PER_BYTE
+        return _parameters(layers, width) <= max(FEWEST_PARAMETERS, per_byte * dataset.train_bytes)
+
+    layers, width, reason = _shape(chosen, fits_text, is_trained, members, budget)
     for name, value in _with_shape(chosen, layers, width).items():
         choose(
             name,
@@ -362,7 +369,7 @@ def _tokens_to_learn(layers: int, width: int, dataset: Dataset, *, timed: bool) 
 
 def _shape(
     chosen: Settings,
-    text_bytes: int,
+    fits_text: Callable[[int, int], bool],
     is_trained: Callable[[int, int], bool],
     members: Callable[[int, int], int],
     budget: str,
@@ -372,10 +379,9 @@ def _shape(
     Where there is time for only one such model, and for several that are not much smaller, it is theirs. Also
     returns what bounds it, in words.
     """
-    most = max(FEWEST_PARAMETERS, PARAMETERS_PER_BYTE * text_bytes)
     shapes = [(chosen.get("layers", layers), chosen.get("width", width)) for layers, width in SHAPES]
-    enough = [shape for shape in shapes if _parameters(*shape) <= most and is_trained(*shape)]
-    if not enough and _parameters(*shapes[0]) > most:
+    enough = [shape for shape in shapes if fits_text(*shape) and is_trained(*shape)]
+    if not enough and not fits_text(*shapes[0]):
         return *shapes[0], "a larger model would be no better for this text"
     if not enough:
         return *shapes[0], f"the smallest, because {budget} is short"
@@ -386,7 +392,7 @@ def _shape(
     larger = next((shape for shape in shapes if _parameters(*shape) > _parameters(*best)), None)
     if larger is None:
         reason = "the largest that is chosen automatically"
-    elif _parameters(*larger) > most:
+    elif not fits_text(*larger):
         reason = "a larger model would be no better for this text"
     else:
         reason = f"the largest model that {budget} can train well"

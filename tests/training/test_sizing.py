@@ -214,6 +214,21 @@ def test_a_budget_that_a_text_cannot_use_is_not_used() -> None:
     assert plan({"time": "10h"}, tiny, slow).most_steps == 6 * 50
 
 
+def test_time_to_spare_goes_into_larger_models() -> None:
+    ids = np.zeros(60_000, dtype=np.uint8)
+    dataset = Dataset(ids, ids, CHARACTERS, 90_000, 90_000, 60_000, 60_000, "")
+    plans = [plan({"time": f"{minutes}m"}, dataset, larger_is_slower) for minutes in range(1, 60)]
+    sizes = [12 * one.config(9000).layers * one.config(9000).width ** 2 for one in plans]
+    assert sizes == sorted(sizes)
+    assert {size for size in sizes if size > 5 * 90_000} == {12 * 4 * 128**2}  # 8.7 parameters per byte
+    for one, size in zip(plans, sizes, strict=True):
+        if size > 5 * 90_000:
+            assert one.config(9000).members == 6
+            assert one.most_steps == math.ceil(6 * 12 * 60_000 / (7 * 256))
+    alone = plan({"time": "59m", "members": 1}, dataset, larger_is_slower).config(9000)
+    assert 12 * alone.layers * alone.width**2 <= 5 * 90_000
+
+
 @pytest.mark.parametrize("members", [2, 6])
 def test_models_that_are_asked_for_have_the_shape_that_they_would_be_given(members: int) -> None:
     ids = np.zeros(60_000, dtype=np.uint8)
@@ -354,7 +369,8 @@ def test_more_time_never_makes_a_smaller_model_nor_more_text_more_dropout(millio
     sizes = [c.layers * c.width**2 for c in configs]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) > (1 if million < 1 else 3)  # a small text keeps the model small
-    dropouts = [chosen(600, size).dropout for size in (10_000, 100_000, 1_000_000, 10_000_000)]
+    texts = [chosen(600, size) for size in (10_000, 100_000, 1_000_000, 10_000_000)]
+    dropouts = [c.dropout / min(1.0, c.width / 128) for c in texts]  # narrow models have less
     assert dropouts == sorted(dropouts, reverse=True)
     assert dropouts[-1] == 0.0
 
