@@ -29,7 +29,7 @@ from mygpt_cli.training.schedule import warmup_steps
 DEFAULT_TIME = "5m"
 DEFAULT = "the default"  # as a reason
 VALIDATIONS = 10  # over a run, and as many saves, unless --eval-every or --save-every says otherwise
-FEWEST_STEPS_BETWEEN_SAVES = 10
+FEWEST_TOKENS_BETWEEN_SAVES = 20_000
 
 # What follows was measured with `benchmarks/sizing.py` and `benchmarks/ablations.py`.
 SHAPES = (  # layers, width
@@ -93,13 +93,15 @@ class Plan:
 
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
+        chosen = self.settings
+        tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
         by_steps: Settings = {
             "warmup": warmup_steps(steps // (self.settings.get("members", 1))),
             "schedule": "linear",
             "decay_fraction": 0.6,
             "final_lr": 0.0,
             "eval_every": -(-steps // self.validations(steps)),
-            "save_every": max(FEWEST_STEPS_BETWEEN_SAVES, -(-steps // VALIDATIONS)),
+            "save_every": max(-(-FEWEST_TOKENS_BETWEEN_SAVES // tokens_per_step), -(-steps // VALIDATIONS)),
             "patience": 0 if self.seconds is None or self.settings.get("members", 1) > 1 else 3,
             "log_every": max(1, steps // 50),
         }
