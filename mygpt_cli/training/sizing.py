@@ -29,7 +29,7 @@ from mygpt_cli.training.schedule import warmup_steps
 DEFAULT_TIME = "5m"
 DEFAULT = "the default"  # as a reason
 VALIDATIONS = 10  # over a run, and as many saves, unless --eval-every or --save-every says otherwise
-FEWEST_TOKENS_BETWEEN_SAVES = 20_000
+FEWEST_STEPS_BETWEEN_SAVES = 10
 
 # What follows was measured with `benchmarks/sizing.py` and `benchmarks/ablations.py`.
 SHAPES = (  # layers, width
@@ -45,7 +45,7 @@ EXTRA_WIDTH, TOKENS_PER_CHANNEL = 100, 21
 PARAMETERS_PER_BYTE, WITH_TIME_TO_SPARE = 5.0, 10.0
 FEWEST_PARAMETERS = 400_000  # which any text may have
 # A model, or several together, has to see so many tokens per parameter of its blocks and its embedding.
-FEWEST_TOKENS_PER_PARAMETER = 1.35
+FEWEST_TOKENS_PER_PARAMETER = 1.2
 # In a given time a smaller model sees more tokens. A larger one pays off only with so many tokens per
 # parameter of its blocks, or after so many passes over the text, when the smaller one gains little from more.
 TOKENS_PER_PARAMETER, PASSES = 6.0, 3.5
@@ -93,15 +93,15 @@ class Plan:
 
     def config(self, steps: int) -> TrainConfig:
         """Return the configuration for this many steps; UsageError lists all that is wrong with it."""
-        chosen = self.settings
-        tokens_per_step = chosen["batch_size"] * chosen.get("accumulation", 1) * chosen["context"]
+        is_short = self.seconds is not None and self.seconds < SHORT_BUDGET
+        saves = 1 if is_short else VALIDATIONS  # each takes as long as many small steps
         by_steps: Settings = {
             "warmup": warmup_steps(steps // (self.settings.get("members", 1))),
             "schedule": "linear",
             "decay_fraction": 0.6,
             "final_lr": 0.0,
             "eval_every": -(-steps // self.validations(steps)),
-            "save_every": max(-(-FEWEST_TOKENS_BETWEEN_SAVES // tokens_per_step), -(-steps // VALIDATIONS)),
+            "save_every": max(FEWEST_STEPS_BETWEEN_SAVES, -(-steps // saves)),
             "patience": 0 if self.seconds is None or self.settings.get("members", 1) > 1 else 3,
             "log_every": max(1, steps // 50),
         }

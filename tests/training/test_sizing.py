@@ -126,7 +126,7 @@ def test_a_model_sees_enough_tokens_for_its_blocks_and_its_embedding(tokens: int
     for vocabulary in (64, 4096, 8192, 50_257):
         config = plan({"tokens": tokens}, of_vocabulary(vocabulary), slow).config(tokens // 2048)
         blocks, embedding = 12 * config.layers * config.width**2, min(vocabulary, 8192) * config.width
-        assert tokens >= 1.35 * (blocks + embedding)
+        assert tokens >= 1.2 * (blocks + embedding)
         sizes.append(blocks)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == sizes[-2]  # the rarest tokens hardly learn
@@ -137,7 +137,7 @@ def test_a_large_vocabulary_takes_time_from_each_shape() -> None:
     dataset, speed = of_vocabulary(8192), partial(larger_is_slower, vocabulary=8192)
     for seconds in range(90, 900, 20):
         config = plan({"time": f"{seconds}s"}, dataset, speed).config(10**4)
-        needed = 1.35 * (12 * config.layers * config.width**2 + 8192 * config.width)
+        needed = 1.2 * (12 * config.layers * config.width**2 + 8192 * config.width)
         assert 0.92 * seconds / speed(config) >= needed
 
 
@@ -324,6 +324,12 @@ def test_a_step_has_2048_tokens_where_the_steps_are_given_or_a_model_is() -> Non
         chosen = plan(cast(Settings, settings), of_vocabulary(1024), slow)
         assert chosen.config(30).batch_size == 2048 / 256
         assert chosen.reasons["batch_size"] == "2,048 tokens in each step"
+
+
+def test_a_short_run_is_saved_at_its_end() -> None:
+    for seconds, saves in ((19, 1), (20, 10)):
+        config = plan({"time": f"{seconds}s"}, of_vocabulary(1024), slow).config(500)
+        assert math.ceil(500 / config.save_every) == saves
 
 
 def test_a_step_has_no_more_than_the_text() -> None:
