@@ -45,7 +45,7 @@ EXTRA_WIDTH, TOKENS_PER_CHANNEL = 100, 21
 PARAMETERS_PER_BYTE, WITH_TIME_TO_SPARE = 5.0, 10.0
 FEWEST_PARAMETERS = 400_000  # which any text may have
 # A model, or several together, has to see so many tokens per parameter of its blocks and its embedding.
-FEWEST_TOKENS_PER_PARAMETER = 1.2
+FEWEST_TOKENS_PER_PARAMETER = 1.35
 # In a given time a smaller model sees more tokens. A larger one pays off only with so many tokens per
 # parameter of its blocks, or after so many passes over the text, when the smaller one gains little from more.
 TOKENS_PER_PARAMETER, PASSES = 6.0, 3.5

@@ -126,7 +126,7 @@ def test_a_model_sees_enough_tokens_for_its_blocks_and_its_embedding(tokens: int
     for vocabulary in (64, 4096, 8192, 50_257):
         config = plan({"tokens": tokens}, of_vocabulary(vocabulary), slow).config(tokens // 2048)
         blocks, embedding = 12 * config.layers * config.width**2, min(vocabulary, 8192) * config.width
-        assert tokens >= 1.2 * (blocks + embedding)
+        assert tokens >= 1.35 * (blocks + embedding)
         sizes.append(blocks)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == sizes[-2]  # the rarest tokens hardly learn
@@ -137,7 +137,7 @@ def test_a_large_vocabulary_takes_time_from_each_shape() -> None:
     dataset, speed = of_vocabulary(8192), partial(larger_is_slower, vocabulary=8192)
     for seconds in range(90, 900, 20):
         config = plan({"time": f"{seconds}s"}, dataset, speed).config(10**4)
-        needed = 1.2 * (12 * config.layers * config.width**2 + 8192 * config.width)
+        needed = 1.35 * (12 * config.layers * config.width**2 + 8192 * config.width)
         assert 0.92 * seconds / speed(config) >= needed
 
 
