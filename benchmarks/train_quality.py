@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks import reference
 
-SPEEDUPS = (40, 35, 30, 25, 20, 19, 18, 17, 16, 15, 14, 12, 10, 8, 6, 5, 4, 3)  # to try, the shortest time first
+SPEEDUPS = (40, 35, 30, 25, 20, 19, 18, 17, 16, 15, 14, 12, 10, 8, 6, 5, 4, 3)  # the shortest time first
 
 
 def run_default(path: Path, seconds: float | None, *flags: str, svg: Path | None = None) -> dict[str, Any]:
