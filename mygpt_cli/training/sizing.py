@@ -41,8 +41,8 @@ MEASURED = (4, 128)  # the shape whose speed is measured,
 SHORT_BUDGET = 20  # unless there are fewer seconds than these: then it is the smallest, whose steps are quick
 # The time per token grows with (width + EXTRA_WIDTH) * (layers * width + vocabulary / TOKENS_PER_CHANNEL).
 EXTRA_WIDTH, TOKENS_PER_CHANNEL = 100, 21
-# Larger models are no better for a text. The second number is for those that have time for MOST_PASSES each.
-PARAMETERS_PER_BYTE, WITH_TIME_TO_SPARE = 5.0, 10.0
+PARAMETERS_PER_BYTE = 5.0  # of the text: larger models are no better,
+MOST_PARAMETERS_PER_BYTE = 10.0  # unless there is time for MOST_MEMBERS of them, with MOST_PASSES each
 FEWEST_PARAMETERS = 400_000  # which any text may have
 # A model, or several together, has to see so many tokens per parameter of its blocks and its embedding.
 FEWEST_TOKENS_PER_PARAMETER = 1.35
@@ -53,9 +53,9 @@ MOST_EMBEDDED = 8192  # tokens whose embedding counts: rarer ones hardly ever le
 HEAD_WIDTH = 64
 CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
-# A step has so many tokens, but no more than so many times the square root of those that a model is to see:
-# few tokens teach more in smaller steps. How the largest useful batch grows with them is measured in Zhang et
-# al. (2024), How Does Critical Batch Size Scale in Pre-training?
+# A step learns from so many tokens, but from no more than so many times the square root of the tokens that a
+# model sees in all: where these are few, many small steps teach more than a few large ones (Zhang et
+# al., 2024, How Does Critical Batch Size Scale in Pre-training?).
 TOKENS_PER_STEP, TOKENS_PER_ROOT = 2048, 2.0
 AVERAGE = 0.1
 # Up to so many passes over the text; with more, this and Muon's learning rate grow, to twice as much at most.
@@ -202,7 +202,7 @@ def plan(
     def fits_text(layers: int, width: int) -> bool:
         """Whether the text is long enough for a model of this shape."""
         to_spare = may_be_several and tokens(layers, width) >= MOST_MEMBERS * most
-        per_byte = WITH_TIME_TO_SPARE if to_spare else PARAMETERS_PER_BYTE
+        per_byte = MOST_PARAMETERS_PER_BYTE if to_spare else PARAMETERS_PER_BYTE
         return _parameters(layers, width) <= max(FEWEST_PARAMETERS, per_byte * dataset.train_bytes)
 
     layers, width, reason = _shape(chosen, fits_text, is_trained, members, budget)
@@ -216,8 +216,7 @@ def plan(
     each = tokens(layers, width) / chosen.get("members", count)
     ends_early = count == MOST_MEMBERS and each > most
     each = most if ends_early else each
-    are_counted = steps is None and not chosen.get("init_from")
-    _choose_batch(choices, train_tokens, each if are_counted else math.inf)
+    _choose_batch(choices, train_tokens, math.inf if steps or chosen.get("init_from") else each)
     tokens_per_step, most_steps = chosen["batch_size"] * per_sequence, MOST_STEPS
     if all_tokens:
         steps = max(1, round(all_tokens / tokens_per_step))
@@ -267,18 +266,18 @@ def _choose_context(choices: Choices, train_tokens: int) -> list[str]:
 
 
 def _choose_batch(choices: Choices, train_tokens: int, seen: float) -> None:
-    """Settle the batch of a model that is to see so many tokens."""
+    """Settle the batch of a model that is to see so many tokens in all."""
     tokens = min(TOKENS_PER_STEP, TOKENS_PER_ROOT * math.sqrt(seen))
     reason = f"{TOKENS_PER_STEP:,} tokens in each step"
     if tokens > train_tokens:
         reason = "the whole text in each step"
     elif tokens < TOKENS_PER_STEP:
-        reason = "small steps, as suits few tokens"
+        reason = "small steps, because there are few tokens"
     choices.choose("batch_size", _sequences(tokens, choices.settings["context"], train_tokens), reason)
 
 
 def _sequences(tokens: float, context: int, train_tokens: int) -> int:
-    """Return how many sequences have about so many tokens, and no more than the text."""
+    """Return how many sequences make up about so many tokens, one at least, but no more than the text has."""
     return max(1, min(round(tokens / context), train_tokens // context))
 
 

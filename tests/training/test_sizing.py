@@ -310,7 +310,7 @@ def test_a_step_has_twice_the_root_of_few_tokens(tokens: int, batch: int) -> Non
     config = chosen.config(chosen.steps or 0)
     assert (config.batch_size, config.context) == (batch, 256)
     assert chosen.steps == round(tokens / (batch * 256))
-    reasons = ("small steps, as suits few tokens", "2,048 tokens in each step")
+    reasons = ("small steps, because there are few tokens", "2,048 tokens in each step")
     assert chosen.reasons["batch_size"] == reasons[tokens > 2**20]
     # Each of several models sees its part of them.
     assert plan({"tokens": 2 * tokens, "members": 2}, dataset, slow).config(100).batch_size == batch
