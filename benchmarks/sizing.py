@@ -1,6 +1,6 @@
 """`python -m benchmarks.sizing FILE --time SECONDS`: shapes of model against each other in the same time.
 
-The evidence behind `training/sizing.py`: the row it chooses is marked, and should be among the best. `--pace`
+The evidence behind `training/shapes.py`: the row it chooses is marked, and should be among the best. `--pace`
 measures instead how long a step of each takes, with several vocabularies, beside what the sizing expects.
 """
 
@@ -19,7 +19,8 @@ from benchmarks.train_quality import run_default
 from mygpt_cli.config.settings import Settings
 from mygpt_cli.text.corpus import open_corpus
 from mygpt_cli.training.preparation import Preparation
-from mygpt_cli.training.sizing import MEASURED, SHAPES, cost
+from mygpt_cli.training.shapes import SHAPES, cost
+from mygpt_cli.training.sizing import MEASURED
 from mygpt_cli.training.trainer import Trainer
 
 VOCABULARIES = (1024, 2048, 4096, 8192)

@@ -25,6 +25,18 @@ from mygpt_cli.model.config import ModelConfig
 from mygpt_cli.tokens.dataset import Dataset
 from mygpt_cli.tokens.tokenizer import Tokenizer
 from mygpt_cli.training.schedule import warmup_steps
+from mygpt_cli.training.shapes import (
+    FEWEST_PARAMETERS,
+    HEAD_WIDTH,
+    MOST_PARAMETERS_PER_BYTE,
+    PARAMETERS_PER_BYTE,
+    SHAPES,
+    choose_shape,
+    cost,
+    parameters,
+    tokens_to_learn,
+    with_shape,
+)
 
 DEFAULT_TIME = "5m"
 DEFAULT = "the default"  # as a reason
@@ -32,25 +44,9 @@ VALIDATIONS = 10  # over a run, and as many saves, unless --eval-every or --save
 FEWEST_STEPS_BETWEEN_SAVES = 10
 
 # What follows was measured with `benchmarks/sizing.py` and `benchmarks/ablations.py`.
-SHAPES = (  # layers, width
-    *((2, 64), (3, 96), (4, 128), (4, 160), (4, 192), (5, 224)),
-    *((6, 256), (6, 320), (6, 384), (8, 512), (12, 768)),
-)
 STEPPING = 0.92  # fraction of the time left that goes into steps; validations and saves take the rest
 MEASURED = (4, 128)  # the shape whose speed is measured,
 SHORT_BUDGET = 20  # unless there are fewer seconds than these: then it is the smallest, whose steps are quick
-# The time per token grows with (width + EXTRA_WIDTH) * (layers * width + vocabulary / TOKENS_PER_CHANNEL).
-EXTRA_WIDTH, TOKENS_PER_CHANNEL = 100, 21
-PARAMETERS_PER_BYTE = 5.0  # of the text: larger models are no better,
-MOST_PARAMETERS_PER_BYTE = 10.0  # unless there is time for MOST_MEMBERS of them, with MOST_PASSES each
-FEWEST_PARAMETERS = 400_000  # which any text may have
-# A model, or several together, has to see so many tokens per parameter of its blocks and its embedding.
-FEWEST_TOKENS_PER_PARAMETER = 1.35
-# In a given time a smaller model sees more tokens. A larger one pays off only with so many tokens per
-# parameter of its blocks, or after so many passes over the text, when the smaller one gains little from more.
-TOKENS_PER_PARAMETER, PASSES = 6.0, 3.5
-MOST_EMBEDDED = 8192  # tokens whose embedding counts: rarer ones hardly ever learn
-HEAD_WIDTH = 64
 CONTEXT = 256
 FINE_TUNING_LR = 2e-4  # for a model as wide as GPT-2 small; narrower ones take more
 # A step learns from so many tokens, but from no more than so many times the square root of the tokens that a
@@ -63,7 +59,6 @@ WEIGHT_DECAY, PASSES_AT_FIRST_RATES = 0.1, 30
 # Several models are better than one where each gets so many passes over the text and so many steps. With more
 # passes than MOST_PASSES each they become no better.
 FEWEST_PASSES, FEWEST_STEPS, MOST_PASSES, MOST_MEMBERS = 6, 50, 12, 6
-SMALLER = 0.4  # times the parameters of a single model: what each of several may have instead
 INTERVALS = ("eval_every", "save_every", "log_every")
 
 
@@ -173,7 +168,7 @@ def plan(
     pace = spent = 0.0
     if seconds is not None:
         choices.reasons["steps"] = "as many as fit into the time, from the measured speed"
-        base = _with_shape(chosen, *(SHAPES[0] if seconds < SHORT_BUDGET else MEASURED))
+        base = with_shape(chosen, *(SHAPES[0] if seconds < SHORT_BUDGET else MEASURED))
         base |= {"dropout": 0.05, "bpe_dropout": 0.1, "batch_size": usual_batch}
         base.setdefault("weight_decay", WEIGHT_DECAY)
         base.setdefault("muon_lr", find(base["arch"]).muon_lr)
@@ -190,7 +185,7 @@ def plan(
 
     def is_trained(layers: int, width: int) -> bool:
         """Whether a model of this shape learns well within the budget, or as many as are asked for."""
-        needed = _tokens_to_learn(layers, width, dataset, timed=seconds is not None)
+        needed = tokens_to_learn(layers, width, dataset, timed=seconds is not None)
         whole = tokens(layers, width)
         return whole >= needed and whole / chosen.get("members", 1) >= min(needed, fewest)
 
@@ -203,10 +198,10 @@ def plan(
         """Whether the text is long enough for a model of this shape."""
         to_spare = may_be_several and tokens(layers, width) >= MOST_MEMBERS * most
         per_byte = MOST_PARAMETERS_PER_BYTE if to_spare else PARAMETERS_PER_BYTE
-        return _parameters(layers, width) <= max(FEWEST_PARAMETERS, per_byte * dataset.train_bytes)
+        return parameters(layers, width) <= max(FEWEST_PARAMETERS, per_byte * dataset.train_bytes)
 
-    layers, width, reason = _shape(chosen, fits_text, is_trained, members, budget)
-    for name, value in _with_shape(chosen, layers, width).items():
+    layers, width, reason = choose_shape(chosen, fits_text, is_trained, members, budget)
+    for name, value in with_shape(chosen, layers, width).items():
         choose(
             name,
             value,
@@ -348,63 +343,6 @@ def _size(number: int) -> str:
     return f"{number / 1e6:,.1f} MB" if number >= 999_500 else f"{max(1, round(number / 1e3))} kB"
 
 
-def cost(vocabulary: int, layers: int, width: int) -> float:
-    """Estimate the time per token of a shape, in units that cancel out between shapes."""
-    return (width + EXTRA_WIDTH) * (layers * width + vocabulary / TOKENS_PER_CHANNEL)
-
-
-def _parameters(layers: int, width: int) -> int:
-    """Return about how many parameters the blocks of a shape have."""
-    return 12 * layers * width**2
-
-
-def _tokens_to_learn(layers: int, width: int, dataset: Dataset, *, timed: bool) -> float:
-    """Return how many tokens a model of this shape has to see, or several of them together.
-
-    More when the budget is time, in which a smaller model would see more tokens.
-    """
-    blocks, embedding = _parameters(layers, width), min(dataset.tokenizer.vocab_size, MOST_EMBEDDED) * width
-    fewest = FEWEST_TOKENS_PER_PARAMETER * (blocks + embedding)
-    return max(fewest, min(TOKENS_PER_PARAMETER * blocks, PASSES * len(dataset.train))) if timed else fewest
-
-
-def _shape(
-    chosen: Settings,
-    fits_text: Callable[[int, int], bool],
-    is_trained: Callable[[int, int], bool],
-    members: Callable[[int, int], int],
-    budget: str,
-) -> tuple[int, int, str]:
-    """Return the largest shape, of those that agree with the settings, that budget and text suffice for.
-
-    Where there is time for only one such model, and for several that are not much smaller, it is theirs. Also
-    returns what bounds it, in words.
-    """
-    shapes = [(chosen.get("layers", layers), chosen.get("width", width)) for layers, width in SHAPES]
-    enough = [shape for shape in shapes if fits_text(*shape) and is_trained(*shape)]
-    if not enough and not fits_text(*shapes[0]):
-        return *shapes[0], "a larger model would be no better for this text"
-    if not enough:
-        return *shapes[0], f"the smallest, because {budget} is short"
-    best = enough[-1]
-    several = [s for s in enough if _parameters(*s) >= SMALLER * _parameters(*best) and members(*s) > 1]
-    if several and several[-1] != best:
-        return *several[-1], f"the largest of which {budget} can train several models"
-    larger = next((shape for shape in shapes if _parameters(*shape) > _parameters(*best)), None)
-    if larger is None:
-        reason = "the largest that is chosen automatically"
-    elif not fits_text(*larger):
-        reason = "a larger model would be no better for this text"
-    else:
-        reason = f"the largest model that {budget} can train well"
-    return *best, reason
-
-
-def _with_shape(chosen: Settings, layers: int, width: int) -> Settings:
-    width = chosen.get("width", _near_width(chosen.get("heads"), width))
-    return {"layers": layers, "heads": _near_heads(width)} | chosen | {"width": width}
-
-
 def _dropout(epochs: float, width: int) -> float:
     """Return the dropout for a text that is seen this often: more often, more; narrow, less."""
     wanted = max(0.0, 0.05 + 0.1 * math.log2(max(epochs, 1.0) / 10))
@@ -414,17 +352,3 @@ def _dropout(epochs: float, width: int) -> float:
 def _bpe_dropout(epochs: float) -> float:
     """Return the fraction of tokens to split for a text that is seen this often."""
     return 0.0 if epochs < 2 else round(min(0.25, max(0.05, 0.1 + 0.05 * math.log2(epochs / 10))), 2)
-
-
-def _near_width(heads: int | None, width: int) -> int:
-    return width if heads is None else max(1, round(width / (2 * heads))) * 2 * heads
-
-
-def _near_heads(width: int) -> int:
-    """Return the number of heads whose even width is nearest to HEAD_WIDTH; 1 when none is even.
-
-    Two at least, for an induction head beside others, unless they would be narrower than half of that.
-    """
-    divisors = [heads for heads in range(1, width + 1) if width % (2 * heads) == 0]
-    several = [heads for heads in divisors if heads > 1 and width >= heads * HEAD_WIDTH / 2]
-    return min(several or divisors or [1], key=lambda heads: abs(width // heads - HEAD_WIDTH))

@@ -273,22 +273,6 @@ def test_intervals_are_chosen_anew_for_another_budget_unless_somebody_set_them(t
     assert same.config(1000).save_every == first.save_every
 
 
-@pytest.mark.parametrize("width", [1, 2, 6, 7, 64, 100, 96, 768])
-def test_heads_divide_any_width(width: int, tiny_dataset: Dataset) -> None:
-    arch = "gpt2" if width % 2 else "nanochat"
-    if width >= 2:
-        assert width % plan({"width": width, "arch": arch}, tiny_dataset, slow).config(10).heads == 0
-
-
-@pytest.mark.parametrize(
-    ("width", "heads"), [(32, 1), (62, 1), (64, 2), (70, 1), (96, 2), (128, 2), (192, 3), (224, 4), (768, 12)]
-)
-def test_there_are_two_heads_where_they_can_be_wide_enough(
-    width: int, heads: int, tiny_dataset: Dataset
-) -> None:
-    assert plan({"width": width}, tiny_dataset, slow).config(10).heads == heads
-
-
 def test_epochs_become_steps(tiny_dataset: Dataset) -> None:
     chosen = plan({"epochs": 3.0, "batch_size": 4, "accumulation": 2, "context": 16}, tiny_dataset, slow)
     assert chosen.steps == round(3 * len(tiny_dataset.train) / (4 * 2 * 16))
